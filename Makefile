@@ -1,0 +1,60 @@
+# Everything runs in .venv, which the first call sets up and later ones reuse.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
+		awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: .venv/.demo ## Watch loadwise route real requests to real servers, some of which fail
+	@$(BIN)/loadwise demo
+
+.PHONY: test
+test: .venv/.dev ## Run every test: units, properties, threads, real servers, documents, types, wheel
+	$(BIN)/python -m pytest
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+.PHONY: check
+check: .venv/.dev ## Check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+.PHONY: bench
+bench: .venv/.dev ## Print what a pick costs, and that it does not grow with the fleet
+	$(BIN)/python benchmarks/flatness.py
+
+.PHONY: docs
+docs: .venv/.dev ## Build the documentation into docs/_build
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+
+.PHONY: versions
+versions: .venv/.dev ## Run the tests on every Python found, 3.11 to 3.14
+	$(BIN)/nox
+
+.PHONY: clean
+clean: ## Remove everything that was built or installed
+	rm -rf .venv .nox build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "loadwise needs Python 3.11 or newer; say which: make PYTHON=/path/to/python3"; exit 1; }
+	@echo "Setting up .venv (once) ..."
+	@$(PYTHON) -m venv .venv
+
+# The package is installed in place, so a change to its sources needs no new installation.
+.venv/.demo: .venv/bin/python pyproject.toml requirements/dev.txt
+	@$(PIP) install --constraint requirements/dev.txt --editable '.[cli]'
+	@touch $@
+
+.venv/.dev: .venv/bin/python pyproject.toml requirements/dev.txt
+	@$(PIP) install --requirement requirements/dev.txt --editable '.[cli]'
+	@touch $@ .venv/.demo

@@ -1,0 +1,105 @@
+"""loadwise: which of these nodes should handle the next request?
+
+The load-balancing strategy engine that every Python program can embed: strategies, health,
+filters, quotas and metrics behind a synchronous hot path that does no I/O.
+
+    >>> from loadwise import Balancer
+    >>> balancer = Balancer(["10.0.0.1:8080", "10.0.0.2:8080"])
+    >>> with balancer.acquire() as lease:
+    ...     answer = f"asked {lease.node}"
+"""
+
+from loadwise.balancer import Attempt, Attempts, Balancer, Explanation, Lease, NodeStatus
+from loadwise.clock import Clock
+from loadwise.context import SelectionContext
+from loadwise.errors import LoadwiseError, MissingHashKey, NoNodeAvailable, UnknownNode
+from loadwise.filters import AllOf, AnyOf, Filter, FnFilter, HealthFilter, Not, QuotaFilter
+from loadwise.health import (
+    ConsecutiveFailurePolicy,
+    HealthPolicy,
+    HealthStatus,
+    HealthTracker,
+    NodeHealth,
+)
+from loadwise.load import InFlight, LoadMeasure, PeakEwma
+from loadwise.metrics import MetricsCollector, NoopCollector
+from loadwise.node_set import NodeSet
+from loadwise.nodes import Endpoint, LoadMetric, Node, RateMetric, Weighted, node_id
+from loadwise.outcome import Outcome
+from loadwise.quota import QuotaConfig, QuotaDimension, QuotaTracker, Reservation
+from loadwise.state import InMemoryStore, StateStore
+from loadwise.strategies import (
+    ConsistentHash,
+    FallbackChain,
+    Filtered,
+    LeastLoad,
+    MostAvailable,
+    PowerOfTwoChoices,
+    Random,
+    RoundRobin,
+    Strategy,
+    WeightedRandom,
+    WeightedRoundRobin,
+    WithFallback,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AllOf",
+    "AnyOf",
+    "Attempt",
+    "Attempts",
+    "Balancer",
+    "Clock",
+    "ConsecutiveFailurePolicy",
+    "ConsistentHash",
+    "Endpoint",
+    "Explanation",
+    "FallbackChain",
+    "Filter",
+    "Filtered",
+    "FnFilter",
+    "HealthFilter",
+    "HealthPolicy",
+    "HealthStatus",
+    "HealthTracker",
+    "InFlight",
+    "InMemoryStore",
+    "Lease",
+    "LeastLoad",
+    "LoadMeasure",
+    "LoadMetric",
+    "LoadwiseError",
+    "MetricsCollector",
+    "MissingHashKey",
+    "MostAvailable",
+    "NoNodeAvailable",
+    "Node",
+    "NodeHealth",
+    "NodeSet",
+    "NodeStatus",
+    "NoopCollector",
+    "Not",
+    "Outcome",
+    "PeakEwma",
+    "PowerOfTwoChoices",
+    "QuotaConfig",
+    "QuotaDimension",
+    "QuotaFilter",
+    "QuotaTracker",
+    "Random",
+    "RateMetric",
+    "Reservation",
+    "RoundRobin",
+    "SelectionContext",
+    "StateStore",
+    "Strategy",
+    "UnknownNode",
+    "Weighted",
+    "WeightedRandom",
+    "WeightedRoundRobin",
+    "WithFallback",
+    "__version__",
+    "node_id",
+]

@@ -1,0 +1,8 @@
+"""The balancer: the parts of the library wired together for the common case."""
+
+from loadwise.balancer.attempts import Attempt, Attempts
+from loadwise.balancer.balancer import Balancer
+from loadwise.balancer.lease import Lease
+from loadwise.balancer.status import Explanation, NodeStatus
+
+__all__ = ["Attempt", "Attempts", "Balancer", "Explanation", "Lease", "NodeStatus"]

@@ -1,0 +1,145 @@
+"""Trying a request on one node after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from loadwise.balancer.lease import Lease, outcome_of
+from loadwise.context import HashKey
+from loadwise.errors import NoNodeAvailable
+from loadwise.nodes import node_id
+from loadwise.outcome import Outcome
+
+if TYPE_CHECKING:
+    from loadwise.balancer.balancer import Balancer
+
+__all__ = ["Attempt", "Attempts"]
+
+N = TypeVar("N")
+
+_RETRIED = (Outcome.FAILURE, Outcome.RATE_LIMITED)
+
+
+class Attempts(Generic[N]):
+    """The attempts of one request. Made by `Balancer.attempts`; iterate over it once.
+
+    Not thread-safe: one request belongs to one thread or task.
+    """
+
+    def __init__(
+        self,
+        balancer: Balancer[N],
+        n: int,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...],
+        *,
+        hash_key: HashKey = None,
+        exclude: Iterable[Hashable] = (),
+        cost: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        where: Callable[[N], bool] | None = None,
+    ) -> None:
+        if not isinstance(n, int):
+            raise TypeError(f"n is {n!r}; it must be an int")
+        if n < 1:
+            raise ValueError(f"n is {n}; it must be at least 1")
+        kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+        if not all(isinstance(kind, type) for kind in kinds):
+            raise TypeError(f"retry_on is {retry_on!r}; it must be an exception type or several")
+        self._balancer = balancer
+        self._left = n
+        self._retry_on = kinds
+        self._hash_key = hash_key
+        self._exclude = frozenset(exclude)
+        self._cost = cost
+        self._tags = tags
+        self._where = where
+        self._tried: set[Hashable] = set()
+        self._over = False
+        self._number = 0
+        self._last_error: BaseException | None = None
+
+    def __iter__(self) -> Iterator[Attempt[N]]:
+        return self
+
+    def __next__(self) -> Attempt[N]:
+        if self._over or self._left < 1:
+            raise StopIteration
+        self._left -= 1
+        self._number += 1
+        # Unless the attempt fails in a way that is worth another, it is the last.
+        self._over = True
+        return Attempt(self, self._number)
+
+    def begin(self) -> Lease[N]:
+        """Acquire a lease on a node not tried before, or raise the last error."""
+        try:
+            lease = self._balancer.acquire(
+                hash_key=self._hash_key,
+                exclude=self._exclude | self._tried,
+                cost=self._cost,
+                tags=self._tags,
+                where=self._where,
+            )
+        except NoNodeAvailable:
+            if self._last_error is None:
+                raise
+            raise self._last_error from None
+        self._tried.add(node_id(lease.node))
+        return lease
+
+    def end(self, lease: Lease[N], error: BaseException | None) -> bool:
+        """Take note of how an attempt ended; return whether its error is dealt with."""
+        if error is None:
+            self._over = lease.outcome not in _RETRIED
+            return False
+        if outcome_of(type(error)) is Outcome.CANCELLED or not isinstance(error, self._retry_on):
+            return False
+        if self._left < 1 or self._tried.issuperset(map(node_id, self._balancer.nodes)):
+            return False
+        self._last_error = error
+        self._over = False
+        return True
+
+
+class Attempt(Generic[N]):
+    """One attempt: a context manager, for ``with`` and ``async with``, that gives a lease.
+
+    Attributes:
+        number: Which attempt it is, from 1 on.
+    """
+
+    def __init__(self, attempts: Attempts[N], number: int) -> None:
+        self._attempts = attempts
+        self.number = number
+        self._lease: Lease[N] | None = None
+
+    def __enter__(self) -> Lease[N]:
+        if self._lease is not None:
+            raise RuntimeError(f"attempt {self.number} has been entered before")
+        self._lease = self._attempts.begin()
+        return self._lease
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        lease = self._lease
+        if lease is None:
+            return False
+        lease.__exit__(exc_type, exc, traceback)
+        return self._attempts.end(lease, exc)
+
+    async def __aenter__(self) -> Lease[N]:
+        return self.__enter__()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        return self.__exit__(exc_type, exc, traceback)

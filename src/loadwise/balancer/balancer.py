@@ -1,0 +1,410 @@
+"""The balancer: strategy, health, quotas and filters wired together for the common case."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Generic, TypeVar
+
+from loadwise.balancer.attempts import Attempts
+from loadwise.balancer.diagnosis import explain, no_node_available
+from loadwise.balancer.fleet import Fleet
+from loadwise.balancer.lease import Lease
+from loadwise.balancer.reporting import Reporter
+from loadwise.balancer.request import Request
+from loadwise.balancer.status import Explanation, NodeStatus
+from loadwise.balancer.view import Slot, View
+from loadwise.balancer.wiring import as_tracker, first_clock, with_counter
+from loadwise.clock import Clock
+from loadwise.context import EMPTY, HashKey, SelectionContext
+from loadwise.errors import NoNodeAvailable
+from loadwise.filters import as_filter
+from loadwise.health import HealthStatus, HealthTracker, Probe
+from loadwise.load import InFlight
+from loadwise.metrics import GuardedCollector, MetricsCollector, NoopCollector
+from loadwise.quota import QuotaTracker, Reservation
+from loadwise.strategies import PowerOfTwoChoices, Strategy
+from loadwise.strategies._adapter import adapt, strategy_name
+
+__all__ = ["Balancer"]
+
+N = TypeVar("N")
+
+
+class Balancer(Generic[N]):
+    """Chooses a node per request and keeps the state that the choice depends on.
+
+    Args:
+        nodes: The members: anything with an ``id``, or hashable values.
+        strategy: Who chooses; by default `PowerOfTwoChoices` over requests in flight.
+        health: A tracker to use or share; ``True`` for one of its own, ``False`` or ``None`` to
+            do without.
+        quota: Quotas to reserve from, by node id.
+        where: A filter, or a function of a node, that holds for every request.
+        metrics: Receives events.
+        clock: Source of monotonic seconds; by default that of ``health`` or ``quota`` where
+            given, else `time.monotonic`.
+        name: For error messages and metrics.
+
+    Raises:
+        TypeError: An argument is of the wrong kind, or the strategy needs what a node lacks.
+        ValueError: Two nodes share an id, or a weight is out of range.
+
+    When nothing is left to choose, `NoNodeAvailable` says why and when to come back; the balancer
+    does not fall back on nodes it knows to be down.
+
+    Thread-safety: for threads and asyncio alike, by immutable views swapped by one assignment; a
+    pick takes no lock while health, quotas and membership stay the same. In a forked child,
+    requests that the parent has in flight are not counted.
+
+    Cost: O(1) per pick and per release with an O(1) strategy; O(n) at the next pick after health,
+    quotas, filters or membership changed.
+
+    Example:
+        >>> balancer = Balancer(["10.0.0.1:8080", "10.0.0.2:8080"])
+        >>> with balancer.acquire() as lease:
+        ...     lease.node in ("10.0.0.1:8080", "10.0.0.2:8080")
+        True
+        >>> [status.in_flight for status in balancer.status()]
+        [0, 0]
+    """
+
+    def __init__(
+        self,
+        nodes: Iterable[N] = (),
+        strategy: Strategy[N] | None = None,
+        *,
+        health: HealthTracker | bool | None = True,
+        quota: QuotaTracker | None = None,
+        where: Callable[[N], bool] | None = None,
+        metrics: MetricsCollector | None = None,
+        clock: Clock | None = None,
+        name: str = "default",
+    ) -> None:
+        self.name = name
+        self._clock = first_clock(clock, health, quota)
+        self._health = as_tracker(health, self._clock)
+        self._quota = quota
+        self._pauses = QuotaTracker(self._clock) if quota is None else quota
+        chosen: Strategy[N] = PowerOfTwoChoices(load=InFlight()) if strategy is None else strategy
+        self._strategy = adapt(chosen)
+        self._strategy_name = strategy_name(self._strategy)
+        self._select = self._strategy.select
+        self._metrics: MetricsCollector | None = None
+        if metrics is not None and type(metrics) is not NoopCollector:
+            self._metrics = GuardedCollector(metrics)
+        measures = with_counter(self._strategy.measures)
+        for measure in measures:
+            measure.use_clock(self._clock)
+        self._fleet: Fleet[N] = Fleet(
+            name,
+            measures,
+            self._health,
+            self._pauses,
+            has_quota=quota is not None,
+            where=None if where is None else as_filter(where),
+            prepare=self._strategy.prepare,
+        )
+        self._fleet.replace(nodes)
+        self._reporter = Reporter(
+            self._fleet, self._clock, self._health, self._pauses, self._metrics
+        )
+
+    def pick(
+        self,
+        context: SelectionContext | None = None,
+        *,
+        hash_key: HashKey = None,
+        exclude: Iterable[Hashable] = (),
+        cost: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        where: Callable[[N], bool] | None = None,
+    ) -> N:
+        """Choose a node, without keeping track of the request.
+
+        For callers that report by themselves (``balancer.health.report(...)``). Quota is charged
+        for good; a probe granted this way lapses if nothing is reported.
+
+        Args and errors: as for `acquire`.
+        """
+        if context is None and exclude == () and cost is None and where is None:
+            context = _context(hash_key, tags)
+            view = self._plain_view()
+            if view is not None:
+                index = self._select(view.nodes, context)
+                if index is None:
+                    raise self._unavailable(view, Request(context), {})
+                self._picked(view.slots[index])
+                return view.members[index]
+            hash_key = tags = None
+        request: Request[N] = Request(
+            context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
+        )
+        view, index, _, _ = self._negotiate(request, for_lease=False)
+        self._picked(view.slots[index])
+        return view.members[index]
+
+    def acquire(
+        self,
+        context: SelectionContext | None = None,
+        *,
+        hash_key: HashKey = None,
+        exclude: Iterable[Hashable] = (),
+        cost: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        where: Callable[[N], bool] | None = None,
+    ) -> Lease[N]:
+        """Choose a node and hold it for one request.
+
+        Args:
+            context: A ready context, instead of the keywords; it excludes by index.
+            hash_key: What the request belongs to, for strategies that keep a key on one node.
+            exclude: Ids of nodes not to choose. Ids that are not members are ignored.
+            cost: What the request is expected to use, by quota dimension; reserved atomically.
+            tags: Free text for strategies of your own.
+            where: A filter, or a function of a node, for this request only: O(n).
+
+        Returns:
+            The lease, to be used in a ``with`` or ``async with`` block.
+
+        Raises:
+            NoNodeAvailable: There is no node to choose.
+            MissingHashKey: The strategy needs a ``hash_key``.
+            TypeError: Both a context and keywords were given.
+            ValueError: ``cost`` names an unknown dimension or a bad amount.
+        """
+        if context is None and exclude == () and cost is None and where is None:
+            context = _context(hash_key, tags)
+            view = self._plain_view()
+            if view is not None:
+                index = self._select(view.nodes, context)
+                if index is None:
+                    raise self._unavailable(view, Request(context), {})
+                return self._lease(view, index)
+            hash_key = tags = None
+        request: Request[N] = Request(
+            context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
+        )
+        return self._lease(*self._negotiate(request))
+
+    def attempts(
+        self,
+        n: int,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        *,
+        hash_key: HashKey = None,
+        exclude: Iterable[Hashable] = (),
+        cost: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        where: Callable[[N], bool] | None = None,
+    ) -> Attempts[N]:
+        """Try a request on up to ``n`` nodes, never the same one twice.
+
+        Each attempt is a context manager that acquires a lease on a node not tried before. An
+        exception of the kind ``retry_on``, or a lease ended by ``failure()`` or
+        ``rate_limited()``, leads to the next attempt; the first success ends the loop. When the
+        attempts or the nodes are used up, the last error is raised. A cancellation never is
+        retried.
+
+        Args:
+            n: Attempts at most, >= 1.
+            retry_on: The exceptions that lead to another attempt.
+            hash_key: As for `acquire`.
+            exclude: As for `acquire`.
+            cost: As for `acquire`; reserved for each attempt.
+            tags: As for `acquire`.
+            where: As for `acquire`.
+
+        Raises:
+            TypeError: ``n`` is not an int or ``retry_on`` not an exception type.
+            ValueError: ``n`` is below 1.
+
+        Example:
+            >>> balancer = Balancer(["a", "b"])
+            >>> tried = []
+            >>> for attempt in balancer.attempts(3):
+            ...     with attempt as lease:
+            ...         tried.append(lease.node)
+            ...         if len(tried) == 1:
+            ...             raise ConnectionError("refused")
+            >>> sorted(tried)
+            ['a', 'b']
+        """
+        return Attempts(
+            self,
+            n,
+            retry_on,
+            hash_key=hash_key,
+            exclude=exclude,
+            cost=cost,
+            tags=tags,
+            where=where,
+        )
+
+    def explain(
+        self,
+        context: SelectionContext | None = None,
+        *,
+        hash_key: HashKey = None,
+        exclude: Iterable[Hashable] = (),
+        cost: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        where: Callable[[N], bool] | None = None,
+    ) -> Explanation:
+        """Tell where such a request would go and why. It changes nothing. O(n).
+
+        Args and errors: as for `acquire`, but for `NoNodeAvailable`, which is told in the result.
+        """
+        request: Request[N] = Request(
+            context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
+        )
+        return explain(self.name, self._strategy, self._fleet.look(), request, self._quota)
+
+    def _plain_view(self) -> View[N] | None:
+        if self._reporter.leaks:
+            self._reporter.clear_up()
+        return self._fleet.plain_view()
+
+    def _lease(
+        self,
+        view: View[N],
+        index: int,
+        probe: Probe | None = None,
+        reservation: Reservation | None = None,
+    ) -> Lease[N]:
+        slot = view.slots[index]
+        slot.cell.append(None)
+        if slot.others:
+            slot.enter_others()
+        self._picked(slot)
+        return Lease(self._reporter, slot, view.members[index], self._clock(), probe, reservation)
+
+    def _picked(self, slot: Slot) -> None:
+        next(slot.picks)
+        if self._metrics is not None:
+            self._metrics.on_selection(slot.id, self._strategy_name)
+
+    def _negotiate(
+        self, request: Request[N], *, for_lease: bool = True
+    ) -> tuple[View[N], int, Probe | None, Reservation | None]:
+        """Ask the strategy until a node is found that grants what the request needs."""
+        self._reporter.clear_up()
+        view = self._fleet.refreshed()
+        nodes, ruled_out = request.restrict(view)
+        refused: dict[int, str] = {}
+        quota = self._quota
+        while True:
+            index = self._select(nodes, request.context(refused))
+            if index is None:
+                raise self._unavailable(view, request, ruled_out | refused)
+            identity = nodes.ids[index]
+            probe = None
+            if index in view.probes:
+                probe = self._probe(identity, for_lease=for_lease)
+                if probe is None and not self._is_up(identity):
+                    refused[index] = "unhealthy"
+                    continue
+            reservation = None
+            if quota is not None:
+                reservation = quota.try_acquire(identity, request.cost)
+                if reservation is None:
+                    self._end_probe(identity, probe)
+                    # Most likely others cannot afford it either: rule them out in one go.
+                    now = quota.clock()
+                    for i in nodes.eligible:
+                        if quota.available_at(nodes.ids[i], request.cost) > now:
+                            refused[i] = "quota"
+                    refused[index] = "quota"
+                    continue
+            return view, index, probe, reservation
+
+    def _probe(self, identity: Hashable, *, for_lease: bool) -> Probe | None:
+        if self._health is None:
+            return None
+        # A lease ends its probe itself; after a mere pick it lapses if nothing is reported.
+        lapse = math.inf if for_lease else self._health.policy.probe_interval
+        return self._health.grant_probe(identity, lapse)
+
+    def _end_probe(self, identity: Hashable, probe: Probe | None) -> None:
+        if probe is not None and self._health is not None:
+            self._health.end_probe(identity, probe)
+
+    def _is_up(self, identity: Hashable) -> bool:
+        return self._health is None or self._health.status(identity) != HealthStatus.UNHEALTHY
+
+    def _unavailable(
+        self, view: View[N], request: Request[N], ruled_out: Mapping[int, str]
+    ) -> NoNodeAvailable:
+        error = no_node_available(self.name, view, request, ruled_out, self._health, self._pauses)
+        if self._metrics is not None:
+            self._metrics.on_unavailable(error.reason)
+        return error
+
+    @property
+    def nodes(self) -> tuple[N, ...]:
+        """The members, drained ones included, in order."""
+        return self._fleet.nodes
+
+    @property
+    def health(self) -> HealthTracker | None:
+        """The health tracker, if there is one."""
+        return self._health
+
+    @property
+    def quota(self) -> QuotaTracker | None:
+        """The quotas, if there are any."""
+        return self._quota
+
+    def add(self, node: N) -> None:
+        """Add a member. O(n).
+
+        Raises:
+            ValueError: A member has the same id, or the weight is out of range.
+            TypeError: The node lacks what the strategy needs.
+        """
+        self._fleet.add(node)
+
+    def remove(self, id: Hashable) -> None:  # noqa: A002 - the name of the thing everywhere else
+        """Remove a member. Its leases in flight still end cleanly; its health is forgotten. O(n).
+
+        Raises:
+            UnknownNode: There is no member with this id.
+        """
+        self._fleet.remove(id)
+
+    def replace(self, nodes: Iterable[N]) -> None:
+        """Replace all members at once. Who stays, by id, keeps its state. O(n).
+
+        Raises:
+            TypeError, ValueError: As at construction; then nothing has changed.
+        """
+        self._fleet.replace(nodes)
+
+    def drain(self, id: Hashable) -> None:  # noqa: A002
+        """Give a member no new requests; its leases in flight finish. O(n).
+
+        Raises:
+            UnknownNode: There is no member with this id.
+        """
+        self._fleet.set_draining(id, draining=True)
+
+    def resume(self, id: Hashable) -> None:  # noqa: A002
+        """End a drain. O(n).
+
+        Raises:
+            UnknownNode: There is no member with this id.
+        """
+        self._fleet.set_draining(id, draining=False)
+
+    def status(self) -> list[NodeStatus]:
+        """Return how each member is. O(n)."""
+        return self._fleet.status()
+
+    def __repr__(self) -> str:
+        return f"<Balancer {self.name!r}: {len(self.nodes)} nodes, {self._strategy_name}>"
+
+
+def _context(hash_key: HashKey, tags: Mapping[str, str] | None) -> SelectionContext:
+    if hash_key is None and tags is None:
+        return EMPTY
+    return SelectionContext(hash_key, tags=tags)

@@ -1,0 +1,84 @@
+"""Why a request would go where it would go, or nowhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TypeVar
+
+from loadwise.balancer.request import Request
+from loadwise.balancer.status import Explanation
+from loadwise.balancer.view import View
+from loadwise.errors import NoNodeAvailable
+from loadwise.health import HealthTracker
+from loadwise.quota import QuotaTracker
+from loadwise.strategies._adapter import Unforeseeable, strategy_name
+from loadwise.strategies._base import ViewStrategy
+
+__all__ = ["explain", "no_node_available"]
+
+N = TypeVar("N")
+
+
+def explain(
+    balancer: str,
+    strategy: ViewStrategy[N],
+    view: View[N],
+    request: Request[N],
+    quota: QuotaTracker | None,
+) -> Explanation:
+    """Tell where ``request`` would go, given ``view``, and change nothing."""
+    nodes, ruled_out = request.restrict(view)
+    if quota is not None:
+        now = quota.clock()
+        for i in nodes.eligible:
+            if quota.available_at(nodes.ids[i], request.cost) > now:
+                ruled_out[i] = "quota"
+    ruled_out.update((i, "excluded") for i in request.excluded if nodes.mask[i])
+    nodes = nodes.restrict([i for i in nodes.eligible if i not in ruled_out])
+    ruled_out |= view.ruled_out
+    foreseeable, index = True, None
+    try:
+        index = strategy.peek(nodes, request.context_without_exclusions())
+    except Unforeseeable:
+        foreseeable = False
+    facts = strategy.facts(nodes)
+    return Explanation(
+        balancer=balancer,
+        strategy=strategy_name(strategy),
+        ineligible={nodes.ids[i]: ruled_out[i] for i in sorted(ruled_out)},
+        eligible=tuple(nodes.ids[i] for i in nodes.eligible),
+        seen={
+            nodes.ids[i]: {fact: values[i] for fact, values in facts.items()}
+            for i in nodes.eligible
+        },
+        choice=None if index is None else nodes.ids[index],
+        foreseeable=foreseeable,
+    )
+
+
+def no_node_available(
+    balancer: str,
+    view: View[N],
+    request: Request[N],
+    ruled_out: Mapping[int, str],
+    health: HealthTracker | None,
+    pauses: QuotaTracker,
+) -> NoNodeAvailable:
+    """Return the error that says why ``request`` can be given no node, and until when."""
+    reasons: dict[str, int] = {}
+    waits: list[float] = []
+    for index, identity in enumerate(view.nodes.ids):
+        reason = ruled_out.get(index) or view.ruled_out.get(index)
+        if reason is None:
+            reason = "excluded" if index in request.excluded else "declined"
+        reasons[reason] = reasons.get(reason, 0) + 1
+        if reason == "unhealthy" and health is not None:
+            due = health.next_probe(identity)
+            if due is not None:
+                waits.append(due - health.clock())
+        elif reason in ("quota", "rate_limited"):
+            waits.append(pauses.available_at(identity, request.cost) - pauses.clock())
+    wait = min(waits, default=math.inf)
+    retry_after = None if math.isinf(wait) else max(0.0, wait)
+    return NoNodeAvailable(balancer, len(view.nodes), reasons, retry_after)

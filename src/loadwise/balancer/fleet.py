@@ -1,0 +1,196 @@
+"""The members of a balancer, and the picture of who may be chosen among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from threading import Lock
+from typing import Generic, TypeVar
+
+from loadwise._counter import upcoming
+from loadwise._fork import reset_in_child
+from loadwise.balancer.status import NodeStatus
+from loadwise.balancer.view import Slot, View, make_view
+from loadwise.errors import UnknownNode
+from loadwise.filters import Filter
+from loadwise.health import HealthStatus, HealthTracker
+from loadwise.load import LoadMeasure
+from loadwise.node_set import NodeSet
+from loadwise.quota import QuotaTracker
+
+__all__ = ["Fleet"]
+
+N = TypeVar("N")
+
+
+class Fleet(Generic[N]):
+    """Membership, and the state that decides who of it may be chosen.
+
+    Args:
+        name: The balancer's name, for error messages.
+        measures: What to count requests with; at least one.
+        health: Who knows the health, if anyone.
+        pauses: Who knows which nodes sit out.
+        has_quota: Whether quota is to be reserved for each request, too.
+        where: A filter that holds for every request.
+        prepare: Called with a new membership before it is adopted; what it raises stops that.
+
+    Thread-safety: changes take a lock and publish an immutable `View` by one assignment.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        measures: tuple[LoadMeasure, ...],
+        health: HealthTracker | None,
+        pauses: QuotaTracker,
+        *,
+        has_quota: bool,
+        where: Filter[N] | None,
+        prepare: Callable[[NodeSet[N]], None],
+    ) -> None:
+        self._name = name
+        self._measures = measures
+        self._health = health
+        self._pauses = pauses
+        self._has_quota = has_quota
+        self._where = where
+        self._prepare = prepare
+        self._lock = Lock()
+        self._whole: NodeSet[N] = NodeSet(())
+        self._slots: tuple[Slot, ...] = ()
+        self.view = self.look()
+        reset_in_child(self)
+
+    def _after_fork(self) -> None:
+        self._lock = Lock()
+        # The parent's leases go on holding the old slots, which nobody counts here.
+        for slot in self._slots:
+            slot.alive = False
+        self._slots = tuple(slot.fresh(self._measures) for slot in self._slots)
+        self.view = self.look()
+
+    @property
+    def nodes(self) -> tuple[N, ...]:
+        """The members, in order."""
+        return self._whole.membership.nodes
+
+    def has(self, identity: Hashable) -> bool:
+        """Whether there is a member with this id."""
+        return self._whole.index_of(identity) is not None
+
+    def plain_view(self) -> View[N] | None:
+        """Return the present view if it is plain and still holds, by the fewest looks."""
+        view = self.view
+        health = self._health
+        if (
+            view.plain
+            and view.quota_version == self._pauses.version
+            and (health is None or view.health_version == health.version)
+        ):
+            return view
+        view = self.refreshed()
+        return view if view.plain else None
+
+    def refreshed(self) -> View[N]:
+        """Return a view that holds now."""
+        view = self.view
+        if self._holds(view):
+            return view
+        with self._lock:
+            view = self.view
+            if not self._holds(view):
+                view = self.view = self.look()
+            return view
+
+    def look(self) -> View[N]:
+        """Work out a view. O(n)."""
+        return make_view(
+            self._whole,
+            self._slots,
+            self._health,
+            self._pauses,
+            self._where,
+            has_quota=self._has_quota,
+        )
+
+    def add(self, node: N) -> None:
+        """Add a member."""
+        with self._lock:
+            self._adopt(NodeSet((*self.nodes, node)))
+
+    def remove(self, identity: Hashable) -> None:
+        """Remove a member."""
+        with self._lock:
+            index = self._index_of(identity)
+            self._adopt(NodeSet((*self.nodes[:index], *self.nodes[index + 1 :])))
+
+    def replace(self, nodes: Iterable[N]) -> None:
+        """Replace all members; who stays, by id, keeps the slot."""
+        fresh = NodeSet(nodes)
+        with self._lock:
+            self._adopt(fresh)
+
+    def set_draining(self, identity: Hashable, *, draining: bool) -> None:
+        """Begin or end the drain of a member."""
+        with self._lock:
+            self._slots[self._index_of(identity)].draining = draining
+            self.view = self.look()
+
+    def status(self) -> list[NodeStatus]:
+        """Return how each member is."""
+        view = self.view
+        weights = view.nodes.weights
+        return [
+            self._status_of(slot, drained=slot.draining or not weight)
+            for slot, weight in zip(view.slots, weights, strict=True)
+        ]
+
+    def _status_of(self, slot: Slot, *, drained: bool) -> NodeStatus:
+        health, reason, wait = HealthStatus.HEALTHY, None, None
+        if self._health is not None:
+            record = self._health.health(slot.id)
+            health, reason = record.status, record.reason
+            due = self._health.next_probe(slot.id)
+            wait = None if due is None else max(0.0, due - self._health.clock())
+        return NodeStatus(
+            id=slot.id,
+            health=health,
+            health_reason=reason,
+            in_flight=len(slot.cell),
+            latency=slot.latency,
+            picks=upcoming(slot.picks),
+            quota_remaining=self._pauses.remaining_by_dimension(slot.id),
+            next_probe=wait,
+            drained=drained,
+        )
+
+    def _index_of(self, identity: Hashable) -> int:
+        index = self._whole.index_of(identity)
+        if index is None:
+            raise UnknownNode(identity, f"balancer {self._name!r}", self._whole.ids)
+        return index
+
+    def _adopt(self, whole: NodeSet[N]) -> None:
+        """Make ``whole`` the membership: all of it or, on an error, nothing. Lock held."""
+        self._prepare(whole)
+        gone = {slot.id: slot for slot in self._slots}
+        self._slots = tuple(
+            gone.pop(identity) if identity in gone else Slot(identity, self._measures)
+            for identity in whole.ids
+        )
+        self._whole = whole
+        for slot in gone.values():
+            slot.alive = False
+        self.view = self.look()
+        for identity in gone:
+            if self._health is not None:
+                self._health.remove(identity)
+            if not self._has_quota:
+                self._pauses.remove(identity)
+
+    def _holds(self, view: View[N]) -> bool:
+        return (
+            view.quota_version == self._pauses.version
+            and (self._health is None or view.health_version == self._health.version)
+            and (view.watch is None or view.watch.holds())
+        )

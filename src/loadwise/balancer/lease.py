@@ -1,0 +1,201 @@
+"""One request's hold on a node, from pick to outcome."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+from loadwise.balancer.reporting import Reporter
+from loadwise.balancer.view import Slot
+from loadwise.health import Probe
+from loadwise.outcome import Outcome
+from loadwise.quota import Reservation
+
+__all__ = ["Lease", "outcome_of"]
+
+N = TypeVar("N")
+
+
+class Lease(Generic[N]):
+    """One request's hold on a node. Made by `Balancer.acquire`.
+
+    Use it in a ``with`` or ``async with`` block around the request: a normal end is a success, an
+    exception a failure, a cancellation neither. Or say what happened, inside the block or without
+    one, with `success`, `failure`, `rate_limited` or `cancel`; the first word counts. Whatever
+    happens, the in-flight slot is given back exactly once. A lease that is dropped without a word
+    is taken for cancelled, with a ``ResourceWarning``.
+
+    Attributes:
+        node: The node to send the request to.
+        outcome: How the request ended; ``None`` while it is under way.
+        latency: Seconds from acquisition to the end; ``None`` while it is under way.
+
+    Thread-safety: it may be ended from any thread; the first one wins.
+
+    Cost: O(1).
+    """
+
+    __slots__ = (
+        "_open",
+        "_probe",
+        "_reporter",
+        "_reservation",
+        "_slot",
+        "_started",
+        "latency",
+        "node",
+        "outcome",
+    )
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        slot: Slot,
+        node: N,
+        started: float,
+        probe: Probe | None = None,
+        reservation: Reservation | None = None,
+    ) -> None:
+        self._reporter = reporter
+        self._slot = slot
+        self.node = node
+        self._started = started
+        self._probe = probe
+        self._reservation = reservation
+        # Emptied by the first who ends the lease: pop is atomic, a flag is not.
+        self._open = [None]
+        self.outcome: Outcome | None = None
+        self.latency: float | None = None
+
+    def success(self) -> bool:
+        """End it as a success. Returns whether this was the first word on it."""
+        return self._end(Outcome.SUCCESS)
+
+    def failure(self, reason: str | BaseException | None = None) -> bool:
+        """End it as a failure of the node. Returns whether this was the first word on it.
+
+        Args:
+            reason: What went wrong, for those who ask about the node's health.
+        """
+        return self._end(Outcome.FAILURE, reason)
+
+    def rate_limited(self, retry_after: float | None = None) -> bool:
+        """End it as refused by a rate limit; the node sits out.
+
+        Args:
+            retry_after: Seconds to sit out, finite and >= 0; 1 if the node did not say.
+
+        Returns:
+            Whether this was the first word on it.
+
+        Raises:
+            ValueError: ``retry_after`` is negative, NaN or infinite.
+        """
+        pause = 1.0 if retry_after is None else retry_after
+        if not (math.isfinite(pause) and pause >= 0):
+            raise ValueError(
+                f"retry_after is {retry_after!r}; it must be a finite number of seconds, at least 0"
+            )
+        if not self._end(Outcome.RATE_LIMITED):
+            return False
+        self._reporter.pause(self._slot, pause)
+        return True
+
+    def cancel(self) -> bool:
+        """End it as given up by the caller. Returns whether this was the first word on it."""
+        return self._end(Outcome.CANCELLED)
+
+    def settle(self, amounts: Mapping[str, float]) -> None:
+        """Replace the quota reserved by what the request really used; also after its end.
+
+        Args:
+            amounts: The true amounts, by quota dimension. Does nothing without a quota.
+
+        Raises:
+            LoadwiseError: It has been settled before.
+            ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
+        """
+        if self._reservation is not None:
+            self._reservation.settle(amounts)
+
+    def _end(self, outcome: Outcome, reason: str | BaseException | None = None) -> bool:
+        try:
+            self._open.pop()
+        except IndexError:
+            return False
+        slot = self._slot
+        slot.cell.pop()
+        if slot.others:
+            slot.leave_others()
+        self.outcome = outcome
+        self.latency = self._reporter.ended(slot, outcome, self._started, reason, self._probe)
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc_type is None:
+            self._end(Outcome.SUCCESS)
+        else:
+            self._end(outcome_of(exc_type), exc)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(exc_type, exc, traceback)
+
+    def __del__(self) -> None:
+        # No attribute at all when the constructor was interrupted.
+        if not getattr(self, "_open", None):
+            return
+        try:
+            self._open.pop()
+        except IndexError:  # ended by another thread in between
+            return
+        # Collection may strike inside any lock that this thread holds, so nothing is locked here:
+        # the counts are given back, and the balancer does the rest at its next pick.
+        slot = self._slot
+        slot.cell.pop()
+        slot.leave_others()
+        self._reporter.leaks.append((slot, self._started, self._probe))
+        warnings.warn(
+            f"a lease on node {slot.id!r} was dropped without saying how its request ended; use "
+            f"it in a with block, or call success(), failure(), rate_limited() or cancel()",
+            ResourceWarning,
+            source=self,
+            stacklevel=2,
+        )
+
+    def __repr__(self) -> str:
+        state = "open" if self.outcome is None else self.outcome.value
+        return f"<Lease on {self._slot.id!r}: {state}>"
+
+
+def outcome_of(exc_type: type[BaseException]) -> Outcome:
+    """Return what an exception says about the node that was asked.
+
+    Cancellations (`asyncio.CancelledError`, `GeneratorExit`, `KeyboardInterrupt` and whatever
+    else is not an `Exception`, and `concurrent.futures.CancelledError`) say nothing.
+    """
+    if not issubclass(exc_type, Exception):
+        return Outcome.CANCELLED
+    futures = sys.modules.get("concurrent.futures")
+    if futures is not None and issubclass(exc_type, futures.CancelledError):
+        return Outcome.CANCELLED
+    return Outcome.FAILURE

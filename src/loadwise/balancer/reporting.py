@@ -1,0 +1,125 @@
+"""What becomes of a request's outcome: loads, health, probes and metrics."""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from collections.abc import Hashable
+from typing import Any
+
+from loadwise._fork import reset_in_child
+from loadwise.balancer.fleet import Fleet
+from loadwise.balancer.view import Slot
+from loadwise.clock import Clock
+from loadwise.health import HealthStatus, HealthTracker, Probe
+from loadwise.metrics import MetricsCollector
+from loadwise.outcome import Outcome
+from loadwise.quota import QuotaTracker
+
+__all__ = ["Reporter"]
+
+_LATENCY_WEIGHT = 0.1
+_LONGEST_REASON = 200
+
+
+class Reporter:
+    """Takes note of how requests end, on behalf of a balancer and its leases.
+
+    Thread-safety: that of the trackers and measures it reports to.
+
+    Attributes:
+        clock: The balancer's clock.
+        leaks: Leases that were dropped, for whoever next has time to clear up after them.
+    """
+
+    __slots__ = ("__weakref__", "_fleet", "_health", "_metrics", "_pauses", "clock", "leaks")
+
+    def __init__(
+        self,
+        fleet: Fleet[Any],  # whatever the nodes are
+        clock: Clock,
+        health: HealthTracker | None,
+        pauses: QuotaTracker,
+        metrics: MetricsCollector | None,
+    ) -> None:
+        self._fleet = fleet
+        self.clock = clock
+        self._health = health
+        self._pauses = pauses
+        self._metrics = metrics
+        self.leaks: deque[tuple[Slot, float, Probe | None]] = deque()
+        reset_in_child(self)
+        if metrics is not None and health is not None:
+            _forward_health_changes(health, fleet, metrics)
+
+    def _after_fork(self) -> None:
+        self.leaks.clear()
+
+    def ended(
+        self,
+        slot: Slot,
+        outcome: Outcome,
+        started: float,
+        reason: str | BaseException | None,
+        probe: Probe | None,
+    ) -> float:
+        """Take note of how a request ended, and return its latency in seconds."""
+        now = self.clock()
+        latency = now - started
+        if slot.observers:
+            for observe, cell in slot.observers:
+                observe(cell, latency, outcome, now)
+        health = self._health
+        if outcome is Outcome.SUCCESS:
+            before = slot.latency
+            slot.latency = (
+                latency if before is None else before + _LATENCY_WEIGHT * (latency - before)
+            )
+            if health is not None and health.minds_success_of(slot.id) and slot.alive:
+                health.report(slot.id, outcome)
+        elif outcome is Outcome.FAILURE and health is not None and slot.alive:
+            health.report(slot.id, outcome, _in_words(reason))
+            if not slot.alive and not self._fleet.has(slot.id):
+                health.remove(slot.id)
+        if probe is not None and health is not None:
+            health.end_probe(slot.id, probe)
+        if self._metrics is not None:
+            self._metrics.on_outcome(slot.id, outcome, latency)
+        return latency
+
+    def pause(self, slot: Slot, seconds: float) -> None:
+        """Have a member sit out."""
+        if slot.alive:
+            self._pauses.mark_exhausted(slot.id, seconds)
+
+    def clear_up(self) -> None:
+        """Report the leases that were dropped as cancelled."""
+        while self.leaks:
+            try:
+                slot, started, probe = self.leaks.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            self.ended(slot, Outcome.CANCELLED, started, None, probe)
+
+
+def _in_words(reason: str | BaseException | None) -> str | None:
+    if isinstance(reason, BaseException):
+        text = str(reason)
+        reason = type(reason).__name__ + (f": {text}" if text else "")
+    return None if reason is None else reason[:_LONGEST_REASON]
+
+
+def _forward_health_changes(
+    health: HealthTracker, fleet: Fleet[Any], metrics: MetricsCollector
+) -> None:
+    """Tell the collector of its members' changes, for as long as the fleet lives."""
+    reference = weakref.ref(fleet)
+
+    def forward(identity: Hashable, old: HealthStatus, new: HealthStatus) -> None:
+        alive = reference()
+        if alive is None:
+            unsubscribe()
+        elif alive.has(identity):
+            metrics.on_health_change(identity, old, new)
+
+    unsubscribe = health.subscribe(forward)

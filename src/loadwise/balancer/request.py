@@ -1,0 +1,87 @@
+"""One request, as a balancer's callers describe it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from loadwise.context import HashKey, SelectionContext
+from loadwise.filters import as_filter
+
+if TYPE_CHECKING:
+    from loadwise.balancer.view import View
+    from loadwise.node_set import NodeSet
+
+__all__ = ["Request"]
+
+N = TypeVar("N")
+
+_NO_COST: Mapping[str, float] = MappingProxyType({})
+
+
+class Request(Generic[N]):
+    """What is asked of a balancer, before it is known which indices the ids mean.
+
+    Args: as for `Balancer.acquire`.
+
+    Raises:
+        TypeError: Both a context and its keywords were given, or an argument is of the wrong kind.
+    """
+
+    __slots__ = ("_excluded_ids", "_hash_key", "_tags", "_where", "cost", "excluded")
+
+    def __init__(
+        self,
+        context: SelectionContext | None = None,
+        *,
+        hash_key: HashKey = None,
+        exclude: Iterable[Hashable] = (),
+        cost: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        where: Callable[[N], bool] | None = None,
+    ) -> None:
+        if isinstance(exclude, str | bytes):
+            raise TypeError(f"exclude is {exclude!r}; give a collection of ids, such as {{'a'}}")
+        self._excluded_ids = frozenset(exclude)
+        self.excluded: frozenset[int] = frozenset()
+        if context is not None:
+            if not isinstance(context, SelectionContext):
+                raise TypeError(f"context is {context!r}; it must be a SelectionContext")
+            if self._excluded_ids or any(each is not None for each in (hash_key, cost, tags)):
+                raise TypeError(
+                    "give either a context or the keywords hash_key, exclude, cost and tags, "
+                    "not both"
+                )
+            hash_key, tags = context.hash_key, context.tags
+            self.excluded = frozenset(context.exclude)
+            if isinstance(context.estimated_cost, Mapping):
+                cost = context.estimated_cost
+        self._hash_key = hash_key
+        self._tags = tags
+        self._where = None if where is None else as_filter(where)
+        self.cost = _NO_COST if cost is None else cost
+
+    def restrict(self, view: View[N]) -> tuple[NodeSet[N], dict[int, str]]:
+        """Return what a view leaves to this request, and why not the rest of it. O(n) at most."""
+        nodes = view.nodes
+        ruled_out: dict[int, str] = {}
+        for accept in (view.unwatched, self._where):
+            if accept is not None:
+                before, nodes = nodes, accept.view(nodes)
+                if len(nodes.eligible) < len(before.eligible):
+                    left = frozenset(nodes.eligible)
+                    ruled_out.update((i, "filtered") for i in before.eligible if i not in left)
+        if self._excluded_ids:
+            found = map(nodes.index_of, self._excluded_ids)
+            self.excluded = frozenset(index for index in found if index is not None)
+        return nodes, ruled_out
+
+    def context(self, refused: Mapping[int, str]) -> SelectionContext:
+        """Return what to tell the strategy, given who has refused so far."""
+        exclude = self.excluded.union(refused) if refused else self.excluded
+        return SelectionContext(self._hash_key, exclude, self._tags, self.cost or None)
+
+    def context_without_exclusions(self) -> SelectionContext:
+        """Return what to tell the strategy where the exclusions have been seen to."""
+        return SelectionContext(self._hash_key, tags=self._tags, estimated_cost=self.cost or None)

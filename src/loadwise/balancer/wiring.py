@@ -1,0 +1,41 @@
+"""How the arguments of a balancer become its parts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from loadwise.clock import Clock
+from loadwise.health import HealthTracker
+from loadwise.load import InFlight, LoadMeasure
+from loadwise.quota import QuotaTracker
+
+__all__ = ["as_tracker", "first_clock", "with_counter"]
+
+HealthArgument = HealthTracker | bool | None
+
+
+def first_clock(clock: Clock | None, health: HealthArgument, quota: QuotaTracker | None) -> Clock:
+    """Return the clock that was given, to the balancer itself or else to a tracker of its."""
+    if clock is not None:
+        return clock
+    if isinstance(health, HealthTracker):
+        return health.clock
+    return time.monotonic if quota is None else quota.clock
+
+
+def as_tracker(health: HealthArgument, clock: Clock) -> HealthTracker | None:
+    """Return the tracker to use, if any."""
+    if health is True:
+        return HealthTracker(clock=clock)
+    if health is None or health is False:
+        return None
+    if not isinstance(health, HealthTracker):
+        raise TypeError(f"health is {health!r}; it must be a HealthTracker, True, False or None")
+    return health
+
+
+def with_counter(measures: Iterable[LoadMeasure]) -> tuple[LoadMeasure, ...]:
+    """Return the measures without repetition, and one that counts where there is none."""
+    distinct = tuple({id(measure): measure for measure in measures}.values())
+    return distinct or (InFlight(),)

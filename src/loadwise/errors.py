@@ -1,0 +1,106 @@
+"""The exceptions loadwise raises: one root, and one class per kind of trouble."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping
+
+__all__ = [
+    "LoadwiseError",
+    "MissingHashKey",
+    "NoNodeAvailable",
+    "UnknownNode",
+]
+
+
+class LoadwiseError(Exception):
+    """The root of every exception that loadwise defines.
+
+    Wrong arguments are plain ``ValueError`` and ``TypeError``, raised where the value is given.
+    """
+
+
+class MissingHashKey(LoadwiseError, ValueError):  # noqa: N818 - names the fact, as KeyError does
+    """A strategy that maps keys to nodes was asked without a ``hash_key``."""
+
+
+class UnknownNode(LoadwiseError, KeyError):  # noqa: N818 - names the fact, as KeyError does
+    """An id was named that is not a member.
+
+    Attributes:
+        node_id: The id that was not found.
+    """
+
+    def __init__(self, node_id: Hashable, place: str, known: Iterable[Hashable] = ()) -> None:
+        self.node_id = node_id
+        self.place = place
+        self.hint = nearest(node_id, known)
+        super().__init__(node_id, place)
+
+    def __str__(self) -> str:
+        return f"{self.place} has no node with id {self.node_id!r}{self.hint}"
+
+
+class NoNodeAvailable(LoadwiseError):  # noqa: N818 - names the fact, as KeyError does
+    """No node could be given, and why.
+
+    Attributes:
+        balancer: Name of the balancer that was asked.
+        total: How many members the balancer has; 0 means that it is empty.
+        reasons: How many members were ruled out by each reason: ``"drained"``, ``"unhealthy"``,
+            ``"rate_limited"``, ``"quota"``, ``"filtered"``, ``"excluded"``, or ``"declined"``
+            when the strategy itself returned nothing.
+        retry_after: Seconds until the next probe or quota slot may free a node; ``None`` when no
+            passing of time is known to help.
+
+    Example:
+        >>> from loadwise import Balancer, NoNodeAvailable
+        >>> try:
+        ...     Balancer([], name="search").pick()
+        ... except NoNodeAvailable as error:
+        ...     print(error)
+        no node available in balancer 'search': it has no nodes
+    """
+
+    def __init__(
+        self,
+        balancer: str,
+        total: int,
+        reasons: Mapping[str, int],
+        retry_after: float | None = None,
+    ) -> None:
+        self.balancer = balancer
+        self.total = total
+        self.reasons = MappingProxyType(dict(reasons))
+        self.retry_after = retry_after
+        super().__init__(balancer, total, dict(reasons), retry_after)
+
+    @property
+    def reason(self) -> str:
+        """The reason that ruled out most nodes; ``"empty"`` when there are no members at all."""
+        if not self.total:
+            return "empty"
+        return max(self.reasons, key=self.reasons.__getitem__, default="declined")
+
+    def __str__(self) -> str:
+        start = f"no node available in balancer {self.balancer!r}"
+        if not self.total:
+            return f"{start}: it has no nodes"
+        counts = ", ".join(
+            f"{count} {reason.replace('_', ' ')}"
+            for reason, count in sorted(self.reasons.items(), key=lambda item: -item[1])
+        )
+        text = f"{start}: of {self.total} nodes {counts}"
+        if self.retry_after is not None:
+            text += f"; retry after {self.retry_after:.3g} s"
+        return text
+
+
+def nearest(name: object, known: Iterable[object]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the known name closest to ``name``, or nothing."""
+    match = get_close_matches(str(name), [str(other) for other in known], n=1)
+    return f"; did you mean {match[0]!r}?" if match else ""

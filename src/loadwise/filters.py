@@ -1,0 +1,274 @@
+"""Filters: predicates over nodes, with an algebra.
+
+A filter decides which nodes a strategy may see. Those that read a tracker know when their answer
+may have changed, so their result is kept until then; a plain function is asked every time.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+
+from loadwise.health import HealthStatus, HealthTracker
+from loadwise.node_set import NodeSet
+from loadwise.nodes import node_id
+
+if TYPE_CHECKING:
+    from loadwise.clock import Clock
+
+__all__ = [
+    "AllOf",
+    "AnyOf",
+    "Filter",
+    "FnFilter",
+    "HealthFilter",
+    "Not",
+    "QuotaFilter",
+    "StateSource",
+    "Watch",
+]
+
+N = TypeVar("N")
+
+
+class StateSource(Protocol):
+    """State that decides who may be chosen, and that tells when it changes."""
+
+    @property
+    def version(self) -> int:
+        """A number that is another one after every change."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that `next_change` is told by."""
+        ...
+
+    def next_change(self) -> float:
+        """When the passing of time alone changes the state next; inf if it never does."""
+        ...
+
+
+class QuotaState(StateSource, Protocol):
+    """What `QuotaFilter` asks of a quota tracker."""
+
+    def is_available(self, node_id: Hashable) -> bool:
+        """Whether the node may get a request now."""
+        ...
+
+
+class Watch:
+    """Remembers the versions of some sources, to tell whether they are still the same.
+
+    Make it *before* reading the state: a change in between is then seen as one.
+    """
+
+    __slots__ = ("_deadlines", "_versions")
+
+    def __init__(self, sources: Iterable[StateSource]) -> None:
+        self._versions = [(source, source.version) for source in sources]
+        changes = [(source.clock, source.next_change()) for source, _ in self._versions]
+        self._deadlines = [(clock, when) for clock, when in changes if when < math.inf]
+
+    @property
+    def timed(self) -> bool:
+        """Whether the passing of time alone will end it."""
+        return bool(self._deadlines)
+
+    def holds(self) -> bool:
+        """Whether nothing has changed since. O(number of sources)."""
+        return all(source.version == version for source, version in self._versions) and all(
+            clock() < when for clock, when in self._deadlines
+        )
+
+
+class Filter(ABC, Generic[N]):
+    """A predicate over nodes; combine with ``&``, ``|`` and ``~``.
+
+    Subclass it and define `__call__`; override `sources` if you can tell when answers change.
+
+    Thread-safety: the kept result is swapped by one assignment.
+    """
+
+    _kept: tuple[NodeSet[N], NodeSet[N], Watch] | None = None
+
+    @abstractmethod
+    def __call__(self, node: N) -> bool:
+        """Whether the node is accepted."""
+
+    def sources(self) -> tuple[StateSource, ...] | None:
+        """The state that the answer depends on; ``None`` when it may change at any time."""
+        return None
+
+    def view(self, candidates: Sequence[N]) -> NodeSet[N]:
+        """Return the candidates with only the accepted ones eligible.
+
+        O(1) on the NodeSet of the call before while nothing changed, else O(n).
+        """
+        kept = self._kept
+        if kept is not None and kept[0] is candidates and kept[2].holds():
+            return kept[1]
+        nodes = candidates if isinstance(candidates, NodeSet) else NodeSet(candidates)
+        sources = self.sources()
+        watch = None if sources is None else Watch(sources)
+        members = nodes.membership.nodes
+        view = nodes.restrict([i for i in nodes.eligible if self(members[i])])
+        if watch is not None and nodes is candidates:
+            self._kept = (nodes, view, watch)
+        return view
+
+    def __and__(self, other: Callable[[N], bool]) -> AllOf[N]:
+        return AllOf(self, other)
+
+    def __or__(self, other: Callable[[N], bool]) -> AnyOf[N]:
+        return AnyOf(self, other)
+
+    def __invert__(self) -> Not[N]:
+        return Not(self)
+
+
+class FnFilter(Filter[N]):
+    """Accepts the nodes for which ``fn`` returns true.
+
+    Args:
+        fn: A quick function of a node, thread-safe, without I/O. It is asked at every pick,
+            because nobody knows when it changes its mind: O(n) per pick.
+
+    Raises:
+        TypeError: ``fn`` is not callable.
+
+    Example:
+        >>> near = FnFilter(lambda node: node.startswith("eu"))
+        >>> near("eu-1"), (~near)("eu-1"), (near & (lambda node: False))("eu-1")
+        (True, False, False)
+    """
+
+    def __init__(self, fn: Callable[[N], object]) -> None:
+        if not callable(fn):
+            raise TypeError(f"the filter is {fn!r}; it must be a Filter or a function of a node")
+        self._fn = fn
+
+    def __call__(self, node: N) -> bool:
+        """Whether the node is accepted."""
+        return bool(self._fn(node))
+
+
+class HealthFilter(Filter[Any]):
+    """Accepts the nodes whose health is one of the given states.
+
+    Args:
+        tracker: Who knows the health.
+        statuses: The states to accept, joined by ``|``.
+
+    Raises:
+        TypeError: An argument is of the wrong kind.
+
+    Example:
+        >>> health = HealthTracker()
+        >>> health.report_failure("b"); health.report_failure("b")
+        >>> HealthFilter.available(health)("b"), HealthFilter.healthy_only(health)("b")
+        (True, False)
+    """
+
+    def __init__(self, tracker: HealthTracker, statuses: HealthStatus) -> None:
+        if not isinstance(statuses, HealthStatus):
+            raise TypeError(f"statuses is {statuses!r}; join HealthStatus members by |")
+        self._tracker = tracker
+        self._statuses = statuses
+
+    @classmethod
+    def available(cls, tracker: HealthTracker) -> HealthFilter:
+        """Accept everything but UNHEALTHY."""
+        return cls(tracker, ~HealthStatus.UNHEALTHY)
+
+    @classmethod
+    def healthy_only(cls, tracker: HealthTracker) -> HealthFilter:
+        """Accept HEALTHY alone."""
+        return cls(tracker, HealthStatus.HEALTHY)
+
+    def __call__(self, node: object) -> bool:
+        """Whether the node is accepted."""
+        return bool(self._tracker.status(node_id(node)) & self._statuses)
+
+    def sources(self) -> tuple[StateSource, ...]:
+        """The tracker."""
+        return (self._tracker,)
+
+
+class QuotaFilter(Filter[Any]):
+    """Accepts the nodes that have quota left.
+
+    Args:
+        tracker: Who knows the quotas.
+
+    Example:
+        >>> from loadwise import QuotaConfig, QuotaDimension, QuotaTracker
+        >>> quota = QuotaTracker()
+        >>> quota.register("a", QuotaConfig([QuotaDimension("rpm", limit=1, window=60.0)]))
+        >>> quota.record_usage("a", {"rpm": 1})
+        True
+        >>> QuotaFilter(quota)("a"), QuotaFilter(quota)("b")
+        (False, True)
+    """
+
+    def __init__(self, tracker: QuotaState) -> None:
+        self._tracker = tracker
+
+    def __call__(self, node: object) -> bool:
+        """Whether the node is accepted."""
+        return self._tracker.is_available(node_id(node))
+
+    def sources(self) -> tuple[StateSource, ...]:
+        """The tracker."""
+        return (self._tracker,)
+
+
+class _Combined(Filter[N]):
+    def __init__(self, *filters: Callable[[N], bool]) -> None:
+        self._filters: tuple[Filter[N], ...] = tuple(map(as_filter, filters))
+
+    def sources(self) -> tuple[StateSource, ...] | None:
+        """The state that any part depends on."""
+        found: list[StateSource] = []
+        for each in self._filters:
+            sources = each.sources()
+            if sources is None:
+                return None
+            found += sources
+        return tuple(found)
+
+
+class AllOf(_Combined[N]):
+    """Accepts what every filter accepts; ``a & b`` for short. Without filters, everything."""
+
+    def __call__(self, node: N) -> bool:
+        """Whether the node is accepted."""
+        return all(each(node) for each in self._filters)
+
+
+class AnyOf(_Combined[N]):
+    """Accepts what at least one filter accepts; ``a | b`` for short. Without filters, nothing."""
+
+    def __call__(self, node: N) -> bool:
+        """Whether the node is accepted."""
+        return any(each(node) for each in self._filters)
+
+
+class Not(_Combined[N]):
+    """Accepts what the filter does not; ``~a`` for short."""
+
+    def __init__(self, inner: Callable[[N], bool]) -> None:
+        super().__init__(inner)
+
+    def __call__(self, node: N) -> bool:
+        """Whether the node is accepted."""
+        return not self._filters[0](node)
+
+
+def as_filter(accept: Callable[[N], bool]) -> Filter[N]:
+    """Return ``accept`` itself if it is a `Filter`, else one that asks it."""
+    if isinstance(accept, Filter):
+        return cast("Filter[N]", accept)
+    return FnFilter(accept)

@@ -1,0 +1,274 @@
+"""Keeps the health of nodes, and decides when one that is down may be tried again."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import replace
+from threading import Lock
+
+from loadwise._fork import reset_in_child
+from loadwise.clock import Clock
+from loadwise.health.policy import ConsecutiveFailurePolicy, HealthPolicy, NodeHealth
+from loadwise.health.status import HealthStatus
+from loadwise.outcome import Outcome
+
+__all__ = ["HealthListener", "HealthTracker"]
+
+HealthListener = Callable[[Hashable, HealthStatus, HealthStatus], None]
+"""Called with a node's id, its old state and its new one."""
+
+_log = logging.getLogger("loadwise")
+
+
+class Probe:
+    """The right to send one request to an UNHEALTHY node."""
+
+    __slots__ = ("expires",)
+
+    def __init__(self, expires: float) -> None:
+        self.expires = expires
+
+
+class HealthTracker:
+    """The health of nodes, by id, from what is reported of their requests.
+
+    Nodes need not be registered: an unknown id is HEALTHY, and only nodes with something to
+    remember take memory.
+
+    Args:
+        policy: When a node changes its state.
+        clock: Source of monotonic seconds.
+
+    An UNHEALTHY node is given one probe request at a time, once ``probe_interval`` has passed
+    since its last failure; what is reported of it decides.
+
+    Thread-safety: writers take a lock, readers do not. In a forked child the states are kept and
+    probes that the parent has under way are forgotten.
+
+    Cost: O(1) for every method but `snapshot`, O(n).
+
+    Example:
+        >>> health = HealthTracker(ConsecutiveFailurePolicy(failure_threshold=1))
+        >>> health.status("a")
+        <HealthStatus.HEALTHY: 1>
+        >>> health.report_failure("a")
+        >>> health.status("a")
+        <HealthStatus.UNHEALTHY: 4>
+    """
+
+    def __init__(
+        self,
+        policy: HealthPolicy | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.policy: HealthPolicy = ConsecutiveFailurePolicy() if policy is None else policy
+        for member in ("next_status", "probe_interval"):
+            if not hasattr(self.policy, member):
+                raise TypeError(f"policy is {policy!r}; a HealthPolicy needs `{member}`")
+        self.clock = clock
+        self.version = 0
+        self._records: dict[Hashable, NodeHealth] = {}
+        self._down: dict[Hashable, NodeHealth] = {}
+        self._listeners: list[HealthListener] = []
+        self._after_fork()
+        self._skip_success = bool(getattr(self.policy, "ignores_success_when_healthy", False))
+        reset_in_child(self)
+
+    def _after_fork(self) -> None:
+        self._lock = Lock()
+        self._probes: dict[Hashable, Probe] = {}
+        self.version += 1
+
+    def status(self, node_id: Hashable) -> HealthStatus:
+        """Return a node's state; HEALTHY for an id never reported."""
+        record = self._records.get(node_id)
+        return HealthStatus.HEALTHY if record is None else record.status
+
+    def health(self, node_id: Hashable) -> NodeHealth:
+        """Return all that is known of one node's health."""
+        return self._records.get(node_id) or NodeHealth(node_id)
+
+    def snapshot(self) -> dict[Hashable, NodeHealth]:
+        """Return what is known of all nodes with something to remember, by id. O(n)."""
+        with self._lock:
+            return dict(self._records)
+
+    def report(self, node_id: Hashable, outcome: Outcome, reason: str | None = None) -> None:
+        """Take note of how a request to a node ended.
+
+        Args:
+            node_id: The node's id.
+            outcome: SUCCESS and FAILURE count; RATE_LIMITED and CANCELLED say nothing about
+                health and only end a probe that `should_probe` granted.
+            reason: What went wrong, in words, for those who ask why.
+
+        Raises:
+            TypeError: ``outcome`` is not an `Outcome`.
+        """
+        if not isinstance(outcome, Outcome):
+            raise TypeError(
+                f"outcome is {outcome!r}; it must be one of "
+                f"{', '.join(f'Outcome.{each.name}' for each in Outcome)}"
+            )
+        if outcome is Outcome.SUCCESS and not self.minds_success_of(node_id):
+            return
+        with self._lock:
+            self._end_granted_probe(node_id)
+            if outcome is not Outcome.SUCCESS and outcome is not Outcome.FAILURE:
+                return
+            old = self.health(node_id)
+            new = self._judge(old, outcome, reason)
+            self._store(new)
+        if new.status is not old.status:
+            self._announce(node_id, old.status, new.status)
+
+    def report_success(self, node_id: Hashable) -> None:
+        """Take note that a request to a node succeeded."""
+        self.report(node_id, Outcome.SUCCESS)
+
+    def report_failure(self, node_id: Hashable, reason: str | None = None) -> None:
+        """Take note that a request to a node failed."""
+        self.report(node_id, Outcome.FAILURE, reason)
+
+    def minds_success_of(self, node_id: Hashable) -> bool:
+        """Whether a success of this node could change anything. Lock-free."""
+        return not self._skip_success or node_id in self._records
+
+    def should_probe(self, node_id: Hashable) -> bool:
+        """Grant the one probe of an UNHEALTHY node, if it is due and nobody has it.
+
+        Who is told ``True`` should send one request and report how it ended; everybody else is
+        told ``False`` until then. A probe of which nothing is reported lapses after another
+        ``probe_interval``.
+        """
+        return self.grant_probe(node_id, self.policy.probe_interval) is not None
+
+    def remove(self, node_id: Hashable) -> None:
+        """Forget a node. An id that is not known is not an error."""
+        with self._lock:
+            self._probes.pop(node_id, None)
+            self._down.pop(node_id, None)
+            if self._records.pop(node_id, None) is not None:
+                self.version += 1
+
+    def subscribe(self, listener: HealthListener) -> Callable[[], None]:
+        """Have ``listener`` called after every change of state; return how to end that.
+
+        It is called in the reporting thread, outside the lock. One that raises is logged and
+        harms nobody else.
+        """
+        with self._lock:
+            self._listeners = [*self._listeners, listener]
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._listeners = [each for each in self._listeners if each is not listener]
+
+        return unsubscribe
+
+    def next_probe(self, node_id: Hashable) -> float | None:
+        """Return when an UNHEALTHY node may next be probed, in seconds of the clock.
+
+        ``None`` for a node that needs no probe, or whose probe is under way.
+        """
+        with self._lock:
+            record = self._down.get(node_id)
+            due = math.inf if record is None else self._due(record)
+        return None if math.isinf(due) else due
+
+    def down(self) -> list[tuple[Hashable, bool]]:
+        """Return the UNHEALTHY ids, each with whether its probe is due and nobody has it."""
+        with self._lock:
+            now = self.clock()
+            return [(node_id, self._due(record) <= now) for node_id, record in self._down.items()]
+
+    def next_change(self) -> float:
+        """Return when `down` changes by the passing of time alone; inf if never."""
+        with self._lock:
+            now = self.clock()
+            dues = [self._due(record) for record in self._down.values()]
+        return min((due for due in dues if due > now), default=math.inf)
+
+    def grant_probe(self, node_id: Hashable, lapse: float = math.inf) -> Probe | None:
+        """Grant the probe of an UNHEALTHY node for ``lapse`` seconds, or return ``None``."""
+        with self._lock:
+            record = self._down.get(node_id)
+            now = self.clock()
+            if record is None or self._due(record) > now:
+                return None
+            probe = self._probes[node_id] = Probe(now + lapse)
+            self.version += 1
+            return probe
+
+    def end_probe(self, node_id: Hashable, probe: Probe) -> None:
+        """Take back a probe that was granted, whatever became of it."""
+        with self._lock:
+            if self._probes.get(node_id) is probe:
+                del self._probes[node_id]
+                self.version += 1
+
+    def _due(self, record: NodeHealth) -> float:
+        due = -math.inf
+        if record.last_failure is not None:
+            due = record.last_failure + self.policy.probe_interval
+        probe = self._probes.get(record.id)
+        return due if probe is None else max(due, probe.expires)
+
+    def _end_granted_probe(self, node_id: Hashable) -> None:
+        # A probe without an end in time belongs to a lease, which ends it itself.
+        probe = self._probes.get(node_id)
+        if probe is not None and not math.isinf(probe.expires):
+            del self._probes[node_id]
+            self.version += 1
+
+    def _judge(self, old: NodeHealth, outcome: Outcome, reason: str | None) -> NodeHealth:
+        if outcome is Outcome.SUCCESS:
+            counted = replace(
+                old,
+                consecutive_failures=0,
+                consecutive_successes=old.consecutive_successes + 1,
+            )
+            text = f"{counted.consecutive_successes} of the successes needed since it was unhealthy"
+        else:
+            counted = replace(
+                old,
+                consecutive_failures=old.consecutive_failures + 1,
+                consecutive_successes=0,
+                last_failure=self.clock(),
+            )
+            plural = "" if counted.consecutive_failures == 1 else "s in a row"
+            text = f"{counted.consecutive_failures} failure{plural}"
+            if reason:
+                text += f", the last: {reason}"
+        status = self.policy.next_status(counted, outcome)
+        if status is HealthStatus.HEALTHY and not counted.consecutive_failures:
+            return NodeHealth(old.id)
+        return replace(counted, status=status, reason=text)
+
+    def _store(self, new: NodeHealth) -> None:
+        down = new.status is HealthStatus.UNHEALTHY
+        was = self._records.get(new.id)
+        if new.status is HealthStatus.HEALTHY and not new.consecutive_failures:
+            self._records.pop(new.id, None)
+        else:
+            self._records[new.id] = new
+        if down:
+            self._down[new.id] = new
+        else:
+            self._down.pop(new.id, None)
+        if (
+            down
+            or (was is not None and was.status is not new.status)
+            or (was is None and new.status is not HealthStatus.HEALTHY)
+        ):
+            self.version += 1
+
+    def _announce(self, node_id: Hashable, old: HealthStatus, new: HealthStatus) -> None:
+        for listener in self._listeners:
+            try:
+                listener(node_id, old, new)
+            except Exception:  # noqa: BLE001 - a listener's errors are its own
+                _log.exception("a health listener failed on node %r", node_id)

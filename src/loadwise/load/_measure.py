@@ -1,0 +1,47 @@
+"""What a load measure is."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Protocol, runtime_checkable
+
+from loadwise.clock import Clock
+from loadwise.outcome import Outcome
+
+__all__ = ["Cell", "LoadMeasure"]
+
+
+class Cell(list[None]):
+    """One node's entry in a measure; its length is the number of requests in flight.
+
+    ``append`` and ``pop`` of a list are atomic with and without the GIL, so requests are counted
+    exactly and without a lock.
+    """
+
+    __slots__ = ("__weakref__",)
+
+
+@runtime_checkable
+class LoadMeasure(Protocol):
+    """Turns what happens to requests into a load per node.
+
+    A Balancer feeds every measure of its strategy: it appends to the node's cell when a request
+    starts, and pops from it and calls `observe` when the request ends. A measure that nobody
+    feeds reads zero.
+    """
+
+    def cell(self, node_id: Hashable) -> Cell:
+        """Return the entry of one node, the same for as long as anyone holds it."""
+        ...
+
+    def load(self, cell: Cell) -> float:
+        """Return a node's present load; lower is better."""
+        ...
+
+    def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:
+        """Take note that a request ended with ``outcome`` at ``now``, after ``latency`` seconds."""
+        ...
+
+    def use_clock(self, clock: Clock) -> None:
+        """Take the time from ``clock``, unless the measure was given a clock of its own."""
+        ...

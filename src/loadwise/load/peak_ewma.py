@@ -1,0 +1,144 @@
+"""Load as expected waiting: a moving average of latency that follows peaks at once.
+
+An average of latencies tells too late that a node has become slow. This one jumps to a peak and
+comes down from it gently, so one slow answer is enough to turn traffic away, and it takes several
+fast ones, or time, to win it back.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Hashable
+from math import exp
+from threading import Lock
+from weakref import WeakValueDictionary
+
+from loadwise._fork import reset_in_child
+from loadwise.clock import Clock
+from loadwise.load._measure import Cell
+from loadwise.outcome import Outcome
+
+__all__ = ["PeakEwma"]
+
+_UNMEASURED_PENALTY = 1e6
+
+
+class _EwmaCell(Cell):
+    """A counter with the cost in seconds, ``None`` before the first sample, and its time.
+
+    The time is written before the cost and read after it: who reads in between sees the old cost
+    as of now, which errs on the side of the peak.
+    """
+
+    __slots__ = ("cost", "stamp")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cost: float | None = None
+        self.stamp = 0.0
+
+
+class PeakEwma:
+    """Load as ``cost * (in flight + 1)``, the cost a peak-sensitive moving average of latency.
+
+    Use it where nodes or requests differ in speed. A latency above the cost becomes the cost; a
+    lower one pulls it down with weight ``1 - exp(-dt / tau)`` for the dt seconds since the last
+    sample. Between samples the cost decays by ``exp(-dt / tau)``, so a node that was slow once is
+    tried again. A node never measured is taken for idle until a first request is in flight there;
+    then it carries a large penalty until that one is answered: probed once, not flooded.
+
+    Args:
+        tau: Seconds in which a peak fades to 1/e; finite and > 0.
+        failure_latency: Seconds that a failed request counts as having taken, at least; finite
+            and >= 0. Without it a node that fails fast looks fast.
+        clock: Source of monotonic seconds; ``None`` for that of the Balancer that feeds it.
+
+    Raises:
+        ValueError: ``tau`` or ``failure_latency`` is out of range.
+
+    Rate-limited and cancelled requests leave the cost as it is: they tell nothing of how fast the
+    node works.
+
+    Thread-safety: samples are taken under a lock, reads need none. In a forked child it begins
+    anew.
+
+    Cost: O(1) to read and to feed.
+
+    Source: Finagle's PeakEwma load metric; tower's ``load::PeakEwma``.
+
+    Example:
+        >>> from loadwise import Balancer, PowerOfTwoChoices
+        >>> balancer = Balancer(["a", "b"], PowerOfTwoChoices(load=PeakEwma(tau=5.0)))
+        >>> with balancer.acquire() as lease:
+        ...     lease.node in ("a", "b")
+        True
+    """
+
+    def __init__(
+        self,
+        tau: float = 10.0,
+        *,
+        failure_latency: float = 1.0,
+        clock: Clock | None = None,
+    ) -> None:
+        if not (math.isfinite(tau) and tau > 0):
+            raise ValueError(f"tau is {tau!r}; it must be a finite number of seconds above 0")
+        if not (math.isfinite(failure_latency) and failure_latency >= 0):
+            raise ValueError(
+                f"failure_latency is {failure_latency!r}; it must be a finite number of seconds, "
+                f"at least 0"
+            )
+        self._tau = tau
+        self._failure_latency = failure_latency
+        self._clock_given = clock is not None
+        self._clock: Clock = time.monotonic if clock is None else clock
+        self._after_fork()
+        reset_in_child(self)
+
+    def _after_fork(self) -> None:
+        self._lock = Lock()
+        self._cells: WeakValueDictionary[Hashable, _EwmaCell] = WeakValueDictionary()
+
+    def use_clock(self, clock: Clock) -> None:
+        """Take the time from ``clock``, unless a clock was given at construction."""
+        if not self._clock_given:
+            self._clock = clock
+
+    def cell(self, node_id: Hashable) -> Cell:
+        """Return the entry of one node."""
+        with self._lock:
+            return self._cells.setdefault(node_id, _EwmaCell())
+
+    def cost(self, cell: Cell) -> float | None:
+        """Return the present cost in seconds, or ``None`` for a node never measured."""
+        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        if measured.cost is None:
+            return None
+        return measured.cost * exp((measured.stamp - self._clock()) / self._tau)
+
+    def load(self, cell: Cell) -> float:
+        """Return ``cost * (in flight + 1)``, in seconds."""
+        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        pending = len(measured)
+        cost = measured.cost
+        if cost is None:
+            return _UNMEASURED_PENALTY + pending if pending else 0.0
+        return cost * exp((measured.stamp - self._clock()) / self._tau) * (pending + 1)
+
+    def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:
+        """Take a sample, if the outcome tells how fast the node is."""
+        if outcome is Outcome.FAILURE:
+            latency = max(latency, self._failure_latency)
+        elif outcome is not Outcome.SUCCESS:
+            return
+        if self._clock_given:
+            now = self._clock()
+        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        with self._lock:
+            cost = measured.cost
+            if cost is not None and latency <= cost:
+                weight = exp((measured.stamp - now) / self._tau)
+                latency = cost * weight + latency * (1.0 - weight)
+            measured.stamp = now
+            measured.cost = latency

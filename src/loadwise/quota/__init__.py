@@ -1,0 +1,6 @@
+"""Quotas: how much a node may be asked for in any stretch of time."""
+
+from loadwise.quota.config import QuotaConfig, QuotaDimension
+from loadwise.quota.tracker import QuotaTracker, Reservation
+
+__all__ = ["QuotaConfig", "QuotaDimension", "QuotaTracker", "Reservation"]

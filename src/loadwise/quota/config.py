@@ -1,0 +1,89 @@
+"""What a node may be asked for per stretch of time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["QuotaConfig", "QuotaDimension"]
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaDimension:
+    """One limit: at most ``limit`` units in any ``window`` seconds.
+
+    Args:
+        name: What is counted, such as ``"rpm"`` or ``"tpm"``.
+        limit: Units allowed in any window, finite and > 0.
+        window: Seconds, finite and > 0.
+        resolution: Buckets per window, >= 1. Use is forgotten a bucket at a time: more buckets
+            give units back sooner (at most ``window / resolution`` late) and take more memory.
+        default_cost: Charged to a request that names no amount for this dimension, >= 0 and at
+            most ``limit``.
+
+    Raises:
+        TypeError: The name is not a str or the resolution not an int.
+        ValueError: A number is out of range.
+
+    Example:
+        >>> QuotaDimension("tpm", limit=90_000, window=60.0, default_cost=0).limit
+        90000
+    """
+
+    name: str
+    limit: float
+    window: float = 60.0
+    resolution: int = 6
+    default_cost: float = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise TypeError(f"the dimension's name is {self.name!r}; it must be a str")
+        if not isinstance(self.resolution, int):
+            raise TypeError(f"{self.name}: resolution is {self.resolution!r}; it must be an int")
+        if self.resolution < 1:
+            raise ValueError(f"{self.name}: resolution is {self.resolution}; it must be at least 1")
+        for field in ("limit", "window"):
+            value = getattr(self, field)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(
+                    f"{self.name}: {field} is {value!r}; it must be finite and above 0"
+                )
+        if not 0 <= self.default_cost <= self.limit:
+            raise ValueError(
+                f"{self.name}: default_cost is {self.default_cost!r}; it must be between 0 and "
+                f"the limit, {self.limit!r}"
+            )
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class QuotaConfig:
+    """The limits of one node.
+
+    Args:
+        dimensions: One per thing that is counted, each with a name of its own.
+
+    Raises:
+        TypeError: An entry is not a `QuotaDimension`.
+        ValueError: Two dimensions share a name, or there are none.
+
+    Example:
+        >>> config = QuotaConfig([QuotaDimension("rpm", limit=100, window=60.0)])
+        >>> [dimension.name for dimension in config.dimensions]
+        ['rpm']
+    """
+
+    dimensions: tuple[QuotaDimension, ...]
+
+    def __init__(self, dimensions: Iterable[QuotaDimension]) -> None:
+        object.__setattr__(self, "dimensions", tuple(dimensions))
+        names: set[str] = set()
+        for dimension in self.dimensions:
+            if not isinstance(dimension, QuotaDimension):
+                raise TypeError(f"{dimension!r} is not a QuotaDimension")
+            if dimension.name in names:
+                raise ValueError(f"two dimensions are named {dimension.name!r}")
+            names.add(dimension.name)
+        if not names:
+            raise ValueError("a QuotaConfig needs at least one QuotaDimension")

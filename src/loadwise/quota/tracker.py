@@ -1,0 +1,356 @@
+"""Keeps count of what nodes were asked for, and refuses what would exceed their limits."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Hashable, Iterable, Mapping
+from threading import Lock
+
+from loadwise._fork import reset_in_child
+from loadwise.clock import Clock
+from loadwise.errors import LoadwiseError, nearest
+from loadwise.quota.config import QuotaConfig
+from loadwise.quota.window import Bucket, SlidingWindow
+
+__all__ = ["QuotaTracker", "Reservation"]
+
+Amounts = Mapping[str, float]
+
+_NOTHING: Amounts = {}
+
+
+class _NodeQuota:
+    __slots__ = ("windows",)
+
+    def __init__(self, config: QuotaConfig, before: _NodeQuota | None) -> None:
+        self.windows = {dim.name: SlidingWindow(dim) for dim in config.dimensions}
+        if before is not None:
+            for name, window in self.windows.items():
+                if name in before.windows:
+                    window.buckets = before.windows[name].buckets
+                    window.recount()
+
+
+class Reservation:
+    """Quota set aside for one request.
+
+    Say what it really used with `settle`, or that it was never sent with `cancel`; without
+    either, the reserved amounts stay charged.
+
+    Attributes:
+        node_id: The node it was made for.
+        amounts: What was reserved, by dimension, default costs included.
+
+    Thread-safety: each ends once, whoever is first.
+    """
+
+    __slots__ = ("_buckets", "_open", "_tracker", "amounts", "node_id")
+
+    def __init__(
+        self,
+        tracker: QuotaTracker,
+        node_id: Hashable,
+        amounts: Amounts,
+        buckets: Mapping[str, Bucket],
+    ) -> None:
+        self._tracker = tracker
+        self._buckets = buckets
+        self._open = [True]
+        self.node_id = node_id
+        self.amounts = amounts
+
+    def settle(self, amounts: Amounts) -> None:
+        """Replace the reserved amounts by the true ones, for the dimensions named.
+
+        What was reserved too much is free again at once; what was used beyond the reservation is
+        charged now, even above the limit, for it has been used.
+
+        Args:
+            amounts: The true amounts, by dimension.
+
+        Raises:
+            LoadwiseError: The reservation has already been settled or cancelled.
+            ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
+        """
+        self._tracker._settle(self, amounts)  # noqa: SLF001 - the two are one mechanism
+
+    def cancel(self) -> None:
+        """Give everything back: the request was never sent. Does nothing once it has ended."""
+        if self._open:
+            self.settle(dict.fromkeys(self.amounts, 0))
+
+    def _end(self) -> None:
+        try:
+            self._open.pop()
+        except IndexError:
+            raise LoadwiseError(
+                f"the reservation on node {self.node_id!r} has already been settled or cancelled"
+            ) from None
+
+
+class QuotaTracker:
+    """Quotas of nodes, by id, over windows that slide.
+
+    Args:
+        clock: Source of monotonic seconds.
+
+    A node without a registered quota is unlimited.
+
+    Thread-safety: a lock; a reservation is atomic over all dimensions. In a forked child the
+    counts go on from what the parent had used.
+
+    Cost: O(dimensions * resolution) at most for each method; `next_change` and `unavailable`
+    O(nodes out of quota).
+
+    Example:
+        >>> from loadwise import QuotaConfig, QuotaDimension
+        >>> quota = QuotaTracker()
+        >>> quota.register("key-1", QuotaConfig([QuotaDimension("rpm", limit=2, window=60.0)]))
+        >>> first, second, third = (quota.try_acquire("key-1") for _ in range(3))
+        >>> second is not None, third is None, quota.remaining("key-1", "rpm")
+        (True, True, 0)
+    """
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self.clock = clock
+        self.version = 0
+        self._nodes: dict[Hashable, _NodeQuota] = {}
+        self._rests: dict[Hashable, float] = {}
+        self._blocked: dict[Hashable, float] = {}
+        self._after_fork()
+        reset_in_child(self)
+
+    def _after_fork(self) -> None:
+        self._lock = Lock()
+        for node in self._nodes.values():
+            for window in node.windows.values():
+                window.recount()
+
+    def register(self, node_id: Hashable, config: QuotaConfig) -> None:
+        """Set a node's limits. Registering again replaces them and keeps what was used.
+
+        Raises:
+            TypeError: ``config`` is not a `QuotaConfig`.
+        """
+        if not isinstance(config, QuotaConfig):
+            raise TypeError(f"config is {config!r}; it must be a QuotaConfig")
+        with self._lock:
+            self._nodes[node_id] = _NodeQuota(config, self._nodes.get(node_id))
+            self._reconsider(node_id, self.clock())
+
+    def remove(self, node_id: Hashable) -> None:
+        """Forget a node and its limits. An id that is not known is not an error."""
+        with self._lock:
+            self._nodes.pop(node_id, None)
+            self._rests.pop(node_id, None)
+            self._reconsider(node_id, self.clock())
+
+    def record_usage(self, node_id: Hashable, amounts: Amounts) -> bool:
+        """Charge what a request has used, whether or not it is within the limits.
+
+        Args:
+            node_id: The node's id.
+            amounts: Units by dimension; only the dimensions named are charged.
+
+        Returns:
+            Whether the node has a registered quota (else there is nothing to charge).
+
+        Raises:
+            ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
+        """
+        with self._lock:
+            node = self._nodes.get(node_id)
+            if node is None:
+                return False
+            _check(amounts, node, node_id)
+            now = self._slide(node)
+            for name, amount in amounts.items():
+                node.windows[name].charge(amount, now)
+            self._reconsider(node_id, now)
+            return True
+
+    def try_acquire(self, node_id: Hashable, amounts: Amounts | None = None) -> Reservation | None:
+        """Reserve quota for one request, in all dimensions or in none.
+
+        Args:
+            node_id: The node's id.
+            amounts: Units by dimension; each dimension not named is charged its default cost.
+
+        Returns:
+            The reservation, or ``None`` when it does not fit or the node sits out.
+
+        Raises:
+            ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
+        """
+        named = _NOTHING if amounts is None else amounts
+        with self._lock:
+            now = self.clock()
+            if self._rests.get(node_id, now) > now:
+                return None
+            node = self._nodes.get(node_id)
+            if node is None:
+                return Reservation(self, node_id, _NOTHING, {})
+            _check(named, node, node_id)
+            now = self._slide(node)
+            full = {
+                name: named.get(name, window.dimension.default_cost)
+                for name, window in node.windows.items()
+            }
+            if not all(window.fits(full[name]) for name, window in node.windows.items()):
+                return None
+            buckets = {
+                name: window.charge(full[name], now) for name, window in node.windows.items()
+            }
+            self._reconsider(node_id, now)
+            return Reservation(self, node_id, full, buckets)
+
+    def mark_exhausted(self, node_id: Hashable, seconds: float) -> None:
+        """Have a node sit out, for example for the Retry-After of a rate limit.
+
+        Args:
+            node_id: The node's id, registered or not.
+            seconds: How long from now, finite and >= 0. A longer pause under way is kept.
+
+        Raises:
+            ValueError: ``seconds`` is negative, NaN or infinite.
+        """
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise ValueError(f"seconds is {seconds!r}; it must be finite and at least 0")
+        with self._lock:
+            now = self.clock()
+            self._rests[node_id] = max(now + seconds, self._rests.get(node_id, now))
+            self._reconsider(node_id, now)
+
+    def is_available(self, node_id: Hashable) -> bool:
+        """Whether the node does not sit out and has room for a request at default costs."""
+        until = self._blocked.get(node_id)
+        return until is None or self.clock() >= until
+
+    def remaining(self, node_id: Hashable, dimension: str) -> float:
+        """Return the units left in a dimension, at least 0; inf for a node without a quota.
+
+        Raises:
+            ValueError: The node has no such dimension.
+        """
+        with self._lock:
+            node = self._nodes.get(node_id)
+            if node is None:
+                return math.inf
+            _check({dimension: 0}, node, node_id)
+            self._slide(node)
+            return _left(node.windows[dimension])
+
+    def remaining_by_dimension(self, node_id: Hashable) -> dict[str, float]:
+        """Return the units left in every dimension; empty for a node without a quota."""
+        with self._lock:
+            node = self._nodes.get(node_id)
+            if node is None:
+                return {}
+            self._slide(node)
+            return {name: _left(window) for name, window in node.windows.items()}
+
+    def rests_until(self, node_id: Hashable) -> float | None:
+        """Return when a node that `mark_exhausted` made sit out is back, or ``None``."""
+        until = self._rests.get(node_id)
+        return None if until is None or until <= self.clock() else until
+
+    def available_at(self, node_id: Hashable, amounts: Amounts | None = None) -> float:
+        """Return when such a request will fit, in seconds of the clock; inf if never."""
+        with self._lock:
+            return self._free_at(node_id, _NOTHING if amounts is None else amounts, self.clock())
+
+    def unavailable(self) -> list[Hashable]:
+        """Return the ids of the nodes that are not available now."""
+        with self._lock:
+            now = self.clock()
+            self._blocked = {i: until for i, until in self._blocked.items() if until > now}
+            return list(self._blocked)
+
+    def next_change(self) -> float:
+        """Return when `unavailable` changes by the passing of time alone; inf if never."""
+        with self._lock:
+            now = self.clock()
+            return min((until for until in self._blocked.values() if until > now), default=math.inf)
+
+    def _slide(self, node: _NodeQuota) -> float:
+        now = self.clock()
+        for window in node.windows.values():
+            window.slide(now)
+        return now
+
+    def _free_at(self, node_id: Hashable, amounts: Amounts, now: float) -> float:
+        free = max(now, self._rests.get(node_id, now))
+        node = self._nodes.get(node_id)
+        if node is not None:
+            for name, window in node.windows.items():
+                window.slide(now)
+                cost = amounts.get(name, window.dimension.default_cost)
+                free = max(free, window.free_at(cost, now))
+        return free
+
+    def _reconsider(self, node_id: Hashable, now: float) -> None:
+        """Bring up to date whether, and until when, a node is blocked."""
+        until = self._rests.get(node_id, now)
+        if until <= now:
+            self._rests.pop(node_id, None)
+        node = self._nodes.get(node_id)
+        if node is not None:
+            for window in node.windows.values():
+                dimension = window.dimension
+                least = dimension.default_cost
+                if window.used >= dimension.limit or not window.fits(least):
+                    until = max(until, window.free_at(least or _sliver(dimension.limit), now))
+        before = self._blocked.get(node_id)
+        if until > now:
+            self._blocked[node_id] = until
+            if before != until:
+                self.version += 1
+        elif before is not None:
+            del self._blocked[node_id]
+            self.version += 1
+
+    def _settle(self, reservation: Reservation, amounts: Amounts) -> None:
+        with self._lock:
+            node = self._nodes.get(reservation.node_id)
+            if node is not None and reservation.amounts:
+                _check(amounts, node, reservation.node_id)
+            reservation._end()  # noqa: SLF001 - the two are one mechanism
+            if node is None:
+                return
+            now = self._slide(node)
+            for name, amount in amounts.items():
+                reserved = reservation.amounts.get(name)
+                if reserved is None or name not in node.windows:
+                    continue
+                window = node.windows[name]
+                if amount > reserved:
+                    window.charge(amount - reserved, now)
+                else:
+                    reservation._buckets[name].amount -= reserved - amount  # noqa: SLF001
+                    window.recount()
+            self._reconsider(reservation.node_id, now)
+
+
+def _left(window: SlidingWindow) -> float:
+    return max(0, window.dimension.limit - window.used)
+
+
+def _sliver(limit: float) -> float:
+    """The least amount that tells a full window from one with room."""
+    return math.ulp(limit)
+
+
+def _check(amounts: Amounts, node: _NodeQuota, node_id: Hashable) -> None:
+    for name, amount in amounts.items():
+        if name not in node.windows:
+            raise ValueError(
+                f"node {node_id!r} has no quota dimension {name!r}{nearest(name, node.windows)} "
+                f"(it has {_list(node.windows)})"
+            )
+        if not (math.isfinite(amount) and amount >= 0):
+            raise ValueError(f"{name}: the amount is {amount!r}; it must be finite and at least 0")
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))

@@ -1,0 +1,103 @@
+"""Lets any strategy stand where views and exclusions must hold.
+
+A strategy of the user's own may know nothing of `NodeSet` views: it looks at all candidates and
+returns an index. So it is shown a set that holds only what it may choose, and its answer is
+translated back. Whatever the rule, a filter holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from loadwise.context import EMPTY, SelectionContext
+from loadwise.errors import LoadwiseError
+from loadwise.load import LoadMeasure
+from loadwise.node_set import NodeSet
+from loadwise.strategies._base import Strategy, ViewStrategy
+
+__all__ = ["Unforeseeable", "adapt", "strategy_name"]
+
+N = TypeVar("N")
+
+
+class Unforeseeable(LoadwiseError):  # noqa: N818 - an internal signal, not an error
+    """The next choice of a strategy without `peek` cannot be told without making it."""
+
+
+def adapt(strategy: Strategy[N]) -> ViewStrategy[N]:
+    """Return ``strategy`` itself where it knows views, else a wrapper that keeps them from it."""
+    if isinstance(strategy, type):
+        raise TypeError(
+            f"strategy is the class {strategy.__name__}; give an instance: {strategy.__name__}()"
+        )
+    if isinstance(strategy, ViewStrategy):
+        return strategy
+    if not callable(getattr(strategy, "select", None)):
+        raise TypeError(
+            f"strategy is {strategy!r}; it needs a method select(candidates, context) that "
+            f"returns an index or None"
+        )
+    return _Adapter(strategy)
+
+
+def strategy_name(strategy: object) -> str:
+    """Return the name to show for a strategy: its class's."""
+    return strategy.name if isinstance(strategy, _Adapter) else type(strategy).__name__
+
+
+class _Adapter(Generic[N]):
+    """Shows a strategy only what it may choose."""
+
+    def __init__(self, strategy: Strategy[N]) -> None:
+        self.wrapped = strategy
+        self._shown: WeakKeyDictionary[NodeSet[N], NodeSet[N]] = WeakKeyDictionary()
+
+    @property
+    def name(self) -> str:
+        return type(self.wrapped).__name__
+
+    @property
+    def measures(self) -> tuple[LoadMeasure, ...]:
+        measures: tuple[LoadMeasure, ...] = tuple(getattr(self.wrapped, "measures", ()))
+        return measures
+
+    def prepare(self, nodes: NodeSet[N]) -> None:
+        """Nothing is known of what the strategy needs."""
+
+    def facts(self, nodes: NodeSet[N]) -> Mapping[str, Sequence[float]]:  # noqa: ARG002
+        return {}
+
+    def peek(
+        self,
+        candidates: Sequence[N],  # noqa: ARG002 - as in ViewStrategy
+        context: SelectionContext = EMPTY,  # noqa: ARG002
+    ) -> int | None:
+        raise Unforeseeable(f"{self.name} has no peek()")
+
+    def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
+        nodes = candidates if isinstance(candidates, NodeSet) else NodeSet(candidates)
+        eligible: Sequence[int] = nodes.eligible
+        if context.exclude:
+            eligible = [i for i in eligible if i not in context.exclude]
+            context = SelectionContext(
+                context.hash_key, frozenset(), context.tags, context.estimated_cost
+            )
+            shown = NodeSet([nodes[i] for i in eligible])
+        elif len(eligible) == len(nodes):
+            shown = nodes
+        else:
+            kept = self._shown.get(nodes)
+            if kept is None:
+                kept = self._shown[nodes] = NodeSet([nodes[i] for i in eligible])
+            shown = kept
+        index = self.wrapped.select(shown, context)
+        if index is None:
+            return None
+        if index not in range(len(shown)):
+            raise LoadwiseError(
+                f"{self.name}.select returned {index!r}; it must return an index into "
+                f"its {len(shown)} candidates, or None"
+            )
+        return eligible[index]

@@ -1,0 +1,87 @@
+"""Where a load-based strategy gets its loads from: the nodes, a function, or a measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import methodcaller
+from typing import Any, TypeVar
+
+from loadwise.load import LoadMeasure
+from loadwise.node_set import NodeSet
+from loadwise.strategies._planned import Plan, Planned
+from loadwise.strategies._requirements import require_method
+
+__all__ = ["Load", "LoadPlan", "LoadPlanned", "load_source"]
+
+N = TypeVar("N")
+
+Load = Callable[[N], float] | LoadMeasure | None
+
+_REMEDY = "; add it, or give the strategy a load= (such as loadwise.load.InFlight())"
+
+
+def load_source(load: Load[N]) -> tuple[Callable[[Any], float], LoadMeasure | None]:
+    """Return the function that reads one load, and the measure it belongs to, if any."""
+    if load is None:
+        return methodcaller("load_score"), None
+    if isinstance(load, LoadMeasure):
+        return load.load, load
+    if callable(load):
+        return load, None
+    raise TypeError(
+        f"load is {load!r}; it must be None (each node's own load_score()), a function of a node, "
+        f"or a measure from loadwise.load"
+    )
+
+
+class LoadPlan(Plan[Sequence[Any]]):
+    """A plan whose ``items`` are what the load is read from, by index."""
+
+    __slots__ = ("choices", "items")
+
+    def __init__(self, nodes: NodeSet[Any], items: Sequence[Any]) -> None:
+        super().__init__(nodes, items)
+        self.items = items
+        self.choices = [items[i] for i in nodes.eligible]
+
+    def over(self, candidates: Sequence[Any]) -> LoadPlan:
+        """Return the plan that reads the very objects in ``candidates``."""
+        twin = LoadPlan.__new__(LoadPlan)
+        twin.source, twin.eligible, twin.count = None, self.eligible, self.count
+        twin.state = twin.items = candidates
+        twin.choices = [candidates[i] for i in self.eligible]
+        return twin
+
+
+class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
+    """Base of the strategies that read a load."""
+
+    def __init__(self, load: Load[N]) -> None:
+        self._key, self._measure = load_source(load)
+        self._own = load is None
+        super().__init__()
+
+    @property
+    def measures(self) -> tuple[LoadMeasure, ...]:
+        """The load measure it consults, if it was given one."""
+        return () if self._measure is None else (self._measure,)
+
+    def facts(self, nodes: NodeSet[N]) -> dict[str, Sequence[float]]:
+        """Return the loads."""
+        return {"load": [self._key(item) for item in self._resolve(nodes).items]}
+
+    def _make_state(self, nodes: NodeSet[N]) -> Sequence[Any]:
+        return () if self._measure is None else [self._measure.cell(i) for i in nodes.ids]
+
+    def _make_plan(self, nodes: NodeSet[N], state: Sequence[Any]) -> LoadPlan:
+        if self._own:
+            require_method(nodes, self, "load_score", _REMEDY)
+        return LoadPlan(nodes, nodes.membership.nodes if self._measure is None else state)
+
+    def _resolve(self, candidates: Sequence[N]) -> LoadPlan:
+        plan = super()._resolve(candidates)
+        if self._measure is not None or isinstance(candidates, NodeSet):
+            return plan
+        if self._own:
+            require_method(candidates, self, "load_score", _REMEDY)
+        return plan.over(candidates)

@@ -1,0 +1,154 @@
+"""How strategies keep what they have worked out for a set of nodes.
+
+A pick must not repeat the O(n) work of its predecessor, so each strategy turns a `NodeSet` into a
+*plan* (a table, a list of counters, whatever its rule reads) and keeps it. Three levels, each for
+a reason:
+
+1. the plan of the last NodeSet, compared by identity: the hot path, one comparison;
+2. plans by NodeSet, held weakly: a strategy shared by several balancers, or asked now and then
+   with a per-request view, does not rebuild at every change of turns;
+3. the *state* by content (ids and weights): a plain list is interned by it, and an equal NodeSet
+   made anew, or another view of the same nodes, goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from weakref import WeakKeyDictionary
+
+from loadwise._fork import reset_in_child
+from loadwise.context import EMPTY, SelectionContext
+from loadwise.node_set import Content, NodeSet
+
+if TYPE_CHECKING:
+    from loadwise.load import LoadMeasure
+
+N = TypeVar("N")
+S = TypeVar("S")
+
+__all__ = ["Plan", "Planned"]
+
+
+class Plan(Generic[S]):
+    """What a strategy reads during a pick; subclasses add their tables.
+
+    Attributes:
+        source: The NodeSet it was made for.
+        eligible: Indices that may be chosen.
+        count: How many those are.
+        state: What is shared with other views of the same nodes.
+    """
+
+    __slots__ = ("count", "eligible", "source", "state")
+
+    def __init__(self, nodes: NodeSet[Any], state: S) -> None:  # any node type: only indices count
+        self.source: NodeSet[Any] | None = nodes
+        self.eligible = nodes.eligible
+        self.count = len(nodes.eligible)
+        self.state = state
+
+
+P = TypeVar("P", bound=Plan[Any])
+
+
+class _Known(Generic[N, S]):
+    __slots__ = ("interned", "size", "state")
+
+    def __init__(self, state: S, size: int) -> None:
+        self.state = state
+        self.size = size
+        self.interned: NodeSet[N] | None = None
+
+
+class Planned(ABC, Generic[N, S, P]):
+    """Base of the built-in strategies that keep plans.
+
+    Thread-safety: plans are immutable or advanced atomically; building is serialised by a lock.
+    In a forked child all plans are dropped and built anew.
+    """
+
+    kept: ClassVar[int] = 64
+    """How many memberships' states are kept; the least recently resolved goes first."""
+    kept_size: ClassVar[int] = 2**18
+    """Up to this total `size`, except that the last one always is."""
+
+    def __init__(self) -> None:
+        self._reset()
+        reset_in_child(self)
+
+    def _reset(self) -> None:
+        self._lock = Lock()
+        self._known: OrderedDict[object, _Known[N, S]] = OrderedDict()
+        self._plans: WeakKeyDictionary[NodeSet[N], P] = WeakKeyDictionary()
+        self._plan: P = self._make_plan(NodeSet(()), self._make_state(NodeSet(())))
+        self._plan.source = None
+
+    _after_fork = _reset
+
+    @abstractmethod
+    def _make_state(self, nodes: NodeSet[N]) -> S:
+        """Work out what all views of these nodes share."""
+
+    @abstractmethod
+    def _make_plan(self, nodes: NodeSet[N], state: S) -> P:
+        """Work out what a pick from this view reads."""
+
+    def _size(self, nodes: NodeSet[N]) -> int:
+        """How much of `kept_size` the state of these nodes takes."""
+        return len(nodes)
+
+    @abstractmethod
+    def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
+        """Return the index of the chosen candidate, or ``None``."""
+
+    def prepare(self, nodes: NodeSet[N]) -> None:
+        """Build the plan for ``nodes`` now instead of at the first pick. As costly as that."""
+        self._resolve(nodes)
+
+    def facts(self, nodes: NodeSet[N]) -> Mapping[str, Sequence[float]]:  # noqa: ARG002
+        """Return what the choice is based on: nothing but the turn or the draw."""
+        return {}
+
+    @property
+    def measures(self) -> tuple[LoadMeasure, ...]:
+        """The load measures it consults: none."""
+        return ()
+
+    def _resolve(self, candidates: Sequence[N]) -> P:
+        """Return the plan for ``candidates``, made now if it is not kept."""
+        if isinstance(candidates, NodeSet):
+            with self._lock:
+                plan = self._plan_for(candidates)
+                self._plan = plan
+                return plan
+        content = Content(candidates)
+        with self._lock:
+            known = self._known.get(content.key)
+            if known is None or known.interned is None:
+                interned = NodeSet(candidates)
+                known = self._recall(interned)
+                known.interned = interned
+            return self._plan_for(known.interned)
+
+    def _plan_for(self, nodes: NodeSet[N]) -> P:
+        plan = self._plans.get(nodes)
+        if plan is None:
+            plan = self._make_plan(nodes, self._recall(nodes).state)
+            self._plans[nodes] = plan
+        return plan
+
+    def _recall(self, nodes: NodeSet[N]) -> _Known[N, S]:
+        """Return what is kept for the ids and weights of ``nodes``."""
+        content = nodes.membership.content.key
+        known = self._known.get(content)
+        if known is None:
+            known = self._known[content] = _Known(self._make_state(nodes), self._size(nodes))
+            total = sum(other.size for other in self._known.values())
+            while len(self._known) > 1 and (len(self._known) > self.kept or total > self.kept_size):
+                total -= self._known.popitem(last=False)[1].size
+        self._known.move_to_end(content)
+        return known

@@ -1,0 +1,37 @@
+"""Checks that nodes offer what a strategy reads, with errors that say who lacks what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from loadwise.nodes import node_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from loadwise.node_set import NodeSet
+
+N = TypeVar("N")
+
+__all__ = ["require_method", "require_weights"]
+
+
+def require_weights(nodes: NodeSet[N], strategy: object) -> None:
+    """Raise ``TypeError`` unless every node has a ``weight``."""
+    position = nodes.membership.unweighted
+    if position is not None:
+        raise TypeError(_lacks(nodes[position], strategy, "weight"))
+
+
+def require_method(nodes: Sequence[object], strategy: object, method: str, remedy: str) -> None:
+    """Raise ``TypeError`` unless every node has the ``method``."""
+    for node in nodes:
+        if not callable(getattr(node, method, None)):
+            raise TypeError(_lacks(node, strategy, f"{method}()") + remedy)
+
+
+def _lacks(node: object, strategy: object, member: str) -> str:
+    return (
+        f"{type(strategy).__name__} needs `{member}` of every node, but node {node_id(node)!r} "
+        f"(a {type(node).__name__}) has none"
+    )

@@ -1,0 +1,107 @@
+"""Ask another strategy where the first has nothing to offer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from loadwise.context import EMPTY, SelectionContext
+from loadwise.load import LoadMeasure
+from loadwise.node_set import NodeSet
+from loadwise.strategies._adapter import adapt
+from loadwise.strategies._base import Strategy, ViewStrategy
+
+__all__ = ["FallbackChain", "WithFallback"]
+
+N = TypeVar("N")
+
+
+class FallbackChain(Generic[N]):
+    """The choice of the first strategy that has one.
+
+    Use it for tiers: each strategy `Filtered` to the nodes of its tier, best tier first. All are
+    asked about the same candidates with the same exclusions.
+
+    Args:
+        strategies: At least one, in the order to ask.
+
+    Raises:
+        TypeError: An entry is not a strategy.
+        ValueError: There are none.
+
+    Thread-safety and cost: those of the strategies asked.
+
+    Example:
+        >>> from loadwise import Endpoint, Filtered, FnFilter, RoundRobin
+        >>> tiers = FallbackChain(
+        ...     [
+        ...         Filtered(RoundRobin(), FnFilter(lambda node: node.priority == 0)),
+        ...         Filtered(RoundRobin(), FnFilter(lambda node: node.priority == 1)),
+        ...     ]
+        ... )
+        >>> nodes = [Endpoint("spare", priority=1), Endpoint("main", priority=0)]
+        >>> tiers.select(nodes), tiers.select(nodes, SelectionContext(exclude={1}))
+        (1, 0)
+    """
+
+    def __init__(self, strategies: Iterable[Strategy[N]]) -> None:
+        self._strategies: tuple[ViewStrategy[N], ...] = tuple(map(adapt, strategies))
+        if not self._strategies:
+            raise ValueError("FallbackChain has no strategies; give at least one")
+
+    @property
+    def measures(self) -> tuple[LoadMeasure, ...]:
+        """The load measures that any of the strategies consults."""
+        return tuple(measure for each in self._strategies for measure in each.measures)
+
+    def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
+        """Return the first index that a strategy chooses, or ``None`` when none does."""
+        for strategy in self._strategies:
+            index = strategy.select(candidates, context)
+            if index is not None:
+                return index
+        return None
+
+    def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
+        """Return what `select` would return, changing nothing."""
+        for strategy in self._strategies:
+            index = strategy.peek(candidates, context)
+            if index is not None:
+                return index
+        return None
+
+    def prepare(self, nodes: NodeSet[N]) -> None:
+        """Have every strategy prepare for ``nodes``."""
+        for strategy in self._strategies:
+            strategy.prepare(nodes)
+
+    def facts(self, nodes: NodeSet[N]) -> Mapping[str, Sequence[float]]:
+        """Return what the choices are based on; an earlier strategy's facts win by name."""
+        facts: dict[str, Sequence[float]] = {}
+        for strategy in reversed(self._strategies):
+            facts.update(strategy.facts(nodes))
+        return facts
+
+
+class WithFallback(FallbackChain[N]):
+    """The choice of a primary strategy, or else of a secondary one.
+
+    Args:
+        primary: Asked first.
+        secondary: Asked when the primary chooses nothing.
+
+    Raises:
+        TypeError: An argument is not a strategy.
+
+    Thread-safety and cost: those of the strategies asked.
+
+    Example:
+        >>> from loadwise import Filtered, FnFilter, LeastLoad, Random
+        >>> local = Filtered(Random(), FnFilter(lambda node: node.startswith("eu")))
+        >>> strategy = WithFallback(local, Random())
+        >>> strategy.select(["us-1", "eu-1"]), strategy.select(["us-1"])
+        (1, 0)
+    """
+
+    def __init__(self, primary: Strategy[N], secondary: Strategy[N]) -> None:
+        super().__init__((primary, secondary))

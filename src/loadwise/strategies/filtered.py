@@ -1,0 +1,69 @@
+"""A strategy that sees only the nodes a filter accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from loadwise.context import EMPTY, SelectionContext
+from loadwise.filters import as_filter
+from loadwise.load import LoadMeasure
+from loadwise.node_set import NodeSet
+from loadwise.strategies._adapter import adapt
+from loadwise.strategies._base import Strategy
+
+__all__ = ["Filtered"]
+
+N = TypeVar("N")
+
+
+class Filtered(Generic[N]):
+    """Chooses by ``strategy`` among the nodes that ``accept`` accepts.
+
+    Args:
+        strategy: Any strategy.
+        accept: A `Filter`, or a function of a node.
+
+    Raises:
+        TypeError: ``strategy`` is not a strategy or ``accept`` is not callable.
+
+    Thread-safety: that of the strategy and the filter.
+
+    Cost: on a NodeSet, that of the strategy while what the filter depends on stays the same
+    (health, quota), and O(n) at the next pick after it changed. O(n) per pick for a function,
+    of which nobody knows when it changes its mind, and on a plain sequence.
+
+    Example:
+        >>> from loadwise import HealthFilter, HealthTracker, RoundRobin
+        >>> health = HealthTracker()
+        >>> turns = Filtered(RoundRobin(), HealthFilter.available(health))
+        >>> for _ in range(3):
+        ...     health.report_failure("b")
+        >>> [turns.select(["a", "b", "c"]) for _ in range(4)]
+        [0, 2, 0, 2]
+    """
+
+    def __init__(self, strategy: Strategy[N], accept: Callable[[N], bool]) -> None:
+        self._strategy = adapt(strategy)
+        self._filter = as_filter(accept)
+
+    @property
+    def measures(self) -> tuple[LoadMeasure, ...]:
+        """The load measures that the strategy consults."""
+        return self._strategy.measures
+
+    def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
+        """Return the index chosen among the accepted, or ``None`` when none is left."""
+        return self._strategy.select(self._filter.view(candidates), context)
+
+    def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
+        """Return what `select` would return, changing nothing."""
+        return self._strategy.peek(self._filter.view(candidates), context)
+
+    def prepare(self, nodes: NodeSet[N]) -> None:
+        """Have the strategy prepare for ``nodes``."""
+        self._strategy.prepare(self._filter.view(nodes))
+
+    def facts(self, nodes: NodeSet[N]) -> Mapping[str, Sequence[float]]:
+        """Return what the strategy's choice is based on."""
+        return self._strategy.facts(nodes)

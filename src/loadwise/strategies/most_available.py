@@ -1,0 +1,103 @@
+"""Most available: the node with the most left of its budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from random import Random as RandomSource
+
+from loadwise.context import EMPTY, SelectionContext
+from loadwise.node_set import NodeSet
+from loadwise.nodes import RateMetric
+from loadwise.strategies._best import draw_lowest
+from loadwise.strategies._draws import check_rng, fork_of, source_of
+from loadwise.strategies._planned import N, Plan, Planned
+from loadwise.strategies._requirements import require_method
+
+__all__ = ["MostAvailable"]
+
+
+class MostAvailable(Planned[N, None, Plan[None]]):
+    """The node with the most ``remaining()``; ties within epsilon at random.
+
+    Use it to spend several budgets (API keys, token allowances) evenly. Needs `RateMetric` nodes.
+
+    Args:
+        epsilon: How much less than the most still counts as the same, in the unit of
+            ``remaining()``; finite and >= 0. With 0 only exact ties are broken at random.
+        rng: Source of randomness for ties; ``None`` for the shared one of the `random` module.
+
+    Raises:
+        TypeError: ``rng`` cannot be drawn from; at the pick, when a node has no ``remaining()``.
+        ValueError: ``epsilon`` is negative, NaN or infinite.
+
+    A NaN budget counts as none.
+
+    Thread-safety: lock-free. Cost: O(n) per pick.
+
+    Example:
+        >>> class Key:
+        ...     def __init__(self, id, left):
+        ...         self.id, self.left = id, left
+        ...     def remaining(self):
+        ...         return self.left
+        >>> keys = [Key("a", 10), Key("b", 900)]
+        >>> keys[MostAvailable().select(keys)].id
+        'b'
+    """
+
+    def __init__(self, epsilon: float = 0.0, rng: RandomSource | None = None) -> None:
+        if not (math.isfinite(epsilon) and epsilon >= 0):
+            raise ValueError(f"epsilon is {epsilon!r}; it must be finite and at least 0")
+        check_rng(rng)
+        self._epsilon = epsilon
+        self._rng = rng
+        self._random = source_of(rng)
+        super().__init__()
+
+    def _make_state(self, nodes: NodeSet[N]) -> None:
+        pass
+
+    def _make_plan(self, nodes: NodeSet[N], state: None) -> Plan[None]:
+        require_method(nodes, self, "remaining", "")
+        return Plan(nodes, state)
+
+    def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
+        """Return the index of the node with the most left, or ``None``."""
+        plan = self._plan
+        if plan.source is not candidates:
+            plan = self._resolve(candidates)
+        return self._most(candidates, plan.eligible, self._random, context)
+
+    def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
+        """Return what `select` would return, without drawing."""
+        eligible = self._resolve(candidates).eligible
+        return self._most(candidates, eligible, fork_of(self._rng), context)
+
+    def facts(self, nodes: NodeSet[N]) -> Mapping[str, Sequence[float]]:
+        """Return what each node has left."""
+        return {"remaining": [_left(node) for node in nodes]}
+
+    def _resolve(self, candidates: Sequence[N]) -> Plan[None]:
+        if not isinstance(candidates, NodeSet):
+            require_method(candidates, self, "remaining", "")
+        return super()._resolve(candidates)
+
+    def _most(
+        self,
+        candidates: Sequence[N],
+        eligible: Sequence[int],
+        draw: Callable[[], float],
+        context: SelectionContext,
+    ) -> int | None:
+        nodes = candidates.membership.nodes if isinstance(candidates, NodeSet) else candidates
+        if context.exclude:
+            eligible = [i for i in eligible if i not in context.exclude]
+        lacks = [-_left(nodes[i]) for i in eligible]
+        position = draw_lowest(lacks, draw, self._epsilon)
+        return None if position is None else eligible[position]
+
+
+def _left(node: object) -> float:
+    rated: RateMetric = node  # type: ignore[assignment]  # checked when the plan was made
+    return rated.remaining()

@@ -1,0 +1,60 @@
+"""Uniformly random: every node with the same chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random as RandomSource
+
+from loadwise.context import EMPTY, SelectionContext
+from loadwise.node_set import NodeSet
+from loadwise.strategies._draws import check_rng, draw_one, fork_of, source_of
+from loadwise.strategies._planned import N, Plan, Planned
+
+__all__ = ["Random"]
+
+
+class Random(Planned[N, None, Plan[None]]):
+    """Every node with the same chance.
+
+    Use it when many clients share nodes and must not fall into step, and as the baseline that any
+    other strategy has to beat. Needs nothing of a node.
+
+    Args:
+        rng: Source of randomness; ``None`` for the shared one of the `random` module.
+
+    Raises:
+        TypeError: ``rng`` cannot be drawn from.
+
+    Thread-safety: lock-free. Cost: O(1) per pick.
+
+    Example:
+        >>> import random
+        >>> Random(rng=random.Random(7)).select(["a", "b", "c"])
+        0
+    """
+
+    def __init__(self, rng: RandomSource | None = None) -> None:
+        check_rng(rng)
+        self._rng = rng
+        self._random = source_of(rng)
+        super().__init__()
+
+    def _make_state(self, nodes: NodeSet[N]) -> None:  # noqa: ARG002 - nothing to share
+        return None
+
+    def _make_plan(self, nodes: NodeSet[N], state: None) -> Plan[None]:
+        return Plan(nodes, state)
+
+    def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
+        """Return the index drawn, or ``None`` when none may be chosen."""
+        plan = self._plan
+        if plan.source is not candidates:
+            plan = self._resolve(candidates)
+        if context.exclude or not plan.count:
+            return draw_one(plan.eligible, self._random, context.exclude)
+        return plan.eligible[int(self._random() * plan.count)]
+
+    def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
+        """Return what `select` would return, without drawing."""
+        draw: Callable[[], float] = fork_of(self._rng)
+        return draw_one(self._resolve(candidates).eligible, draw, context.exclude)
