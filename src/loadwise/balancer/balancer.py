@@ -86,8 +86,8 @@ class Balancer(Generic[N]):
         self._health = as_tracker(health, self._clock)
         self._quota = quota
         self._pauses = QuotaTracker(self._clock) if quota is None else quota
-        chosen: Strategy[N] = PowerOfTwoChoices(load=InFlight()) if strategy is None else strategy
-        self._strategy = adapt(chosen)
+        default: PowerOfTwoChoices[N] = PowerOfTwoChoices(load=InFlight())
+        self._strategy = adapt(default if strategy is None else strategy)
         self._strategy_name = strategy_name(self._strategy)
         self._select = self._strategy.select
         self._metrics: MetricsCollector | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from threading import Lock
 from weakref import WeakValueDictionary
 
@@ -35,9 +35,8 @@ class InFlight:
         True
     """
 
-    load: Callable[[Cell], float] = staticmethod(len)
     counts_only = True
-    """Tells the Balancer that there is nothing to observe."""
+    """Tells that the load is the length of the cell, and that there is nothing to observe."""
 
     def __init__(self) -> None:
         self._after_fork()
@@ -51,6 +50,10 @@ class InFlight:
         """Return the counter of one node."""
         with self._lock:
             return self._cells.setdefault(node_id, Cell())
+
+    def load(self, cell: Cell) -> float:
+        """Return a node's requests in flight."""
+        return len(cell)
 
     def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:
         """Nothing to note: the count is all."""

@@ -25,7 +25,8 @@ def load_source(load: Load[N]) -> tuple[Callable[[Any], float], LoadMeasure | No
     if load is None:
         return methodcaller("load_score"), None
     if isinstance(load, LoadMeasure):
-        return load.load, load
+        # A built-in costs less than a method that calls it.
+        return len if getattr(load, "counts_only", False) else load.load, load
     if callable(load):
         return load, None
     raise TypeError(
