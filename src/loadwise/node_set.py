@@ -24,8 +24,7 @@ class Membership(Generic[N_co]):
 
     __slots__ = ("content", "eligible", "ids", "index", "nodes", "unweighted", "weights")
 
-    def __init__(self, nodes: tuple[N_co, ...]) -> None:
-        content = Content(nodes)
+    def __init__(self, nodes: tuple[N_co, ...], content: Content) -> None:
         self.nodes = nodes
         self.content = content
         self.ids = content.ids
@@ -101,9 +100,16 @@ class NodeSet(Sequence[N_co]):
     """What this view shares with every other view of the same nodes."""
 
     def __init__(self, nodes: Iterable[N_co]) -> None:
-        self.membership = Membership(tuple(nodes))
+        members = tuple(nodes)
+        self.membership = Membership(members, Content(members))
         self.eligible = self.membership.eligible
         self._mask: bytes | None = None
+
+    @staticmethod
+    def of_content(content: Content) -> NodeSet[Hashable]:
+        """Return a set with this content whose nodes are the mere ids."""
+        membership = Membership(content.ids, content)
+        return _view(membership, membership.eligible)
 
     @property
     def ids(self) -> tuple[Hashable, ...]:

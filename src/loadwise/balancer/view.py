@@ -85,9 +85,8 @@ class View(Generic[N]):
         health_version: Version of the health it shows.
         quota_version: Version of the quotas it shows.
         unwatched: A filter of which nobody knows when its answer changes, to be asked each time.
-        plain: Whether it holds for as long as the two versions stay the same, and a request may
-            be given any index that the strategy returns: no deadline, no probe to grant, no
-            quota to reserve, no filter to ask.
+        plain: Whether a request may be given any index that the strategy returns: no probe to
+            grant, no quota to reserve, no filter to ask.
         watch: Tells whether it still holds; ``None`` when the two versions tell all.
     """
 

@@ -48,7 +48,7 @@ class LoadPlan(Plan[Sequence[Any]]):
     def over(self, candidates: Sequence[Any]) -> LoadPlan:
         """Return the plan that reads the very objects in ``candidates``."""
         twin = LoadPlan.__new__(LoadPlan)
-        twin.source, twin.eligible, twin.count = None, self.eligible, self.count
+        twin.eligible, twin.count = self.eligible, self.count
         twin.state = twin.items = candidates
         twin.choices = [candidates[i] for i in self.eligible]
         return twin
@@ -75,14 +75,14 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
         return () if self._measure is None else [self._measure.cell(i) for i in nodes.ids]
 
     def _make_plan(self, nodes: NodeSet[N], state: Sequence[Any]) -> LoadPlan:
-        if self._own:
-            require_method(nodes, self, "load_score", _REMEDY)
         return LoadPlan(nodes, nodes.membership.nodes if self._measure is None else state)
+
+    def _check(self, candidates: Sequence[N]) -> None:
+        if self._own:
+            require_method(candidates, self, "load_score", _REMEDY)
 
     def _resolve(self, candidates: Sequence[N]) -> LoadPlan:
         plan = super()._resolve(candidates)
         if self._measure is not None or isinstance(candidates, NodeSet):
             return plan
-        if self._own:
-            require_method(candidates, self, "load_score", _REMEDY)
         return plan.over(candidates)

@@ -36,17 +36,17 @@ __all__ = ["Plan", "Planned"]
 class Plan(Generic[S]):
     """What a strategy reads during a pick; subclasses add their tables.
 
+    It must not refer to the NodeSet it was made for, or neither could ever be collected.
+
     Attributes:
-        source: The NodeSet it was made for.
         eligible: Indices that may be chosen.
         count: How many those are.
         state: What is shared with other views of the same nodes.
     """
 
-    __slots__ = ("count", "eligible", "source", "state")
+    __slots__ = ("count", "eligible", "state")
 
     def __init__(self, nodes: NodeSet[Any], state: S) -> None:  # any node type: only indices count
-        self.source: NodeSet[Any] | None = nodes
         self.eligible = nodes.eligible
         self.count = len(nodes.eligible)
         self.state = state
@@ -84,8 +84,11 @@ class Planned(ABC, Generic[N, S, P]):
         self._lock = Lock()
         self._known: OrderedDict[object, _Known[N, S]] = OrderedDict()
         self._plans: WeakKeyDictionary[NodeSet[N], P] = WeakKeyDictionary()
-        self._plan: P = self._make_plan(NodeSet(()), self._make_state(NodeSet(())))
-        self._plan.source = None
+        nothing: NodeSet[N] = NodeSet(())
+        self._hot: tuple[NodeSet[N], P] = (
+            nothing,
+            self._make_plan(nothing, self._make_state(nothing)),
+        )
 
     _after_fork = _reset
 
@@ -118,25 +121,31 @@ class Planned(ABC, Generic[N, S, P]):
         """The load measures it consults: none."""
         return ()
 
+    def _check(self, candidates: Sequence[N]) -> None:
+        """Raise ``TypeError`` where a candidate lacks what the strategy reads from it."""
+
     def _resolve(self, candidates: Sequence[N]) -> P:
         """Return the plan for ``candidates``, made now if it is not kept."""
         if isinstance(candidates, NodeSet):
             with self._lock:
-                plan = self._plan_for(candidates)
-                self._plan = plan
+                plan = self._plan_for(candidates, candidates)
+                self._hot = (candidates, plan)
                 return plan
+        self._check(candidates)
         content = Content(candidates)
         with self._lock:
             known = self._known.get(content.key)
             if known is None or known.interned is None:
-                interned = NodeSet(candidates)
+                # It stands for every list of this content, so it must not keep one's nodes alive.
+                interned: NodeSet[Any] = NodeSet.of_content(content)
                 known = self._recall(interned)
                 known.interned = interned
-            return self._plan_for(known.interned)
+            return self._plan_for(known.interned, ())
 
-    def _plan_for(self, nodes: NodeSet[N]) -> P:
+    def _plan_for(self, nodes: NodeSet[N], to_check: Sequence[N]) -> P:
         plan = self._plans.get(nodes)
         if plan is None:
+            self._check(to_check)
             plan = self._make_plan(nodes, self._recall(nodes).state)
             self._plans[nodes] = plan
         return plan

@@ -20,18 +20,17 @@ def require_weights(nodes: NodeSet[N], strategy: object) -> None:
     """Raise ``TypeError`` unless every node has a ``weight``."""
     position = nodes.membership.unweighted
     if position is not None:
-        raise TypeError(_lacks(nodes[position], strategy, "weight"))
+        raise TypeError(_lacks(nodes.ids[position], strategy, "weight"))
 
 
 def require_method(nodes: Sequence[object], strategy: object, method: str, remedy: str) -> None:
     """Raise ``TypeError`` unless every node has the ``method``."""
     for node in nodes:
         if not callable(getattr(node, method, None)):
-            raise TypeError(_lacks(node, strategy, f"{method}()") + remedy)
+            raise TypeError(_lacks(node_id(node), strategy, f"{method}()") + remedy)
 
 
-def _lacks(node: object, strategy: object, member: str) -> str:
+def _lacks(identity: object, strategy: object, member: str) -> str:
     return (
-        f"{type(strategy).__name__} needs `{member}` of every node, but node {node_id(node)!r} "
-        f"(a {type(node).__name__}) has none"
+        f"{type(strategy).__name__} needs `{member}` of every node, but node {identity!r} has none"
     )

@@ -148,8 +148,8 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index of the node that ``context.hash_key`` belongs to, or ``None``."""
-        plan = self._plan
-        if plan.source is not candidates:
+        source, plan = self._hot
+        if source is not candidates:
             plan = self._resolve(candidates)
         key = context.hash_key
         hashed = xxh64_intdigest(key.encode()) if isinstance(key, str) else self._hash(key)

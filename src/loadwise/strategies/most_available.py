@@ -59,13 +59,12 @@ class MostAvailable(Planned[N, None, Plan[None]]):
         pass
 
     def _make_plan(self, nodes: NodeSet[N], state: None) -> Plan[None]:
-        require_method(nodes, self, "remaining", "")
         return Plan(nodes, state)
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index of the node with the most left, or ``None``."""
-        plan = self._plan
-        if plan.source is not candidates:
+        source, plan = self._hot
+        if source is not candidates:
             plan = self._resolve(candidates)
         return self._most(candidates, plan.eligible, self._random, context)
 
@@ -78,10 +77,8 @@ class MostAvailable(Planned[N, None, Plan[None]]):
         """Return what each node has left."""
         return {"remaining": [_left(node) for node in nodes]}
 
-    def _resolve(self, candidates: Sequence[N]) -> Plan[None]:
-        if not isinstance(candidates, NodeSet):
-            require_method(candidates, self, "remaining", "")
-        return super()._resolve(candidates)
+    def _check(self, candidates: Sequence[N]) -> None:
+        require_method(candidates, self, "remaining", "")
 
     def _most(
         self,

@@ -49,8 +49,8 @@ class PowerOfTwoChoices(LoadPlanned[N]):
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index of the less loaded of two, or ``None`` when none may be chosen."""
-        plan = self._plan
-        if plan.source is not candidates:
+        source, plan = self._hot
+        if source is not candidates:
             plan = self._resolve(candidates)
         count = plan.count
         if context.exclude or count < 2:  # noqa: PLR2004 - two choices

@@ -69,8 +69,8 @@ class RoundRobin(Planned[N, "count[int]", "Plan[count[int]]"]):
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index whose turn it is, or ``None`` when none may be chosen."""
-        plan = self._plan
-        if plan.source is not candidates:
+        source, plan = self._hot
+        if source is not candidates:
             plan = self._resolve(candidates)
         if context.exclude or not plan.count:
             return next_in_turn(plan.eligible, plan.state, context)

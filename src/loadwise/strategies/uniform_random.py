@@ -47,8 +47,8 @@ class Random(Planned[N, None, Plan[None]]):
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index drawn, or ``None`` when none may be chosen."""
-        plan = self._plan
-        if plan.source is not candidates:
+        source, plan = self._hot
+        if source is not candidates:
             plan = self._resolve(candidates)
         if context.exclude or not plan.count:
             return draw_one(plan.eligible, self._random, context.exclude)

@@ -72,8 +72,8 @@ class WeightedRandom(Planned[N, None, _Plan]):
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index drawn, or ``None`` when none may be chosen."""
-        plan = self._plan
-        if plan.source is not candidates:
+        source, plan = self._hot
+        if source is not candidates:
             plan = self._resolve(candidates)
         if context.exclude or not plan.count:
             return _draw(plan, self._random, context)

@@ -105,8 +105,8 @@ class WeightedRoundRobin(Planned[N, _State, _Plan]):
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index whose turn it is, or ``None`` when none may be chosen."""
-        plan = self._plan
-        if plan.source is not candidates:
+        source, plan = self._hot
+        if source is not candidates:
             plan = self._resolve(candidates)
         if plan.length and not context.exclude:
             return plan.table[next(plan.turns) % plan.length]
