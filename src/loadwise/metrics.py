@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 from loadwise.health import HealthStatus
 from loadwise.outcome import Outcome
 
-__all__ = ["MetricsCollector", "NoopCollector"]
+__all__ = ["MetricsCollector", "NoopCollector", "RetryCollector"]
 
 _log = logging.getLogger("loadwise")
 
@@ -32,6 +32,16 @@ class MetricsCollector(Protocol):
 
     def on_unavailable(self, reason: str) -> None:
         """No node could be given; ``reason`` is that of `NoNodeAvailable`."""
+
+
+class RetryCollector(Protocol):
+    """What a collector may offer beyond `MetricsCollector`, for integrations that retry."""
+
+    def on_retry(self, node_id: Hashable, reason: str) -> None:
+        """A request that failed on this node is tried on another."""
+
+    def on_retry_refused(self, reason: str) -> None:
+        """A retry was given up: ``"budget"``, ``"attempts"``, ``"deadline"`` or ``"unsafe"``."""
 
 
 class NoopCollector:
@@ -65,37 +75,39 @@ class GuardedCollector:
 
     def on_selection(self, node_id: Hashable, strategy: str) -> None:
         """Pass on."""
-        try:
-            self._collector.on_selection(node_id, strategy)
-        except Exception:  # noqa: BLE001 - a collector's errors are its own
-            self._complain("on_selection")
+        self._tell(self._collector.on_selection, node_id, strategy)
 
     def on_health_change(self, node_id: Hashable, old: HealthStatus, new: HealthStatus) -> None:
         """Pass on."""
-        try:
-            self._collector.on_health_change(node_id, old, new)
-        except Exception:  # noqa: BLE001 - a collector's errors are its own
-            self._complain("on_health_change")
+        self._tell(self._collector.on_health_change, node_id, old, new)
 
     def on_outcome(self, node_id: Hashable, outcome: Outcome, latency: float) -> None:
         """Pass on."""
-        try:
-            self._collector.on_outcome(node_id, outcome, latency)
-        except Exception:  # noqa: BLE001 - a collector's errors are its own
-            self._complain("on_outcome")
+        self._tell(self._collector.on_outcome, node_id, outcome, latency)
 
     def on_unavailable(self, reason: str) -> None:
         """Pass on."""
-        try:
-            self._collector.on_unavailable(reason)
-        except Exception:  # noqa: BLE001 - a collector's errors are its own
-            self._complain("on_unavailable")
+        self._tell(self._collector.on_unavailable, reason)
 
-    def _complain(self, method: str) -> None:
-        if not self._complained:
-            self._complained = True
-            _log.exception(
-                "the metrics collector %r failed in %s; further failures are not logged",
-                self._collector,
-                method,
-            )
+    def on_retry(self, node_id: Hashable, reason: str) -> None:
+        """Pass on, if the collector cares."""
+        self._tell(getattr(self._collector, "on_retry", None), node_id, reason)
+
+    def on_retry_refused(self, reason: str) -> None:
+        """Pass on, if the collector cares."""
+        self._tell(getattr(self._collector, "on_retry_refused", None), reason)
+
+    def _tell(self, method: Callable[..., None] | None, *event: object) -> None:
+        if method is None:
+            return
+        try:
+            method(*event)
+        except Exception:  # noqa: BLE001 - a collector may raise what it likes
+            if not self._complained:
+                self._complained = True
+                _log.exception(
+                    "the metrics collector %r failed in %s%r; further failures are not logged",
+                    self._collector,
+                    method.__name__,
+                    event,
+                )

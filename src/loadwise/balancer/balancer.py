@@ -14,14 +14,14 @@ from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.request import Request
 from loadwise.balancer.status import Explanation, NodeStatus
 from loadwise.balancer.view import Slot, View
-from loadwise.balancer.wiring import as_tracker, first_clock, with_counter
+from loadwise.balancer.wiring import as_tracker, first_clock, guarded, with_counter
 from loadwise.clock import Clock
 from loadwise.context import EMPTY, HashKey, SelectionContext
 from loadwise.errors import NoNodeAvailable
 from loadwise.filters import as_filter
 from loadwise.health import HealthStatus, HealthTracker, Probe
 from loadwise.load import InFlight
-from loadwise.metrics import GuardedCollector, MetricsCollector, NoopCollector
+from loadwise.metrics import GuardedCollector, MetricsCollector
 from loadwise.quota import QuotaTracker, Reservation
 from loadwise.strategies import PowerOfTwoChoices, Strategy
 from loadwise.strategies._adapter import adapt, strategy_name
@@ -90,9 +90,6 @@ class Balancer(Generic[N]):
         self._strategy = adapt(default if strategy is None else strategy)
         self._strategy_name = strategy_name(self._strategy)
         self._select = self._strategy.select
-        self._metrics: MetricsCollector | None = None
-        if metrics is not None and type(metrics) is not NoopCollector:
-            self._metrics = GuardedCollector(metrics)
         measures = with_counter(self._strategy.measures)
         for measure in measures:
             measure.use_clock(self._clock)
@@ -106,6 +103,7 @@ class Balancer(Generic[N]):
             prepare=self._strategy.prepare,
         )
         self._fleet.replace(nodes)
+        self._metrics = guarded(metrics, self)
         self._reporter = Reporter(
             self._fleet, self._clock, self._health, self._pauses, self._metrics
         )
@@ -349,6 +347,16 @@ class Balancer(Generic[N]):
     def health(self) -> HealthTracker | None:
         """The health tracker, if there is one."""
         return self._health
+
+    @property
+    def metrics(self) -> GuardedCollector | None:
+        """The metrics collector, guarded, if there is one; for integrations with more to tell."""
+        return self._metrics
+
+    @property
+    def clock(self) -> Clock:
+        """The clock, for integrations that keep time with the balancer."""
+        return self._clock
 
     @property
     def quota(self) -> QuotaTracker | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from loadwise.clock import Clock
 from loadwise.health import HealthTracker
 from loadwise.load import InFlight, LoadMeasure
+from loadwise.metrics import GuardedCollector, MetricsCollector, NoopCollector
 from loadwise.quota import QuotaTracker
 
-__all__ = ["as_tracker", "first_clock", "with_counter"]
+__all__ = ["as_tracker", "first_clock", "guarded", "with_counter"]
 
 HealthArgument = HealthTracker | bool | None
 
@@ -39,3 +40,18 @@ def with_counter(measures: Iterable[LoadMeasure]) -> tuple[LoadMeasure, ...]:
     """Return the measures without repetition, and one that counts where there is none."""
     distinct = tuple({id(measure): measure for measure in measures}.values())
     return distinct or (InFlight(),)
+
+
+def guarded(
+    metrics: MetricsCollector | None,
+    balancer: object,
+) -> GuardedCollector | None:
+    """Return a collector whose errors harm nobody, or ``None`` where there is nothing to tell.
+
+    A collector that wants to know whose events it gets has a method ``attach(balancer)``, which
+    returns the collector to use for that balancer.
+    """
+    if metrics is None or type(metrics) is NoopCollector:
+        return None
+    attach: Callable[[object], MetricsCollector] | None = getattr(metrics, "attach", None)
+    return GuardedCollector(metrics if attach is None else attach(balancer))
