@@ -32,7 +32,7 @@ class Lease(Generic[N]):
     Attributes:
         node: The node to send the request to.
         outcome: How the request ended; ``None`` while it is under way.
-        latency: Seconds from acquisition to the end; ``None`` while it is under way.
+        latency: Seconds from acquisition to the end, or to `stop_clock`; ``None`` while under way.
 
     Thread-safety: it may be ended from any thread; the first one wins.
 
@@ -46,6 +46,7 @@ class Lease(Generic[N]):
         "_reservation",
         "_slot",
         "_started",
+        "_stopped",
         "latency",
         "node",
         "outcome",
@@ -68,6 +69,7 @@ class Lease(Generic[N]):
         self._reservation = reservation
         # Emptied by the first who ends the lease: pop is atomic, a flag is not.
         self._open = [None]
+        self._stopped: float | None = None
         self.outcome: Outcome | None = None
         self.latency: float | None = None
 
@@ -122,6 +124,19 @@ class Lease(Generic[N]):
         if self._reservation is not None:
             self._reservation.settle(amounts)
 
+    def refund(self) -> None:
+        """Give back the quota reserved: the request was never sent."""
+        if self._reservation is not None:
+            self._reservation.cancel()
+
+    def stop_clock(self) -> None:
+        """Let the latency be the time until now, though the request goes on.
+
+        For responses that are streamed: how fast a node answers is one thing, how long its answer
+        is another. The in-flight slot is held until the end as ever.
+        """
+        self._stopped = self._reporter.clock()
+
     def _end(self, outcome: Outcome, reason: str | BaseException | None = None) -> bool:
         try:
             self._open.pop()
@@ -132,7 +147,9 @@ class Lease(Generic[N]):
         if slot.others:
             slot.leave_others()
         self.outcome = outcome
-        self.latency = self._reporter.ended(slot, outcome, self._started, reason, self._probe)
+        self.latency = self._reporter.ended(
+            slot, outcome, self._started, reason, self._probe, self._stopped
+        )
         return True
 
     def __enter__(self) -> Self:

@@ -32,7 +32,16 @@ class Reporter:
         leaks: Leases that were dropped, for whoever next has time to clear up after them.
     """
 
-    __slots__ = ("__weakref__", "_fleet", "_health", "_metrics", "_pauses", "clock", "leaks")
+    __slots__ = (
+        "__weakref__",
+        "_fleet",
+        "_health",
+        "_metrics",
+        "_pauses",
+        "_same_clock",
+        "clock",
+        "leaks",
+    )
 
     def __init__(
         self,
@@ -47,6 +56,7 @@ class Reporter:
         self._health = health
         self._pauses = pauses
         self._metrics = metrics
+        self._same_clock = health is not None and health.clock == clock
         self.leaks: deque[tuple[Slot, float, Probe | None]] = deque()
         reset_in_child(self)
         if metrics is not None and health is not None:
@@ -62,10 +72,11 @@ class Reporter:
         started: float,
         reason: str | BaseException | None,
         probe: Probe | None,
+        stopped: float | None = None,
     ) -> float:
         """Take note of how a request ended, and return its latency in seconds."""
         now = self.clock()
-        latency = now - started
+        latency = (now if stopped is None else stopped) - started
         if slot.observers:
             for observe, cell in slot.observers:
                 observe(cell, latency, outcome, now)
@@ -76,9 +87,10 @@ class Reporter:
                 latency if before is None else before + _LATENCY_WEIGHT * (latency - before)
             )
             if health is not None and health.minds_success_of(slot.id) and slot.alive:
-                health.report(slot.id, outcome)
+                health.report(slot.id, outcome, began=started if self._same_clock else None)
         elif outcome is Outcome.FAILURE and health is not None and slot.alive:
-            health.report(slot.id, outcome, _in_words(reason))
+            began = started if self._same_clock else None
+            health.report(slot.id, outcome, _in_words(reason), began)
             if not slot.alive and not self._fleet.has(slot.id):
                 health.remove(slot.id)
         if probe is not None and health is not None:

@@ -23,6 +23,8 @@ class NodeHealth:
         consecutive_failures: Failures since the last success.
         consecutive_successes: Successes since the last failure.
         last_failure: When it last failed, in seconds of the tracker's clock; ``None`` if never.
+        down_since: When it was last found UNHEALTHY, in seconds of the tracker's clock; ``None``
+            once it is HEALTHY again.
         reason: Why it is in this state, in words; ``None`` for a node that simply works.
     """
 
@@ -31,6 +33,7 @@ class NodeHealth:
     consecutive_failures: int = 0
     consecutive_successes: int = 0
     last_failure: float | None = None
+    down_since: float | None = None
     reason: str | None = None
 
 

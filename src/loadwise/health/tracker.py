@@ -96,7 +96,13 @@ class HealthTracker:
         with self._lock:
             return dict(self._records)
 
-    def report(self, node_id: Hashable, outcome: Outcome, reason: str | None = None) -> None:
+    def report(
+        self,
+        node_id: Hashable,
+        outcome: Outcome,
+        reason: str | None = None,
+        began: float | None = None,
+    ) -> None:
         """Take note of how a request to a node ended.
 
         Args:
@@ -104,6 +110,9 @@ class HealthTracker:
             outcome: SUCCESS and FAILURE count; RATE_LIMITED and CANCELLED say nothing about
                 health and only end a probe that `should_probe` granted.
             reason: What went wrong, in words, for those who ask why.
+            began: When the request began, in seconds of the clock, if known. What began before
+                the node was found UNHEALTHY is old news: it neither lets the node back nor
+                throws it out again.
 
         Raises:
             TypeError: ``outcome`` is not an `Outcome`.
@@ -120,6 +129,8 @@ class HealthTracker:
             if outcome is not Outcome.SUCCESS and outcome is not Outcome.FAILURE:
                 return
             old = self.health(node_id)
+            if began is not None and old.down_since is not None and began < old.down_since:
+                return
             new = self._judge(old, outcome, reason)
             self._store(new)
         if new.status is not old.status:
@@ -246,7 +257,10 @@ class HealthTracker:
         status = self.policy.next_status(counted, outcome)
         if status is HealthStatus.HEALTHY and not counted.consecutive_failures:
             return NodeHealth(old.id)
-        return replace(counted, status=status, reason=text)
+        down_since = counted.down_since
+        if status is HealthStatus.UNHEALTHY and old.status is not HealthStatus.UNHEALTHY:
+            down_since = counted.last_failure
+        return replace(counted, status=status, reason=text, down_since=down_since)
 
     def _store(self, new: NodeHealth) -> None:
         down = new.status is HealthStatus.UNHEALTHY

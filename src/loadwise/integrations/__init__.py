@@ -1,0 +1,1 @@
+"""Integrations: one module and one extra each, all built on the same core."""

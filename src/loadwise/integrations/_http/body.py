@@ -1,0 +1,73 @@
+"""What goes on while a response's body is read: the lease is held, and the usage is read."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+from loadwise.balancer import Lease
+from loadwise.integrations._http.exchange import Exchange
+from loadwise.integrations._http.settings import Amounts, UsageReader
+from loadwise.integrations._http.verdict import Verdict
+from loadwise.outcome import Outcome
+
+__all__ = ["Decoded", "Hold"]
+
+
+class Hold:
+    """What is still open while a response's body is read: the lease, and what it used."""
+
+    def __init__(
+        self, exchange: Exchange, lease: Lease[Any], verdict: Verdict, reader: Decoded | None
+    ) -> None:
+        self._exchange = exchange
+        self._lease = lease
+        self._verdict = verdict
+        self._reader = reader
+
+    def read(self, chunk: bytes) -> None:
+        """Take in a piece of the body."""
+        if self._reader is not None:
+            self._reader.feed(chunk)
+
+    def broke(self, error: BaseException) -> None:
+        """The body did not come to its end."""
+        if isinstance(error, Exception):
+            self._exchange.end(self._lease, Verdict(Outcome.FAILURE), error)
+
+    def close(self) -> None:
+        """The response is done with."""
+        self._exchange.end(self._lease, self._verdict)
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            amounts = reader.amounts()
+            if amounts is not None:
+                self._lease.settle(amounts)
+
+
+class Decoded:
+    """Feeds a reader with a body whose content encoding is undone."""
+
+    def __init__(self, reader: UsageReader, encoding: str) -> None:
+        self._reader: UsageReader | None = reader
+        self._inflate: Any = None
+        if encoding in ("gzip", "deflate"):
+            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        elif encoding not in ("", "identity"):
+            self._reader = None
+
+    def feed(self, chunk: bytes) -> None:
+        """Take in a piece of the body as it came."""
+        if self._reader is None:
+            return
+        if self._inflate is not None:
+            try:
+                chunk = self._inflate.decompress(chunk)
+            except zlib.error:
+                self._reader = None
+                return
+        self._reader.feed(chunk)
+
+    def amounts(self) -> Amounts | None:
+        """Return what the reader found, if it could read the body."""
+        return None if self._reader is None else self._reader.amounts()

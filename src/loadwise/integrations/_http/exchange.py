@@ -1,0 +1,149 @@
+"""One request's way through the fleet: attempts, verdicts, retries.
+
+The state machine is the same for every HTTP library, sync or async; a library's shell sends what
+`Exchange` hands out and tells it what came back. It does no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from loadwise.balancer import Lease
+from loadwise.balancer.lease import outcome_of
+from loadwise.context import HashKey
+from loadwise.errors import NoNodeAvailable
+from loadwise.integrations._http.settings import Amounts, Options, Settings
+from loadwise.integrations._http.verdict import Verdict
+from loadwise.nodes import node_id
+from loadwise.outcome import Outcome
+
+__all__ = ["Exchange", "may_repeat"]
+
+_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+
+
+def may_repeat(method: str, options: Options, *, has_idempotency_key: bool) -> bool:
+    """Whether a request may be sent again although a server may have acted on it.
+
+    Source: RFC 9110, section 9.2.2, for the methods.
+    """
+    return options.retry or has_idempotency_key or method.upper() in _IDEMPOTENT
+
+
+class Exchange:
+    """One request's way through the fleet. Not thread-safe: it belongs to one request.
+
+    Args:
+        settings: What holds for all requests.
+        options: What this one says for itself.
+        hash_key: What it belongs to.
+        cost: What it is expected to use.
+        repeatable: Tells whether it may be sent again although a server may have acted on it.
+        replayable: Whether its body can be sent again.
+
+    Attributes:
+        lease: The present attempt's hold on its node.
+        attempts: How many attempts there have been.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: Options,
+        hash_key: HashKey,
+        cost: Amounts | None,
+        *,
+        repeatable: Callable[[], bool],
+        replayable: bool,
+    ) -> None:
+        self._settings = settings
+        self._hash_key = hash_key
+        self._cost = cost
+        self._repeatable = repeatable
+        self._replayable = replayable
+        self._clock = settings.balancer.clock
+        limit = settings.deadline if options.deadline is None else options.deadline
+        self._ends = None if limit is None else self._clock() + limit
+        self._tried: set[Any] = set()
+        self.attempts = 0
+        settings.budget.deposit()
+        self.lease = self._acquire()
+
+    def time_left(self) -> float | None:
+        """Return the seconds until the deadline; ``None`` without one."""
+        return None if self._ends is None else self._ends - self._clock()
+
+    def failed(self, error: BaseException, verdict: Verdict) -> bool:
+        """Report an attempt without a response; return whether the next one has begun."""
+        lease = self.lease
+        if outcome_of(type(error)) is Outcome.CANCELLED:
+            lease.cancel()
+            return False
+        if verdict.never_sent:
+            lease.refund()
+        again = verdict.retry and (verdict.never_sent or self._may_send_again())
+        self.end(lease, verdict, error)
+        return again and self._begin_next(lease, verdict)
+
+    def answered(self, verdict: Verdict) -> bool:
+        """Report a response; return whether the next attempt has begun and it is to be dropped.
+
+        Where it is to be kept, the lease stays open until `end` is called for its last byte.
+        """
+        lease = self.lease
+        lease.stop_clock()
+        if not (verdict.retry and self._may_send_again() and self._begin_next(lease, verdict)):
+            return False
+        self.end(lease, verdict)
+        return True
+
+    def end(self, lease: Lease[Any], verdict: Verdict, error: BaseException | None = None) -> None:
+        """Report how an attempt ended."""
+        if verdict.outcome is Outcome.SUCCESS:
+            lease.success()
+        elif verdict.outcome is Outcome.FAILURE:
+            lease.failure(error)
+        elif verdict.outcome is Outcome.RATE_LIMITED:
+            lease.rate_limited(verdict.retry_after)
+        else:
+            lease.cancel()
+
+    def _may_send_again(self) -> bool:
+        if self._replayable and self._repeatable():
+            return True
+        self._refuse("unsafe")
+        return False
+
+    def _begin_next(self, lease: Lease[Any], verdict: Verdict) -> bool:
+        if self.attempts >= self._settings.max_attempts:
+            return self._refuse("attempts")
+        left = self.time_left()
+        if left is not None and left <= 0:
+            return self._refuse("deadline")
+        if not self._settings.budget.try_withdraw():
+            return self._refuse("budget")
+        try:
+            self.lease = self._acquire()
+        except NoNodeAvailable:
+            return self._refuse("no_node")
+        metrics = self._settings.balancer.metrics
+        if metrics is not None:
+            metrics.on_retry(node_id(lease.node), verdict.outcome.value)
+        return True
+
+    def _refuse(self, reason: str) -> bool:
+        metrics = self._settings.balancer.metrics
+        if metrics is not None:
+            metrics.on_retry_refused(reason)
+        return False
+
+    def _acquire(self) -> Lease[Any]:
+        balancer = self._settings.balancer
+        if self._tried:
+            lease = balancer.acquire(hash_key=self._hash_key, exclude=self._tried, cost=self._cost)
+        else:
+            lease = balancer.acquire(hash_key=self._hash_key, cost=self._cost)
+        self._tried.add(node_id(lease.node))
+        self.attempts += 1
+        return lease

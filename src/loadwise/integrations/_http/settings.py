@@ -1,0 +1,157 @@
+"""How an HTTP integration chooses, retries and meters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypedDict
+
+from loadwise.balancer import Balancer
+from loadwise.context import HashKey
+from loadwise.errors import nearest
+from loadwise.integrations._http.routing import base_url_of
+from loadwise.integrations._http.verdict import Verdict
+from loadwise.nodes import node_id
+from loadwise.outcome import Outcome
+from loadwise.retry_budget import RetryBudget
+
+__all__ = ["Meter", "Options", "Settings", "TransportOptions", "UsageReader", "options_of"]
+
+Amounts = Mapping[str, float]
+
+
+class UsageReader(Protocol):
+    """Reads from a response's body what the request has used."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take in a piece of the body, content encoding undone."""
+
+    def amounts(self) -> Amounts | None:
+        """Return what was used, by quota dimension; ``None`` if the body did not say."""
+        ...
+
+
+class Meter(Protocol):
+    """Knows what requests cost, by quota dimension."""
+
+    def estimate(self, body: bytes) -> Amounts | None:
+        """Return what a request with this body is expected to use; ``None`` for the default."""
+        ...
+
+    def reader(self, content_type: str) -> UsageReader | None:
+        """Return a reader for a response of this type, or ``None`` if there is nothing to read."""
+        ...
+
+
+class TransportOptions(TypedDict, total=False):
+    """The keyword arguments that all HTTP transports take.
+
+    Attributes:
+        url: Returns the base URL of a node; by default its id, a URL or host:port.
+        prepare: Called with the outgoing request and the node, to set what the node needs (an
+            API key); it changes the request in place.
+        classify: Judges a response or an exception: returns a `Verdict`, an `Outcome`, or
+            ``None`` for the default rule.
+        hash_key: Returns what a request belongs to; see `by_header` and `by_cookie`.
+        meter: Knows what requests cost, where the balancer has quotas.
+        max_attempts: Attempts per request, the first included, >= 1; 3 by default.
+        deadline: Seconds for all attempts of a request, up to the response's headers.
+        budget: Limits retries; by default 20 % of the requests and 10 per second.
+    """
+
+    url: Callable[[Any], str]
+    prepare: Callable[[Any, Any], None]
+    classify: Callable[[Any], Verdict | Outcome | None]
+    hash_key: Callable[[Any], HashKey]
+    meter: Meter
+    max_attempts: int
+    deadline: float
+    budget: RetryBudget
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is the same for all requests of a client; see the transports for the meaning."""
+
+    balancer: Balancer[Any]  # of whatever nodes
+    url: Callable[[Any], str] | None = None
+    prepare: Callable[[Any, Any], None] | None = None
+    classify: Callable[[Any], Verdict | Outcome | None] | None = None
+    hash_key: Callable[[Any], HashKey] | None = None
+    meter: Meter | None = None
+    max_attempts: int = 3
+    deadline: float | None = None
+    budget: RetryBudget = field(default_factory=RetryBudget)
+
+    @classmethod
+    def of(cls, balancer: Balancer[Any], options: TransportOptions) -> Settings:
+        """Return the settings that a transport's arguments say."""
+        known = TransportOptions.__optional_keys__
+        for name in options:
+            if name not in known:
+                raise TypeError(
+                    f"there is no argument {name!r}{nearest(name, known)} "
+                    f"(the arguments are {', '.join(sorted(known))})"
+                )
+        if not isinstance(balancer, Balancer):
+            raise TypeError(f"balancer is {balancer!r}; it must be a Balancer")
+        options.setdefault("budget", RetryBudget(clock=balancer.clock))
+        return cls(balancer, **options)
+
+    def __post_init__(self) -> None:
+        if self.max_attempts != int(self.max_attempts) or self.max_attempts < 1:
+            raise ValueError(
+                f"max_attempts is {self.max_attempts!r}; it must be an int, at least 1"
+            )
+        if self.deadline is not None and not (math.isfinite(self.deadline) and self.deadline > 0):
+            raise ValueError(
+                f"deadline is {self.deadline!r}; it must be a finite number of seconds above 0"
+            )
+        for node in self.balancer.nodes:
+            self.base_url(node)
+
+    def base_url(self, node: object) -> str:
+        """Return the base URL at which a node is reached."""
+        return base_url_of(node_id(node)) if self.url is None else self.url(node)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What one request says for itself in ``extensions={"loadwise": {...}}``.
+
+    Args:
+        retry: Whether it may be sent again although a server may have acted on it.
+        hash_key: What it belongs to.
+        cost: What it is expected to use, by quota dimension.
+        deadline: Seconds for all its attempts together.
+    """
+
+    retry: bool = False
+    hash_key: HashKey = None
+    cost: Amounts | None = None
+    deadline: float | None = None
+
+
+_NO_OPTIONS = Options()
+
+
+def options_of(given: Mapping[str, Any] | None) -> Options:
+    """Return the options in a request's extension.
+
+    Raises:
+        TypeError: They are not a mapping.
+        ValueError: One is not known.
+    """
+    if given is None:
+        return _NO_OPTIONS
+    if not isinstance(given, Mapping):
+        raise TypeError(f'extensions["loadwise"] is {given!r}; it must be a mapping')
+    known = Options.__slots__
+    for name in given:
+        if name not in known:
+            raise ValueError(
+                f'extensions["loadwise"] has no option {name!r}{nearest(name, known)} '
+                f"(the options are {', '.join(known)})"
+            )
+    return Options(**given)

@@ -1,0 +1,68 @@
+"""What a response, or the lack of one, says about the node that was asked."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+from loadwise.outcome import Outcome
+
+__all__ = ["Verdict", "judge_status", "parse_retry_after"]
+
+_BAD_GATEWAYS = frozenset({502, 503, 504})
+_TOO_MANY_REQUESTS = 429
+_UNAVAILABLE = 503
+_LONGEST_PAUSE = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an attempt says about its node, and whether another node might do better.
+
+    Attributes:
+        outcome: What to report of the node.
+        retry: Whether another node is worth a try, if the request may be sent again.
+        never_sent: Whether the request certainly never reached a server, so that even a request
+            that must not be repeated may be sent again.
+        retry_after: Seconds the node asks to be left alone; ``None`` if it does not say.
+    """
+
+    outcome: Outcome
+    retry: bool = False
+    never_sent: bool = False
+    retry_after: float | None = None
+
+
+def judge_status(status: int, retry_after: str | None) -> Verdict:
+    """Judge a response by its status code and ``Retry-After`` header.
+
+    502, 503 and 504 are failures; 429, and 503 with a Retry-After, are rate limits; everything
+    else is an answer from a node that works.
+    """
+    pause = parse_retry_after(retry_after)
+    if status == _TOO_MANY_REQUESTS or (status == _UNAVAILABLE and pause is not None):
+        return Verdict(Outcome.RATE_LIMITED, retry=True, retry_after=pause)
+    if status in _BAD_GATEWAYS:
+        return Verdict(Outcome.FAILURE, retry=True)
+    return Verdict(Outcome.SUCCESS)
+
+
+def parse_retry_after(value: str | None) -> float | None:
+    """Return the seconds of a ``Retry-After`` header, at most a day; ``None`` if it has none.
+
+    Source: RFC 9110, section 10.2.3: a number of seconds or an HTTP date.
+    """
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except ValueError:
+            return None
+    if math.isnan(seconds):
+        return None
+    return min(max(seconds, 0.0), _LONGEST_PAUSE)

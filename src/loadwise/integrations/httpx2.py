@@ -1,0 +1,104 @@
+"""loadwise for httpx2: a transport that sends each request to a node of a balancer.
+
+client = httpx2.Client(transport=LoadwiseTransport(Balancer(["10.0.0.1:8080", ...])))
+client.get("http://service/users/42")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from loadwise.integrations._http.httpx_family import (
+    AsyncStream,
+    AsyncTransport,
+    Library,
+    SyncStream,
+    SyncTransport,
+)
+from loadwise.integrations._http.keys import by_cookie, by_header
+from loadwise.integrations._http.settings import Settings, TransportOptions
+from loadwise.integrations._http.verdict import Verdict
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from loadwise.balancer import Balancer
+
+try:
+    import httpx2
+except ImportError as error:
+    raise ImportError(
+        "loadwise.integrations.httpx2 needs httpx2: install loadwise[httpx2]"
+    ) from error
+
+__all__ = ["AsyncLoadwiseTransport", "LoadwiseTransport", "Verdict", "by_cookie", "by_header"]
+
+
+class _SyncStream(SyncStream, httpx2.SyncByteStream):
+    """A response's body, of the kind that httpx2 expects."""
+
+
+class _AsyncStream(AsyncStream, httpx2.AsyncByteStream):
+    """A response's body, of the kind that httpx2 expects."""
+
+
+_LIBRARY = Library(httpx2, _SyncStream, _AsyncStream)
+
+
+class LoadwiseTransport(SyncTransport, httpx2.BaseTransport):
+    """Sends each request of a ``httpx2.Client`` to a node that a balancer chooses.
+
+    The request's scheme, host and port give way to the node's; path (below the node's own path,
+    if it has one), query, headers and body stay. Connections are pooled per node.
+
+    A request is in flight until its response is closed; its latency is the time to the headers.
+    Refused, reset and timed out connections and 502, 503 and 504 are failures of the node; 429,
+    and 503 with a Retry-After, have it sit out that long; all else is a success.
+
+    A failed request is tried on another node: always when the connection was never made; else
+    only if the method is idempotent, or the request has an ``Idempotency-Key`` header or
+    ``extensions={"loadwise": {"retry": True}}``, and its body can be sent again. When attempts,
+    deadline, nodes or the retry budget are used up, the last error or response is what you get.
+    ``response.extensions["loadwise"]`` tells the ``node`` and the number of ``attempts``.
+
+    Args:
+        balancer: Who chooses.
+        transport: Who sends; by default a ``httpx2.HTTPTransport()``.
+        options: See `TransportOptions`.
+
+    Raises:
+        TypeError: An argument is of the wrong kind or not known.
+        ValueError: A node's address cannot be told, or a number is out of range.
+
+    A request may say for itself, in ``extensions={"loadwise": ...}``: ``retry``, ``hash_key``,
+    ``cost`` and ``deadline``. When no node is available, `NoNodeAvailable` is raised.
+
+    Thread-safety: as that of ``httpx2.Client``: one for all threads.
+    """
+
+    library = _LIBRARY
+
+    def __init__(
+        self,
+        balancer: Balancer[Any],  # of whatever nodes
+        transport: httpx2.BaseTransport | None = None,
+        **options: Unpack[TransportOptions],
+    ) -> None:
+        super().__init__(Settings.of(balancer, options), transport)
+
+
+class AsyncLoadwiseTransport(AsyncTransport, httpx2.AsyncBaseTransport):
+    """Sends each request of a ``httpx2.AsyncClient`` to a node that a balancer chooses.
+
+    All is as with `LoadwiseTransport`; a cancelled request says nothing about its node.
+    """
+
+    library = _LIBRARY
+
+    def __init__(
+        self,
+        balancer: Balancer[Any],  # of whatever nodes
+        transport: httpx2.AsyncBaseTransport | None = None,
+        **options: Unpack[TransportOptions],
+    ) -> None:
+        super().__init__(Settings.of(balancer, options), transport)

@@ -1,0 +1,510 @@
+"""The transports of httpx and httpx2 against real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from email.utils import formatdate
+from importlib import import_module
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from loadwise import (
+    Balancer,
+    ConsecutiveFailurePolicy,
+    ConsistentHash,
+    HealthTracker,
+    NoNodeAvailable,
+    NoopCollector,
+    Outcome,
+    RoundRobin,
+)
+from loadwise.retry_budget import RetryBudget
+from loadwise.testing import ManualClock
+
+Start = Callable[[int], list[Any]]
+
+# The packages have no common base, so what is theirs is Any here as in the sources.
+
+
+@pytest.fixture(params=["httpx", "httpx2"])
+def library(request: pytest.FixtureRequest) -> Any:
+    """The package under test."""
+    return import_module(request.param)
+
+
+@pytest.fixture
+def ours(library: Any) -> Any:
+    """The integration for the package under test."""
+    return import_module(f"loadwise.integrations.{library.__name__}")
+
+
+class Recorder(NoopCollector):
+    """Remembers retries and what was refused."""
+
+    def __init__(self) -> None:
+        self.retried: list[object] = []
+        self.refused: list[str] = []
+        self.outcomes: list[tuple[object, Outcome]] = []
+
+    def on_retry(self, node_id: object, reason: str) -> None:
+        self.retried.append((node_id, reason))
+
+    def on_retry_refused(self, reason: str) -> None:
+        self.refused.append(reason)
+
+    def on_outcome(self, node_id: object, outcome: Outcome, latency: float) -> None:
+        self.outcomes.append((node_id, outcome))
+
+
+@pytest.fixture
+def dead() -> Iterator[str]:
+    """An address where nobody listens: the port of a socket that is bound but not listening."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
+
+
+def in_flight(balancer: Balancer[Any]) -> int:
+    """Requests in flight over all nodes."""
+    return sum(status.in_flight for status in balancer.status())
+
+
+def test_request_reaches_the_node_as_it_was(library: Any, ours: Any, upstreams: Start) -> None:
+    """Method, path, query, headers and body stay; scheme, host, port and Host are the node's."""
+    (server,) = upstreams(1)
+    with library.Client(transport=ours.LoadwiseTransport(Balancer([server.address]))) as client:
+        response = client.put(
+            "https://service.invalid/a%2Fb/c?x=1&y=%20z",
+            content=b"body",
+            headers={"X-Own": "value"},
+        )
+    told = response.json()
+    assert told["method"] == "PUT"
+    assert told["path"] == "/a%2Fb/c?x=1&y=%20z"
+    assert told["host"] == server.address
+    assert told["headers"]["x-own"] == "value"
+    assert told["body"] == "body"
+    assert response.extensions["loadwise"] == {"node": server.address, "attempts": 1}
+    assert str(response.url) == "https://service.invalid/a%2Fb/c?x=1&y=%20z"
+
+
+def test_relative_urls_and_base_paths(library: Any, ours: Any, upstreams: Start) -> None:
+    """A relative URL goes to the node; a path in the node's own URL stands before the request's."""
+    (server,) = upstreams(1)
+    balancer = Balancer([f"http://{server.address}/v1/"])
+    with library.Client(transport=ours.LoadwiseTransport(balancer)) as client:
+        assert client.get("/users?id=4").json()["path"] == "/v1/users?id=4"
+
+
+def test_a_host_header_of_ones_own_is_kept(library: Any, ours: Any, upstreams: Start) -> None:
+    """A Host that the caller has set is not replaced by the node's."""
+    (server,) = upstreams(1)
+    with library.Client(transport=ours.LoadwiseTransport(Balancer([server.address]))) as client:
+        answer = client.get("http://service/", headers={"Host": "tenant.example"})
+    assert answer.json()["host"] == "tenant.example"
+
+
+def test_prepare_sets_what_a_node_needs(library: Any, ours: Any, upstreams: Start) -> None:
+    """``prepare`` sees the outgoing request and its node; the caller's request stays as it is."""
+    servers = upstreams(2)
+    keys = {server.address: f"key-{number}" for number, server in enumerate(servers)}
+
+    def authorise(request: Any, node: str) -> None:
+        request.headers["Authorization"] = keys[node]
+
+    transport = ours.LoadwiseTransport(Balancer(list(keys), RoundRobin()), prepare=authorise)
+    with library.Client(transport=transport) as client:
+        for _ in range(2):
+            response = client.get("http://service/")
+            told = response.json()
+            assert told["headers"]["authorization"] == keys[told["host"]]
+            assert "authorization" not in response.request.headers
+
+
+def test_url_callable_and_addresses_that_cannot_be_told(
+    library: Any, ours: Any, upstreams: Start
+) -> None:
+    """``url`` tells where a node is; without it an id that is no address is refused at once."""
+    (server,) = upstreams(1)
+    balancer = Balancer(["primary"])
+    with pytest.raises(ValueError, match=r"'primary' is neither a URL nor host:port.*url="):
+        ours.LoadwiseTransport(balancer)
+    transport = ours.LoadwiseTransport(balancer, url=lambda node: f"http://{server.address}")
+    with library.Client(transport=transport) as client:
+        assert client.get("http://service/").status_code == 200
+
+
+def test_arguments_are_checked(ours: Any) -> None:
+    """Unknown names are refused with the nearest one, bad values with their place."""
+    balancer = Balancer(["127.0.0.1:1"])
+    with pytest.raises(TypeError, match="'max_attempt'; did you mean 'max_attempts'"):
+        ours.LoadwiseTransport(balancer, max_attempt=2)
+    with pytest.raises(ValueError, match="max_attempts is 0"):
+        ours.LoadwiseTransport(balancer, max_attempts=0)
+    with pytest.raises(ValueError, match="deadline is -1"):
+        ours.AsyncLoadwiseTransport(balancer, deadline=-1)
+    with pytest.raises(TypeError, match="balancer is 'x'"):
+        ours.LoadwiseTransport("x")
+
+
+def test_request_options_are_checked(library: Any, ours: Any, upstreams: Start) -> None:
+    """An unknown option of a request is refused with the nearest one, and holds no node."""
+    (server,) = upstreams(1)
+    balancer = Balancer([server.address])
+    with (
+        library.Client(transport=ours.LoadwiseTransport(balancer)) as client,
+        pytest.raises(ValueError, match="no option 'retries'; did you mean 'retry'"),
+    ):
+        client.get("http://service/", extensions={"loadwise": {"retries": True}})
+    assert in_flight(balancer) == 0
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
+def test_refused_connections_are_always_retried(
+    library: Any, ours: Any, upstreams: Start, dead: str, method: str
+) -> None:
+    """What never reached a server goes to another node, whatever the method."""
+    (server,) = upstreams(1)
+    balancer = Balancer([dead, server.address], RoundRobin())
+    with library.Client(transport=ours.LoadwiseTransport(balancer)) as client:
+        response = client.request(method, "http://service/", content=b"once")
+    assert response.extensions["loadwise"] == {"node": server.address, "attempts": 2}
+    assert response.json()["body"] == "once"
+    assert in_flight(balancer) == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "headers", "options", "attempts"),
+    [
+        ("/reset", "GET", {}, {}, 2),
+        ("/reset", "DELETE", {}, {}, 2),
+        ("/reset", "POST", {}, {}, 1),
+        ("/reset", "PATCH", {}, {}, 1),
+        ("/reset", "POST", {"Idempotency-Key": "k"}, {}, 2),
+        ("/reset", "POST", {}, {"retry": True}, 2),
+        ("/?status=503", "GET", {}, {}, 2),
+        ("/?status=503", "POST", {}, {}, 1),
+        ("/?status=503", "POST", {}, {"retry": True}, 2),
+        ("/?status=429", "POST", {}, {}, 1),
+        ("/?status=429", "GET", {}, {}, 2),
+        ("/?status=500", "GET", {}, {}, 1),
+        ("/?status=404", "GET", {}, {}, 1),
+    ],
+)
+def test_what_a_server_may_have_acted_on_is_repeated_only_if_that_is_safe(
+    library: Any,
+    ours: Any,
+    upstreams: Start,
+    path: str,
+    method: str,
+    headers: dict[str, str],
+    options: dict[str, Any],
+    attempts: int,
+) -> None:
+    """After sending, only idempotent or opted-in requests go to another node (RFC 9110, 9.2.2)."""
+    servers = upstreams(2)
+    balancer = Balancer([server.address for server in servers], RoundRobin())
+    extensions = {"loadwise": options} if options else {}
+    with library.Client(transport=ours.LoadwiseTransport(balancer)) as client:
+        try:
+            client.request(
+                method,
+                f"http://service{path}",
+                headers={"X-Request-Id": "the-one", **headers},
+                extensions=extensions,
+            )
+        except library.TransportError:
+            assert path == "/reset"
+    assert sum(len(server.acted_on()) for server in servers) == attempts
+    assert in_flight(balancer) == 0
+
+
+def test_bodies_that_cannot_be_replayed_are_not_retried(
+    library: Any, ours: Any, upstreams: Start
+) -> None:
+    """A generator can be read once, so a PUT of one is tried once."""
+    servers = upstreams(2)
+    recorder = Recorder()
+    balancer = Balancer([server.address for server in servers], metrics=recorder)
+    with library.Client(transport=ours.LoadwiseTransport(balancer)) as client:
+        response = client.put("http://service/?status=503", content=iter([b"a", b"b"]))
+    assert response.status_code == 503
+    assert response.extensions["loadwise"]["attempts"] == 1
+    assert recorder.refused == ["unsafe"]
+
+
+def test_the_last_answer_is_kept_when_nobody_is_left_to_ask(
+    library: Any, ours: Any, upstreams: Start
+) -> None:
+    """When every node has failed, the caller gets the last response whole, not an error."""
+    servers = upstreams(2)
+    balancer = Balancer([server.address for server in servers])
+    with library.Client(transport=ours.LoadwiseTransport(balancer, max_attempts=5)) as client:
+        response = client.get("http://service/?status=502")
+    assert response.status_code == 502
+    assert response.json()["path"] == "/?status=502"
+    assert response.extensions["loadwise"]["attempts"] == 2
+    assert in_flight(balancer) == 0
+
+
+def test_no_node_available_reaches_the_caller(library: Any, ours: Any) -> None:
+    """An empty balancer raises what it always raises."""
+    transport = ours.LoadwiseTransport(Balancer([], name="search"))
+    with (
+        library.Client(transport=transport) as client,
+        pytest.raises(NoNodeAvailable, match="search"),
+    ):
+        client.get("http://service/")
+
+
+def test_retry_budget_stops_storms(library: Any, ours: Any, upstreams: Start) -> None:
+    """When the budget is spent the original answer surfaces, and the collector is told."""
+    servers = upstreams(2)
+    recorder = Recorder()
+    balancer = Balancer(
+        [server.address for server in servers], RoundRobin(), health=False, metrics=recorder
+    )
+    budget = RetryBudget(ratio=0.5, floor=0.0, clock=ManualClock())
+    transport = ours.LoadwiseTransport(balancer, budget=budget, max_attempts=2)
+    with library.Client(transport=transport) as client:
+        for _ in range(10):
+            assert client.get("http://service/?status=503").status_code == 503
+    assert len(recorder.retried) == 5
+    assert recorder.refused.count("budget") == 5
+
+
+@pytest.mark.parametrize(
+    "retry_after", ["2", formatdate(time.time() + 3600, usegmt=True)], ids=["seconds", "date"]
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_makes_a_node_sit_out(
+    library: Any, ours: Any, upstreams: Start, status: int, retry_after: str
+) -> None:
+    """429, and 503 with a Retry-After, are rate limits: a pause, and nothing against health."""
+    (server,) = upstreams(1)
+    balancer = Balancer([server.address], clock=ManualClock())
+    query = f"status={status}&retry-after={retry_after.replace(' ', '%20')}"
+    with library.Client(transport=ours.LoadwiseTransport(balancer)) as client:
+        assert client.get(f"http://service/?{query}").status_code == status
+        with pytest.raises(NoNodeAvailable) as caught:
+            client.get("http://service/")
+    assert caught.value.reason == "rate_limited"
+    expected = 2.0 if retry_after == "2" else 3600.0
+    assert caught.value.retry_after == pytest.approx(expected, abs=60 if expected > 2 else 1e-9)
+    assert balancer.status()[0].health_reason is None
+
+
+def test_classify_replaces_the_rule(library: Any, ours: Any, upstreams: Start) -> None:
+    """``classify`` may judge responses by a rule of its own, and leave the rest to the default."""
+    (server,) = upstreams(1)
+    recorder = Recorder()
+    balancer = Balancer([server.address], metrics=recorder)
+
+    def classify(result: Any) -> Outcome | None:
+        failed = getattr(result, "status_code", None) == 418
+        return Outcome.FAILURE if failed else None
+
+    with library.Client(transport=ours.LoadwiseTransport(balancer, classify=classify)) as client:
+        client.get("http://service/?status=418")
+        client.get("http://service/?status=404")
+    assert [outcome for _, outcome in recorder.outcomes] == [Outcome.FAILURE, Outcome.SUCCESS]
+
+
+def test_in_flight_until_the_body_is_closed(library: Any, ours: Any, upstreams: Start) -> None:
+    """A streamed response holds its slot until it is closed, read to the end or not."""
+    (server,) = upstreams(1)
+    balancer = Balancer([server.address])
+    with library.Client(transport=ours.LoadwiseTransport(balancer)) as client:
+        with client.stream("GET", "http://service/stream?pieces=3") as response:
+            assert in_flight(balancer) == 1
+            assert response.read() == b"piece 0\npiece 1\npiece 2\n"
+        assert in_flight(balancer) == 0
+        with client.stream("GET", "http://service/stream?pieces=3"):
+            assert in_flight(balancer) == 1
+        assert in_flight(balancer) == 0
+
+
+def test_a_body_that_breaks_off_is_a_failure(library: Any, ours: Any, upstreams: Start) -> None:
+    """A response cut short counts against the node although its headers were fine."""
+    (server,) = upstreams(1)
+    recorder = Recorder()
+    balancer = Balancer([server.address], metrics=recorder)
+    with (
+        library.Client(transport=ours.LoadwiseTransport(balancer)) as client,
+        pytest.raises(library.RemoteProtocolError),
+    ):
+        client.get("http://service/stream?cut=1")
+    assert recorder.outcomes == [(server.address, Outcome.FAILURE)]
+    assert in_flight(balancer) == 0
+
+
+def test_a_response_that_is_never_closed_is_released_by_collection(
+    library: Any, ours: Any, upstreams: Start
+) -> None:
+    """The slot of a response that is dropped comes back, with a warning."""
+    (server,) = upstreams(1)
+    balancer = Balancer([server.address])
+    inner = library.HTTPTransport()
+    client = library.Client(transport=ours.LoadwiseTransport(balancer, inner))
+    held = [client.send(client.build_request("GET", "http://service/"), stream=True)]
+    assert in_flight(balancer) == 1
+
+    def drop() -> None:
+        held.clear()
+        gc.collect()
+
+    with pytest.warns(ResourceWarning, match=f"a lease on node '{server.address}' was dropped"):
+        drop()
+    assert in_flight(balancer) == 0
+    client.close()
+
+
+def test_latency_is_the_time_to_the_headers(library: Any, ours: Any, upstreams: Start) -> None:
+    """Reading the body slowly does not make the node look slow."""
+    (server,) = upstreams(1)
+    clock = ManualClock()
+    balancer = Balancer([server.address], clock=clock)
+    with (
+        library.Client(transport=ours.LoadwiseTransport(balancer)) as client,
+        client.stream("GET", "http://service/stream") as response,
+    ):
+        clock.advance(60.0)
+        response.read()
+    assert balancer.status()[0].latency == 0.0
+
+
+def test_affinity_by_header_cookie_and_option(library: Any, ours: Any, upstreams: Start) -> None:
+    """The same key leads to the same node, whether a header, a cookie or an option gives it."""
+    servers = upstreams(3)
+    addresses = [server.address for server in servers]
+    expected = Balancer(addresses, ConsistentHash()).pick(hash_key="user-42")
+    for hash_key, request in (
+        (ours.by_header("X-User"), {"headers": {"X-User": "user-42"}}),
+        (ours.by_cookie("user"), {"headers": {"Cookie": "a=b; user=user-42"}}),
+        (None, {"extensions": {"loadwise": {"hash_key": "user-42"}}}),
+    ):
+        options = {} if hash_key is None else {"hash_key": hash_key}
+        transport = ours.LoadwiseTransport(Balancer(addresses, ConsistentHash()), **options)
+        with library.Client(transport=transport) as client:
+            assert client.get("http://service/", **request).json()["host"] == expected
+
+
+def test_connections_are_pooled(library: Any, ours: Any, upstreams: Start) -> None:
+    """Many requests to one node use one connection."""
+    (server,) = upstreams(1)
+    opened: list[str] = []
+
+    def trace(event: str, info: dict[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            opened.append(event)
+
+    transport = ours.LoadwiseTransport(Balancer([server.address]))
+    with library.Client(transport=transport) as client:
+        for _ in range(10):
+            client.get("http://service/", extensions={"trace": trace})
+    assert len(opened) == 1
+
+
+def test_deadline_bounds_all_attempts(library: Any, ours: Any, upstreams: Start) -> None:
+    """A deadline shortens each attempt's time-outs and forbids attempts after it."""
+    servers = upstreams(2)
+    recorder = Recorder()
+    balancer = Balancer([server.address for server in servers], metrics=recorder)
+    transport = ours.LoadwiseTransport(balancer, deadline=0.2)
+    with library.Client(transport=transport) as client, pytest.raises(library.ReadTimeout):
+        client.get("http://service/sleep?seconds=5")
+    assert recorder.refused == ["deadline"]
+
+
+def test_async_client(library: Any, ours: Any, upstreams: Start, dead: str) -> None:
+    """The async transport retries, streams and releases like the sync one."""
+    (server,) = upstreams(1)
+    balancer = Balancer([dead, server.address], RoundRobin())
+
+    async def run() -> None:
+        transport = ours.AsyncLoadwiseTransport(balancer)
+        async with library.AsyncClient(transport=transport) as client:
+            response = await client.post("http://service/x", json={"a": 1})
+            assert response.extensions["loadwise"]["attempts"] == 2
+            assert response.json()["body"].replace(" ", "") == '{"a":1}'
+            async with client.stream("GET", "http://service/stream") as streamed:
+                assert in_flight(balancer) == 1
+                assert await streamed.aread() == b"piece 0\npiece 1\npiece 2\n"
+        assert in_flight(balancer) == 0
+
+    asyncio.run(run())
+
+
+def test_cancelled_requests_say_nothing_about_their_node(
+    library: Any, ours: Any, upstreams: Start
+) -> None:
+    """Fifty tasks cancelled while they wait leave health alone and nothing in flight."""
+    (server,) = upstreams(1)
+    recorder = Recorder()
+    policy = ConsecutiveFailurePolicy(failure_threshold=1)
+    balancer = Balancer([server.address], health=HealthTracker(policy), metrics=recorder)
+
+    async def run() -> None:
+        transport = ours.AsyncLoadwiseTransport(balancer)
+        async with library.AsyncClient(transport=transport, timeout=30) as client:
+            tasks = [
+                asyncio.create_task(client.get("http://service/sleep?seconds=5")) for _ in range(50)
+            ]
+            while in_flight(balancer) < 50:  # noqa: ASYNC110 - the requests tell nobody else
+                await asyncio.sleep(0)
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(result, asyncio.CancelledError) for result in results)
+
+    asyncio.run(run())
+    assert in_flight(balancer) == 0
+    assert {outcome for _, outcome in recorder.outcomes} == {Outcome.CANCELLED}
+    assert balancer.status()[0].health_reason is None
+
+
+def test_tls_name_is_the_nodes(library: Any, ours: Any) -> None:
+    """For an https node the TLS server name is the node's host, not the one in the URL."""
+    names: list[str | None] = []
+
+    def trace(event: str, info: dict[str, Any]) -> None:
+        if event == "connection.start_tls.started":
+            names.append(info["server_hostname"])
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def hang_up() -> None:
+            connection, _ = listener.accept()
+            connection.close()
+
+        thread = Thread(target=hang_up)
+        thread.start()
+        address = f"https://localhost:{listener.getsockname()[1]}"
+        inner = library.HTTPTransport(verify=ssl.create_default_context())
+        transport = ours.LoadwiseTransport(Balancer([address]), inner)
+        with library.Client(transport=transport) as client, pytest.raises(library.ConnectError):
+            client.get("https://service.invalid/", extensions={"trace": trace})
+        thread.join(10)
+    assert names == ["localhost"]
+
+
+@pytest.mark.parametrize("name", ["httpx", "httpx2"])
+def test_missing_package_says_what_to_install(name: str) -> None:
+    """Without the package the integration says which extra to install."""
+    script = f"import sys; sys.modules['{name}'] = None\nimport loadwise.integrations.{name}"
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert result.returncode == 1
+    assert f"install loadwise[{name}]" in result.stderr
