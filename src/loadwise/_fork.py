@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from typing import Protocol
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 __all__ = ["ForkAware", "reset_in_child"]
 
@@ -21,12 +21,17 @@ class ForkAware(Protocol):
         """Replace locks, drop counts of requests that only the parent has."""
 
 
-_objects: WeakSet[ForkAware] = WeakSet()
+# In order of construction: whoever uses another object was made after it.
+_objects: WeakKeyDictionary[ForkAware, None] = WeakKeyDictionary()
 
 
 def reset_in_child(obj: ForkAware) -> None:
-    """Have ``obj._after_fork()`` called in every forked child, for as long as ``obj`` lives."""
-    _objects.add(obj)
+    """Have ``obj._after_fork()`` called in every forked child, for as long as ``obj`` lives.
+
+    Objects are called in the order in which they registered, so what an object uses has been
+    reset before it.
+    """
+    _objects[obj] = None
 
 
 def _reset_all() -> None:

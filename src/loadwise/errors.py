@@ -79,6 +79,10 @@ class NoNodeAvailable(LoadwiseError):  # noqa: N818 - names the fact, as KeyErro
         self.retry_after = retry_after
         super().__init__(balancer, total, dict(reasons), retry_after)
 
+    def __reduce__(self) -> tuple[type[NoNodeAvailable], tuple[object, ...]]:
+        # A mapping proxy does not pickle; the constructor makes a new one.
+        return (type(self), self.args)
+
     @property
     def reason(self) -> str:
         """The reason that ruled out most nodes; ``"empty"`` when there are no members at all."""
@@ -96,11 +100,12 @@ class NoNodeAvailable(LoadwiseError):  # noqa: N818 - names the fact, as KeyErro
         )
         text = f"{start}: of {self.total} nodes {counts}"
         if self.retry_after is not None:
-            text += f"; retry after {self.retry_after:.3g} s"
+            text += f"; retry after {round(self.retry_after, 3):g} s"
         return text
 
 
 def nearest(name: object, known: Iterable[object]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to ``name``, or nothing."""
-    match = get_close_matches(str(name), [str(other) for other in known], n=1)
-    return f"; did you mean {match[0]!r}?" if match else ""
+    by_text = {str(other): other for other in known}
+    match = get_close_matches(str(name), by_text, n=1)
+    return f"; did you mean {by_text[match[0]]!r}?" if match else ""

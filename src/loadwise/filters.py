@@ -173,6 +173,8 @@ class HealthFilter(Filter[Any]):
     """
 
     def __init__(self, tracker: HealthTracker, statuses: HealthStatus) -> None:
+        if not isinstance(tracker, HealthTracker):
+            raise TypeError(f"tracker is {tracker!r}; it must be a HealthTracker")
         if not isinstance(statuses, HealthStatus):
             raise TypeError(f"statuses is {statuses!r}; join HealthStatus members by |")
         self._tracker = tracker

@@ -108,6 +108,6 @@ class GuardedCollector:
                 _log.exception(
                     "the metrics collector %r failed in %s%r; further failures are not logged",
                     self._collector,
-                    method.__name__,
+                    getattr(method, "__name__", method),
                     event,
                 )

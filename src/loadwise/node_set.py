@@ -22,7 +22,16 @@ _NO_WEIGHT: Any = object()
 class Membership(Generic[N_co]):
     """What a `NodeSet` and all its restricted views have in common."""
 
-    __slots__ = ("content", "eligible", "ids", "index", "nodes", "unweighted", "weights")
+    __slots__ = (
+        "__weakref__",
+        "content",
+        "eligible",
+        "ids",
+        "index",
+        "nodes",
+        "unweighted",
+        "weights",
+    )
 
     def __init__(self, nodes: tuple[N_co, ...], content: Content) -> None:
         self.nodes = nodes
@@ -31,12 +40,7 @@ class Membership(Generic[N_co]):
         self.weights = content.weights
         self.unweighted = content.unweighted
         self.eligible = tuple(i for i, weight in enumerate(content.weights) if weight)
-        try:
-            self.index = {identity: position for position, identity in enumerate(content.ids)}
-        except TypeError:
-            for identity, node in zip(content.ids, nodes, strict=True):
-                check_id(identity, node)
-            raise
+        self.index = {identity: position for position, identity in enumerate(content.ids)}
         if len(self.index) < len(nodes):
             position = next(i for i, identity in enumerate(self.ids) if self.index[identity] != i)
             raise ValueError(
@@ -52,6 +56,12 @@ class Content:
 
     def __init__(self, nodes: Sequence[object]) -> None:
         self.ids: tuple[Hashable, ...] = tuple([getattr(node, "id", node) for node in nodes])
+        try:
+            hash(self.ids)
+        except TypeError:
+            for identity, node in zip(self.ids, nodes, strict=True):
+                check_id(identity, node)
+            raise
         found = [getattr(node, "weight", _NO_WEIGHT) for node in nodes]
         self.unweighted: int | None = None
         if _NO_WEIGHT in found:
@@ -62,7 +72,7 @@ class Content:
                 check_weight(weight, self.ids[position])
         self.weights: tuple[int | float, ...] = tuple(found)
         # 1 and 1.0 are equal but not the same to a rule that treats floats apart.
-        self.key = (self.ids, self.weights, tuple(map(type, found)))
+        self.key = (self.ids, self.weights, tuple(map(type, found)), self.unweighted)
 
 
 @final
@@ -147,20 +157,31 @@ class NodeSet(Sequence[N_co]):
         Raises:
             IndexError: An index is negative or not below ``len(self)``.
         """
-        size = len(self.membership.ids)
-        keep = bytearray(size)
-        for i in map(as_index, indices):
-            if not 0 <= i < size:
-                raise IndexError(f"index {i} is not in a NodeSet of {size} nodes")
+        keep = bytearray(len(self))
+        for i in self._checked(indices):
             keep[i] = 1
         return self._kept(keep)
 
     def without(self, indices: Iterable[int]) -> NodeSet[N_co]:
-        """Return a view with the same membership in which ``indices`` may not be chosen."""
-        keep = bytearray(b"\x01") * len(self.membership.ids)
-        for i in indices:
+        """Return a view with the same membership in which ``indices`` may not be chosen.
+
+        Args:
+            indices: Which to make ineligible, in any order.
+
+        Raises:
+            IndexError: An index is negative or not below ``len(self)``.
+        """
+        keep = bytearray(b"\x01") * len(self)
+        for i in self._checked(indices):
             keep[i] = 0
         return self._kept(keep)
+
+    def _checked(self, indices: Iterable[int]) -> Iterator[int]:
+        size = len(self)
+        for i in map(as_index, indices):
+            if not 0 <= i < size:
+                raise IndexError(f"index {i} is not in a NodeSet of {size} nodes")
+            yield i
 
     def _kept(self, keep: bytearray) -> NodeSet[N_co]:
         eligible = self.eligible

@@ -18,6 +18,9 @@ from loadwise.quota.window import SlidingWindow
 
 __all__ = ["RetryBudget"]
 
+_RESOLUTION = 10
+_MOST_BUCKETS = _RESOLUTION + 2
+
 
 class RetryBudget:
     """Allows retries up to a share of the recent requests, plus a floor.
@@ -62,8 +65,10 @@ class RetryBudget:
         self._reserve = floor * window
         self._clock = clock
         # The limit of these windows is not used: they only count.
-        self._requests = SlidingWindow(QuotaDimension("requests", 1, window, resolution=10))
-        self._retries = SlidingWindow(QuotaDimension("retries", 1, window, resolution=10))
+        self._requests = SlidingWindow(
+            QuotaDimension("requests", 1, window, resolution=_RESOLUTION)
+        )
+        self._retries = SlidingWindow(QuotaDimension("retries", 1, window, resolution=_RESOLUTION))
         self._after_fork()
         reset_in_child(self)
 
@@ -73,8 +78,11 @@ class RetryBudget:
     def deposit(self) -> None:
         """Count a request that is not a retry."""
         with self._lock:
-            now = self._slide()
+            now = self._clock()
             self._requests.charge(1, now)
+            # Forgetting what is old can wait until there is more of it than ever counts.
+            if len(self._requests.buckets) > _MOST_BUCKETS:
+                self._requests.slide(now)
 
     def try_withdraw(self) -> bool:
         """Count a retry if the budget allows it, and return whether it does."""

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from loadwise.balancer.lease import Lease, outcome_of
+from loadwise.balancer.request import Request
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
 from loadwise.nodes import node_id
@@ -45,8 +46,11 @@ class Attempts(Generic[N]):
         if n < 1:
             raise ValueError(f"n is {n}; it must be at least 1")
         kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
-        if not all(isinstance(kind, type) for kind in kinds):
-            raise TypeError(f"retry_on is {retry_on!r}; it must be an exception type or several")
+        for kind in kinds:
+            _check_kind(kind)
+        exclude = exclude if isinstance(exclude, str | bytes) else frozenset(exclude)
+        # What is wrong with the keywords is said now, not at the first attempt.
+        Request(hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where)
         self._balancer = balancer
         self._left = n
         self._retry_on = kinds
@@ -66,14 +70,28 @@ class Attempts(Generic[N]):
     def __next__(self) -> Attempt[N]:
         if self._over or self._left < 1:
             raise StopIteration
+        if self._number and self._last_error is None and not self._anyone_left():
+            # The attempts before were ended by a word on the lease: there is no error to raise.
+            raise StopIteration
         self._left -= 1
         self._number += 1
         # Unless the attempt fails in a way that is worth another, it is the last.
         self._over = True
         return Attempt(self, self._number)
 
+    def _anyone_left(self) -> bool:
+        explanation = self._balancer.explain(
+            hash_key=self._hash_key,
+            exclude=self._exclude | self._tried,
+            cost=self._cost,
+            tags=self._tags,
+            where=self._where,
+        )
+        return bool(explanation.eligible)
+
     def begin(self) -> Lease[N]:
         """Acquire a lease on a node not tried before, or raise the last error."""
+        error: BaseException
         try:
             lease = self._balancer.acquire(
                 hash_key=self._hash_key,
@@ -82,12 +100,13 @@ class Attempts(Generic[N]):
                 tags=self._tags,
                 where=self._where,
             )
-        except NoNodeAvailable:
-            if self._last_error is None:
-                raise
-            raise self._last_error from None
-        self._tried.add(node_id(lease.node))
-        return lease
+        except NoNodeAvailable as nobody:
+            error = nobody if self._last_error is None else self._last_error
+        else:
+            self._tried.add(node_id(lease.node))
+            return lease
+        # Raised out of the handler's reach, so that it keeps its own cause and context.
+        raise error
 
     def end(self, lease: Lease[N], error: BaseException | None) -> bool:
         """Take note of how an attempt ended; return whether its error is dealt with."""
@@ -101,6 +120,11 @@ class Attempts(Generic[N]):
         self._last_error = error
         self._over = False
         return True
+
+
+def _check_kind(kind: object) -> None:
+    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+        raise TypeError(f"retry_on is {kind!r}; it must be an exception type or a tuple of them")
 
 
 class Attempt(Generic[N]):

@@ -22,7 +22,7 @@ from loadwise.filters import as_filter
 from loadwise.health import HealthStatus, HealthTracker, Probe
 from loadwise.load import InFlight
 from loadwise.metrics import GuardedCollector, MetricsCollector
-from loadwise.quota import QuotaTracker, Reservation
+from loadwise.quota import QuotaSource, QuotaTracker, ReservedQuota
 from loadwise.strategies import PowerOfTwoChoices, Strategy
 from loadwise.strategies._adapter import adapt, strategy_name
 
@@ -75,7 +75,7 @@ class Balancer(Generic[N]):
         strategy: Strategy[N] | None = None,
         *,
         health: HealthTracker | bool | None = True,
-        quota: QuotaTracker | None = None,
+        quota: QuotaSource | None = None,
         where: Callable[[N], bool] | None = None,
         metrics: MetricsCollector | None = None,
         clock: Clock | None = None,
@@ -201,7 +201,8 @@ class Balancer(Generic[N]):
         Each attempt is a context manager that acquires a lease on a node not tried before. An
         exception of the kind ``retry_on``, or a lease ended by ``failure()`` or
         ``rate_limited()``, leads to the next attempt; the first success ends the loop. When the
-        attempts or the nodes are used up, the last error is raised. A cancellation never is
+        attempts or the nodes are used up, the last error is raised; if the last attempt was ended
+        by a word on its lease there is none, and the loop just ends. A cancellation never is
         retried.
 
         Args:
@@ -256,6 +257,7 @@ class Balancer(Generic[N]):
         request: Request[N] = Request(
             context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
         )
+        self._reporter.clear_up()
         return explain(self.name, self._strategy, self._fleet.look(), request, self._quota)
 
     def _plain_view(self) -> View[N] | None:
@@ -268,14 +270,20 @@ class Balancer(Generic[N]):
         view: View[N],
         index: int,
         probe: Probe | None = None,
-        reservation: Reservation | None = None,
+        reservation: ReservedQuota | None = None,
     ) -> Lease[N]:
         slot = view.slots[index]
+        try:
+            # What may raise or be interrupted comes before the count.
+            self._picked(slot)
+            started = self._clock()
+        except BaseException:
+            self._end_probe(slot.id, probe)
+            raise
         slot.cell.append(None)
         if slot.others:
             slot.enter_others()
-        self._picked(slot)
-        return Lease(self._reporter, slot, view.members[index], self._clock(), probe, reservation)
+        return Lease(self._reporter, slot, view.members[index], started, probe, reservation)
 
     def _picked(self, slot: Slot) -> None:
         next(slot.picks)
@@ -284,7 +292,7 @@ class Balancer(Generic[N]):
 
     def _negotiate(
         self, request: Request[N], *, for_lease: bool = True
-    ) -> tuple[View[N], int, Probe | None, Reservation | None]:
+    ) -> tuple[View[N], int, Probe | None, ReservedQuota | None]:
         """Ask the strategy until a node is found that grants what the request needs."""
         self._reporter.clear_up()
         view = self._fleet.refreshed()
@@ -304,13 +312,16 @@ class Balancer(Generic[N]):
                     continue
             reservation = None
             if quota is not None:
-                reservation = quota.try_acquire(identity, request.cost)
+                try:
+                    reservation = quota.try_acquire(identity, request.cost)
+                except BaseException:
+                    self._end_probe(identity, probe)
+                    raise
                 if reservation is None:
                     self._end_probe(identity, probe)
                     # Most likely others cannot afford it either: rule them out in one go.
-                    now = quota.clock()
                     for i in nodes.eligible:
-                        if quota.available_at(nodes.ids[i], request.cost) > now:
+                        if quota.available_at(nodes.ids[i], request.cost) > quota.clock():
                             refused[i] = "quota"
                     refused[index] = "quota"
                     continue
@@ -359,7 +370,7 @@ class Balancer(Generic[N]):
         return self._clock
 
     @property
-    def quota(self) -> QuotaTracker | None:
+    def quota(self) -> QuotaSource | None:
         """The quotas, if there are any."""
         return self._quota
 
@@ -406,6 +417,7 @@ class Balancer(Generic[N]):
 
     def status(self) -> list[NodeStatus]:
         """Return how each member is. O(n)."""
+        self._reporter.clear_up()
         return self._fleet.status()
 
     def __repr__(self) -> str:

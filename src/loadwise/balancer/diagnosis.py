@@ -11,7 +11,7 @@ from loadwise.balancer.status import Explanation
 from loadwise.balancer.view import View
 from loadwise.errors import NoNodeAvailable
 from loadwise.health import HealthTracker
-from loadwise.quota import QuotaTracker
+from loadwise.quota import QuotaSource
 from loadwise.strategies._adapter import Unforeseeable, strategy_name
 from loadwise.strategies._base import ViewStrategy
 
@@ -25,23 +25,27 @@ def explain(
     strategy: ViewStrategy[N],
     view: View[N],
     request: Request[N],
-    quota: QuotaTracker | None,
+    quota: QuotaSource | None,
 ) -> Explanation:
     """Tell where ``request`` would go, given ``view``, and change nothing."""
     nodes, ruled_out = request.restrict(view)
+    refused: dict[int, str] = {}
     if quota is not None:
-        now = quota.clock()
         for i in nodes.eligible:
-            if quota.available_at(nodes.ids[i], request.cost) > now:
-                ruled_out[i] = "quota"
-    ruled_out.update((i, "excluded") for i in request.excluded if nodes.mask[i])
-    nodes = nodes.restrict([i for i in nodes.eligible if i not in ruled_out])
-    ruled_out |= view.ruled_out
+            # The clock is read last: what is available now was so a moment ago.
+            if quota.available_at(nodes.ids[i], request.cost) > quota.clock():
+                refused[i] = "quota"
     foreseeable, index = True, None
     try:
-        index = strategy.peek(nodes, request.context_without_exclusions())
+        index = strategy.peek(nodes, request.context({}))
+        if index in refused:
+            # The balancer will ask again without it, but what is drawn then nobody knows.
+            foreseeable, index = False, None
     except Unforeseeable:
         foreseeable = False
+    ruled_out |= view.ruled_out | refused
+    ruled_out |= {i: "excluded" for i in request.excluded if nodes.mask[i]}
+    nodes = nodes.restrict([i for i in nodes.eligible if i not in ruled_out])
     facts = strategy.facts(nodes)
     return Explanation(
         balancer=balancer,
@@ -63,7 +67,7 @@ def no_node_available(
     request: Request[N],
     ruled_out: Mapping[int, str],
     health: HealthTracker | None,
-    pauses: QuotaTracker,
+    pauses: QuotaSource,
 ) -> NoNodeAvailable:
     """Return the error that says why ``request`` can be given no node, and until when."""
     reasons: dict[str, int] = {}

@@ -15,7 +15,7 @@ from loadwise.filters import Filter
 from loadwise.health import HealthStatus, HealthTracker
 from loadwise.load import LoadMeasure
 from loadwise.node_set import NodeSet
-from loadwise.quota import QuotaTracker
+from loadwise.quota import QuotaSource
 
 __all__ = ["Fleet"]
 
@@ -42,7 +42,7 @@ class Fleet(Generic[N]):
         name: str,
         measures: tuple[LoadMeasure, ...],
         health: HealthTracker | None,
-        pauses: QuotaTracker,
+        pauses: QuotaSource,
         *,
         has_quota: bool,
         where: Filter[N] | None,
@@ -105,9 +105,12 @@ class Fleet(Generic[N]):
 
     def look(self) -> View[N]:
         """Work out a view. O(n)."""
+        return self._look_at(self._whole, self._slots)
+
+    def _look_at(self, whole: NodeSet[N], slots: tuple[Slot, ...]) -> View[N]:
         return make_view(
-            self._whole,
-            self._slots,
+            whole,
+            slots,
             self._health,
             self._pauses,
             self._where,
@@ -175,14 +178,14 @@ class Fleet(Generic[N]):
         """Make ``whole`` the membership: all of it or, on an error, nothing. Lock held."""
         self._prepare(whole)
         gone = {slot.id: slot for slot in self._slots}
-        self._slots = tuple(
+        slots = tuple(
             gone.pop(identity) if identity in gone else Slot(identity, self._measures)
             for identity in whole.ids
         )
-        self._whole = whole
+        view = self._look_at(whole, slots)
+        self._whole, self._slots, self.view = whole, slots, view
         for slot in gone.values():
             slot.alive = False
-        self.view = self.look()
         for identity in gone:
             if self._health is not None:
                 self._health.remove(identity)

@@ -13,7 +13,7 @@ from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.view import Slot
 from loadwise.health import Probe
 from loadwise.outcome import Outcome
-from loadwise.quota import Reservation
+from loadwise.quota import ReservedQuota
 
 __all__ = ["Lease", "outcome_of"]
 
@@ -59,7 +59,7 @@ class Lease(Generic[N]):
         node: N,
         started: float,
         probe: Probe | None = None,
-        reservation: Reservation | None = None,
+        reservation: ReservedQuota | None = None,
     ) -> None:
         self._reporter = reporter
         self._slot = slot

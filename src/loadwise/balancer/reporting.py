@@ -14,7 +14,7 @@ from loadwise.clock import Clock
 from loadwise.health import HealthStatus, HealthTracker, Probe
 from loadwise.metrics import MetricsCollector
 from loadwise.outcome import Outcome
-from loadwise.quota import QuotaTracker
+from loadwise.quota import QuotaSource
 
 __all__ = ["Reporter"]
 
@@ -48,7 +48,7 @@ class Reporter:
         fleet: Fleet[Any],  # whatever the nodes are
         clock: Clock,
         health: HealthTracker | None,
-        pauses: QuotaTracker,
+        pauses: QuotaSource,
         metrics: MetricsCollector | None,
     ) -> None:
         self._fleet = fleet
@@ -77,27 +77,46 @@ class Reporter:
         """Take note of how a request ended, and return its latency in seconds."""
         now = self.clock()
         latency = (now if stopped is None else stopped) - started
+        if latency < 0.0:  # noqa: PLR1730 - max() costs a call; by a clock that goes back
+            latency = 0.0
         if slot.observers:
             for observe, cell in slot.observers:
                 observe(cell, latency, outcome, now)
-        health = self._health
         if outcome is Outcome.SUCCESS:
             before = slot.latency
             slot.latency = (
                 latency if before is None else before + _LATENCY_WEIGHT * (latency - before)
             )
-            if health is not None and health.minds_success_of(slot.id) and slot.alive:
-                health.report(slot.id, outcome, began=started if self._same_clock else None)
-        elif outcome is Outcome.FAILURE and health is not None and slot.alive:
-            began = started if self._same_clock else None
-            health.report(slot.id, outcome, _in_words(reason), began)
-            if not slot.alive and not self._fleet.has(slot.id):
-                health.remove(slot.id)
-        if probe is not None and health is not None:
-            health.end_probe(slot.id, probe)
+        health = self._health
+        if health is not None:
+            try:
+                self._report(health, slot, outcome, started, reason)
+            finally:
+                if probe is not None:
+                    health.end_probe(slot.id, probe)
         if self._metrics is not None:
             self._metrics.on_outcome(slot.id, outcome, latency)
         return latency
+
+    def _report(
+        self,
+        health: HealthTracker,
+        slot: Slot,
+        outcome: Outcome,
+        started: float,
+        reason: str | BaseException | None,
+    ) -> None:
+        if outcome is Outcome.SUCCESS:
+            if not health.minds_success_of(slot.id):
+                return
+        elif outcome is not Outcome.FAILURE:
+            return
+        if not slot.alive:
+            return
+        began = started if self._same_clock else None
+        health.report(slot.id, outcome, _in_words(reason), began)
+        if not slot.alive and not self._fleet.has(slot.id):
+            health.remove(slot.id)
 
     def pause(self, slot: Slot, seconds: float) -> None:
         """Have a member sit out."""

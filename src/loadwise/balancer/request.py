@@ -29,7 +29,7 @@ class Request(Generic[N]):
         TypeError: Both a context and its keywords were given, or an argument is of the wrong kind.
     """
 
-    __slots__ = ("_excluded_ids", "_hash_key", "_tags", "_where", "cost", "excluded")
+    __slots__ = ("_estimate", "_excluded_ids", "_hash_key", "_tags", "_where", "cost", "excluded")
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class Request(Generic[N]):
             raise TypeError(f"exclude is {exclude!r}; give a collection of ids, such as {{'a'}}")
         self._excluded_ids = frozenset(exclude)
         self.excluded: frozenset[int] = frozenset()
+        estimate: Mapping[str, float] | float | None = cost
         if context is not None:
             if not isinstance(context, SelectionContext):
                 raise TypeError(f"context is {context!r}; it must be a SelectionContext")
@@ -57,9 +58,11 @@ class Request(Generic[N]):
             self.excluded = frozenset(context.exclude)
             if isinstance(context.estimated_cost, Mapping):
                 cost = context.estimated_cost
+            estimate = context.estimated_cost
         self._hash_key = hash_key
         self._tags = tags
         self._where = None if where is None else as_filter(where)
+        self._estimate = estimate
         self.cost = _NO_COST if cost is None else cost
 
     def restrict(self, view: View[N]) -> tuple[NodeSet[N], dict[int, str]]:
@@ -80,8 +83,4 @@ class Request(Generic[N]):
     def context(self, refused: Mapping[int, str]) -> SelectionContext:
         """Return what to tell the strategy, given who has refused so far."""
         exclude = self.excluded.union(refused) if refused else self.excluded
-        return SelectionContext(self._hash_key, exclude, self._tags, self.cost or None)
-
-    def context_without_exclusions(self) -> SelectionContext:
-        """Return what to tell the strategy where the exclusions have been seen to."""
-        return SelectionContext(self._hash_key, tags=self._tags, estimated_cost=self.cost or None)
+        return SelectionContext(self._hash_key, exclude, self._tags, self._estimate)

@@ -53,7 +53,7 @@ class Explanation:
             ``"remaining"``), for the eligible nodes.
         choice: The id it would choose; ``None`` when there is none, or when it cannot be told.
         foreseeable: Whether the choice can be told; ``False`` for a strategy of your own that has
-            no ``peek``.
+            no ``peek``, and where the first choice has not the quota that the request costs.
     """
 
     balancer: str
@@ -67,7 +67,7 @@ class Explanation:
     def __str__(self) -> str:
         lines = [f"{self.balancer}: {self.strategy}"]
         if not self.foreseeable:
-            lines[0] += " has no peek(), so its choice cannot be told without making it"
+            lines[0] += " cannot tell its choice without making it"
         elif self.choice is None:
             lines[0] += " has nothing to choose"
         else:

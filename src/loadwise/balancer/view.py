@@ -11,7 +11,7 @@ from loadwise.health import HealthTracker
 from loadwise.load import Cell, LoadMeasure
 from loadwise.node_set import NodeSet
 from loadwise.outcome import Outcome
-from loadwise.quota import QuotaTracker
+from loadwise.quota import QuotaSource
 
 __all__ = ["Slot", "View", "make_view"]
 
@@ -119,7 +119,7 @@ def make_view(
     whole: NodeSet[N],
     slots: tuple[Slot, ...],
     health: HealthTracker | None,
-    pauses: QuotaTracker,
+    pauses: QuotaSource,
     where: Filter[N] | None,
     *,
     has_quota: bool,
@@ -154,7 +154,7 @@ def make_view(
     return view
 
 
-def _sitting_out(whole: NodeSet[N], pauses: QuotaTracker) -> Iterator[tuple[int, str]]:
+def _sitting_out(whole: NodeSet[N], pauses: QuotaSource) -> Iterator[tuple[int, str]]:
     for identity in pauses.unavailable():
         index = whole.index_of(identity)
         if index is not None:

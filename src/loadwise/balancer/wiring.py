@@ -9,14 +9,14 @@ from loadwise.clock import Clock
 from loadwise.health import HealthTracker
 from loadwise.load import InFlight, LoadMeasure
 from loadwise.metrics import GuardedCollector, MetricsCollector, NoopCollector
-from loadwise.quota import QuotaTracker
+from loadwise.quota import QuotaSource
 
 __all__ = ["as_tracker", "first_clock", "guarded", "with_counter"]
 
 HealthArgument = HealthTracker | bool | None
 
 
-def first_clock(clock: Clock | None, health: HealthArgument, quota: QuotaTracker | None) -> Clock:
+def first_clock(clock: Clock | None, health: HealthArgument, quota: QuotaSource | None) -> Clock:
     """Return the clock that was given, to the balancer itself or else to a tracker of its."""
     if clock is not None:
         return clock

@@ -72,7 +72,7 @@ class HealthTracker:
         self.version = 0
         self._records: dict[Hashable, NodeHealth] = {}
         self._down: dict[Hashable, NodeHealth] = {}
-        self._listeners: list[HealthListener] = []
+        self._listeners: dict[object, HealthListener] = {}
         self._after_fork()
         self._skip_success = bool(getattr(self.policy, "ignores_success_when_healthy", False))
         reset_in_child(self)
@@ -125,11 +125,11 @@ class HealthTracker:
         if outcome is Outcome.SUCCESS and not self.minds_success_of(node_id):
             return
         with self._lock:
-            self._end_granted_probe(node_id)
-            if outcome is not Outcome.SUCCESS and outcome is not Outcome.FAILURE:
-                return
             old = self.health(node_id)
             if began is not None and old.down_since is not None and began < old.down_since:
+                return
+            self._end_granted_probe(node_id)
+            if outcome is not Outcome.SUCCESS and outcome is not Outcome.FAILURE:
                 return
             new = self._judge(old, outcome, reason)
             self._store(new)
@@ -172,11 +172,13 @@ class HealthTracker:
         harms nobody else.
         """
         with self._lock:
-            self._listeners = [*self._listeners, listener]
+            # By a key of its own, for the same function may subscribe twice.
+            key = object()
+            self._listeners = {**self._listeners, key: listener}
 
         def unsubscribe() -> None:
             with self._lock:
-                self._listeners = [each for each in self._listeners if each is not listener]
+                self._listeners = {k: each for k, each in self._listeners.items() if k is not key}
 
         return unsubscribe
 
@@ -281,7 +283,7 @@ class HealthTracker:
             self.version += 1
 
     def _announce(self, node_id: Hashable, old: HealthStatus, new: HealthStatus) -> None:
-        for listener in self._listeners:
+        for listener in self._listeners.values():
             try:
                 listener(node_id, old, new)
             except Exception:  # noqa: BLE001 - a listener's errors are its own

@@ -110,12 +110,16 @@ class PeakEwma:
         with self._lock:
             return self._cells.setdefault(node_id, _EwmaCell())
 
+    def _fade(self, since: float, now: float) -> float:
+        """Return what is left of a cost; all of it where a clock has gone back."""
+        return 1.0 if now <= since else exp((since - now) / self._tau)
+
     def cost(self, cell: Cell) -> float | None:
         """Return the present cost in seconds, or ``None`` for a node never measured."""
         measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
         if measured.cost is None:
             return None
-        return measured.cost * exp((measured.stamp - self._clock()) / self._tau)
+        return measured.cost * self._fade(measured.stamp, self._clock())
 
     def load(self, cell: Cell) -> float:
         """Return ``cost * (in flight + 1)``, in seconds."""
@@ -124,7 +128,8 @@ class PeakEwma:
         cost = measured.cost
         if cost is None:
             return _UNMEASURED_PENALTY + pending if pending else 0.0
-        return cost * exp((measured.stamp - self._clock()) / self._tau) * (pending + 1)
+        age = self._clock() - measured.stamp
+        return cost * (pending + 1) if age <= 0.0 else cost * exp(-age / self._tau) * (pending + 1)
 
     def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:
         """Take a sample, if the outcome tells how fast the node is."""
@@ -138,7 +143,7 @@ class PeakEwma:
         with self._lock:
             cost = measured.cost
             if cost is not None and latency <= cost:
-                weight = exp((measured.stamp - now) / self._tau)
+                weight = self._fade(measured.stamp, now)
                 latency = cost * weight + latency * (1.0 - weight)
             measured.stamp = now
             measured.cost = latency

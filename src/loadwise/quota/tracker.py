@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Hashable, Iterable, Mapping
+from contextlib import suppress
 from threading import Lock
 
 from loadwise._fork import reset_in_child
@@ -29,6 +30,8 @@ class _NodeQuota:
             for name, window in self.windows.items():
                 if name in before.windows:
                     window.buckets = before.windows[name].buckets
+                    for bucket in window.buckets:
+                        bucket.closes = bucket.last  # its width was that of the old window
                     window.recount()
 
 
@@ -77,7 +80,7 @@ class Reservation:
 
     def cancel(self) -> None:
         """Give everything back: the request was never sent. Does nothing once it has ended."""
-        if self._open:
+        with suppress(LoadwiseError):
             self.settle(dict.fromkeys(self.amounts, 0))
 
     def _end(self) -> None:
@@ -116,6 +119,7 @@ class QuotaTracker:
         self.clock = clock
         self.version = 0
         self._nodes: dict[Hashable, _NodeQuota] = {}
+        self._names: set[str] = set()
         self._rests: dict[Hashable, float] = {}
         self._blocked: dict[Hashable, float] = {}
         self._after_fork()
@@ -136,6 +140,7 @@ class QuotaTracker:
         if not isinstance(config, QuotaConfig):
             raise TypeError(f"config is {config!r}; it must be a QuotaConfig")
         with self._lock:
+            self._names.update(dimension.name for dimension in config.dimensions)
             self._nodes[node_id] = _NodeQuota(config, self._nodes.get(node_id))
             self._reconsider(node_id, self.clock())
 
@@ -157,16 +162,17 @@ class QuotaTracker:
             Whether the node has a registered quota (else there is nothing to charge).
 
         Raises:
-            ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
+            ValueError: No node has such a dimension, or an amount is negative, NaN or infinite.
         """
         with self._lock:
             node = self._nodes.get(node_id)
             if node is None:
                 return False
-            _check(amounts, node, node_id)
+            self._check(amounts, node, node_id)
             now = self._slide(node)
             for name, amount in amounts.items():
-                node.windows[name].charge(amount, now)
+                if name in node.windows:
+                    node.windows[name].charge(amount, now)
             self._reconsider(node_id, now)
             return True
 
@@ -175,7 +181,8 @@ class QuotaTracker:
 
         Args:
             node_id: The node's id.
-            amounts: Units by dimension; each dimension not named is charged its default cost.
+            amounts: Units by dimension; each dimension not named is charged its default cost. One
+                that only other nodes have is free on this one.
 
         Returns:
             The reservation, or ``None`` when it does not fit or the node sits out.
@@ -185,20 +192,19 @@ class QuotaTracker:
         """
         named = _NOTHING if amounts is None else amounts
         with self._lock:
-            now = self.clock()
+            node = self._nodes.get(node_id)
+            self._check(named, node, node_id)
+            now = self.clock() if node is None else self._slide(node)
             if self._rests.get(node_id, now) > now:
                 return None
-            node = self._nodes.get(node_id)
             if node is None:
                 return Reservation(self, node_id, _NOTHING, {})
-            _check(named, node, node_id)
-            now = self._slide(node)
+            if not all(window.fits(_need(window, named)) for window in node.windows.values()):
+                return None
             full = {
                 name: named.get(name, window.dimension.default_cost)
                 for name, window in node.windows.items()
             }
-            if not all(window.fits(full[name]) for name, window in node.windows.items()):
-                return None
             buckets = {
                 name: window.charge(full[name], now) for name, window in node.windows.items()
             }
@@ -237,7 +243,8 @@ class QuotaTracker:
             node = self._nodes.get(node_id)
             if node is None:
                 return math.inf
-            _check({dimension: 0}, node, node_id)
+            if dimension not in node.windows:
+                raise ValueError(_unknown(dimension, node.windows, node_id))
             self._slide(node)
             return _left(node.windows[dimension])
 
@@ -256,15 +263,22 @@ class QuotaTracker:
         return None if until is None or until <= self.clock() else until
 
     def available_at(self, node_id: Hashable, amounts: Amounts | None = None) -> float:
-        """Return when such a request will fit, in seconds of the clock; inf if never."""
+        """Return when such a request will fit, in seconds of the clock; inf if never.
+
+        Raises:
+            ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
+        """
+        named = _NOTHING if amounts is None else amounts
         with self._lock:
-            return self._free_at(node_id, _NOTHING if amounts is None else amounts, self.clock())
+            self._check(named, self._nodes.get(node_id), node_id)
+            return self._free_at(node_id, named, self.clock())
 
     def unavailable(self) -> list[Hashable]:
         """Return the ids of the nodes that are not available now."""
         with self._lock:
             now = self.clock()
             self._blocked = {i: until for i, until in self._blocked.items() if until > now}
+            self._rests = {i: until for i, until in self._rests.items() if until > now}
             return list(self._blocked)
 
     def next_change(self) -> float:
@@ -283,10 +297,9 @@ class QuotaTracker:
         free = max(now, self._rests.get(node_id, now))
         node = self._nodes.get(node_id)
         if node is not None:
-            for name, window in node.windows.items():
+            for window in node.windows.values():
                 window.slide(now)
-                cost = amounts.get(name, window.dimension.default_cost)
-                free = max(free, window.free_at(cost, now))
+                free = max(free, window.free_at(_need(window, amounts), now))
         return free
 
     def _reconsider(self, node_id: Hashable, now: float) -> None:
@@ -297,10 +310,7 @@ class QuotaTracker:
         node = self._nodes.get(node_id)
         if node is not None:
             for window in node.windows.values():
-                dimension = window.dimension
-                least = dimension.default_cost
-                if window.used >= dimension.limit or not window.fits(least):
-                    until = max(until, window.free_at(least or _sliver(dimension.limit), now))
+                until = max(until, window.free_at(_need(window, _NOTHING), now))
         before = self._blocked.get(node_id)
         if until > now:
             self._blocked[node_id] = until
@@ -310,11 +320,21 @@ class QuotaTracker:
             del self._blocked[node_id]
             self.version += 1
 
+    def _check(self, amounts: Amounts, node: _NodeQuota | None, node_id: Hashable) -> None:
+        """Raise unless the amounts make sense; what only other nodes limit is free here."""
+        for name, amount in amounts.items():
+            if not (math.isfinite(amount) and amount >= 0):
+                raise ValueError(
+                    f"{name}: the amount is {amount!r}; it must be finite and at least 0"
+                )
+            if node is not None and name not in node.windows and name not in self._names:
+                raise ValueError(_unknown(name, node.windows, node_id))
+
     def _settle(self, reservation: Reservation, amounts: Amounts) -> None:
         with self._lock:
             node = self._nodes.get(reservation.node_id)
-            if node is not None and reservation.amounts:
-                _check(amounts, node, reservation.node_id)
+            if reservation.amounts:
+                self._check(amounts, node, reservation.node_id)
             reservation._end()  # noqa: SLF001 - the two are one mechanism
             if node is None:
                 return
@@ -336,21 +356,15 @@ def _left(window: SlidingWindow) -> float:
     return max(0, window.dimension.limit - window.used)
 
 
-def _sliver(limit: float) -> float:
-    """The least amount that tells a full window from one with room."""
-    return math.ulp(limit)
+def _need(window: SlidingWindow, amounts: Amounts) -> float:
+    """Return the room that a request needs: where it costs nothing by default, a trace of it."""
+    dimension = window.dimension
+    amount = amounts.get(dimension.name)
+    return (dimension.default_cost or math.ulp(dimension.limit)) if amount is None else amount
 
 
-def _check(amounts: Amounts, node: _NodeQuota, node_id: Hashable) -> None:
-    for name, amount in amounts.items():
-        if name not in node.windows:
-            raise ValueError(
-                f"node {node_id!r} has no quota dimension {name!r}{nearest(name, node.windows)} "
-                f"(it has {_list(node.windows)})"
-            )
-        if not (math.isfinite(amount) and amount >= 0):
-            raise ValueError(f"{name}: the amount is {amount!r}; it must be finite and at least 0")
-
-
-def _list(names: Iterable[str]) -> str:
-    return ", ".join(map(repr, names))
+def _unknown(name: str, known: Iterable[str], node_id: Hashable) -> str:
+    names = ", ".join(map(repr, sorted(known)))
+    return (
+        f"node {node_id!r} has no quota dimension {name!r}{nearest(name, known)} (it has {names})"
+    )

@@ -51,7 +51,7 @@ class SlidingWindow:
             self.recount()
 
     def recount(self) -> None:
-        """Add up the buckets anew, so that rounding does not build up."""
+        """Add up the buckets, always in the same order, so that sums can be foretold exactly."""
         self.used = sum(bucket.amount for bucket in self.buckets)
 
     def fits(self, amount: float) -> bool:
@@ -67,7 +67,7 @@ class SlidingWindow:
             self.buckets.append(bucket)
         bucket.amount += amount
         bucket.last = now
-        self.used += amount
+        self.recount()
         return bucket
 
     def free_at(self, amount: float, now: float) -> float:
@@ -75,11 +75,10 @@ class SlidingWindow:
         limit = self.dimension.limit
         if amount > limit:
             return inf
-        used = self.used
-        if used + amount <= limit:
+        if self.used + amount <= limit:
             return now
-        for bucket in self.buckets:
-            used -= bucket.amount
-            if used + amount <= limit:
+        amounts = [bucket.amount for bucket in self.buckets]
+        for position, bucket in enumerate(self.buckets, start=1):
+            if sum(amounts[position:]) + amount <= limit:
                 return bucket.last + self.dimension.window
-        return self.buckets[-1].last + self.dimension.window
+        return inf

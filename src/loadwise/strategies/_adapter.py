@@ -32,7 +32,9 @@ def adapt(strategy: Strategy[N]) -> ViewStrategy[N]:
         raise TypeError(
             f"strategy is the class {strategy.__name__}; give an instance: {strategy.__name__}()"
         )
-    if isinstance(strategy, ViewStrategy):
+    if isinstance(strategy, ViewStrategy) and _definer(strategy, "select") is _definer(
+        strategy, "peek"
+    ):
         return strategy
     if not callable(getattr(strategy, "select", None)):
         raise TypeError(
@@ -40,6 +42,11 @@ def adapt(strategy: Strategy[N]) -> ViewStrategy[N]:
             f"returns an index or None"
         )
     return _Adapter(strategy)
+
+
+def _definer(strategy: object, method: str) -> type | None:
+    """Return the class that defines a method: one that replaces only `select` knows no views."""
+    return next((each for each in type(strategy).__mro__ if method in each.__dict__), None)
 
 
 def strategy_name(strategy: object) -> str:
@@ -92,10 +99,10 @@ class _Adapter(Generic[N]):
             if kept is None:
                 kept = self._shown[nodes] = NodeSet([nodes[i] for i in eligible])
             shown = kept
-        index = self.wrapped.select(shown, context)
+        index: object = self.wrapped.select(shown, context)
         if index is None:
             return None
-        if index not in range(len(shown)):
+        if not (isinstance(index, int) and 0 <= index < len(shown)):
             raise LoadwiseError(
                 f"{self.name}.select returned {index!r}; it must return an index into "
                 f"its {len(shown)} candidates, or None"

@@ -24,6 +24,8 @@ def load_source(load: Load[N]) -> tuple[Callable[[Any], float], LoadMeasure | No
     """Return the function that reads one load, and the measure it belongs to, if any."""
     if load is None:
         return methodcaller("load_score"), None
+    if isinstance(load, type) and hasattr(load, "observe"):
+        raise TypeError(f"load is the class {load.__name__}; give an instance: {load.__name__}()")
     if isinstance(load, LoadMeasure):
         # A built-in costs less than a method that calls it.
         return len if getattr(load, "counts_only", False) else load.load, load

@@ -7,8 +7,9 @@ a reason:
 1. the plan of the last NodeSet, compared by identity: the hot path, one comparison;
 2. plans by NodeSet, held weakly: a strategy shared by several balancers, or asked now and then
    with a per-request view, does not rebuild at every change of turns;
-3. the *state* by content (ids and weights): a plain list is interned by it, and an equal NodeSet
-   made anew, or another view of the same nodes, goes on where the last one stopped.
+3. the *state*, which all views of a membership share, by membership, held weakly, and by content
+   (ids and weights): a plain list is interned by it, and an equal NodeSet made anew goes on where
+   the last one stopped.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from weakref import WeakKeyDictionary
 
 from loadwise._fork import reset_in_child
 from loadwise.context import EMPTY, SelectionContext
-from loadwise.node_set import Content, NodeSet
+from loadwise.node_set import Content, Membership, NodeSet
 
 if TYPE_CHECKING:
     from loadwise.load import LoadMeasure
@@ -83,6 +84,7 @@ class Planned(ABC, Generic[N, S, P]):
     def _reset(self) -> None:
         self._lock = Lock()
         self._known: OrderedDict[object, _Known[N, S]] = OrderedDict()
+        self._states: WeakKeyDictionary[Membership[N], S] = WeakKeyDictionary()
         self._plans: WeakKeyDictionary[NodeSet[N], P] = WeakKeyDictionary()
         nothing: NodeSet[N] = NodeSet(())
         self._hot: tuple[NodeSet[N], P] = (
@@ -124,31 +126,51 @@ class Planned(ABC, Generic[N, S, P]):
     def _check(self, candidates: Sequence[N]) -> None:
         """Raise ``TypeError`` where a candidate lacks what the strategy reads from it."""
 
+    def _kept_now(self, state: S) -> None:
+        """Take note that ``state`` is now kept for a membership not known before."""
+
     def _resolve(self, candidates: Sequence[N]) -> P:
         """Return the plan for ``candidates``, made now if it is not kept."""
         if isinstance(candidates, NodeSet):
             with self._lock:
-                plan = self._plan_for(candidates, candidates)
+                plan = self._plans.get(candidates)
+                if plan is None:
+                    self._check(candidates)
+                    plan = self._make_plan(candidates, self._state_of(candidates))
+                    self._plans[candidates] = plan
                 self._hot = (candidates, plan)
                 return plan
         self._check(candidates)
         content = Content(candidates)
         with self._lock:
             known = self._known.get(content.key)
-            if known is None or known.interned is None:
-                # It stands for every list of this content, so it must not keep one's nodes alive.
-                interned: NodeSet[Any] = NodeSet.of_content(content)
-                known = self._recall(interned)
-                known.interned = interned
-            return self._plan_for(known.interned, ())
+            # It stands for every list of this content, so it must not keep one's nodes alive.
+            nodes: NodeSet[Any] = NodeSet.of_content(content)
+            if known is not None and known.interned is not None:
+                nodes = known.interned
+            known = self._recall(nodes)
+            known.interned = nodes
+            plan = self._plans.get(nodes)
+            if plan is None:
+                plan = self._plans[nodes] = self._make_plan(nodes, known.state)
+            return plan
 
-    def _plan_for(self, nodes: NodeSet[N], to_check: Sequence[N]) -> P:
-        plan = self._plans.get(nodes)
-        if plan is None:
-            self._check(to_check)
-            plan = self._make_plan(nodes, self._recall(nodes).state)
-            self._plans[nodes] = plan
-        return plan
+    def _glance(self, candidates: Sequence[N]) -> P:
+        """Return the plan that `_resolve` would, leaving no trace of having looked."""
+        self._check(candidates)
+        nodes = candidates if isinstance(candidates, NodeSet) else NodeSet(candidates)
+        with self._lock:
+            state = self._states.get(nodes.membership)
+            if state is None:
+                known = self._known.get(nodes.membership.content.key)
+                state = self._make_state(nodes) if known is None else known.state
+            return self._make_plan(nodes, state)
+
+    def _state_of(self, nodes: NodeSet[N]) -> S:
+        state = self._states.get(nodes.membership)
+        if state is None:
+            state = self._states[nodes.membership] = self._recall(nodes).state
+        return state
 
     def _recall(self, nodes: NodeSet[N]) -> _Known[N, S]:
         """Return what is kept for the ids and weights of ``nodes``."""
@@ -156,6 +178,7 @@ class Planned(ABC, Generic[N, S, P]):
         known = self._known.get(content)
         if known is None:
             known = self._known[content] = _Known(self._make_state(nodes), self._size(nodes))
+            self._kept_now(known.state)
             total = sum(other.size for other in self._known.values())
             while len(self._known) > 1 and (len(self._known) > self.kept or total > self.kept_size):
                 total -= self._known.popitem(last=False)[1].size

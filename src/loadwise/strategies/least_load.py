@@ -54,7 +54,7 @@ class LeastLoad(LoadPlanned[N]):
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without drawing."""
-        return self._lowest(self._resolve(candidates), fork_of(self._rng), context)
+        return self._lowest(self._glance(candidates), fork_of(self._rng), context)
 
     def _lowest(
         self, plan: LoadPlan, draw: Callable[[], float], context: SelectionContext

@@ -70,7 +70,7 @@ class MostAvailable(Planned[N, None, Plan[None]]):
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without drawing."""
-        eligible = self._resolve(candidates).eligible
+        eligible = self._glance(candidates).eligible
         return self._most(candidates, eligible, fork_of(self._rng), context)
 
     def facts(self, nodes: NodeSet[N]) -> Mapping[str, Sequence[float]]:

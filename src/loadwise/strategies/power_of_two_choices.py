@@ -71,7 +71,7 @@ class PowerOfTwoChoices(LoadPlanned[N]):
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without drawing."""
-        return self._among(self._resolve(candidates), fork_of(self._rng), context)
+        return self._among(self._glance(candidates), fork_of(self._rng), context)
 
     def _among(
         self, plan: LoadPlan, draw: Callable[[], float], context: SelectionContext

@@ -23,7 +23,7 @@ class RoundRobin(Planned[N, "count[int]", "Plan[count[int]]"]):
 
     Args:
         start: The first turn: the index (modulo the number of nodes) to begin at. ``None`` begins
-            at a random place for each set of nodes and in each forked worker, so that clients
+            at a random place, another one in each forked worker, so that clients
             that start together do not all begin with node 0.
 
     Raises:
@@ -46,23 +46,24 @@ class RoundRobin(Planned[N, "count[int]", "Plan[count[int]]"]):
     """
 
     def __init__(self, start: int | None = 0) -> None:
-        check_start(start)
+        if not (start is None or isinstance(start, int)):
+            raise TypeError(f"start is {start!r}; it must be an int, or None for a random one")
+        if start is not None and start < 0:
+            raise ValueError(f"start is {start}; it must be at least 0, or None for a random one")
         self._start = start
-        self._latest: count[int] | None = None
         super().__init__()
 
-    def _after_fork(self) -> None:
-        self._latest = None
-        super()._after_fork()
+    def _reset(self) -> None:
+        self._latest = count(randrange(_RANDOM_START_RANGE) if self._start is None else self._start)
+        super()._reset()
 
-    def _make_state(self, nodes: NodeSet[N]) -> count[int]:
-        if not len(nodes):
-            return count()
-        if self._start is None:
-            return count(randrange(_RANDOM_START_RANGE))
-        begin = self._start if self._latest is None else upcoming(self._latest)
-        self._latest = count(begin)
-        return self._latest
+    _after_fork = _reset
+
+    def _make_state(self, nodes: NodeSet[N]) -> count[int]:  # noqa: ARG002 - any nodes
+        return count(upcoming(self._latest))
+
+    def _kept_now(self, state: count[int]) -> None:
+        self._latest = state
 
     def _make_plan(self, nodes: NodeSet[N], state: count[int]) -> Plan[count[int]]:
         return Plan(nodes, state)
@@ -78,18 +79,8 @@ class RoundRobin(Planned[N, "count[int]", "Plan[count[int]]"]):
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without taking the turn."""
-        plan = self._resolve(candidates)
+        plan = self._glance(candidates)
         return next_in_turn(plan.eligible, count(upcoming(plan.state)), context)
-
-
-def check_start(start: object) -> None:
-    """Raise unless ``start`` is ``None`` or an int that is not negative."""
-    if start is None:
-        return
-    if not isinstance(start, int):
-        raise TypeError(f"start is {start!r}; it must be an int, or None for a random one")
-    if start < 0:
-        raise ValueError(f"start is {start}; it must be at least 0, or None for a random one")
 
 
 def next_in_turn(

@@ -57,4 +57,4 @@ class Random(Planned[N, None, Plan[None]]):
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without drawing."""
         draw: Callable[[], float] = fork_of(self._rng)
-        return draw_one(self._resolve(candidates).eligible, draw, context.exclude)
+        return draw_one(self._glance(candidates).eligible, draw, context.exclude)

@@ -83,7 +83,7 @@ class WeightedRandom(Planned[N, None, _Plan]):
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without drawing."""
-        return _draw(self._resolve(candidates), fork_of(self._rng), context)
+        return _draw(self._glance(candidates), fork_of(self._rng), context)
 
     def facts(self, nodes: NodeSet[N]) -> Mapping[str, Sequence[float]]:
         """Return the weights."""

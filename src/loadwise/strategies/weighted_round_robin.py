@@ -114,7 +114,7 @@ class WeightedRoundRobin(Planned[N, _State, _Plan]):
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without taking the turn."""
-        plan = self._resolve(candidates)
+        plan = self._glance(candidates)
         schedule = None if plan.schedule is None else plan.schedule.copy()
         return _next_in_turn(plan, schedule, count(upcoming(plan.turns)), context)
 

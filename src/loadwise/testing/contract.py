@@ -10,7 +10,7 @@ from loadwise.context import SelectionContext
 from loadwise.node_set import NodeSet
 from loadwise.nodes import Endpoint
 from loadwise.strategies import Strategy
-from loadwise.strategies._adapter import adapt
+from loadwise.strategies._adapter import Unforeseeable, adapt
 from loadwise.strategies._base import ViewStrategy
 
 __all__ = ["StrategyContract"]
@@ -107,7 +107,10 @@ class StrategyContract:
             return
         for number in range(_PICKS):
             context = SelectionContext(hash_key=self.key(number), exclude={number % 7})
-            told = strategy.peek(nodes, context)
+            try:
+                told = strategy.peek(nodes, context)
+            except Unforeseeable:  # it wraps one that cannot be asked
+                return
             assert strategy.peek(nodes, context) == told, "peek changed something"
             assert strategy.select(nodes, context) == told
 

@@ -37,7 +37,15 @@ class Hold:
 
     def close(self) -> None:
         """The response is done with."""
+        self.end()
+        self.settle()
+
+    def end(self) -> None:
+        """The connection is done with; the body may still be read, where all of it has come."""
         self._exchange.end(self._lease, self._verdict)
+
+    def settle(self) -> None:
+        """All of the body that will be read has been."""
         reader, self._reader = self._reader, None
         if reader is not None:
             amounts = reader.amounts()

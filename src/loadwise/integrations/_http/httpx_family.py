@@ -84,15 +84,13 @@ class Transport:
         settings = self._settings
         node = exchange.lease.node
         target = self.library.join(settings.base_url(node), request.url.raw_path)
-        outbound = self.library.module.Request(
-            request.method,
-            target,
-            headers=request.headers,
-            stream=request.stream,
-            extensions={
-                name: value for name, value in request.extensions.items() if name != "loadwise"
-            },
-        )
+        # A shallow copy without the constructor's work; copy() would pickle, and lose the stream.
+        outbound = object.__new__(type(request))
+        outbound.__dict__.update(request.__dict__)
+        outbound.url = target
+        outbound.headers = request.headers.copy()
+        outbound.extensions = dict(request.extensions)
+        outbound.extensions.pop("loadwise", None)
         if request.headers.get("host", "") == request.url.netloc.decode("ascii"):
             outbound.headers["host"] = target.netloc.decode("ascii")
         if settings.meter is not None:
@@ -121,7 +119,7 @@ class Transport:
                 raise TypeError(f"classify returned {judged!r}; it must be a Verdict or an Outcome")
         if isinstance(result, BaseException):
             return self.library.judge_error(result)
-        return judge_status(result.status_code, result.headers.get("retry-after"))
+        return judge_status(result.status_code, result.headers)
 
     def _hold(self, response: Any, exchange: Exchange, verdict: Verdict) -> Hold:
         response.extensions["loadwise"] = {

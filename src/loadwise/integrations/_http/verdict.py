@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
@@ -35,18 +36,21 @@ class Verdict:
     retry_after: float | None = None
 
 
-def judge_status(status: int, retry_after: str | None) -> Verdict:
+_FINE = Verdict(Outcome.SUCCESS)
+
+
+def judge_status(status: int, headers: Mapping[str, str]) -> Verdict:
     """Judge a response by its status code and ``Retry-After`` header.
 
     502, 503 and 504 are failures; 429, and 503 with a Retry-After, are rate limits; everything
     else is an answer from a node that works.
     """
-    pause = parse_retry_after(retry_after)
-    if status == _TOO_MANY_REQUESTS or (status == _UNAVAILABLE and pause is not None):
-        return Verdict(Outcome.RATE_LIMITED, retry=True, retry_after=pause)
-    if status in _BAD_GATEWAYS:
+    if status == _TOO_MANY_REQUESTS or status in _BAD_GATEWAYS:
+        pause = parse_retry_after(headers.get("retry-after"))
+        if status == _TOO_MANY_REQUESTS or (status == _UNAVAILABLE and pause is not None):
+            return Verdict(Outcome.RATE_LIMITED, retry=True, retry_after=pause)
         return Verdict(Outcome.FAILURE, retry=True)
-    return Verdict(Outcome.SUCCESS)
+    return _FINE
 
 
 def parse_retry_after(value: str | None) -> float | None:

@@ -1,0 +1,118 @@
+"""What the transport adds to a small GET on a keep-alive connection.
+
+The same client package, the same server process, the same run: batches through the bare client
+and through the balanced one take turns, and the medians of their ratios are printed.
+
+    python benchmarks/transport.py [--batches 40] [--requests 100] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+from loadwise import Balancer, PeakEwma, PowerOfTwoChoices
+
+SERVER = """
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *args):
+        pass
+
+server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"""
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Run a server in a process of its own, and give its address."""
+    process = subprocess.Popen(  # noqa: S603 - this interpreter, the script above
+        [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        if process.stdout is None:
+            raise RuntimeError("the server has no output to tell its port by")
+        yield f"127.0.0.1:{process.stdout.readline().strip()}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def measure(package: str, address: str, batches: int, requests: int) -> dict[str, float]:
+    """Return the time of a bare request and what the transport adds to it."""
+    library = import_module(package)
+    ours = import_module(f"loadwise.integrations.{package}")
+    balancer = Balancer([address], PowerOfTwoChoices(load=PeakEwma()))
+    bare: list[float] = []
+    ratios: list[float] = []
+    with (
+        library.Client(base_url=f"http://{address}") as plain,
+        library.Client(
+            base_url="http://service", transport=ours.LoadwiseTransport(balancer)
+        ) as balanced,
+    ):
+        for batch in range(batches + 2):
+            times = {}
+            order = (plain, balanced) if batch % 2 else (balanced, plain)
+            for client in order:
+                start = time.perf_counter()
+                for _ in range(requests):
+                    client.get("/small")
+                times[client] = (time.perf_counter() - start) / requests
+            if batch > 1:  # the first two open connections and fill caches
+                bare.append(times[plain])
+                ratios.append(times[balanced] / times[plain])
+    quartiles = statistics.quantiles(ratios, n=4)
+    return {
+        "bare_us": statistics.median(bare) * 1e6,
+        "ratio": statistics.median(ratios),
+        "ratio_q1": quartiles[0],
+        "ratio_q3": quartiles[2],
+    }
+
+
+def main() -> None:
+    """Measure both packages and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--batches", type=int, default=40, help="pairs of batches to compare")
+    parser.add_argument("--requests", type=int, default=100, help="requests per batch")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    results = {}
+    print("| package | bare request | with the transport | quartiles |")
+    print("|---|---|---|---|")
+    with server() as address:
+        for package in ("httpx", "httpx2"):
+            result = measure(package, address, options.batches, options.requests)
+            results[package] = result
+            print(
+                f"| {package} | {result['bare_us']:.0f} us | {result['ratio'] - 1:+.1%} "
+                f"| {result['ratio_q1'] - 1:+.1%} to {result['ratio_q3'] - 1:+.1%} |"
+            )
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

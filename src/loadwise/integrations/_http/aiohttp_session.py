@@ -1,0 +1,126 @@
+"""What aiohttp's sessions do around a middleware, and what their errors mean.
+
+Some of it is told only by attributes that aiohttp keeps to itself: a request's timer, and the name
+of the function that waits for a free connection. Should they go, timeouts and aiohttp's own
+repetition of a request are judged less well, and tests say so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import weakref
+from contextlib import suppress
+from contextvars import ContextVar
+from typing import NamedTuple
+
+import aiohttp
+from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+
+from loadwise.integrations._http.verdict import Verdict
+from loadwise.outcome import Outcome
+
+__all__ = ["judge_error", "raise_if_spent", "remember_spent", "send", "stop_sending"]
+
+_NOT_CONNECTED = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ServerFingerprintMismatch,
+)
+
+
+async def send(
+    outbound: ClientRequest, handler: ClientHandlerType, left: float | None
+) -> ClientResponse:
+    """Send a request, for at most as long as is left of its time."""
+    # The session turns its total timeout, a cancellation of this task, into an error only outside
+    # the middlewares; here it must be told from a cancellation by the caller.
+    with outbound._timer:  # noqa: SLF001 - see the module's docstring
+        if left is None:
+            return await handler(outbound)
+        limit = asyncio.timeout(left)
+        try:
+            async with limit:
+                return await handler(outbound)
+        except TimeoutError as error:
+            if limit.expired():
+                raise aiohttp.ServerTimeoutError(
+                    f"no answer from {outbound.url.origin()} by the deadline of the request"
+                ) from error
+            raise
+
+
+async def stop_sending(outbound: ClientRequest) -> None:
+    """Wait until what still sends the body of an attempt that is over has noticed."""
+    with suppress(aiohttp.ClientError, OSError):
+        await outbound.close()
+
+
+def judge_error(error: BaseException, *, sent: bool) -> Verdict:
+    """Judge an attempt that brought no response."""
+    never_sent = not sent and isinstance(error, _NOT_CONNECTED)
+    if isinstance(error, TimeoutError) and _waited_for_pool(error):
+        # The client's own connections are all busy, which says nothing about the node.
+        retry = isinstance(error, aiohttp.ServerTimeoutError)
+        return Verdict(Outcome.CANCELLED, retry=retry, never_sent=not sent)
+    if isinstance(error, aiohttp.InvalidURL):
+        return Verdict(Outcome.CANCELLED)
+    if isinstance(error, aiohttp.ClientError):
+        return Verdict(Outcome.FAILURE, retry=True, never_sent=never_sent)
+    if isinstance(error, TimeoutError):
+        # The session's total timeout, after which it sends nothing more.
+        return Verdict(Outcome.FAILURE, never_sent=not sent)
+    if isinstance(error, OSError):
+        return Verdict(Outcome.FAILURE, retry=True)
+    return Verdict(Outcome.CANCELLED)
+
+
+def _waited_for_pool(error: BaseException | None) -> bool:
+    """Whether a timeout struck while the request waited for a connection of its own side.
+
+    aiohttp raises the same error for this as for a server that does not let itself be reached, so
+    the place where it struck must tell.
+    """
+    for _ in range(8):  # the chain is shorter; a loop in it would not end
+        if error is None:
+            break
+        step = error.__traceback__
+        while step is not None:
+            if step.tb_frame.f_code.co_name == "_wait_for_available_connection":
+                return True
+            step = step.tb_next
+        error = error.__cause__ or error.__context__
+    return False
+
+
+class _Spent(NamedTuple):
+    """A request that has been given up, and whose session may begin it anew."""
+
+    timer: object
+    request: weakref.ref[ClientRequest]
+    error: Exception
+
+
+_SPENT: ContextVar[_Spent | None] = ContextVar("loadwise_spent", default=None)
+
+
+def remember_spent(request: ClientRequest, error: BaseException) -> None:
+    """Take note that a request has failed for good, if its session would repeat it."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return
+    if isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError):
+        # A copy, for the original keeps alive all that its traceback has been through.
+        _SPENT.set(_Spent(request._timer, weakref.ref(request), copy.copy(error)))  # noqa: SLF001 - see the module's docstring
+
+
+def raise_if_spent(request: ClientRequest) -> None:
+    """Raise the error of a request that has been given up, if this is the session repeating it.
+
+    After a lost connection a session sends an idempotent request once more, through all
+    middlewares, as a new request with the same timer. The retries were ours to decide.
+    """
+    spent = _SPENT.get()
+    if spent is not None:
+        _SPENT.set(None)
+        if spent.timer is request._timer and spent.request() is not request:  # noqa: SLF001 - see the module's docstring
+            raise spent.error

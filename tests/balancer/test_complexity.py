@@ -1,0 +1,224 @@
+"""What a pick costs, counted in bytecode instructions and calls, does not depend on the fleet."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import random
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from loadwise import (
+    Balancer,
+    ConsistentHash,
+    FallbackChain,
+    Filtered,
+    HealthFilter,
+    HealthTracker,
+    InFlight,
+    LeastLoad,
+    MostAvailable,
+    NodeSet,
+    Outcome,
+    PeakEwma,
+    PowerOfTwoChoices,
+    Random,
+    RoundRobin,
+    SelectionContext,
+    Strategy,
+    WeightedRandom,
+    WeightedRoundRobin,
+    WithFallback,
+)
+from loadwise.strategies.consistent_hash import Ring
+from loadwise.testing import ManualClock
+
+FEW, MANY = 10, 10_000
+PICKS = 300
+RING_STEPS = 40
+"""Instructions that a ring's lookup may take more on average: about three steps of its walk."""
+
+
+class Server:
+    """A node that every strategy can work with."""
+
+    def __init__(self, number: int) -> None:
+        self.id = number
+        self.weight = 1 + number % 3
+
+    def load_score(self) -> float:
+        return float(self.id)
+
+    def remaining(self) -> float:
+        return float(self.id)
+
+
+def instructions(work: Callable[[], object]) -> int:
+    """Return how many bytecode instructions ``work`` executes."""
+    executed = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal executed
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        executed += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return executed
+
+
+def calls(work: Callable[[], object], counted: Callable[[FrameType], bool]) -> int:
+    """Return how many Python functions ``work`` calls of those that are ``counted``."""
+    called = 0
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        nonlocal called
+        called += event == "call" and counted(frame)
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return called
+
+
+FLAT: dict[str, Callable[[], Strategy[Any]]] = {
+    "RoundRobin": RoundRobin,
+    "WeightedRoundRobin": WeightedRoundRobin,
+    "Random": lambda: Random(rng=random.Random(1)),
+    "WeightedRandom": lambda: WeightedRandom(rng=random.Random(1)),
+    "P2C-own": lambda: PowerOfTwoChoices(rng=random.Random(1)),
+    "P2C-in-flight": lambda: PowerOfTwoChoices(load=InFlight(), rng=random.Random(1)),
+    "P2C-ewma": lambda: PowerOfTwoChoices(load=PeakEwma(), rng=random.Random(1)),
+    "ConsistentHash": lambda: ConsistentHash(virtual_nodes=10),
+    "Filtered": lambda: Filtered(RoundRobin(), HealthFilter.available(HealthTracker())),
+    "WithFallback": lambda: WithFallback(RoundRobin(), RoundRobin()),
+    "FallbackChain": lambda: FallbackChain([RoundRobin()]),
+}
+
+
+def costs(pick: Callable[[int], object]) -> list[int]:
+    """Return the instructions of many picks, warmed up and without a collection in between."""
+    for number in range(3):
+        pick(number)
+    gc.collect()
+    gc.disable()
+    try:
+        return [instructions(functools.partial(pick, number)) for number in range(PICKS)]
+    finally:
+        gc.enable()
+
+
+def assert_flat(name: str, few: list[int], many: list[int]) -> None:
+    """Check that picks take as many instructions on a large fleet as on a small one.
+
+    The dearest picks are compared, for what a draw decides (which of two nodes is the better)
+    costs an instruction more or less. A ring's walk to the next point has no fixed length, so its
+    mean is compared.
+    """
+    assert min(few) > 0
+    if name == "ConsistentHash":
+        assert abs(sum(many) - sum(few)) / PICKS <= RING_STEPS
+    else:
+        assert max(many) == max(few)
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_select_costs_the_same_for_any_fleet(name: str) -> None:
+    """``select`` on a NodeSet executes the same instructions for 10 nodes and for 10,000."""
+
+    def pick(number: int) -> int | None:
+        return strategy.select(nodes, SelectionContext(hash_key=f"key-{number}"))
+
+    found = []
+    for size in (FEW, MANY):
+        strategy, nodes = FLAT[name](), NodeSet([Server(number) for number in range(size)])
+        found.append(costs(pick))
+    assert_flat(name, *found)
+
+
+@pytest.mark.parametrize("name", FLAT)
+@pytest.mark.parametrize("state", ["well", "one-down"])
+def test_acquire_and_release_cost_the_same_for_any_fleet(name: str, state: str) -> None:
+    """A request executes as many instructions over 10,000 nodes as over 10, all well or not."""
+
+    def request(number: int) -> None:
+        balancer.acquire(hash_key=f"key-{number}").success()
+
+    found = []
+    for size in (FEW, MANY):
+        clock = ManualClock()
+        health = HealthTracker(clock=clock)
+        nodes = [Server(number) for number in range(size)]
+        balancer = Balancer(nodes, FLAT[name](), health=health, clock=clock)
+        for slot in balancer._fleet.view.slots:
+            # All have been used before, so that none is cheaper for having no history.
+            slot.latency = 1.0
+            for observe, cell in slot.observers:
+                observe(cell, 1.0, Outcome.SUCCESS, 0.0)
+        for _ in range(3 if state == "one-down" else 0):
+            health.report_failure(1)
+        found.append(costs(request))
+    assert_flat(name, *found)
+
+
+@pytest.mark.parametrize("make", [LeastLoad, MostAvailable])
+def test_scans_ask_each_node_once(make: Callable[[], Strategy[Any]]) -> None:
+    """The strategies that scan call each node once per pick, and nothing else more often."""
+    counts = {}
+    for size in (10, 110):
+        strategy, nodes = make(), NodeSet([Server(number) for number in range(size)])
+        pick = functools.partial(strategy.select, nodes)
+        pick()
+        asked = calls(pick, lambda frame: frame.f_code.co_name in ("load_score", "remaining"))
+        counts[size] = (asked, calls(pick, lambda _: True) - asked)
+    assert [asked for asked, _ in counts.values()] == [10, 110]
+    helpers = {others // size for size, (_, others) in counts.items()}
+    assert max(helpers) <= 1, "at most one helper call per node"
+
+
+def test_a_health_flap_moves_one_nodes_keys_and_builds_nothing() -> None:
+    """When one of 1,000 nodes goes down and comes back, only its keys move, and no ring is made."""
+    clock = ManualClock()
+    nodes = [f"cache-{number}" for number in range(1000)]
+    balancer = Balancer(nodes, ConsistentHash(), clock=clock)
+    assert balancer.health is not None
+    keys = [f"user-{number}" for number in range(20_000)]
+    home = [balancer.pick(hash_key=key) for key in keys]
+    flapping = home[0]
+    away: list[str] = []
+    back: list[str] = []
+
+    def flap() -> None:
+        assert balancer.health is not None
+        for _ in range(3):
+            balancer.health.report_failure(flapping)
+        away.extend(balancer.pick(hash_key=key) for key in keys)
+        clock.advance(10.0)
+        balancer.health.report_success(flapping)
+        balancer.health.report_success(flapping)
+        back.extend(balancer.pick(hash_key=key) for key in keys)
+
+    built = calls(flap, lambda frame: frame.f_code is Ring.__init__.__code__)
+    assert built == 0
+    moved = [index for index, node in enumerate(away) if node != home[index]]
+    assert moved == [index for index, node in enumerate(home) if node == flapping]
+    assert flapping not in away
+    assert len({away[index] for index in moved}) > 1, "its keys go to its neighbours on the ring"
+    assert back == home
+    added = calls(
+        lambda: balancer.add("cache-new"), lambda frame: frame.f_code is Ring.__init__.__code__
+    )
+    assert added == 1, "the count sees a ring that is built"

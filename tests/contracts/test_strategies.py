@@ -1,0 +1,195 @@
+"""Every strategy and combinator keeps the one contract of `loadwise.testing`."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+from tests.strategies.support import Server, any_server, picks
+
+from loadwise import (
+    ConsistentHash,
+    Endpoint,
+    FallbackChain,
+    Filtered,
+    FnFilter,
+    InFlight,
+    LeastLoad,
+    MostAvailable,
+    NodeSet,
+    PeakEwma,
+    PowerOfTwoChoices,
+    Random,
+    RoundRobin,
+    SelectionContext,
+    Strategy,
+    WeightedRandom,
+    WeightedRoundRobin,
+    WithFallback,
+)
+from loadwise.testing import StrategyContract
+
+NOTHING = SelectionContext()
+
+
+class TestRoundRobin(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return RoundRobin()
+
+
+class TestRoundRobinFromARandomStart(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return RoundRobin(start=None)
+
+    def test_plain_sequences_and_node_sets_choose_alike(self) -> None:
+        """Instances begin at different places, so one instance is asked about all three forms."""
+        strategy, nodes = self.make(), self.make_nodes(6)
+        forms: tuple[Sequence[Any], ...] = (nodes, tuple(nodes), NodeSet(nodes))
+        chosen = [picks(strategy, forms[turn % 3], 1)[0] for turn in range(60)]
+        first = chosen[0]
+        assert first is not None
+        assert chosen == [(first + turn) % 6 for turn in range(60)]
+
+
+class TestWeightedRoundRobinFromItsTable(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return WeightedRoundRobin()
+
+
+class TestWeightedRoundRobinFromItsSchedule(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return WeightedRoundRobin()
+
+    def make_nodes(self, count: int) -> list[Any]:
+        return [Endpoint(f"node-{number}", weight=0.5 + number % 3) for number in range(count)]
+
+
+class TestRandom(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return Random(rng=random.Random(1))
+
+
+class TestWeightedRandom(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return WeightedRandom(rng=random.Random(2))
+
+
+class TestLeastLoadOfAFunction(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return LeastLoad(load=lambda node: len(node.id), rng=random.Random(3))
+
+
+class TestLeastLoadOfTheNodesOwnScore(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return LeastLoad(rng=random.Random(4))
+
+    def make_nodes(self, count: int) -> list[Any]:
+        return [Server(f"node-{number}", load=number % 2) for number in range(count)]
+
+
+class TestLeastLoadOfInFlight(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return LeastLoad(load=InFlight(), rng=random.Random(5))
+
+
+class TestPowerOfTwoChoicesOfAFunction(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return PowerOfTwoChoices(load=lambda node: node.weight, rng=random.Random(6))
+
+
+class TestPowerOfTwoChoicesOfTheNodesOwnScore(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return PowerOfTwoChoices(rng=random.Random(7))
+
+    def make_nodes(self, count: int) -> list[Any]:
+        return [Server(f"node-{number}", load=number % 2) for number in range(count)]
+
+
+class TestPowerOfTwoChoicesOfPeakEwma(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return PowerOfTwoChoices(load=PeakEwma(), rng=random.Random(8))
+
+
+class TestConsistentHash(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return ConsistentHash()
+
+
+class TestMostAvailable(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return MostAvailable(epsilon=1.0, rng=random.Random(9))
+
+    def make_nodes(self, count: int) -> list[Any]:
+        return [Server(f"node-{number}", left=number % 3) for number in range(count)]
+
+
+class TestWithFallback(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return WithFallback(Filtered(RoundRobin(), first_half), Random(rng=random.Random(10)))
+
+
+class TestFallbackChain(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return FallbackChain(
+            [
+                Filtered(WeightedRoundRobin(), first_half),
+                Filtered(ConsistentHash(), ~FnFilter(first_half)),
+                RoundRobin(),
+            ]
+        )
+
+
+class TestFiltered(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return Filtered(PowerOfTwoChoices(load=InFlight(), rng=random.Random(11)), any_server)
+
+
+class FewestPicks:
+    """A strategy of the user's own: the candidate it chose least, by id; it knows no views."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.counts: Counter[object] = Counter()
+
+    def select(self, candidates: Sequence[Any], context: SelectionContext = NOTHING) -> int | None:
+        allowed = [i for i in range(len(candidates)) if not context.is_excluded(i)]
+        with self.lock:
+            best = min(allowed, key=lambda i: self.counts[candidates[i].id], default=None)
+            if best is not None:
+                self.counts[candidates[best].id] += 1
+            return best
+
+
+class AlwaysTheLast:
+    """A strategy that has never heard of exclusions."""
+
+    def select(self, candidates: Sequence[Any], context: SelectionContext = NOTHING) -> int | None:
+        return len(candidates) - 1 if candidates else None
+
+
+class TestOneOfTheUsersOwn(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return FewestPicks()
+
+
+class TestOneOfTheUsersOwnFiltered(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return Filtered(FewestPicks(), any_server)
+
+
+class TestOneThatIgnoresExclusionsFiltered(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return Filtered(AlwaysTheLast(), any_server)
+
+
+class TestOneThatIgnoresExclusionsAsAFallback(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return WithFallback(Filtered(AlwaysTheLast(), first_half), AlwaysTheLast())
+
+
+def first_half(node: Any) -> bool:
+    """Accept the nodes numbered 0 to 2."""
+    return str(node.id) < "node-3"

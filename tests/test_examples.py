@@ -1,0 +1,113 @@
+"""Each example is run as a user would run it, and prints what it promises."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+DEADLINE = 60.0
+
+
+def run(*arguments: str) -> str:
+    """Run Python with every warning an error, and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", *arguments],
+        cwd=EXAMPLES,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    # An error that Python can only print, such as one in a thread or a finaliser, ends up here.
+    assert not done.stderr, done.stderr
+    return done.stdout
+
+
+def test_each_example_is_run_here() -> None:
+    """No example stands in the folder untested."""
+    tests = Path(__file__).read_text(encoding="utf-8")
+    untested = [path.name for path in EXAMPLES.glob("*.py") if f'run("{path.name}")' not in tests]
+    assert not untested
+
+
+def test_threads_with_retries() -> None:
+    """No request is lost when one server fails now and then and another is shut down."""
+    printed = run("threads_with_retries.py")
+    assert printed.startswith("120 of 120 requests were answered")
+    assert re.search(r"steady: \d+ requests, HEALTHY", printed)
+    assert re.search(r"doomed: \d+ requests, UNHEALTHY .*refused", printed)
+
+
+def test_asyncio_gateway() -> None:
+    """All is answered, little of it by the slow backend, and no slot is left taken."""
+    printed = run("asyncio_gateway.py")
+    assert printed.startswith("120 of 120 requests were answered")
+    rows = re.findall(r"  (\w.*?)\s+(\d+) requests, (\d+) in flight", printed)
+    picks = {name: int(number) for name, number, _ in rows}
+    assert set(picks) == {"quick", "quick, too", "slow", "hanging"}
+    assert picks["slow"] < picks["quick"] + picks["quick, too"]
+    assert picks["hanging"] < picks["quick"] + picks["quick, too"]
+    assert all(in_flight == "0" for *_, in_flight in rows)
+
+
+def test_llm_router_with_quotas() -> None:
+    """Keys whose limits are known are never refused; the other one is, and that is survived."""
+    printed = run("llm_router_with_quotas.py")
+    assert printed.startswith("60 of 60 prompts were answered")
+    refused = dict(re.findall(r"(key-\w): +\d+ answered, (\d+) refused", printed))
+    assert refused["key-a"] == refused["key-b"] == "0"
+    assert int(refused["key-c"]) > 0
+
+
+def test_sticky_cache() -> None:
+    """A node that goes down and comes back moves its own keys and no others."""
+    printed = run("sticky_cache.py")
+    moved = re.search(r"it holds (\d+) keys", printed)
+    assert moved is not None
+    assert 100 < int(moved[1]) < 400
+    hits = [int(number) for number in re.findall(r"(\d+) hits of 1000", printed)]
+    rest = 1000 - int(moved[1])
+    assert hits == [0, 1000, rest, 1000, rest, 1000]
+
+
+def test_priority_tiers() -> None:
+    """The second tier serves while the whole first tier is down, and only then."""
+    assert run("priority_tiers.py").splitlines() == [
+        "all is well: own-1 6, own-2 6",
+        "own-1 fails: own-2 12",
+        "own-2 fails, too: cloud 12",
+        "both are back: own-1 6, own-2 6",
+    ]
+
+
+def test_own_strategy() -> None:
+    """The strategy spills over as described."""
+    assert run("own_strategy.py").splitlines() == [
+        "seven at once: small small medium medium large large small",
+        "one after another: small small small",
+    ]
+
+
+def test_own_strategy_keeps_the_contract() -> None:
+    """Pytest collects the contract's tests from the example, and they pass."""
+    printed = run(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:benchmark", "own_strategy.py"
+    )
+    passed = re.search(r"(\d+) passed", printed)
+    assert passed is not None
+    assert int(passed[1]) > 5
+
+
+def test_openai_drop_in() -> None:
+    """The SDK's prompts use up every key, and the one that allows less refuses once."""
+    printed = run("openai_drop_in.py")
+    assert printed.startswith("14 prompts were answered, then: no node available")
+    assert re.findall(r"(sk-\S+) +(\d+) answered, (\d+) refused", printed) == [
+        ("sk-eu-1", "4", "0"),
+        ("sk-eu-2", "2", "1"),
+        ("sk-us", "8", "0"),
+    ]

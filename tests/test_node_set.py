@@ -1,0 +1,166 @@
+"""NodeSet: a snapshot, its views, and what it refuses."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.strategies.support import Server
+
+from loadwise import Endpoint, NodeSet, RoundRobin
+
+
+def test_it_is_a_sequence_of_the_nodes() -> None:
+    """Length, indexing, slices, iteration, membership and search are those of a sequence."""
+    nodes = NodeSet(iter("abcd"))
+    assert isinstance(nodes, Sequence)
+    assert (len(nodes), nodes[1], nodes[-1], nodes[1:3]) == (4, "b", "d", ("b", "c"))
+    assert list(nodes) == ["a", "b", "c", "d"] == list(reversed(nodes))[::-1]
+    assert "c" in nodes
+    assert nodes.index("c") == 2
+    assert not NodeSet(())
+    with pytest.raises(IndexError):
+        nodes[4]
+
+
+def test_ids_and_weights_by_index() -> None:
+    """Ids and weights are in index order; a node without a weight counts 1; 0 is not eligible."""
+    nodes: NodeSet[object] = NodeSet([Endpoint("a", weight=2.5), "b", Endpoint("c", weight=0)])
+    assert nodes.ids == ("a", "b", "c")
+    assert nodes.weights == (2.5, 1, 0)
+    assert nodes.eligible == (0, 1)
+    assert bytes(nodes.mask) == b"\x01\x01\x00"
+    assert (nodes.index_of("c"), nodes.index_of("z")) == (2, None)
+
+
+def test_it_is_a_snapshot() -> None:
+    """Later changes of the list or of the nodes do not reach it."""
+    server = Server("a", weight=3)
+    source = [server, Server("b")]
+    nodes = NodeSet(source)
+    source.clear()
+    server.id, server.weight = "z", 0
+    assert nodes.ids == ("a", "b")
+    assert nodes.weights == (3, 1)
+    assert nodes[0] is server
+
+
+def test_a_view_keeps_positions() -> None:
+    """A restricted set has the same length, indexing and ids; only who may be chosen differs."""
+    nodes = NodeSet("abcde")
+    view = nodes.restrict([4, 1, 1])
+    assert view.eligible == (1, 4)
+    assert (len(view), view[0], view.ids, view.index_of("e")) == (5, "a", nodes.ids, 4)
+    assert nodes.eligible == (0, 1, 2, 3, 4)
+    assert view.restrict([]).eligible == ()
+
+
+@given(
+    weights=st.lists(st.integers(0, 2), max_size=12),
+    cuts=st.lists(st.tuples(st.booleans(), st.sets(st.integers(0, 11))), max_size=4),
+)
+def test_views_of_views(weights: list[int], cuts: list[tuple[bool, set[int]]]) -> None:
+    """What was cut stays cut, however views are nested; the mask tells the same as the indices."""
+    nodes = view = NodeSet(Endpoint(i, weight=weight) for i, weight in enumerate(weights))
+    expected = {i for i, weight in enumerate(weights) if weight}
+    for keep, drawn in cuts:
+        indices = {i for i in drawn if i < len(weights)}
+        view = view.restrict(indices) if keep else view.without(indices)
+        expected = expected & indices if keep else expected - indices
+    assert view.eligible == tuple(sorted(expected))
+    assert [i for i, allowed in enumerate(view.mask) if allowed] == sorted(expected)
+    assert view.membership is nodes.membership
+
+
+@pytest.mark.parametrize("index", [3, -1, 10**9])
+@pytest.mark.parametrize("method", ["restrict", "without"])
+def test_indices_out_of_range(method: str, index: int) -> None:
+    """A view of an index that no node has is refused, by either method."""
+    with pytest.raises(IndexError, match=f"index {index} is not in a NodeSet of 3 nodes"):
+        getattr(NodeSet("abc"), method)([0, index])
+
+
+def test_an_index_is_an_int() -> None:
+    """An id where an index is due is refused."""
+    with pytest.raises(TypeError):
+        NodeSet("abc").restrict(["a"])  # type: ignore[list-item]  # the point of the test
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        (["a", "b", "a"], "id 'a' stands at index 0 and again at index 2"),
+        ([Endpoint("a"), "a"], "id 'a' stands at index 0 and again at index 1"),
+        ([Server("x"), Server("x", weight=2)], "id 'x' stands at index 0 and again at index 1"),
+        ([1, 1.0], "id 1 stands at index 0 and again at index 1"),
+    ],
+)
+def test_duplicate_ids(nodes: list[Any], message: str) -> None:
+    """Two nodes of one id are refused, with the id and both places."""
+    with pytest.raises(ValueError, match=message):
+        NodeSet(nodes)
+
+
+@pytest.mark.parametrize("weight", [-1, -0.5, math.nan, math.inf])
+def test_bad_weights(weight: float) -> None:
+    """The weights of nodes of the user's own are checked, too."""
+    with pytest.raises(ValueError, match=f"node 'b' has the weight {weight!r}; it must be finite"):
+        NodeSet([Server("a"), Server("b", weight=weight)])
+
+
+def test_a_weight_that_is_no_number() -> None:
+    """A weight of another type is refused by name."""
+    server = Server("b")
+    server.weight = "heavy"  # type: ignore[assignment]  # the point of the test
+    with pytest.raises(TypeError, match="node 'b' has the weight 'heavy'; it must be an int"):
+        NodeSet([Server("a"), server])
+
+
+@pytest.mark.parametrize("node", [["a"], {"host": "a"}, {1, 2}])
+def test_unhashable_ids(node: object) -> None:
+    """A node that is no key and has no id is refused with a remedy."""
+    with pytest.raises(TypeError, match="which is not hashable; give the node a hashable `id`"):
+        NodeSet(["a", node])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        (NodeSet(()), "<NodeSet of 0: ; 0 eligible>"),
+        (NodeSet("ab").restrict([1]), "<NodeSet of 2: 'a', 'b'; 1 eligible>"),
+        (NodeSet(range(1000)), "<NodeSet of 1000: 0, 1, 2, ... 997 more; 1000 eligible>"),
+    ],
+)
+def test_its_repr_stays_short(nodes: NodeSet[object], expected: str) -> None:
+    """The repr shows size, first ids and how many may be chosen, however many there are."""
+    assert repr(nodes) == expected
+
+
+def test_sets_are_known_by_identity() -> None:
+    """Two sets of the same nodes are two snapshots: unequal, and separate keys."""
+    one, other = NodeSet("ab"), NodeSet("ab")
+    assert one != other
+    assert len({one, other, one}) == 2
+
+
+@pytest.mark.parametrize("way", ["pickle", "copy", "deepcopy"])
+def test_a_view_travels(way: str) -> None:
+    """Pickled and copied views have the same nodes, and the same may be chosen."""
+    view = NodeSet([Endpoint("a", 2, tags={"k": "v"}), Endpoint("b"), Endpoint("c")]).without([1])
+    ways: dict[str, Callable[[NodeSet[Endpoint]], NodeSet[Endpoint]]] = {
+        "pickle": lambda nodes: pickle.loads(pickle.dumps(nodes)),  # noqa: S301 - our own bytes
+        "copy": copy.copy,
+        "deepcopy": copy.deepcopy,
+    }
+    twin = ways[way](view)
+    assert twin is not view
+    assert list(twin) == list(view)
+    assert (twin.eligible, twin.weights, twin.index_of("c")) == ((0, 2), (2, 1, 1), 2)
+    strategy = RoundRobin[Endpoint]()
+    assert [strategy.select(twin) for _ in range(3)] == [0, 2, 0]
