@@ -72,7 +72,9 @@ class Load:
         identity = str(next(self.ids))
         try:
             response = self.client.request(self.method, "/work", headers={"X-Request-Id": identity})
-            failure = None if response.status_code == 200 else AssertionError(response)
+            failure: Exception | None = None
+            if response.status_code != 200:
+                failure = AssertionError(response)
         except Exception as error:  # noqa: BLE001 - what came of it is what the test is about
             failure = error
         with self.lock:
@@ -119,10 +121,11 @@ def load(request: pytest.FixtureRequest, upstreams: Callable[[int], list[Any]]) 
             load.client.close()
 
 
-def state_of(balancer: Balancer[str], address: str) -> HealthStatus:
-    """The state of one node."""
-    assert balancer.health is not None
-    return balancer.health.status(address)
+def is_in(balancer: Balancer[str], server: Any, status: HealthStatus) -> Callable[[], bool]:
+    """Return a condition: the server's node is in a state."""
+    health = balancer.health
+    assert health is not None
+    return lambda: health.status(server.address) is status
 
 
 def break_three(load: Load, servers: list[Any], balancer: Balancer[str]) -> None:
@@ -134,8 +137,7 @@ def break_three(load: Load, servers: list[Any], balancer: Balancer[str]) -> None
     resetting.behave("reset")
     for server in (killed, frozen, resetting):
         load.until(
-            lambda server=server: state_of(balancer, server.address) is HealthStatus.UNHEALTHY,
-            f"{server.address} is found out",
+            is_in(balancer, server, HealthStatus.UNHEALTHY), f"{server.address} is found out"
         )
 
 
@@ -152,10 +154,7 @@ def test_idempotent_requests_survive_and_nodes_come_back_by_one_probe(load: Any)
     frozen.signal(signal.SIGCONT)
     resetting.behave("")
     for server in (killed, frozen, resetting):
-        load.until(
-            lambda server=server: state_of(balancer, server.address) is HealthStatus.HEALTHY,
-            f"{server.address} is back",
-        )
+        load.until(is_in(balancer, server, HealthStatus.HEALTHY), f"{server.address} is back")
     assert load.errors == []
     for server in (killed, frozen, resetting):
         states = [state for node, state in journal.changes if node == server.address]
@@ -194,9 +193,7 @@ def test_probes_of_a_dead_node_are_one_at_a_time(load: Any) -> None:
     killed = servers[0]
     load.until(lambda: load.sent > 200, "200 requests")
     killed.kill()
-    load.until(
-        lambda: state_of(balancer, killed.address) is HealthStatus.UNHEALTHY, "it is found out"
-    )
+    load.until(is_in(balancer, killed, HealthStatus.UNHEALTHY), "it is found out")
     assert balancer.health is not None
     for probes in (1, 2, 3):
         due = balancer.health.clock() + PROBE_INTERVAL

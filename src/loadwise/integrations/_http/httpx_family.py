@@ -85,7 +85,7 @@ class Transport:
         node = exchange.lease.node
         target = self.library.join(settings.base_url(node), request.url.raw_path)
         # A shallow copy without the constructor's work; copy() would pickle, and lose the stream.
-        outbound = object.__new__(type(request))
+        outbound: Any = object.__new__(self.library.module.Request)
         outbound.__dict__.update(request.__dict__)
         outbound.url = target
         outbound.headers = request.headers.copy()
