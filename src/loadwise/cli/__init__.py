@@ -1,0 +1,29 @@
+"""The command line, for those who installed the extra ``cli``.
+
+This module imports neither typer nor rich before it is known that they are there.
+"""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+_EXTRA = ("typer", "rich")
+
+
+def main() -> int:
+    """Run the command line on ``sys.argv`` and return the exit code."""
+    try:
+        from loadwise.cli.app import app  # noqa: PLC0415 - needs the extra
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        sys.stderr.write("the command line needs an extra: install loadwise[cli]\n")
+        return 1
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        # A terminal that cannot show a character gets another one rather than an error.
+        reconfigure(errors="replace")
+    app(prog_name="loadwise")
+    return 0

@@ -1,0 +1,108 @@
+"""``loadwise demo``: real requests over real sockets to real processes, some of which fail."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from loadwise.cli.demo_choices import CHOICES
+from loadwise.cli.demo_figures import Figures, figures_of
+from loadwise.cli.demo_fleet import Fleet
+from loadwise.cli.demo_plan import Plan
+from loadwise.cli.demo_process import ServerError
+from loadwise.cli.demo_report import compare, summarise
+from loadwise.cli.demo_run import Run
+from loadwise.cli.demo_view import introduce, watching
+
+__all__ = ["run_demo"]
+
+_TICK = 0.1
+_INTERRUPTED = 130
+_NARROWEST = 76
+
+
+def run_demo(
+    choices: Sequence[str],
+    plan: Plan,
+    *,
+    plain: bool = False,
+    json_file: Path | None = None,
+) -> int:
+    """Run the demo with each of the strategies, and return the exit code.
+
+    Args:
+        choices: Names of strategies, as `choose` returns them.
+        plan: What to run.
+        plain: Whether to show lines only, as when standard output is no terminal.
+        json_file: Where to write the figures.
+
+    Returns:
+        0 when every request of every run was answered, 1 otherwise, 130 when interrupted.
+    """
+    console = Console()
+    drawable = console.is_terminal and not console.is_dumb_terminal and console.width >= _NARROWEST
+    live = drawable and not plain
+    results: list[Figures] = []
+    try:
+        with _interruptible():
+            for place, choice in enumerate(choices, start=1):
+                of = f" (run {place} of {len(choices)})" if len(choices) > 1 else ""
+                results.append(_run_one(console, choice, plan, title=of, live=live))
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped; all servers have been ended\n")
+        return _INTERRUPTED
+    except ServerError as error:
+        sys.stderr.write(f"the demo cannot run: {error}\n")
+        return 1
+    if len(results) > 1:
+        compare(console, results)
+    good = not any(figures.lost or figures.unaccounted for figures in results)
+    if json_file is not None:
+        try:
+            json_file.write_text(json.dumps(_record(plan, results), indent=2) + "\n")
+        except OSError as error:
+            sys.stderr.write(f"the figures were not written to --json {json_file}: {error}\n")
+            return 1
+    return 0 if good else 1
+
+
+def _run_one(console: Console, choice: str, plan: Plan, *, title: str, live: bool) -> Figures:
+    console.print()
+    console.print(Text.assemble((f"{choice}{title}: ", "bold cyan"), CHOICES[choice].about))
+    with Fleet(plan.seed) as fleet:
+        console.print(
+            f"{plan.requests:,} requests by {plan.concurrency} clients to {len(fleet)} servers, "
+            f"seed {plan.seed}",
+            highlight=False,
+        )
+        introduce(console, fleet)
+        run = Run(fleet, choice, plan)
+        with watching(console, run, live=live) as show:
+            run.play(show, _TICK)
+    figures = figures_of(run)
+    summarise(console, figures, plan)
+    return figures
+
+
+@contextmanager
+def _interruptible() -> Generator[None, None, None]:
+    """Let Ctrl-C and a request to terminate both raise ``KeyboardInterrupt``."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.default_int_handler) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _record(plan: Plan, results: Sequence[Figures]) -> dict[str, object]:
+    return {**asdict(plan), "runs": [asdict(figures) for figures in results]}

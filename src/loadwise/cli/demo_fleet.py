@@ -1,0 +1,72 @@
+"""The servers of the demo, all together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from loadwise.cli.demo_process import Profile, Server, ServerError
+
+__all__ = ["PROFILES", "Fleet"]
+
+_START_TIMEOUT = 20.0
+
+PROFILES = (
+    Profile("fast-1", (0.005, 0.010), 8, "all is well"),
+    Profile("fast-2", (0.005, 0.010), 8, "all is well"),
+    Profile("slow", (0.055, 0.065), 1, "8 times slower"),
+    Profile("flaky", (0.005, 0.010), 8, "answers 503 for a while"),
+    Profile("doomed", (0.005, 0.010), 8, "killed, then restarted"),
+)
+
+
+class Fleet:
+    """All servers of the demo; running inside a ``with`` block, gone after it."""
+
+    def __init__(self, seed: int, profiles: tuple[Profile, ...] = PROFILES) -> None:
+        self._servers = {profile.name: Server(profile, seed) for profile in profiles}
+
+    def __iter__(self) -> Iterator[Server]:
+        return iter(self._servers.values())
+
+    def __len__(self) -> int:
+        return len(self._servers)
+
+    def __getitem__(self, name: str) -> Server:
+        return self._servers[name]
+
+    def __enter__(self) -> Self:
+        try:
+            for server in self:
+                server.start()
+            self._await_all()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _await_all(self) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT
+        for server in self:
+            if not server.is_ready(max(0.0, deadline - time.monotonic())):
+                raise ServerError(
+                    f"server {server.name!r} did not listen within {_START_TIMEOUT:g} s; is the "
+                    f"machine overloaded?"
+                )
+
+    def stop(self) -> None:
+        """End all processes and wait until they have ended."""
+        for server in self:
+            server.dismiss()
+        for server in self:
+            server.stop()

@@ -1,0 +1,36 @@
+"""What the demo is to run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Plan"]
+
+_RATE = 500.0
+_SHORTEST = 4.0
+_PROBES_PER_RUN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run.
+
+    Attributes:
+        requests: How many requests to send.
+        concurrency: How many client threads send them.
+        seed: Seed of the arrival times, the answer times and the strategy's draws.
+    """
+
+    requests: int
+    concurrency: int
+    seed: int
+
+    @property
+    def seconds(self) -> float:
+        """How long a run lasts if the clients keep up."""
+        return max(_SHORTEST, self.requests / _RATE)
+
+    @property
+    def probe_interval(self) -> float:
+        """Seconds between probes: short, so that a run sees a few."""
+        return self.seconds / _PROBES_PER_RUN

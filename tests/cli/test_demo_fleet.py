@@ -1,0 +1,86 @@
+"""The demo's servers: real processes that start, fail, die, return and leave nothing behind."""
+
+from __future__ import annotations
+
+import http.client
+import os
+
+import pytest
+
+from loadwise.cli.demo_fleet import Fleet
+from loadwise.cli.demo_process import Profile, Server, ServerError
+
+QUICK = (Profile("one", (0.0, 0.0), 1, "quick"), Profile("two", (0.0, 0.0), 1, "quick"))
+
+
+def ask(server: Server, number: int) -> tuple[int, bytes]:
+    """Return the status and the body of a server's answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    try:
+        connection.request("GET", f"/requests/{number}")
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_servers_are_processes_that_end_with_the_block() -> None:
+    """Each server is a process of its own, on a port of its own; after the block none is left."""
+    with Fleet(1, QUICK) as fleet:
+        pids = {server.pid for server in fleet}
+        assert len(pids) == len({server.port for server in fleet}) == 2
+        assert all(map(is_alive, pids))
+        assert ask(fleet["two"], 7) == (200, b'{"server": "two", "request": "7"}')
+    assert not any(map(is_alive, pids))
+
+
+def test_killed_server_keeps_its_account_and_returns_on_its_port() -> None:
+    """What a server served before SIGKILL is known after it; the next process adds to it."""
+    with Fleet(1, QUICK) as fleet:
+        one = fleet["one"]
+        ask(one, 1)
+        pid, port = one.pid, one.port
+        one.kill()
+        assert not is_alive(pid)
+        assert one.answered == {1}
+        with pytest.raises(ConnectionError):
+            ask(one, 2)
+        one.start()
+        assert one.is_ready(20)
+        assert one.port == port
+        assert one.pid != pid
+        assert ask(one, 3)[0] == 200
+    assert one.answered == {1, 3}
+
+
+def test_server_fails_and_works_as_ordered() -> None:
+    """After ``fail`` it answers 503, after ``work`` 200 again, and it logs which."""
+    with Fleet(1, QUICK) as fleet:
+        one = fleet["one"]
+        statuses = []
+        for order in ("fail", "work"):
+            one.order(order)
+            # An order takes effect a moment after it is given, without an answer.
+            wanted = 503 if order == "fail" else 200
+            statuses.append(next(s for n in range(2000) if (s := ask(one, n)[0]) == wanted))
+    assert statuses == [503, 200]
+    assert one.refused
+    assert one.answered
+
+
+def test_server_that_cannot_start_says_why() -> None:
+    """A process that ends instead of listening is an error with what it said, and no leftover."""
+    fleet = Fleet(1, QUICK)
+    fleet["two"].port = 99_999
+    with pytest.raises(ServerError, match=r"'two' ended instead of listening .* 0-65535"):
+        fleet.__enter__()
+    assert not any(is_alive(server.pid) for server in fleet)

@@ -1,0 +1,61 @@
+"""The entry point: what it says without its extra, and what importing it loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in an interpreter of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def run_main_without(module: str) -> subprocess.CompletedProcess[str]:
+    """Run ``loadwise --version`` where a module cannot be imported."""
+    return run_python(
+        f"import sys; sys.modules[{module!r}] = None; sys.argv = ['loadwise', '--version']\n"
+        f"from loadwise.cli import main; sys.exit(main())"
+    )
+
+
+@pytest.mark.parametrize("module", ["typer", "rich"])
+def test_missing_extra_is_named(module: str) -> None:
+    """Without typer or rich the command says what to install, and nothing else."""
+    done = run_main_without(module)
+    assert done.stderr == "the command line needs an extra: install loadwise[cli]\n"
+    assert (done.stdout, done.returncode) == ("", 1)
+
+
+def test_other_missing_modules_are_not_blamed_on_the_extra() -> None:
+    """A module that is missing for another reason is reported as itself."""
+    done = run_main_without("loadwise.cli.demo_server")
+    assert done.returncode == 1
+    assert "loadwise.cli.demo_server" in done.stderr
+    assert "install loadwise" not in done.stderr
+
+
+def test_library_and_entry_point_import_without_the_extra() -> None:
+    """Neither `import loadwise` nor `import loadwise.cli` loads typer or rich."""
+    done = run_python(
+        "import sys, loadwise.cli\n"
+        "print([name for name in ('typer', 'rich') if name in sys.modules])"
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_module_runs_as_a_program() -> None:
+    """``python -m loadwise`` is the command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "loadwise", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("loadwise ")

@@ -1,0 +1,195 @@
+"""``loadwise demo`` as its users run it: a process of its own, real servers, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Timer
+
+import pytest
+
+_DEADLINE = 60.0
+
+Demo = subprocess.Popen[str]
+
+
+@contextmanager
+def demo(*arguments: str) -> Generator[Demo, None, None]:
+    """A running demo with its output in a pipe; killed if it hangs."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loadwise", "demo", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "80", "PYTHONUNBUFFERED": "1"},
+    )
+    watchdog = Timer(_DEADLINE, process.kill)
+    watchdog.start()
+    try:
+        with process:
+            yield process
+    finally:
+        watchdog.cancel()
+        process.kill()
+
+
+def read_until(process: Demo, text: str) -> str:
+    """Return the output up to the line that contains ``text``."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return "".join(lines)
+    raise AssertionError(f"{text!r} never came; there was:\n{''.join(lines)}")
+
+
+def pids_in(output: str) -> list[int]:
+    """Return the processes that the output names."""
+    return [int(pid) for pid in re.findall(r"pid (\d+)", output)]
+
+
+def alive(pids: list[int]) -> list[int]:
+    """Return the processes that exist."""
+    found = []
+    for pid in pids:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            continue
+        found.append(pid)
+    return found
+
+
+def test_no_request_is_lost_and_the_servers_come_back(tmp_path: Path) -> None:
+    """A whole run: nothing is lost, both servers leave and return, and all accounts agree."""
+    file = tmp_path / "figures.json"
+    with demo("--requests", "800", "--seed", "5", "--json", str(file)) as process:
+        output, errors = process.communicate()
+    assert (process.returncode, errors) == (0, "")
+    assert "800 requests sent, 800 answered" in output
+    assert "No request was lost, and the servers' own logs agree." in " ".join(output.split())
+    acts = [int(number) for number in re.findall(r" s  act (\d)  ", output)]
+    assert acts == [1, 2, 3, 4]
+    assert len(set(pids_in(output))) == 6  # five servers, one of them twice
+    assert alive(pids_in(output)) == []
+
+    (run,) = json.loads(file.read_text())["runs"]
+    servers = {server["name"]: server for server in run["servers"]}
+    assert (run["sent"], run["answered"], run["lost"], run["unaccounted"]) == (800, 800, 0, 0)
+    assert sum(server["answered"] for server in servers.values()) == 800
+    own = sum(server["own_count"] for server in servers.values())
+    assert own == 800 + run["died_on_the_way"]
+    assert 0 < run["retried"] <= sum(server["failed_attempts"] for server in servers.values())
+    for name in ("flaky", "doomed"):
+        # Failed, left alone, probed, taken back, and given traffic again.
+        assert servers[name]["failed_attempts"] >= 3
+        assert servers[name]["out_at"] < servers[name]["back_at"]
+        assert servers[name]["probes_answered"] >= 1
+        assert servers[name]["answered_since_back"] > 0
+        assert f"{name} is UNHEALTHY" in output
+        assert f"{name} is HEALTHY: back in full traffic" in output
+    assert servers["slow"]["share"] < 0.2
+    assert servers["slow"]["answered"] > 0
+
+
+def test_losing_requests_is_reported_and_exits_with_1() -> None:
+    """When somebody kills every server, the demo says how many requests were lost and why."""
+    with demo("--requests", "200") as process:
+        output = read_until(process, "act 2")
+        for pid in pids_in(output):
+            os.kill(pid, signal.SIGKILL)
+        rest, errors = process.communicate()
+    assert (process.returncode, errors) == (1, "")
+    match = re.search(r"(\d+) answered, \d+ retried, (\d+) lost\. The first", rest)
+    assert match is not None
+    answered, lost = map(int, match.groups())
+    assert answered + lost == 200
+    assert lost > 0
+    assert "No request was lost" not in rest
+    assert alive(pids_in(output + rest)) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_everything(number: signal.Signals) -> None:
+    """After SIGINT or SIGTERM in mid-run the exit code is 130 and no server is left."""
+    with demo("--requests", "1000") as process:
+        output = read_until(process, "20%")
+        pids = pids_in(output)
+        assert len(alive(pids)) == len(pids) == 5
+        process.send_signal(number)
+        _, errors = process.communicate()
+    assert process.returncode == 130
+    assert errors.strip() == "stopped; all servers have been ended"
+    assert alive(pids) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's pidfd to await strangers")
+def test_servers_do_not_outlive_a_parent_that_is_killed() -> None:
+    """After SIGKILL of the demo itself, which can clean up nothing, every server ends by itself."""
+    with demo("--requests", "1000") as process:
+        pids = pids_in(read_until(process, "10%"))
+        watched = [os.pidfd_open(pid) for pid in pids]
+        process.kill()
+        process.communicate()
+    try:
+        waiting = set(watched)
+        deadline = time.monotonic() + 20
+        while waiting and (left := deadline - time.monotonic()) > 0:
+            waiting -= set(select.select(waiting, [], [], left)[0])
+        assert len(watched) == 5
+        assert not waiting
+    finally:
+        for descriptor in watched:
+            os.close(descriptor)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_ctrl_c_in_a_terminal_restores_it() -> None:
+    """In a terminal the live table is drawn; Ctrl-C removes it and gives the cursor back."""
+    import pty  # noqa: PLC0415 - not everywhere
+
+    pid, terminal = pty.fork()
+    if not pid:
+        os.environ |= {"COLUMNS": "80", "LINES": "40", "TERM": "xterm"}
+        os.execv(sys.executable, [sys.executable, "-m", "loadwise", "demo"])  # noqa: S606 - the child of the fork
+    watchdog = Timer(_DEADLINE, os.kill, (pid, signal.SIGKILL))
+    watchdog.start()
+    try:
+        output = read_terminal(terminal, lambda seen: "act 1 of 4" in seen)
+        os.write(terminal, b"\x03")
+        output += read_terminal(terminal, lambda _: False)
+        _, status = os.waitpid(pid, 0)
+    finally:
+        watchdog.cancel()
+        os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert "\x1b[?25l" in output
+    assert output.rfind("\x1b[?25h") > output.rfind("\x1b[?25l")
+    assert output.rstrip().endswith("stopped; all servers have been ended")
+    pids = pids_in(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", output))
+    assert len(pids) == 5
+    assert alive(pids) == []
+
+
+def read_terminal(terminal: int, enough: Callable[[str], bool]) -> str:
+    """Return what a terminal shows until it is enough, or there is no more."""
+    seen = b""
+    while not enough(seen.decode(errors="replace")):
+        try:
+            chunk = os.read(terminal, 65536)
+        except OSError:  # how a pseudo-terminal says that the other end is closed
+            break
+        if not chunk:
+            break
+        seen += chunk
+    return seen.decode(errors="replace")
