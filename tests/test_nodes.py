@@ -108,9 +108,7 @@ def test_weights_that_are_no_shares(weight: float) -> None:
 @pytest.mark.parametrize("weight", ["3", None, 1j, [1]])
 def test_weights_that_are_no_numbers(weight: Any) -> None:
     """A weight of another type is refused by name."""
-    with pytest.raises(
-        TypeError, match=r"node 'a' has the weight .*; it must be an int or"
-    ):
+    with pytest.raises(TypeError, match=r"node 'a' has the weight .*; it must be an int or"):
         Endpoint("a", weight=weight)
 
 

@@ -12,7 +12,13 @@ filters, quotas and metrics behind a synchronous hot path that does no I/O.
 from loadwise.balancer import Attempt, Attempts, Balancer, Explanation, Lease, NodeStatus
 from loadwise.clock import Clock
 from loadwise.context import SelectionContext
-from loadwise.errors import LoadwiseError, MissingHashKey, NoNodeAvailable, UnknownNode
+from loadwise.errors import (
+    LoadwiseError,
+    MissingHashKey,
+    NoNodeAvailable,
+    UnknownIndex,
+    UnknownNode,
+)
 from loadwise.filters import AllOf, AnyOf, Filter, FnFilter, HealthFilter, Not, QuotaFilter
 from loadwise.health import (
     ConsecutiveFailurePolicy,
@@ -95,6 +101,7 @@ __all__ = [
     "SelectionContext",
     "StateStore",
     "Strategy",
+    "UnknownIndex",
     "UnknownNode",
     "Weighted",
     "WeightedRandom",

@@ -20,7 +20,7 @@ class SelectionContext:
             keep a key on one node. A ``str`` (as UTF-8) or ``bytes`` is hashed; an ``int`` in
             0..2^64-1 is taken as the hash itself.
         exclude: Indices into the candidates that must not be chosen, for example the nodes a retry
-            has already tried. Indices that no candidate has are ignored.
+            has already tried. An index that no candidate has is an error at the pick.
         tags: Free text by name, for strategies of your own; the built-in ones do not read it.
         estimated_cost: What the request is expected to use, by quota dimension; a Balancer with
             quotas reserves it. A single number is for strategies of your own.

@@ -13,6 +13,7 @@ __all__ = [
     "LoadwiseError",
     "MissingHashKey",
     "NoNodeAvailable",
+    "UnknownIndex",
     "UnknownNode",
 ]
 
@@ -26,6 +27,10 @@ class LoadwiseError(Exception):
 
 class MissingHashKey(LoadwiseError, ValueError):  # noqa: N818 - names the fact, as KeyError does
     """A strategy that maps keys to nodes was asked without a ``hash_key``."""
+
+
+class UnknownIndex(LoadwiseError, IndexError, ValueError):  # noqa: N818 - as KeyError does
+    """An index was given that none of the nodes has."""
 
 
 class UnknownNode(LoadwiseError, KeyError):  # noqa: N818 - names the fact, as KeyError does

@@ -7,6 +7,7 @@ from itertools import compress
 from operator import index as as_index
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final, overload
 
+from loadwise.errors import UnknownIndex
 from loadwise.nodes import check_id, check_weight
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ class NodeSet(Sequence[N_co]):
             indices: Which to keep eligible, in any order.
 
         Raises:
-            IndexError: An index is negative or not below ``len(self)``.
+            UnknownIndex: An index is negative or not below ``len(self)``.
         """
         keep = bytearray(len(self))
         for i in self._checked(indices):
@@ -169,7 +170,7 @@ class NodeSet(Sequence[N_co]):
             indices: Which to make ineligible, in any order.
 
         Raises:
-            IndexError: An index is negative or not below ``len(self)``.
+            UnknownIndex: An index is negative or not below ``len(self)``.
         """
         keep = bytearray(b"\x01") * len(self)
         for i in self._checked(indices):
@@ -180,7 +181,7 @@ class NodeSet(Sequence[N_co]):
         size = len(self)
         for i in map(as_index, indices):
             if not 0 <= i < size:
-                raise IndexError(f"index {i} is not in a NodeSet of {size} nodes")
+                raise UnknownIndex(f"index {i} is not in a NodeSet of {size} nodes")
             yield i
 
     def _kept(self, keep: bytearray) -> NodeSet[N_co]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from loadwise import (
     Lease,
     NoNodeAvailable,
     Outcome,
+    PeakEwma,
+    PowerOfTwoChoices,
     QuotaConfig,
     QuotaDimension,
     QuotaTracker,
@@ -387,3 +390,25 @@ def test_a_probe_under_way_has_no_known_end() -> None:
         balancer.pick()
     assert (caught.value.reason, caught.value.retry_after) == ("unhealthy", None)
     probe.cancel()
+
+
+def test_a_due_probe_is_not_starved_by_the_cost_of_failures() -> None:
+    """Under peak EWMA a node that failed is soon chosen for its probe, and for its second trial.
+
+    Of 5 nodes, two drawn: that 60 draws miss one of them has a chance of 0.6^60, below 10^-13.
+    """
+    clock = ManualClock()
+    strategy: PowerOfTwoChoices[str] = PowerOfTwoChoices(load=PeakEwma(), rng=random.Random(5))
+    health = HealthTracker(ConsecutiveFailurePolicy(failure_threshold=2), clock)
+    balancer = Balancer(list("abcde"), strategy, health=health)
+    for _ in range(300):
+        with balancer.acquire() as lease:
+            clock.advance(0.01)
+            if lease.node == "c":
+                lease.failure()
+    assert health.status("c") is HealthStatus.UNHEALTHY
+    clock.advance(10.0)
+    for _ in range(60):
+        with balancer.acquire():
+            clock.advance(0.01)
+    assert health.status("c") is HealthStatus.HEALTHY

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import loadwise
 from loadwise.cli.app import app
-from loadwise.cli.demo_choices import CHOICES
+from loadwise.cli.demo.choices import CHOICES
 
 
 def invoke(*arguments: str) -> tuple[int, str]:

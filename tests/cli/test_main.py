@@ -33,9 +33,9 @@ def test_missing_extra_is_named(module: str) -> None:
 
 def test_other_missing_modules_are_not_blamed_on_the_extra() -> None:
     """A module that is missing for another reason is reported as itself."""
-    done = run_main_without("loadwise.cli.demo_server")
+    done = run_main_without("loadwise.cli.demo.server")
     assert done.returncode == 1
-    assert "loadwise.cli.demo_server" in done.stderr
+    assert "loadwise.cli.demo.server" in done.stderr
     assert "install loadwise" not in done.stderr
 
 

@@ -137,22 +137,35 @@ def test_newcomers_among_themselves_share() -> None:
 @pytest.mark.parametrize(
     ("outcome", "latency", "expected"),
     [
-        (Outcome.SUCCESS, 0.001, 0.001),
-        (Outcome.FAILURE, 0.001, 2.0),
+        (Outcome.SUCCESS, 0.5, 0.5),
+        (Outcome.FAILURE, 0.001, 1.5),
         (Outcome.FAILURE, 3.0, 3.0),
-        (Outcome.RATE_LIMITED, 0.001, None),
-        (Outcome.CANCELLED, 9.0, None),
+        (Outcome.RATE_LIMITED, 0.001, 0.5),
+        (Outcome.CANCELLED, 9.0, 0.5),
     ],
 )
-def test_what_an_outcome_counts_for(
-    outcome: Outcome, latency: float, expected: float | None
-) -> None:
+def test_what_an_outcome_counts_for(outcome: Outcome, latency: float, expected: float) -> None:
     """A fast failure is no fast answer (fasthttp#865); what says nothing of speed is no sample."""
     clock = ManualClock()
-    measure = PeakEwma(failure_latency=2.0, clock=clock)
+    measure = PeakEwma(failure_factor=3.0, clock=clock)
     cell = measure.cell("a")
+    measure.observe(cell, 0.5, Outcome.SUCCESS, clock())
     measure.observe(cell, latency, outcome, clock())
-    assert measure.cost(cell) == expected
+    assert measure.cost(cell) == pytest.approx(expected)
+
+
+def test_a_failure_multiplies_what_has_not_faded() -> None:
+    """Failures compound on the faded cost; the first one of a node counts as what it took."""
+    clock = ManualClock()
+    measure = PeakEwma(tau=10.0, failure_factor=2.0, clock=clock)
+    cell = measure.cell("a")
+    measure.observe(cell, 0.01, Outcome.FAILURE, clock())
+    assert measure.cost(cell) == pytest.approx(0.01)
+    clock.advance(10.0)
+    measure.observe(cell, 0.001, Outcome.FAILURE, clock())
+    assert measure.cost(cell) == pytest.approx(0.02 * exp(-1))
+    measure.forget(cell)
+    assert (measure.cost(cell), measure.load(cell)) == (None, 0.0)
 
 
 def test_the_clock_is_the_balancers_unless_one_was_given() -> None:
@@ -210,8 +223,8 @@ def test_tau_is_finite_and_positive(bad: float) -> None:
         PeakEwma(tau=bad)
 
 
-@pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf])
-def test_failure_latency_is_finite_and_not_negative(bad: float) -> None:
-    """Any other failure_latency is refused at construction."""
-    with pytest.raises(ValueError, match=f"failure_latency is {bad!r}; it must be a finite"):
-        PeakEwma(failure_latency=bad)
+@pytest.mark.parametrize("bad", [0.9, -1.0, math.nan, math.inf])
+def test_failure_factor_is_finite_and_at_least_one(bad: float) -> None:
+    """Any other failure_factor is refused at construction."""
+    with pytest.raises(ValueError, match=f"failure_factor is {bad!r}; it must be a finite"):
+        PeakEwma(failure_factor=bad)

@@ -274,13 +274,13 @@ def test_any_use_is_counted_right() -> None:
     amounts=st.lists(st.integers(1, 30).map(lambda tenths: tenths / 10), min_size=1, max_size=8),
     cost=st.integers(0, 20).map(lambda tenths: tenths / 10),
 )
-@example(amounts=[0.1, 0.1, 0.1, 0.1, 1.7, 0.2, 1.8], cost=0.0)
+@example(amounts=[0.3, 0.2, 2.9, 2.0], cost=0.0)
 @settings(max_examples=300, deadline=None)
 def test_the_time_of_room_is_exact_for_fractions(amounts: list[float], cost: float) -> None:
     """`available_at` holds for tenths, which floats round: refused before, admitted then."""
     clock = ManualClock()
     quota = QuotaTracker(clock)
-    quota.register("a", QuotaConfig([QuotaDimension("credits", 2.0, 60.0, 60, 0)]))
+    quota.register("a", QuotaConfig([QuotaDimension("credits", 2.0, 60.0, 20, 0)]))
     for amount in amounts:
         quota.record_usage("a", {"credits": amount})
         clock.advance(1.0)

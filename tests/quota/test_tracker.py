@@ -273,12 +273,11 @@ def test_a_dimension_of_other_nodes_is_free(quota: QuotaTracker) -> None:
     "use",
     [
         lambda quota, amounts: quota.try_acquire("a", amounts),
-        lambda quota, amounts: quota.record_usage("a", amounts),
         lambda quota, amounts: (quota.mark_exhausted("a", 5.0), quota.try_acquire("a", amounts)),
         lambda quota, amounts: quota.remaining("a", next(iter(amounts))),
         lambda quota, amounts: reserve(quota, tpm=0, rpm=0).settle(amounts),
     ],
-    ids=["try_acquire", "record_usage", "try_acquire during a pause", "remaining", "settle"],
+    ids=["try_acquire", "try_acquire during a pause", "remaining", "settle"],
 )
 def test_an_unknown_dimension_is_an_error(
     quota: QuotaTracker, use: Callable[[QuotaTracker, dict[str, float]], object]

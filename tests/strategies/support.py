@@ -132,18 +132,19 @@ def furthest_from_proportional(
     before and just after each of its picks, and all of them at the end.
     """
     exact = [Fraction(weight) for weight in weights]
-    total = sum(exact)
-    counts = [0] * len(exact)
-    behind = ahead = Fraction(0)
-    length = 0
+    unit = math.lcm(*(weight.denominator for weight in exact))
+    scaled = [int(weight * unit) for weight in exact]
+    total = sum(scaled)
+    counts = [0] * len(scaled)
+    behind = ahead = length = 0
     for index in chosen:
-        behind = max(behind, length * exact[index] / total - counts[index])
+        behind = max(behind, length * scaled[index] - counts[index] * total)
         length += 1
         counts[index] += 1
-        ahead = max(ahead, counts[index] - length * exact[index] / total)
-    for weight, count in zip(exact, counts, strict=True):
-        behind = max(behind, length * weight / total - count)
-    return behind, ahead
+        ahead = max(ahead, counts[index] * total - length * scaled[index])
+    for weight, count in zip(scaled, counts, strict=True):
+        behind = max(behind, length * weight - count * total)
+    return Fraction(behind, total), Fraction(ahead, total)
 
 
 class ReferenceRing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from threading import Barrier, Thread
 
 import pytest
 from tests.strategies.support import furthest_from_proportional, shares
@@ -77,3 +78,22 @@ def test_a_copy_goes_on_alone() -> None:
     copied = schedule.copy()
     assert take(copied, 20) == expected
     assert take(schedule, 20) == expected
+
+
+@pytest.mark.usefixtures("restless")
+def test_threads_never_find_it_empty() -> None:
+    """While one thread is amid a pick of the only node, others wait for it to be there again."""
+    schedule = FairSchedule([1], [0.0, 0.5])
+    begin = Barrier(8)
+    chosen: list[list[int]] = []
+
+    def work() -> None:
+        begin.wait(timeout=30)
+        chosen.append(take(schedule, 10_000))
+
+    workers = [Thread(target=work) for _ in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=30)
+    assert chosen == [[1] * 10_000] * 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 
 import pytest
 from tests.strategies.support import SIGNIFICANCE, Server, chi_square_tail, picks, shares
@@ -32,9 +33,10 @@ def test_the_nodes_own_score_is_read_at_each_pick() -> None:
         assert strategy.select(candidates) == 0
 
 
-@pytest.mark.parametrize("measure", [InFlight(), PeakEwma()], ids=["InFlight", "PeakEwma"])
-def test_the_least_of_a_measure(measure: InFlight | PeakEwma) -> None:
+@pytest.mark.parametrize("make", [InFlight, PeakEwma])
+def test_the_least_of_a_measure(make: Callable[[], InFlight | PeakEwma]) -> None:
     """What is measured by id decides, for lists and sets of whatever nodes have that id."""
+    measure = make()
     strategy = LeastLoad[object](load=measure)
     cells = [measure.cell(name) for name in "ab"]
     for number in (0, 1, 0):

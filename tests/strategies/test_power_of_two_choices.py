@@ -71,7 +71,6 @@ def test_ties_are_broken_uniformly(eligible: range | list[int], exclude: set[int
 def test_the_most_loaded_never_wins(exclude: set[int]) -> None:
     """Two distinct nodes are compared, so the most loaded of those left is never chosen."""
     strategy = PowerOfTwoChoices[int](load=float, rng=random.Random(13))
-    assert set(picks(strategy, NodeSet(range(4)), 200, exclude)) == {0, 1, 2}
     assert set(picks(strategy, NodeSet(range(5)).without([4]), 200, exclude)) == {0, 1, 2}
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import count
 from threading import Barrier, Thread
 
 import pytest
 from tests.strategies.support import SIGNIFICANCE, chi_square_tail, picks, shares
 
 from loadwise import NodeSet, RoundRobin, SelectionContext
-from loadwise.strategies.round_robin import next_in_turn
+from loadwise.strategies._planned import Plan
+from loadwise.strategies.round_robin import _next_in_turn
 
 
 @pytest.fixture
@@ -110,12 +112,14 @@ def test_turns_taken_by_others_do_not_hide_a_free_node() -> None:
     The turns that this thread gets are scripted: 0, 3, 6 of nodes 0, 1, 2 are all node 0's.
     """
     exclude = SelectionContext(exclude={0})
-    assert next_in_turn((0, 1, 2), iter([0, 3, 6]), exclude) == 1
+    two, three = (Plan(NodeSet(range(size)), count()) for size in (2, 3))
+    assert _next_in_turn(three, iter([0, 3, 6]), exclude) == 1
     both = SelectionContext(exclude={0, 1})
-    assert next_in_turn((0, 1, 2), iter([1, 4, 7]), both) == 2
-    assert next_in_turn((0, 1), iter([1, 3, 5]), both) is None
+    assert _next_in_turn(three, iter([1, 4, 7]), both) == 2
+    assert _next_in_turn(two, iter([1, 3, 5]), both) is None
 
 
+@pytest.mark.usefixtures("restless")
 @pytest.mark.parametrize(("threads", "each", "size"), [(8, 1001, 7), (3, 2000, 10)])
 def test_threads_leave_counts_within_one(threads: int, each: int, size: int) -> None:
     """Any k threads that take m picks each over n nodes leave counts within 1 of each other."""

@@ -198,6 +198,7 @@ def test_an_excluded_turn_passes_to_the_next_of_the_sequence() -> None:
 
 
 @pytest.mark.parametrize("unit", [1, 1.0], ids=["table", "schedule"])
+@pytest.mark.usefixtures("restless")
 def test_threads_together_take_the_one_sequence(unit: float) -> None:
     """What 8 threads pick together is, in number, what one thread alone would have picked."""
     weights = [5 * unit, 3 * unit, 1 * unit, 7 * unit]

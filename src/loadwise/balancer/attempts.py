@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from loadwise.balancer.lease import Lease, outcome_of
+from loadwise.balancer.lease import Lease
 from loadwise.balancer.request import Request
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
@@ -113,7 +113,7 @@ class Attempts(Generic[N]):
         if error is None:
             self._over = lease.outcome not in _RETRIED
             return False
-        if outcome_of(type(error)) is Outcome.CANCELLED or not isinstance(error, self._retry_on):
+        if lease.outcome not in _RETRIED or not isinstance(error, self._retry_on):
             return False
         if self._left < 1 or self._tried.issuperset(map(node_id, self._balancer.nodes)):
             return False

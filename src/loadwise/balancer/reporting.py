@@ -115,6 +115,8 @@ class Reporter:
             return
         began = started if self._same_clock else None
         health.report(slot.id, outcome, _in_words(reason), began)
+        if slot.forgetters and health.status(slot.id) is HealthStatus.UNHEALTHY:
+            slot.forget()
         if not slot.alive and not self._fleet.has(slot.id):
             health.remove(slot.id)
 

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from loadwise.filters import Filter, StateSource, Watch
 from loadwise.health import HealthTracker
-from loadwise.load import Cell, LoadMeasure
+from loadwise.load import Cell, Forgetful, LoadMeasure
 from loadwise.node_set import NodeSet
 from loadwise.outcome import Outcome
 from loadwise.quota import QuotaSource
@@ -27,6 +27,7 @@ class Slot:
         cell: Its length is the number of requests in flight.
         others: Cells of further measures, to be counted alike.
         observers: Measures to tell how requests end, each with its cell.
+        forgetters: Measures to tell when the node is down, each with its cell.
         picks: How often the member was chosen.
     """
 
@@ -34,6 +35,7 @@ class Slot:
         "alive",
         "cell",
         "draining",
+        "forgetters",
         "id",
         "latency",
         "observers",
@@ -55,6 +57,14 @@ class Slot:
             for measure, cell in pairs
             if not getattr(measure, "counts_only", False)
         )
+        self.forgetters: tuple[tuple[Callable[[Cell], None], Cell], ...] = tuple(
+            (measure.forget, cell) for measure, cell in pairs if isinstance(measure, Forgetful)
+        )
+
+    def forget(self) -> None:
+        """Have the measures forget what they know of the node."""
+        for forget, cell in self.forgetters:
+            forget(cell)
 
     def enter_others(self) -> None:
         """Count a request in with the further measures."""

@@ -12,8 +12,8 @@ from rich.console import Console
 import loadwise
 from loadwise.cli import strategies as catalogue
 from loadwise.cli.demo import run_demo
-from loadwise.cli.demo_choices import CHOICES, DEFAULT, choose
-from loadwise.cli.demo_plan import Plan
+from loadwise.cli.demo.choices import CHOICES, DEFAULTS, choose
+from loadwise.cli.demo.plan import Plan
 
 __all__ = ["app"]
 
@@ -37,21 +37,19 @@ _STRATEGIES_HELP = """Show every strategy: what it needs, what a pick costs, whe
 
 _DEMO_HELP = """Watch loadwise route real HTTP requests to real servers, some of which fail.
 
-Five server processes start on this machine, one of them slow. In four acts,
+Six server processes start on this machine: three are well, one is ten times
+slower, one answers 503 to 30% of requests, and one is killed a third of the way
+through and started again at two thirds.
 
-1. all is well,
-2. one server answers 503 to every request,
-3. another one is killed in mid-run,
-4. both come back.
-
-Each failed request is retried on another server, so none should be lost.
-The exit code is 0 if none was, 1 otherwise, and 130 after Ctrl-C.
+The same stream of requests is sent with each strategy. A request that fails is
+retried on another server, so none should be lost. The exit code is 0 if none
+was, 1 otherwise, and 130 after Ctrl-C.
 
 [bold]Examples[/bold]
 
-[cyan]loadwise demo[/cyan]  (ten seconds)
-[cyan]loadwise demo --strategy round-robin[/cyan]  (what the slow server does to it)
-[cyan]loadwise demo -s round-robin -s p2c -s p2c-peak-ewma[/cyan]  (compare three)
+[cyan]loadwise demo[/cyan]  (five strategies, in well under a minute)
+[cyan]loadwise demo --strategy round-robin[/cyan]  (one, in detail)
+[cyan]loadwise demo -s weighted-round-robin -s p2c[/cyan]  (compare two)
 [cyan]loadwise demo --requests 1000 --plain --json out.json[/cyan]  (for a script)
 """
 
@@ -132,7 +130,7 @@ def demo(
             parser=_number(100, 100_000, "every act needs a few, and a run should end"),
             help="Requests to send, per run.",
         ),
-    ] = 5000,
+    ] = 3000,
     concurrency: Annotated[
         int,
         typer.Option(
@@ -150,9 +148,10 @@ def demo(
             "-s",
             metavar="NAME",
             callback=_chosen,
-            help=f"One of {', '.join(CHOICES)}. Give several to compare them.",
+            help=f"One of {', '.join(CHOICES)}; may be given several times. "
+            f"By default {', '.join(DEFAULTS)}.",
         ),
-    ] = [DEFAULT],  # noqa: B006 - typer takes the default from here
+    ] = [*DEFAULTS],  # noqa: B006 - typer takes the default from here
     seed: Annotated[
         int,
         typer.Option(

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from loadwise.clock import Clock
 from loadwise.outcome import Outcome
 
-__all__ = ["Cell", "LoadMeasure"]
+__all__ = ["Cell", "Forgetful", "LoadMeasure"]
 
 
 class Cell(list[None]):
@@ -44,4 +44,13 @@ class LoadMeasure(Protocol):
 
     def use_clock(self, clock: Clock) -> None:
         """Take the time from ``clock``, unless the measure was given a clock of its own."""
+        ...
+
+
+@runtime_checkable
+class Forgetful(Protocol):
+    """A measure that wants to know when a node is found UNHEALTHY."""
+
+    def forget(self, cell: Cell) -> None:
+        """Take the node for one never measured."""
         ...

@@ -50,12 +50,14 @@ class PeakEwma:
 
     Args:
         tau: Seconds in which a peak fades to 1/e; finite and > 0.
-        failure_latency: Seconds that a failed request counts as having taken, at least; finite
-            and >= 0. Without it a node that fails fast looks fast.
+        failure_factor: What a failure multiplies the cost by, at least; finite and >= 1. Without
+            it a node that fails fast looks fast.
         clock: Source of monotonic seconds; ``None`` for that of the Balancer that feeds it.
 
     Raises:
-        ValueError: ``tau`` or ``failure_latency`` is out of range.
+        ValueError: ``tau`` or ``failure_factor`` is out of range.
+
+    A node that is found UNHEALTHY is forgotten, and comes back like one never measured.
 
     Rate-limited and cancelled requests leave the cost as it is: they tell nothing of how fast the
     node works.
@@ -79,18 +81,17 @@ class PeakEwma:
         self,
         tau: float = 10.0,
         *,
-        failure_latency: float = 1.0,
+        failure_factor: float = 2.0,
         clock: Clock | None = None,
     ) -> None:
         if not (math.isfinite(tau) and tau > 0):
             raise ValueError(f"tau is {tau!r}; it must be a finite number of seconds above 0")
-        if not (math.isfinite(failure_latency) and failure_latency >= 0):
+        if not (math.isfinite(failure_factor) and failure_factor >= 1):
             raise ValueError(
-                f"failure_latency is {failure_latency!r}; it must be a finite number of seconds, "
-                f"at least 0"
+                f"failure_factor is {failure_factor!r}; it must be a finite number, at least 1"
             )
         self._tau = tau
-        self._failure_latency = failure_latency
+        self._failure_factor = failure_factor
         self._clock_given = clock is not None
         self._clock: Clock = time.monotonic if clock is None else clock
         self._after_fork()
@@ -133,17 +134,28 @@ class PeakEwma:
 
     def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:
         """Take a sample, if the outcome tells how fast the node is."""
-        if outcome is Outcome.FAILURE:
-            latency = max(latency, self._failure_latency)
-        elif outcome is not Outcome.SUCCESS:
+        failed = outcome is Outcome.FAILURE
+        if not failed and outcome is not Outcome.SUCCESS:
             return
         if self._clock_given:
             now = self._clock()
         measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
         with self._lock:
             cost = measured.cost
-            if cost is not None and latency <= cost:
+            if cost is not None and failed:
+                faded = cost * self._fade(measured.stamp, now)
+                latency = max(latency, faded * self._failure_factor)
+            elif cost is not None and latency <= cost:
                 weight = self._fade(measured.stamp, now)
                 latency = cost * weight + latency * (1.0 - weight)
             measured.stamp = now
             measured.cost = latency
+
+    def forget(self, cell: Cell) -> None:
+        """Take a node for never measured: what was known of it holds no more.
+
+        A Balancer does so with a node that is found UNHEALTHY. Otherwise the cost of its failures
+        would keep the strategy from it long after its probe is due.
+        """
+        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        measured.cost = None

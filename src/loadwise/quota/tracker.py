@@ -156,19 +156,20 @@ class QuotaTracker:
 
         Args:
             node_id: The node's id.
-            amounts: Units by dimension; only the dimensions named are charged.
+            amounts: Units by dimension; only the dimensions named are charged, and those that
+                the node does not limit are ignored.
 
         Returns:
             Whether the node has a registered quota (else there is nothing to charge).
 
         Raises:
-            ValueError: No node has such a dimension, or an amount is negative, NaN or infinite.
+            ValueError: An amount is negative, NaN or infinite.
         """
         with self._lock:
             node = self._nodes.get(node_id)
             if node is None:
                 return False
-            self._check(amounts, node, node_id)
+            self._check(amounts, None, node_id)
             now = self._slide(node)
             for name, amount in amounts.items():
                 if name in node.windows:

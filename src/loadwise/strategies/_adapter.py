@@ -8,7 +8,8 @@ translated back. Whatever the rule, a filter holds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Generic, TypeVar
+from operator import index as as_index
+from typing import Generic, SupportsIndex, TypeVar
 from weakref import WeakKeyDictionary
 
 from loadwise.context import EMPTY, SelectionContext
@@ -16,6 +17,7 @@ from loadwise.errors import LoadwiseError
 from loadwise.load import LoadMeasure
 from loadwise.node_set import NodeSet
 from loadwise.strategies._base import Strategy, ViewStrategy
+from loadwise.strategies._planned import check_excluded
 
 __all__ = ["Unforeseeable", "adapt", "strategy_name"]
 
@@ -87,6 +89,7 @@ class _Adapter(Generic[N]):
         nodes = candidates if isinstance(candidates, NodeSet) else NodeSet(candidates)
         eligible: Sequence[int] = nodes.eligible
         if context.exclude:
+            check_excluded(context.exclude, len(nodes))
             eligible = [i for i in eligible if i not in context.exclude]
             context = SelectionContext(
                 context.hash_key, frozenset(), context.tags, context.estimated_cost
@@ -99,12 +102,14 @@ class _Adapter(Generic[N]):
             if kept is None:
                 kept = self._shown[nodes] = NodeSet([nodes[i] for i in eligible])
             shown = kept
-        index: object = self.wrapped.select(shown, context)
-        if index is None:
+        answer: object = self.wrapped.select(shown, context)
+        if answer is None:
             return None
-        if not (isinstance(index, int) and 0 <= index < len(shown)):
+        # Whatever serves as an index will do: an int, or one of numpy's.
+        index = as_index(answer) if isinstance(answer, SupportsIndex) else -1
+        if not 0 <= index < len(shown):
             raise LoadwiseError(
-                f"{self.name}.select returned {index!r}; it must return an index into "
+                f"{self.name}.select returned {answer!r}; it must return an index into "
                 f"its {len(shown)} candidates, or None"
             )
         return eligible[index]

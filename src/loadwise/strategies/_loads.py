@@ -50,7 +50,7 @@ class LoadPlan(Plan[Sequence[Any]]):
     def over(self, candidates: Sequence[Any]) -> LoadPlan:
         """Return the plan that reads the very objects in ``candidates``."""
         twin = LoadPlan.__new__(LoadPlan)
-        twin.eligible, twin.count = self.eligible, self.count
+        twin.eligible, twin.count, twin.size = self.eligible, self.count, self.size
         twin.state = twin.items = candidates
         twin.choices = [candidates[i] for i in self.eligible]
         return twin

@@ -17,12 +17,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from loadwise._fork import reset_in_child
 from loadwise.context import EMPTY, SelectionContext
+from loadwise.errors import UnknownIndex
 from loadwise.node_set import Content, Membership, NodeSet
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 N = TypeVar("N")
 S = TypeVar("S")
 
-__all__ = ["Plan", "Planned"]
+__all__ = ["Plan", "Planned", "check_excluded"]
 
 
 class Plan(Generic[S]):
@@ -42,18 +44,30 @@ class Plan(Generic[S]):
     Attributes:
         eligible: Indices that may be chosen.
         count: How many those are.
+        size: How many nodes there are, eligible or not.
         state: What is shared with other views of the same nodes.
     """
 
-    __slots__ = ("count", "eligible", "state")
+    __slots__ = ("count", "eligible", "size", "state")
 
     def __init__(self, nodes: NodeSet[Any], state: S) -> None:  # any node type: only indices count
         self.eligible = nodes.eligible
         self.count = len(nodes.eligible)
+        self.size = len(nodes)
         self.state = state
 
 
 P = TypeVar("P", bound=Plan[Any])
+
+
+def check_excluded(exclude: AbstractSet[int], size: int) -> None:
+    """Raise `UnknownIndex` unless all excluded indices are those of ``size`` candidates."""
+    if exclude and not (min(exclude) >= 0 and max(exclude) < size):
+        wrong = min(exclude) if min(exclude) < 0 else max(exclude)
+        raise UnknownIndex(
+            f"exclude has the index {wrong}, but there are {size} candidates; it takes indices "
+            f"into the candidates of this very call (a Balancer takes ids)"
+        )
 
 
 class _Known(Generic[N, S]):

@@ -18,7 +18,7 @@ from xxhash import xxh64_intdigest
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.errors import MissingHashKey
 from loadwise.node_set import NodeSet
-from loadwise.strategies._planned import N, Plan, Planned
+from loadwise.strategies._planned import N, Plan, Planned, check_excluded
 
 __all__ = ["ConsistentHash"]
 
@@ -154,6 +154,7 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
         key = context.hash_key
         hashed = xxh64_intdigest(key.encode()) if isinstance(key, str) else self._hash(key)
         if not plan.count:
+            check_excluded(context.exclude, plan.size)
             return None
         points = plan.points
         position = plan.starts[hashed >> plan.shift]
@@ -186,6 +187,7 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
 
 def _walk(plan: _Plan, position: int, exclude: AbstractSet[int]) -> int | None:
     """Return the owner of the first point from ``position`` on that may be chosen."""
+    check_excluded(exclude, plan.size)
     if len(exclude) >= plan.count and exclude >= frozenset(plan.eligible):
         return None
     mask, owners = plan.mask, plan.owners

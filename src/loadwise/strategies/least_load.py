@@ -9,7 +9,7 @@ from loadwise.context import EMPTY, SelectionContext
 from loadwise.strategies._best import draw_lowest
 from loadwise.strategies._draws import check_rng, fork_of, source_of
 from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned
-from loadwise.strategies._planned import N
+from loadwise.strategies._planned import N, check_excluded
 
 __all__ = ["LeastLoad"]
 
@@ -61,6 +61,7 @@ class LeastLoad(LoadPlanned[N]):
     ) -> int | None:
         eligible, choices = plan.eligible, plan.choices
         if context.exclude:
+            check_excluded(context.exclude, plan.size)
             eligible = tuple(i for i in eligible if i not in context.exclude)
             choices = [plan.items[i] for i in eligible]
         position = draw_lowest(list(map(self._key, choices)), draw)

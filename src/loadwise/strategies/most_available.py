@@ -11,7 +11,7 @@ from loadwise.node_set import NodeSet
 from loadwise.nodes import RateMetric
 from loadwise.strategies._best import draw_lowest
 from loadwise.strategies._draws import check_rng, fork_of, source_of
-from loadwise.strategies._planned import N, Plan, Planned
+from loadwise.strategies._planned import N, Plan, Planned, check_excluded
 from loadwise.strategies._requirements import require_method
 
 __all__ = ["MostAvailable"]
@@ -89,6 +89,7 @@ class MostAvailable(Planned[N, None, Plan[None]]):
     ) -> int | None:
         nodes = candidates.membership.nodes if isinstance(candidates, NodeSet) else candidates
         if context.exclude:
+            check_excluded(context.exclude, len(candidates))
             eligible = [i for i in eligible if i not in context.exclude]
         lacks = [-_left(nodes[i]) for i in eligible]
         position = draw_lowest(lacks, draw, self._epsilon)

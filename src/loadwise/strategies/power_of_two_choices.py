@@ -8,7 +8,7 @@ from random import Random as RandomSource
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.strategies._draws import check_rng, draw_one, fork_of, source_of
 from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned
-from loadwise.strategies._planned import N
+from loadwise.strategies._planned import N, check_excluded
 
 __all__ = ["PowerOfTwoChoices"]
 
@@ -77,6 +77,7 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         self, plan: LoadPlan, draw: Callable[[], float], context: SelectionContext
     ) -> int | None:
         exclude = context.exclude
+        check_excluded(exclude, plan.size)
         if not exclude and plan.count > 1:
             first = int(draw() * plan.count)
             second = int(draw() * (plan.count - 1))

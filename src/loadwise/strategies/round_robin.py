@@ -9,7 +9,7 @@ from random import randrange
 from loadwise._counter import upcoming
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
-from loadwise.strategies._planned import N, Plan, Planned
+from loadwise.strategies._planned import N, Plan, Planned, check_excluded
 
 __all__ = ["RoundRobin"]
 
@@ -74,20 +74,21 @@ class RoundRobin(Planned[N, "count[int]", "Plan[count[int]]"]):
         if source is not candidates:
             plan = self._resolve(candidates)
         if context.exclude or not plan.count:
-            return next_in_turn(plan.eligible, plan.state, context)
+            return _next_in_turn(plan, plan.state, context)
         return plan.eligible[next(plan.state) % plan.count]
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without taking the turn."""
         plan = self._glance(candidates)
-        return next_in_turn(plan.eligible, count(upcoming(plan.state)), context)
+        return _next_in_turn(plan, count(upcoming(plan.state)), context)
 
 
-def next_in_turn(
-    eligible: Sequence[int], turns: Iterator[int], context: SelectionContext
+def _next_in_turn(
+    plan: Plan[count[int]], turns: Iterator[int], context: SelectionContext
 ) -> int | None:
     """Take turns until one falls on an index that is not excluded."""
-    size = len(eligible)
+    check_excluded(context.exclude, plan.size)
+    eligible, size = plan.eligible, plan.count
     if not size:
         return None
     exclude = context.exclude

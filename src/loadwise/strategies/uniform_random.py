@@ -8,7 +8,7 @@ from random import Random as RandomSource
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
 from loadwise.strategies._draws import check_rng, draw_one, fork_of, source_of
-from loadwise.strategies._planned import N, Plan, Planned
+from loadwise.strategies._planned import N, Plan, Planned, check_excluded
 
 __all__ = ["Random"]
 
@@ -51,10 +51,13 @@ class Random(Planned[N, None, Plan[None]]):
         if source is not candidates:
             plan = self._resolve(candidates)
         if context.exclude or not plan.count:
+            check_excluded(context.exclude, plan.size)
             return draw_one(plan.eligible, self._random, context.exclude)
         return plan.eligible[int(self._random() * plan.count)]
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without drawing."""
         draw: Callable[[], float] = fork_of(self._rng)
-        return draw_one(self._glance(candidates).eligible, draw, context.exclude)
+        plan = self._glance(candidates)
+        check_excluded(context.exclude, plan.size)
+        return draw_one(plan.eligible, draw, context.exclude)

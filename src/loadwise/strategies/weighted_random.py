@@ -9,7 +9,7 @@ from typing import Any
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
 from loadwise.strategies._draws import check_rng, fork_of, source_of
-from loadwise.strategies._planned import N, Plan, Planned
+from loadwise.strategies._planned import N, Plan, Planned, check_excluded
 from loadwise.strategies._requirements import require_weights
 
 __all__ = ["WeightedRandom"]
@@ -91,9 +91,10 @@ class WeightedRandom(Planned[N, None, _Plan]):
 
 
 def _draw(plan: _Plan, draw: Callable[[], float], context: SelectionContext) -> int | None:
+    exclude = context.exclude
+    check_excluded(exclude, plan.size)
     if not plan.count:
         return None
-    exclude = context.exclude
     for _ in range(_MOST_TRIES):
         point = draw() * plan.count
         cell = int(point)

@@ -17,7 +17,7 @@ from loadwise._counter import upcoming
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
 from loadwise.strategies._fair_schedule import FairSchedule
-from loadwise.strategies._planned import N, Plan, Planned
+from loadwise.strategies._planned import N, Plan, Planned, check_excluded
 from loadwise.strategies._requirements import require_weights
 
 __all__ = ["WeightedRoundRobin"]
@@ -177,9 +177,10 @@ def _next_in_turn(
     plan: _Plan, schedule: FairSchedule | None, turns: Iterator[int], context: SelectionContext
 ) -> int | None:
     """Take turns until one falls on an index that is not excluded."""
+    exclude = context.exclude
+    check_excluded(exclude, plan.size)
     if not plan.count:
         return None
-    exclude = context.exclude
     turn = 0
     for _ in range(_MOST_SKIPS):
         turn = next(turns)

@@ -20,6 +20,7 @@ from loadwise.outcome import Outcome
 
 __all__ = ["Exchange", "may_repeat"]
 
+_READ_AHEAD = 65_536
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
 
@@ -97,6 +98,20 @@ class Exchange:
             return False
         self.end(lease, verdict)
         return True
+
+    def may_read_ahead(self, length: str | None) -> bool:
+        """Whether a body is so small that it is better read before the response is handed on.
+
+        A node may die between its headers and its last byte. As long as nobody has seen the
+        response, a request that may be repeated can still be sent to another node.
+        """
+        return (
+            length is not None
+            and length.isdecimal()
+            and int(length) <= _READ_AHEAD
+            and self._replayable
+            and self._repeatable()
+        )
 
     def end(self, lease: Lease[Any], verdict: Verdict, error: BaseException | None = None) -> None:
         """Report how an attempt ended."""

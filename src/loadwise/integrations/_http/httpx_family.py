@@ -164,6 +164,16 @@ class SyncTransport(Transport):
                     if exchange.answered(verdict):
                         response.close()
                         continue
+                    if exchange.may_read_ahead(response.headers.get("content-length")):
+                        try:
+                            body = b"".join(response.stream)
+                        except Exception as error:
+                            if exchange.failed(error, self._judge(error)):
+                                response.close()
+                                continue
+                            raise
+                        response.stream.close()
+                        response.stream = self.library.module.ByteStream(body)
                     response.stream = self.library.sync_stream(
                         response.stream, self._hold(response, exchange, verdict)
                     )
@@ -206,6 +216,16 @@ class AsyncTransport(Transport):
                     if exchange.answered(verdict):
                         await response.aclose()
                         continue
+                    if exchange.may_read_ahead(response.headers.get("content-length")):
+                        try:
+                            body = b"".join([chunk async for chunk in response.stream])
+                        except Exception as error:
+                            if exchange.failed(error, self._judge(error)):
+                                await response.aclose()
+                                continue
+                            raise
+                        await response.stream.aclose()
+                        response.stream = self.library.module.ByteStream(body)
                     response.stream = self.library.async_stream(
                         response.stream, self._hold(response, exchange, verdict)
                     )

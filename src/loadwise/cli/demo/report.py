@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadwise.cli.demo_figures import Figures, ServerFigures
-from loadwise.cli.demo_plan import Plan
+from loadwise.cli.demo.figures import Figures, ServerFigures
+from loadwise.cli.demo.plan import Plan
 from loadwise.health import HealthStatus
 
-__all__ = ["compare", "summarise"]
+__all__ = ["compare", "summarise", "verdict"]
 
 
 def summarise(console: Console, figures: Figures, plan: Plan) -> None:
@@ -40,22 +40,21 @@ def summarise(console: Console, figures: Figures, plan: Plan) -> None:
     for sentence in _story(figures, plan):
         story.add_row("-", sentence)
     console.print(story)
-    console.print()
-    console.print(_verdict(figures))
 
 
 def _story(figures: Figures, plan: Plan) -> list[str]:
     by_name = {server.name: server for server in figures.servers}
     slow, flaky, doomed = by_name["slow"], by_name["flaky"], by_name["doomed"]
-    failed = flaky.failed_attempts + doomed.failed_attempts
     slow_got = (
         f"slow got {slow.share:.1%} of the traffic; an equal share would have been "
         f"{1 / len(by_name):.0%}. Half of all requests were answered within "
         f"{_ms(figures.latency.p50)}, 99% within {_ms(figures.latency.p99)}."
     )
     retries = (
-        f"doomed was killed with {_count(figures.caught, 'request')} in flight, flaky answered "
-        f"503: {_count(failed, 'failed attempt')}, each followed by one on another server."
+        f"flaky failed {_count(flaky.failed_attempts, 'time')}, doomed "
+        f"{_count(doomed.failed_attempts, 'time')}: it was killed with "
+        f"{_count(figures.caught, 'request')} in flight. Each failed attempt was followed by one "
+        f"on another server."
     )
     story = [slow_got, retries]
     for server in (flaky, doomed):
@@ -78,7 +77,8 @@ def _story(figures: Figures, plan: Plan) -> list[str]:
     return story
 
 
-def _verdict(figures: Figures) -> Text:
+def verdict(figures: Figures) -> Text:
+    """Return the line that says whether a request was lost."""
     counts = (
         f"{figures.sent:,} requests sent, {figures.answered:,} answered, {figures.retried:,} "
         f"retried, {figures.lost:,} lost."
@@ -94,21 +94,10 @@ def _verdict(figures: Figures) -> Text:
 
 def compare(console: Console, runs: Sequence[Figures]) -> None:
     """Print several runs side by side, and which strategy did best."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), header_style="bold")
-    table.add_column("strategy", style="bold", no_wrap=True)
-    for header in ("mean\nms", "p50\nms", "p90\nms", "p99\nms", "to\nslow", "retried", "lost"):
-        table.add_column(header, justify="right", no_wrap=True)
     ranked = sorted(runs, key=lambda figures: (figures.lost, figures.latency.mean or math.inf))
-    for figures in ranked:
-        latency = figures.latency
-        table.add_row(
-            figures.strategy,
-            *map(_thousandths, (latency.mean, latency.p50, latency.p90, latency.p99)),
-            f"{_slow_share(figures):.1%}",
-            f"{figures.retried:,}",
-            f"{figures.lost:,}",
-        )
-    console.print(table)
+    console.print()
+    console.print(_outcomes(ranked))
+    console.print(_shares(ranked))
     best, worst = ranked[0], ranked[-1]
     verdict = (
         f"{best.strategy} did best: {_ms(best.latency.mean)} per request on average, against "
@@ -120,6 +109,33 @@ def compare(console: Console, runs: Sequence[Figures]) -> None:
             f"traffic from the one, {_slow_share(worst):.1%} from the other."
         )
     console.print(Text(verdict, "bold"))
+
+
+def _outcomes(runs: Sequence[Figures]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, header_style="bold")
+    table.add_column("strategy", style="bold", no_wrap=True)
+    headers = ("requests", "answered", "retries", "errors", "p50\nms", "p90\nms", "p99\nms")
+    for header in (*headers, "health\nchanges"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for figures in runs:
+        latency = figures.latency
+        table.add_row(
+            figures.strategy,
+            *(f"{n:,}" for n in (figures.sent, figures.answered, figures.retries, figures.lost)),
+            *map(_thousandths, (latency.p50, latency.p90, latency.p99)),
+            str(len(figures.health_changes)),
+        )
+    return table
+
+
+def _shares(runs: Sequence[Figures]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), header_style="bold", title="Who answered")
+    table.add_column("strategy", style="bold", no_wrap=True)
+    for server in runs[0].servers:
+        table.add_column(server.name, justify="right", no_wrap=True)
+    for figures in runs:
+        table.add_row(figures.strategy, *(f"{server.share:.1%}" for server in figures.servers))
+    return table
 
 
 def _slow_share(figures: Figures) -> float:

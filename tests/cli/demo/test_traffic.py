@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from loadwise import Balancer, Endpoint
-from loadwise.cli.demo_fleet import Fleet
-from loadwise.cli.demo_process import Profile
-from loadwise.cli.demo_stream import Stream
-from loadwise.cli.demo_traffic import Traffic
+from loadwise.cli.demo.fleet import Fleet
+from loadwise.cli.demo.process import Profile
+from loadwise.cli.demo.stream import Stream
+from loadwise.cli.demo.traffic import Traffic
 
-ONE = Profile("one", (0.0, 0.0), 1, "quick")
-TWO = Profile("two", (0.0, 0.0), 1, "quick")
+ONE = Profile("one", (0.0, 0.0), 0.0, 1, "quick")
+TWO = Profile("two", (0.0, 0.0), 0.0, 1, "quick")
 
 
 def traffic_to(ports: dict[str, int], stream: Stream, concurrency: int = 1) -> Traffic:

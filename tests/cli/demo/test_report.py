@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from loadwise.cli.demo_figures import Figures, Latency, ServerFigures
-from loadwise.cli.demo_plan import Plan
-from loadwise.cli.demo_report import compare, summarise
+from loadwise.cli.demo.figures import Figures, Latency, ServerFigures
+from loadwise.cli.demo.plan import Plan
+from loadwise.cli.demo.report import compare, summarise, verdict
 
 LATENCY = Latency(0.01, 0.008, 0.02, 0.06)
 
@@ -41,6 +41,7 @@ def run_of(strategy: str = "random", *, slow: float = 0.2, mean: float = 0.01) -
         sent=1000,
         answered=1000,
         retried=3,
+        retries=4,
         lost=0,
         why_lost=None,
         caught=1,
@@ -60,6 +61,7 @@ def printed(figures: Figures) -> str:
     """Return a run's summary as one line."""
     console = Console(file=io.StringIO(), width=80)
     with console.capture() as capture:
+        console.print(verdict(figures))
         summarise(console, figures, Plan(1000, 16, 1))
     text = capture.get()
     assert max(map(len, text.splitlines())) <= 80
@@ -80,7 +82,7 @@ def test_summary_says_what_happened() -> None:
     text = printed(run_of())
     assert "slow got 20.0% of the traffic; an equal share would have been 33%" in text
     assert "1 request in flight" in text
-    assert "3 failed attempts" in text
+    assert "flaky failed 2 times, doomed 1 time" in text
     assert "flaky got one probe every 0.2 s while it was out. 1 answered probe brought" in text
     assert "doomed was still RECOVERING when the run ended" in text
     assert "1.0 s - 3.0 s" in text
@@ -111,7 +113,12 @@ def test_comparison_ranks_by_lost_requests_then_mean_latency() -> None:
     with console.capture() as capture:
         compare(console, runs)
     text = capture.get()
-    names = [line.split()[0] for line in text.splitlines() if line.startswith("  ") and "%" in line]
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    names = [
+        line.split()[0] for line in text.splitlines() if "%" in line and "did best" not in line
+    ]
+    names = names[: len(runs)]
     assert names == ["least-load-peak-ewma", "round-robin", "random"]
     sentence = " ".join(text.split())
     assert "least-load-peak-ewma did best: 9.0 ms per request on average" in sentence

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import IO
 
-from loadwise.cli import demo_server
+from loadwise.cli.demo import server as server_program
 
 __all__ = ["Profile", "Server", "ServerError"]
 
@@ -29,12 +29,14 @@ class Profile:
     Attributes:
         name: Its name, and its id as a node.
         seconds: The least and the most time that an answer takes.
+        failing: The chance that it answers a request with 503.
         weight: Its share under the strategies that go by weight.
         role: Its part in the demo, in a few words.
     """
 
     name: str
     seconds: tuple[float, float]
+    failing: float
     weight: int
     role: str
 
@@ -72,9 +74,9 @@ class Server:
         """Start a process; on the same port as before, if there was one."""
         low, high = self.profile.seconds
         command = [
-            *(sys.executable, "-I", str(Path(demo_server.__file__)), self.name),
+            *(sys.executable, "-I", str(Path(server_program.__file__)), self.name),
             *("--port", str(self.port), "--seed", str(self._seed)),
-            *("--seconds", str(low), str(high)),
+            *("--seconds", str(low), str(high), "--failing", str(self.profile.failing)),
         ]
         self._spoke, self._listens = Event(), False
         process = self._process = subprocess.Popen(  # noqa: S603 - a program of our own
@@ -121,12 +123,6 @@ class Server:
                 f"said: {' / '.join(self._complaints) or 'nothing'}"
             )
         return True
-
-    def order(self, word: str) -> None:
-        """Tell it to ``fail`` or to ``work``."""
-        if self._process is not None and self._process.stdin is not None:
-            with suppress(OSError):  # a process that has ended takes no orders
-                self._process.stdin.write(f"{word}\n")
 
     def kill(self) -> None:
         """End its process at once, with SIGKILL, whatever it is doing."""

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from loadwise.cli.demo_process import Server
-from loadwise.cli.demo_run import Run, Transition
+from loadwise.cli.demo.process import Server
+from loadwise.cli.demo.run import Run, Transition
 from loadwise.health import HealthStatus
 
 __all__ = ["Figures", "Latency", "ServerFigures", "figures_of"]
@@ -74,6 +74,7 @@ class Figures:
         sent: Requests sent.
         answered: Requests with a good answer.
         retried: Requests answered at a later attempt than the first.
+        retries: Attempts that followed a failed one.
         lost: Requests without an answer.
         why_lost: The error that the first of the lost ended with.
         caught: Requests in flight on the server that was killed, when it was.
@@ -89,6 +90,7 @@ class Figures:
     sent: int
     answered: int
     retried: int
+    retries: int
     lost: int
     why_lost: str | None
     caught: int
@@ -111,6 +113,7 @@ def figures_of(run: Run) -> Figures:
         sent=len(answers) + run.lost,
         answered=len(answers),
         retried=run.traffic.retried,
+        retries=sum(answer.attempt - 1 for answer in answers),
         lost=run.lost,
         why_lost=next(iter(run.traffic.lost.values()), None),
         caught=run.caught,

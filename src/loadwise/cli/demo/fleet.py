@@ -7,18 +7,19 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from loadwise.cli.demo_process import Profile, Server, ServerError
+from loadwise.cli.demo.process import Profile, Server, ServerError
 
 __all__ = ["PROFILES", "Fleet"]
 
 _START_TIMEOUT = 20.0
 
 PROFILES = (
-    Profile("fast-1", (0.005, 0.010), 8, "all is well"),
-    Profile("fast-2", (0.005, 0.010), 8, "all is well"),
-    Profile("slow", (0.055, 0.065), 1, "8 times slower"),
-    Profile("flaky", (0.005, 0.010), 8, "answers 503 for a while"),
-    Profile("doomed", (0.005, 0.010), 8, "killed, then restarted"),
+    Profile("fast-1", (0.005, 0.010), 0.0, 10, "all is well"),
+    Profile("fast-2", (0.005, 0.010), 0.0, 10, "all is well"),
+    Profile("fast-3", (0.005, 0.010), 0.0, 10, "all is well"),
+    Profile("slow", (0.050, 0.100), 0.0, 1, "10 times slower"),
+    Profile("flaky", (0.005, 0.010), 0.3, 10, "answers 503 to 30% of requests"),
+    Profile("doomed", (0.005, 0.010), 0.0, 10, "killed, then restarted"),
 )
 
 

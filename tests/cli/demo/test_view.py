@@ -8,16 +8,16 @@ import re
 import pytest
 from rich.console import Console
 
-from loadwise.cli.demo_fleet import Fleet
-from loadwise.cli.demo_plan import Plan
-from loadwise.cli.demo_run import Run
-from loadwise.cli.demo_view import introduce, watching
+from loadwise.cli.demo.fleet import Fleet
+from loadwise.cli.demo.plan import Plan
+from loadwise.cli.demo.run import Run
+from loadwise.cli.demo.view import introduce, watching
 
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 def drawn(encoding: str, width: int) -> str:
-    """Return what is drawn of a run in which one server of five fails 3 of 15 requests."""
+    """Return what is drawn of a run in which one server of six fails 3 of 18 requests."""
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding=encoding, errors="replace", write_through=True)
     console = Console(file=file, force_terminal=True, width=width, height=40)
@@ -26,7 +26,7 @@ def drawn(encoding: str, width: int) -> str:
         run = Run(fleet, "round-robin", Plan(100, 1, 1))
         with watching(console, run, live=True) as show:
             show()
-            for _ in range(15):
+            for _ in range(18):
                 with run.balancer.acquire() as lease:
                     if lease.node.id == "flaky":
                         lease.failure("503")
@@ -50,10 +50,10 @@ def test_frame(encoding: str, width: int, bar: str, edge: str) -> None:
         max(i for i, line in enumerate(lines) if line.startswith(edge) and "act" in line) :
     ]
     rows = {line.split()[1]: line for line in frame if line.rstrip().endswith(("%  │", "%  |"))}
-    assert sorted(rows) == ["doomed", "fast-1", "fast-2", "flaky", "slow"]
+    assert sorted(rows) == ["doomed", "fast-1", "fast-2", "fast-3", "flaky", "slow"]
     assert [name for name, row in rows.items() if "UNHEALTHY" in row] == ["flaky"]
     shares = {name: int(re.findall(r"(\d+)%", row)[0]) for name, row in rows.items()}
-    assert shares["flaky"] == 20
+    assert shares["flaky"] == 17
     assert sum(shares.values()) in range(98, 103)
     assert all(bar in row for row in rows.values())
     assert "…" not in text

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from loadwise import Balancer, Endpoint
-from loadwise.cli.demo_choices import CHOICES, DEFAULT, choose
+from loadwise.cli.demo.choices import CHOICES, DEFAULTS, choose
 
 
 @pytest.mark.parametrize("name", CHOICES)
@@ -26,7 +26,7 @@ def test_each_choice_balances(name: str) -> None:
         ("RoundRobin", "round-robin"),
         ("weighted_random", "weighted-random"),
         ("PowerOfTwoChoices", "p2c"),
-        (DEFAULT.upper(), DEFAULT),
+        *((name.upper(), name) for name in DEFAULTS),
     ],
 )
 def test_names_in_any_spelling(spelled: str, meant: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from threading import Thread
 
-from loadwise.cli.demo_stream import Stream
+from loadwise.cli.demo.stream import Stream
 
 
 def test_each_number_is_handed_out_once_to_many_threads() -> None:

@@ -5,8 +5,7 @@ It uses the standard library only, so that it starts quickly. Its parent talks t
 - It writes ``port N`` to standard output once it listens, then one line ``STATUS REQUEST`` per
   answer, before it sends it: a pipe outlives the process, so even a server that is killed leaves
   a complete account of what it served.
-- It reads ``fail`` and ``work`` from standard input: answer 503 to everything, and stop that.
-- It exits when standard input ends, so it cannot outlive its parent.
+- It exits when its standard input ends, so it cannot outlive its parent.
 """
 
 from __future__ import annotations
@@ -35,22 +34,29 @@ class DemoServer(ThreadingHTTPServer):
         name: What it calls itself.
         port: Where to listen; 0 for any free port.
         seconds: The least and the most time that an answer takes.
-        seed: Seed of the time that each answer takes.
+        failing: The chance that it answers a request with 503.
+        seed: Seed of the time that each answer takes, and of its failures.
     """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, name: str, port: int, seconds: tuple[float, float], seed: int) -> None:
+    def __init__(
+        self, name: str, port: int, seconds: tuple[float, float], failing: float, seed: int
+    ) -> None:
         super().__init__((HOST, port), Handler)
         self.name = name
-        self.failing = False
+        self._failing = failing
         self._seconds = seconds
         self._random = random.Random(f"{name} {seed}")
 
     def work(self) -> None:
         """Take as long as an answer takes."""
         time.sleep(self._random.uniform(*self._seconds))
+
+    def fails(self) -> bool:
+        """Whether to fail this time."""
+        return self._random.random() < self._failing
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Report what went wrong, unless it is only that a client has left."""
@@ -71,7 +77,7 @@ class Handler(BaseHTTPRequestHandler):
         server = cast("DemoServer", self.server)
         server.work()
         number = self.path.rpartition("/")[2]
-        status = HTTPStatus.SERVICE_UNAVAILABLE if server.failing else HTTPStatus.OK
+        status = HTTPStatus.SERVICE_UNAVAILABLE if server.fails() else HTTPStatus.OK
         body = answer_to(server.name, number)
         say(f"{status.value} {number}")
         self.send_response(status)
@@ -94,22 +100,23 @@ def say(line: str) -> None:
     os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
 
-def listen(name: str, port: int, seconds: tuple[float, float], seed: int) -> DemoServer:
+def listen(
+    name: str, port: int, seconds: tuple[float, float], failing: float, seed: int
+) -> DemoServer:
     """Return a server that listens; wait a little for a port that is still taken."""
     for _ in range(_BIND_TRIES):
         try:
-            return DemoServer(name, port, seconds, seed)
+            return DemoServer(name, port, seconds, failing, seed)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
             time.sleep(_BIND_PAUSE)
-    return DemoServer(name, port, seconds, seed)
+    return DemoServer(name, port, seconds, failing, seed)
 
 
-def obey(server: DemoServer) -> None:
-    """Follow the parent's orders until there is no parent."""
-    for order in sys.stdin:
-        server.failing = order.strip() == "fail"
+def leave_with_parent() -> None:
+    """Exit when there is no parent any more."""
+    sys.stdin.read()
     # At once, whatever the other threads are at.
     os._exit(0)
 
@@ -120,11 +127,12 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--seconds", type=float, nargs=2, required=True)
+    parser.add_argument("--failing", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     low, high = given.seconds
-    server = listen(given.name, given.port, (low, high), given.seed)
-    threading.Thread(target=obey, args=(server,), daemon=True).start()
+    server = listen(given.name, given.port, (low, high), given.failing, given.seed)
+    threading.Thread(target=leave_with_parent, daemon=True).start()
     say(f"port {server.server_port}")
     server.serve_forever()
 

@@ -11,8 +11,8 @@ from http.client import HTTPConnection, HTTPException
 from threading import Event, Lock, Thread
 
 from loadwise.balancer import Balancer
-from loadwise.cli.demo_server import HOST, answer_to
-from loadwise.cli.demo_stream import Stream
+from loadwise.cli.demo.server import HOST, answer_to
+from loadwise.cli.demo.stream import Stream
 from loadwise.errors import NoNodeAvailable
 from loadwise.nodes import Endpoint
 

@@ -13,8 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from loadwise.cli.demo_fleet import Fleet
-from loadwise.cli.demo_run import ACTS, Event, Run
+from loadwise.cli.demo.fleet import Fleet
+from loadwise.cli.demo.run import ACTS, Event, Run
 from loadwise.health import HealthStatus
 
 __all__ = ["introduce", "watching"]

@@ -13,14 +13,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from loadwise.cli.demo_choices import CHOICES
-from loadwise.cli.demo_figures import Figures, figures_of
-from loadwise.cli.demo_fleet import Fleet
-from loadwise.cli.demo_plan import Plan
-from loadwise.cli.demo_process import ServerError
-from loadwise.cli.demo_report import compare, summarise
-from loadwise.cli.demo_run import Run
-from loadwise.cli.demo_view import introduce, watching
+from loadwise.cli.demo.choices import CHOICES
+from loadwise.cli.demo.figures import Figures, figures_of
+from loadwise.cli.demo.fleet import Fleet
+from loadwise.cli.demo.plan import Plan
+from loadwise.cli.demo.process import ServerError
+from loadwise.cli.demo.report import compare, summarise, verdict
+from loadwise.cli.demo.run import Run
+from loadwise.cli.demo.view import introduce, watching
 
 __all__ = ["run_demo"]
 
@@ -62,7 +62,9 @@ def run_demo(
     except ServerError as error:
         sys.stderr.write(f"the demo cannot run: {error}\n")
         return 1
-    if len(results) > 1:
+    if len(results) == 1:
+        summarise(console, results[0], plan)
+    else:
         compare(console, results)
     good = not any(figures.lost or figures.unaccounted for figures in results)
     if json_file is not None:
@@ -88,7 +90,7 @@ def _run_one(console: Console, choice: str, plan: Plan, *, title: str, live: boo
         with watching(console, run, live=live) as show:
             run.play(show, _TICK)
     figures = figures_of(run)
-    summarise(console, figures, plan)
+    console.print(verdict(figures))
     return figures
 
 

@@ -21,15 +21,14 @@ from loadwise.strategies import (
     WeightedRoundRobin,
 )
 
-__all__ = ["CHOICES", "DEFAULT", "Choice", "choose"]
+__all__ = ["CHOICES", "DEFAULTS", "Choice", "choose"]
 
-DEFAULT = "p2c-peak-ewma"
+DEFAULTS = ("round-robin", "random", "p2c", "p2c-peak-ewma", "least-load")
 
 
 def _peak_ewma() -> PeakEwma:
-    # A run lasts seconds, so a peak is remembered for one. Health sees to servers that fail; a
-    # penalty on top would keep a server that is well again from its probe for most of the run.
-    return PeakEwma(tau=1.0, failure_latency=0.0)
+    # A run lasts seconds, so a peak is remembered for one.
+    return PeakEwma(tau=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +43,11 @@ CHOICES: Mapping[str, Choice] = MappingProxyType(
     {
         "round-robin": Choice("each server in turn", lambda _: RoundRobin()),
         "weighted-round-robin": Choice(
-            "each server in turn, the slow one an eighth as often", lambda _: WeightedRoundRobin()
+            "each server in turn, the slow one a tenth as often", lambda _: WeightedRoundRobin()
         ),
         "random": Choice("each server with the same chance", Random),
         "weighted-random": Choice(
-            "by chance, the slow server an eighth as likely as another", WeightedRandom
+            "by chance, the slow server a tenth as likely as another", WeightedRandom
         ),
         "least-load": Choice(
             "the server with the fewest requests under way", lambda rng: LeastLoad(InFlight(), rng)
@@ -66,7 +65,7 @@ CHOICES: Mapping[str, Choice] = MappingProxyType(
             lambda rng: PowerOfTwoChoices(_peak_ewma(), rng),
         ),
         "consistent-hash": Choice(
-            "each request has its own server by its hash, the slow one an eighth as often",
+            "each request has its own server by its hash, the slow one a tenth as often",
             lambda _: ConsistentHash(),
         ),
     }

@@ -1,4 +1,4 @@
-"""One run of the demo: four acts, in which servers fail, die and return under traffic."""
+"""One run of the demo: three acts, in which a server dies and returns under traffic."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from loadwise.balancer import Balancer, NodeStatus
-from loadwise.cli.demo_choices import CHOICES
-from loadwise.cli.demo_fleet import Fleet
-from loadwise.cli.demo_plan import Plan
-from loadwise.cli.demo_process import Server, ServerError
-from loadwise.cli.demo_stream import Stream
-from loadwise.cli.demo_traffic import Traffic
+from loadwise.cli.demo.choices import CHOICES
+from loadwise.cli.demo.fleet import Fleet
+from loadwise.cli.demo.plan import Plan
+from loadwise.cli.demo.process import Server, ServerError
+from loadwise.cli.demo.stream import Stream
+from loadwise.cli.demo.traffic import Traffic
 from loadwise.health import ConsecutiveFailurePolicy, HealthStatus, HealthTracker
 from loadwise.metrics import NoopCollector
 from loadwise.nodes import Endpoint
 
 __all__ = ["ACTS", "Event", "Run", "Transition"]
 
-ACTS = 4
+ACTS = 3
 _LONGEST_AIM = 0.25
-_GATE = 0.75
+_GATE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Run(NoopCollector):
         self.seconds = 0.0
         self._restarting: Server | None = None
         self._acts: deque[tuple[float, Callable[[], None]]] = deque(
-            [(0.0, self._calm), (0.25, self._fail), (0.5, self._kill), (0.7, self._restore)]
+            [(0.0, self._begin), (1 / 3, self._kill), (2 / 3, self._restart)]
         )
         self._health = HealthTracker(ConsecutiveFailurePolicy(probe_interval=plan.probe_interval))
         self.balancer = Balancer(
@@ -123,12 +123,8 @@ class Run(NoopCollector):
         if self._restarting is not None:
             self._greet(self._restarting)
 
-    def _calm(self) -> None:
-        self._open_act(f"all is well: {len(self.fleet)} servers, one of them slow")
-
-    def _fail(self) -> None:
-        self.fleet["flaky"].order("fail")
-        self._open_act("flaky answers 503 to every request")
+    def _begin(self) -> None:
+        self._open_act("three servers are well, slow is slow, flaky fails now and then")
 
     def _kill(self) -> None:
         doomed = self.fleet["doomed"]
@@ -141,11 +137,10 @@ class Run(NoopCollector):
         self._open_act(f"doomed is killed (SIGKILL) with {count} in flight")
         doomed.kill()
 
-    def _restore(self) -> None:
-        self.fleet["flaky"].order("work")
+    def _restart(self) -> None:
         self._restarting = self.fleet["doomed"]
         self._restarting.start()
-        self._open_act("both come back: flaky answers again, doomed restarts")
+        self._open_act("doomed is started again")
 
     def _greet(self, server: Server) -> None:
         """Let the last requests pass once a server that is being restarted listens."""

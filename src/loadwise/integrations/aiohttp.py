@@ -1,0 +1,278 @@
+"""loadwise for aiohttp: a client middleware that sends each request to a node of a balancer.
+
+session = aiohttp.ClientSession(middlewares=[LoadwiseMiddleware(Balancer(["10.0.0.1:8080", ...]))])
+await session.get("http://service/users/42")
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
+
+from loadwise.integrations._http.aiohttp_content import MeteredContent
+from loadwise.integrations._http.body import Decoded, Hold
+from loadwise.integrations._http.exchange import Exchange, may_repeat
+from loadwise.integrations._http.keys import by_cookie, by_header
+from loadwise.integrations._http.settings import Options, Settings, TransportOptions
+from loadwise.integrations._http.verdict import Verdict, judge_status
+from loadwise.nodes import node_id
+from loadwise.outcome import Outcome
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from loadwise.balancer import Balancer
+    from loadwise.context import HashKey
+
+try:
+    import aiohttp
+    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+    from aiohttp.hdrs import HOST
+    from multidict import CIMultiDict
+    from yarl import URL
+except ImportError as error:
+    raise ImportError(
+        "loadwise.integrations.aiohttp needs aiohttp >= 3.12.4: install loadwise[aiohttp]"
+    ) from error
+
+from loadwise.integrations._http.aiohttp_session import (
+    judge_error,
+    raise_if_spent,
+    remember_spent,
+    send,
+    stop_sending,
+)
+
+__all__ = [
+    "LoadwiseMiddleware",
+    "Verdict",
+    "by_cookie",
+    "by_header",
+    "request_options",
+    "route_of",
+]
+
+_NO_OPTIONS = Options()
+_OPTIONS: ContextVar[Options] = ContextVar("loadwise_request_options", default=_NO_OPTIONS)
+
+
+@contextmanager
+def request_options(
+    *,
+    retry: bool = False,
+    hash_key: HashKey = None,
+    cost: Mapping[str, float] | None = None,
+    deadline: float | None = None,
+) -> Generator[None, None, None]:
+    """Say something about the requests that are sent within a ``with`` block.
+
+    aiohttp has no place for it in a request, so it is a matter of context: it holds for the
+    requests that this task begins in the block, and for tasks started there. A block within the
+    block replaces it altogether.
+
+    Args:
+        retry: Whether they may be sent again although a server may have acted on them.
+        hash_key: What they belong to.
+        cost: What each is expected to use, by quota dimension.
+        deadline: Seconds for all attempts of each together, up to the response's headers.
+
+    Example:
+        >>> async def order(session):
+        ...     with request_options(retry=True, hash_key="user-42"):
+        ...         async with session.post("http://service/orders", json={}) as response:
+        ...             return await response.json()
+    """
+    token = _OPTIONS.set(Options(retry=retry, hash_key=hash_key, cost=cost, deadline=deadline))
+    try:
+        yield
+    finally:
+        _OPTIONS.reset(token)
+
+
+_ROUTES: weakref.WeakKeyDictionary[ClientResponse, Mapping[str, Any]] = weakref.WeakKeyDictionary()
+
+
+def route_of(response: ClientResponse) -> Mapping[str, Any]:
+    """Return the id of the ``node`` that gave a response, and the number of ``attempts``.
+
+    Raises:
+        LookupError: It has not come through a `LoadwiseMiddleware`.
+    """
+    try:
+        return _ROUTES[response]
+    except KeyError:
+        raise LookupError(f"{response!r} has not come through a LoadwiseMiddleware") from None
+
+
+class LoadwiseMiddleware:
+    """Sends each request of an ``aiohttp.ClientSession`` to a node that a balancer chooses.
+
+    The request's scheme, host and port give way to the node's; path (below the node's own path,
+    if it has one), query, headers and body stay. Connections are pooled by the session. The
+    response's ``url`` is the one asked for; ``response.request_info.url`` is the node's.
+
+    A request is in flight until its response is closed or released, which aiohttp does by itself
+    when the last byte has come; its latency is the time to the headers. A websocket is in flight
+    until it is closed. A response that is dropped open is kept by its connection, and in flight as
+    long as that lasts; should it be lost, a ``ResourceWarning`` tells.
+
+    Refused, reset and timed out connections and 502, 503 and 504 are failures of the node; 429,
+    and 503 with a Retry-After, have it sit out that long; all else is a success.
+
+    A failed request is tried on another node: always when the connection was never made; else
+    only if the method is idempotent, or the request has an ``Idempotency-Key`` header or
+    ``request_options(retry=True)``, and its body can be sent again (bytes, text, JSON and
+    urlencoded forms can). When attempts, deadline, nodes or the retry budget are used up, the last
+    error or response is what you get. `route_of` tells the node and the number of attempts.
+
+    aiohttp itself repeats an idempotent request once after a lost connection; it does not do so
+    after this middleware has given up. The session's ``total`` timeout is for all attempts.
+
+    Args:
+        balancer: Who chooses.
+        options: See `TransportOptions`. A ``meter`` reads what you read, so an answer that is not
+            read to its end is not settled, nor is one with ``auto_decompress=False``.
+
+    Raises:
+        TypeError: An argument is of the wrong kind or not known.
+        ValueError: A node's address cannot be told, or a number is out of range.
+
+    When no node is available, `NoNodeAvailable` is raised. Put it last among middlewares that
+    change the request, such as those for authentication by the URL asked for.
+
+    Thread-safety: one for all sessions of all event loops.
+    """
+
+    def __init__(
+        self,
+        balancer: Balancer[Any],  # of whatever nodes
+        **options: Unpack[TransportOptions],
+    ) -> None:
+        self._settings = Settings.of(balancer, options)
+
+    async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        """Send a request to a node, and to others if need be."""
+        raise_if_spent(request)
+        exchange = await self._begin(request)
+        try:
+            while True:
+                outbound = self._outbound(request, exchange)
+                try:
+                    response = await send(outbound, handler, exchange.time_left())
+                except BaseException as error:
+                    if exchange.failed(error, self._judge(error, outbound)):
+                        await stop_sending(outbound)
+                        continue
+                    remember_spent(request, error)
+                    raise
+                try:
+                    verdict = self._judge(response, outbound)
+                    if exchange.answered(verdict):
+                        response.release()
+                        await stop_sending(outbound)
+                        continue
+                    self._hold(response, exchange, verdict)
+                except BaseException:
+                    response.close()
+                    raise
+                return response
+        except BaseException:
+            # Nothing to do where the attempt has been reported; else the fault is not the node's.
+            exchange.lease.cancel()
+            raise
+
+    async def _begin(self, request: ClientRequest) -> Exchange:
+        settings = self._settings
+        options = _OPTIONS.get()
+        body = request.body
+        # Text, JSON and urlencoded forms are bytes by now.
+        replayable = not body or isinstance(body, aiohttp.BytesPayload)
+        key = options.hash_key
+        if key is None and settings.hash_key is not None:
+            key = settings.hash_key(request)
+        cost = options.cost
+        if cost is None and settings.meter is not None and replayable:
+            cost = settings.meter.estimate(bytes(await body.as_bytes()) if body else b"")
+        return Exchange(
+            settings,
+            options,
+            key,
+            cost,
+            repeatable=lambda: may_repeat(
+                request.method, options, has_idempotency_key="Idempotency-Key" in request.headers
+            ),
+            replayable=replayable,
+        )
+
+    def _outbound(self, request: ClientRequest, exchange: Exchange) -> ClientRequest:
+        """Return the request as it goes to the node of the present attempt."""
+        settings = self._settings
+        node = exchange.lease.node
+        asked = request.url
+        target = _join(settings.base_url(node), asked.raw_path_qs)
+        outbound = object.__new__(type(request))  # what copy() does, in a third of its time
+        outbound.__dict__.update(request.__dict__)
+        outbound.url = target
+        outbound.response = None
+        outbound.headers = CIMultiDict(request.headers)
+        if outbound.headers.get(HOST) == asked.host_port_subcomponent:
+            outbound.headers[HOST] = target.host_port_subcomponent or ""
+        if settings.prepare is not None:
+            settings.prepare(outbound, node)
+        return outbound
+
+    def _judge(self, result: ClientResponse | BaseException, outbound: ClientRequest) -> Verdict:
+        """Judge a response or an exception by the user's rule, or else by the default one."""
+        if self._settings.classify is not None:
+            judged = self._settings.classify(result)
+            if isinstance(judged, Outcome):
+                return Verdict(judged)
+            if isinstance(judged, Verdict):
+                return judged
+            if judged is not None:
+                raise TypeError(f"classify returned {judged!r}; it must be a Verdict or an Outcome")
+        if isinstance(result, BaseException):
+            return judge_error(result, sent=outbound.response is not None)
+        return judge_status(result.status, result.headers)
+
+    def _hold(self, response: ClientResponse, exchange: Exchange, verdict: Verdict) -> None:
+        """Keep the lease until the response is done with."""
+        lease, meter = exchange.lease, self._settings.meter
+        _ROUTES[response] = {"node": node_id(lease.node), "attempts": exchange.attempts}
+        reader = None
+        if meter is not None and verdict.outcome is Outcome.SUCCESS:
+            reader = meter.reader(response.headers.get("Content-Type", ""))
+        hold = Hold(exchange, lease, verdict, None if reader is None else Decoded(reader, ""))
+        if reader is not None:
+            response.content = cast("aiohttp.StreamReader", MeteredContent(response.content, hold))
+        if response.connection is None:
+            hold.end()
+            return
+        reference = weakref.ref(response)
+
+        def done() -> None:
+            alive = reference()
+            if alive is None or not alive.closed:
+                # It is being collected, where no lock may be taken: the lease sees to itself.
+                return
+            broken = alive.content.exception()
+            # aiohttp marks a response that was closed early by an error of this very type.
+            if broken is not None and type(broken) is not aiohttp.ClientConnectionError:
+                hold.broke(broken)
+            hold.end()
+
+        response.connection.add_callback(done)
+
+
+@lru_cache(maxsize=4096)
+def _join(base: str, path: str) -> URL:
+    """Return the URL of a path (with its query) below a node's base URL.
+
+    Kept, for making one and all that is read off it is the dearest part of a request's way.
+    """
+    url = URL(base)
+    return URL(f"{url.origin()}{url.raw_path.rstrip('/')}{path}", encoded=True)

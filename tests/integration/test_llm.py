@@ -1,0 +1,224 @@
+"""The token meter: what it estimates, what it reads, and that it believes no nonsense."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from loadwise.integrations.llm import TokenMeter
+
+METER = TokenMeter()
+CHAT = {"messages": [{"role": "user", "content": "x" * 85}]}  # with the names, 100 characters
+
+
+def estimate(body: Any, meter: TokenMeter = METER) -> float:
+    """Return the tokens that a JSON body is estimated at."""
+    return meter.estimate(json.dumps(body).encode())["tpm"]
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        (CHAT, 25 + 1_000),
+        ({**CHAT, "max_tokens": 7}, 25 + 7),
+        ({**CHAT, "max_completion_tokens": 7, "max_tokens": 99}, 25 + 7),
+        ({**CHAT, "max_tokens": 7, "n": 3}, 25 + 21),
+        ({**CHAT, "max_tokens": 7, "model": "m" * 500, "user": "u" * 500}, 25 + 7),
+        ({"input": "x" * 40, "max_output_tokens": 7}, 10 + 7),
+        ({"input": ["x" * 21, "x" * 20], "max_output_tokens": 0}, 11),
+        ({"prompt": [1, 2, 3], "max_tokens": 0}, 3),
+        ({"prompt": "x" * 40, "system": "x" * 40, "max_tokens": 0}, 20),
+        ({"input": "", "instructions": "x" * 4, "max_output_tokens": 0}, 1),
+        ({"prompt": "", "tools": [{"name": "x" * 4}], "max_tokens": 0}, 2),
+        ({"prompt": "", "max_tokens": -1}, 1_000),
+        ({"prompt": "", "max_tokens": "7"}, 1_000),
+        ({"prompt": "", "max_tokens": True}, 1_000),
+        ({"prompt": "", "max_tokens": 10**400}, 1_000),
+        ({"prompt": "", "max_tokens": 10**9, "n": 100}, 10**9),
+        ({"model": "m", "purpose": "batch"}, 0),
+        (["prompt"], 0),
+    ],
+)
+def test_estimates(body: Any, tokens: int) -> None:
+    """A prompt's characters by four, plus the most it may answer, times the answers asked for."""
+    assert METER.estimate(json.dumps(body).encode()) == {"rpm": 1, "tpm": tokens}
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe\x00", b"NaN", b"[" * 100_000, b"a=b"])
+def test_what_is_not_a_prompt_is_a_request_without_tokens(body: bytes) -> None:
+    """Bodies that are not JSON, or have none, break nothing."""
+    assert METER.estimate(body) == {"rpm": 1, "tpm": 0}
+
+
+def test_images_and_files_do_not_count_as_text() -> None:
+    """What is sent as base64 or by reference says nothing about tokens by its length."""
+    blob = "A" * 1_000_000
+    parts = [
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{blob}"}},
+        {"type": "input_image", "image_url": f"data:image/png;base64,{blob}"},
+        {"type": "image", "source": {"type": "base64", "data": blob}},
+        {"type": "file", "file": {"file_data": blob}},
+    ]
+    assert estimate({"messages": [{"role": "user", "content": parts}], "max_tokens": 0}) < 100
+    schema = {"properties": {"url": {"type": "string", "description": "x" * 400}}}
+    assert estimate({"input": "", "tools": [schema], "max_output_tokens": 0}) > 100
+
+
+def test_only_the_dimensions_asked_for_are_told() -> None:
+    """Names and rates are free to choose; ``None`` leaves a dimension out."""
+    body = json.dumps(CHAT).encode()
+    assert TokenMeter(tokens=None).estimate(body) == {"rpm": 1}
+    assert TokenMeter(tokens=None).reader("application/json") is None
+    careful = TokenMeter(None, "t", chars_per_token=2.5, default_output_tokens=2)
+    assert careful.estimate(body) == {"t": 42}
+
+
+OPENAI = {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8}
+NEWER = {"input_tokens": 3, "output_tokens": 5}
+BEGUN = {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}}
+
+
+def lines(*events: Any, end: str = "\n") -> bytes:
+    """Return a stream of events as text."""
+    return "".join(f"event: e{end}data: {json.dumps(event)}{end}{end}" for event in events).encode()
+
+
+READ = [
+    ("application/json", json.dumps({"usage": OPENAI}).encode(), 8),
+    ("Application/JSON; charset=utf-8", json.dumps({"usage": NEWER}).encode(), 8),
+    ("application/problem+json", json.dumps({"usage": {"total_tokens": 8}}).encode(), 8),
+    (
+        "application/json",
+        json.dumps(
+            {"usage": {**NEWER, "cache_creation_input_tokens": 7, "cache_read_input_tokens": 900}}
+        ).encode(),
+        15,
+    ),
+    ("application/json", json.dumps({"usage": {"prompt_tokens": 3}}).encode(), None),
+    ("application/json", json.dumps({"usage": {**NEWER, "output_tokens": -5}}).encode(), None),
+    ("application/json", json.dumps({"usage": {**NEWER, "output_tokens": 5.0}}).encode(), None),
+    ("application/json", json.dumps({"usage": {**NEWER, "output_tokens": True}}).encode(), None),
+    ("application/json", json.dumps({"usage": {"total_tokens": 10**10}}).encode(), None),
+    ("application/json", b'{"usage": {"total_tokens": ' + b"9" * 5_000 + b"}}", None),
+    ("application/json", b'{"usage": {"total_tokens": Infinity}}', None),
+    ("application/json", json.dumps({"usage": [OPENAI]}).encode(), None),
+    ("application/json", b"[" * 100_000, None),
+    ("application/json", b"", None),
+    ("text/event-stream", lines({"choices": [1]}, {"choices": [], "usage": OPENAI}), 8),
+    ("text/event-stream", lines({"usage": None}, {"usage": OPENAI}) + b"data: [DONE]\n\n", 8),
+    ("text/event-stream", lines({"usage": {"total_tokens": 4}}, {"usage": OPENAI}, end="\r\n"), 8),
+    ("text/event-stream", lines({"usage": OPENAI}, end="\r"), 8),
+    (
+        "text/event-stream",
+        lines({"response": {"usage": None}}, {"response": {"usage": {**NEWER, "total_tokens": 8}}}),
+        8,
+    ),
+    ("text/event-stream", lines(BEGUN, {"usage": {"output_tokens": 5}}), 8),
+    ("text/event-stream", lines(BEGUN, {"usage": {"input_tokens": 4, "output_tokens": 5}}), 9),
+    ("text/event-stream", lines(BEGUN), None),
+    ("text/event-stream", lines({"delta": "so"}) + b'data: {"usage": \n\n', None),
+    ("text/event-stream", b"data: " + b"[" * 100_000 + b'"usage"\n', None),
+    ("text/event-stream", b': "usage"\nid: "usage"\n', None),
+    ("text/event-stream", b'data: {"usage": {"total_tokens": 8}}\n', 8),
+    ("text/event-stream", b'data: {"usage": {"total_tokens": 8}}', None),  # not ended: cut off
+]
+
+
+@pytest.mark.parametrize(("kind", "body", "tokens"), READ)
+def test_usage_is_read_however_the_body_is_cut(kind: str, body: bytes, tokens: int | None) -> None:
+    """The last usage that can be believed, in one piece, byte by byte, or in pieces of seven."""
+    expected = None if tokens is None else {"tpm": tokens}
+    for size in (len(body) or 1, 1, 7):
+        reader = METER.reader(kind)
+        assert reader is not None
+        for start in range(0, len(body), size):
+            reader.feed(body[start : start + size])
+        assert reader.amounts() == expected
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain", "text/html", "image/svg+xml", "audio/mpeg"])
+def test_other_kinds_are_not_read(kind: str) -> None:
+    """Only JSON and event streams tell of usage."""
+    assert METER.reader(kind) is None
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize("size", [10, 1_000, 50_000])
+def test_no_more_is_held_than_allowed(kind: str, size: int) -> None:
+    """Beyond the limit reading is given up, for good, and what was held is let go."""
+    reader: Any = TokenMeter(max_buffer=20_000).reader(kind)
+    piece = b"x" * size
+    for _ in range(20_000 // size + 2):
+        reader.feed(piece)
+    held = reader._pieces if kind == "application/json" else reader._unfinished
+    assert not held
+    reader.feed(b'\ndata: {"usage": {"total_tokens": 8}}\n')
+    assert reader.amounts() is None
+
+
+def test_a_long_stream_of_short_lines_is_read_to_its_end() -> None:
+    """The limit is on a line, not on the stream."""
+    reader = TokenMeter(max_buffer=100).reader("text/event-stream")
+    assert reader is not None
+    for _ in range(1_000):
+        reader.feed(lines({"delta": "word"}))
+    reader.feed(lines({"usage": OPENAI}))
+    assert reader.amounts() == {"tpm": 8}
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["usage", "message", "response", "total_tokens", "input_tokens"])
+            | st.sampled_from(["output_tokens", "messages", "content", "max_tokens", "n"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(JUNK, st.binary(max_size=40), st.integers(1, 9))
+@example({"usage": {"total_tokens": float("inf")}}, b"", 1)
+@settings(max_examples=300, deadline=None)
+def test_nothing_a_server_sends_can_break_it(value: Any, noise: bytes, size: int) -> None:
+    """Whatever comes, there is no error, and amounts are whole numbers of a sane size, or none."""
+    text = json.dumps(value).encode()
+    for kind in ("application/json", "text/event-stream"):
+        for body in (text, b"data: " + text + b"\n" + noise, noise + b"\ndata:" + text + b"\r"):
+            reader = METER.reader(kind)
+            assert reader is not None
+            for start in range(0, len(body), size):
+                reader.feed(body[start : start + size])
+            amounts = reader.amounts()
+            if amounts is not None:
+                assert list(amounts) == ["tpm"]
+                assert type(amounts["tpm"]) is int
+                assert 0 <= amounts["tpm"] <= 3 * 10**9
+    assert 0 <= estimate(value) <= 10**9
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"requests": 1}, TypeError, "requests is 1"),
+        ({"requests": "tpm"}, ValueError, "both 'tpm'"),
+        ({"requests": None, "tokens": None}, ValueError, "both None"),
+        ({"chars_per_token": 0.0}, ValueError, "chars_per_token is 0"),
+        ({"chars_per_token": float("nan")}, ValueError, "chars_per_token is nan"),
+        ({"default_output_tokens": -1}, ValueError, "default_output_tokens is -1"),
+        ({"default_output_tokens": 1.5}, TypeError, "default_output_tokens is 1.5"),
+        ({"max_buffer": 0}, ValueError, "max_buffer is 0"),
+    ],
+)
+def test_arguments_are_checked(options: Any, error: type[Exception], message: str) -> None:
+    """What cannot be meant is refused by name."""
+    with pytest.raises(error, match=message):
+        TokenMeter(**options)

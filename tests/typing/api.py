@@ -1,0 +1,318 @@
+"""The public API as a typed program uses it. Checked by mypy and pyright, never run."""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+import random
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import assert_type
+
+import loadwise
+from loadwise import (
+    AllOf,
+    AnyOf,
+    Attempt,
+    Attempts,
+    Balancer,
+    Clock,
+    ConsecutiveFailurePolicy,
+    ConsistentHash,
+    Endpoint,
+    Explanation,
+    FallbackChain,
+    Filter,
+    Filtered,
+    FnFilter,
+    HealthFilter,
+    HealthStatus,
+    HealthTracker,
+    InFlight,
+    InMemoryStore,
+    Lease,
+    LeastLoad,
+    LoadMetric,
+    LoadwiseError,
+    MissingHashKey,
+    MostAvailable,
+    Node,
+    NodeHealth,
+    NodeSet,
+    NodeStatus,
+    NoNodeAvailable,
+    Not,
+    Outcome,
+    PeakEwma,
+    PowerOfTwoChoices,
+    QuotaConfig,
+    QuotaDimension,
+    QuotaFilter,
+    QuotaTracker,
+    Random,
+    RateMetric,
+    Reservation,
+    RoundRobin,
+    SelectionContext,
+    StateStore,
+    Strategy,
+    UnknownNode,
+    Weighted,
+    WeightedRandom,
+    WeightedRoundRobin,
+    WithFallback,
+    node_id,
+)
+from loadwise.testing import ManualClock, ScriptedRandom, StrategyContract
+
+
+@dataclass(frozen=True)
+class Server:
+    """A node of a user's own: no base class, whatever it can tell."""
+
+    id: str
+    weight: int
+    zone: str
+
+    def load_score(self) -> float:
+        """Return the present load."""
+        return 0.5
+
+    def remaining(self) -> float:
+        """Return what is left."""
+        return 10.0
+
+
+servers = [Server("a", 1, "eu"), Server("b", 2, "us")]
+
+
+def nodes_keep_their_type() -> None:
+    """What goes into a balancer comes out of it."""
+    of_servers = Balancer(servers)
+    assert_type(of_servers, Balancer[Server])
+    assert_type(of_servers.pick(), Server)
+    assert_type(of_servers.acquire(), Lease[Server])
+    assert_type(of_servers.acquire().node.zone, str)
+    assert_type(of_servers.nodes, tuple[Server, ...])
+    of_addresses = Balancer(["10.0.0.1:8080", "10.0.0.2:8080"])
+    assert_type(of_addresses.pick(), str)
+    assert_type(Balancer([Endpoint("a")]).acquire().node.weight, int | float)
+    assert_type(Balancer([("10.0.0.1", 80)]).pick(), tuple[str, int])
+    empty: Balancer[Server] = Balancer()
+    empty.add(servers[0])
+    empty.replace(iter(servers))
+    empty.remove("a")
+    empty.drain("b")
+    empty.resume("b")
+
+
+def every_argument() -> None:
+    """All keywords of the balancer and of its requests."""
+    clock: Clock = ManualClock()
+    health = HealthTracker(ConsecutiveFailurePolicy(3, 2, 10.0), clock=clock)
+    quota = QuotaTracker(clock)
+    balancer = Balancer(
+        servers,
+        PowerOfTwoChoices(load=PeakEwma(tau=5.0), rng=random.Random(1)),
+        health=health,
+        quota=quota,
+        where=lambda server: server.zone == "eu",
+        metrics=loadwise.NoopCollector(),
+        clock=clock,
+        name="search",
+    )
+    assert_type(balancer.name, str)
+    assert_type(balancer.health, HealthTracker | None)
+    balancer.pick(
+        hash_key=b"user-42",
+        exclude={"a"},
+        cost={"rpm": 1, "tpm": 2.5},
+        tags={"model": "m"},
+        where=lambda server: server.weight > 1,
+    )
+    balancer.pick(SelectionContext(hash_key=42, exclude=frozenset({0})))
+    balancer.acquire(exclude=["a", "b"], hash_key="user-42")
+    assert_type(balancer.explain(hash_key="k"), Explanation)
+    assert_type(balancer.status(), list[NodeStatus])
+    Balancer(servers, health=False)
+    Balancer(servers, health=None, quota=None, where=None, metrics=None, clock=None)
+
+
+def a_request() -> str:
+    """A lease as a context manager: it knows its node, and never swallows what is raised."""
+    balancer = Balancer(servers)
+    with balancer.acquire() as lease:
+        assert_type(lease, Lease[Server])
+        assert_type(lease.node, Server)
+        assert_type(lease.success(), bool)
+        assert_type(lease.failure("status 503"), bool)
+        assert_type(lease.failure(ValueError()), bool)
+        assert_type(lease.rate_limited(5), bool)
+        assert_type(lease.cancel(), bool)
+        assert_type(lease.outcome, Outcome | None)
+        assert_type(lease.latency, float | None)
+        lease.settle({"tpm": 950})
+        return lease.node.id
+
+
+async def an_async_request() -> None:
+    """The same in ``async with``, and in attempts of either kind."""
+    balancer = Balancer(servers)
+    async with balancer.acquire() as lease:
+        assert_type(lease, Lease[Server])
+    attempts = balancer.attempts(3, retry_on=(ConnectionError, TimeoutError), hash_key="k")
+    assert_type(attempts, Attempts[Server])
+    for attempt in attempts:
+        assert_type(attempt, Attempt[Server])
+        assert_type(attempt.number, int)
+        async with attempt as lease:
+            assert_type(lease.node, Server)
+    for attempt in balancer.attempts(2):
+        with attempt as lease:
+            assert_type(lease.node.zone, str)
+
+
+def after_attempts_the_code_goes_on(balancer: Balancer[str]) -> int:
+    """An attempt may swallow an exception, so the code after its block is reachable."""
+    for attempt in balancer.attempts(2):
+        with attempt:
+            raise ConnectionError
+    return 1
+
+
+def every_strategy() -> list[Strategy[Server]]:
+    """All strategies, for nodes of one's own."""
+    eu: Filtered[Server] = Filtered(RoundRobin(), lambda server: server.zone == "eu")
+    strategies: list[Strategy[Server]] = [
+        RoundRobin(),
+        RoundRobin(start=None),
+        WeightedRoundRobin(),
+        Random(rng=ScriptedRandom([0.5])),
+        WeightedRandom(rng=random.Random(2)),
+        LeastLoad(),
+        LeastLoad(load=lambda server: server.weight),
+        LeastLoad(load=InFlight()),
+        PowerOfTwoChoices(load=PeakEwma(tau=10.0, failure_factor=2.0)),
+        ConsistentHash(virtual_nodes=160),
+        MostAvailable(epsilon=0.5),
+        WithFallback(eu, Random()),
+        FallbackChain([eu, LeastLoad(load=Server.load_score)]),
+    ]
+    return strategies
+
+
+def selecting() -> None:
+    """A strategy by itself, over a list and over a node set."""
+    strategy: WeightedRoundRobin[Server] = WeightedRoundRobin()
+    assert_type(strategy.select(servers), int | None)
+    nodes = NodeSet(servers)
+    assert_type(nodes, NodeSet[Server])
+    assert_type(nodes[0], Server)
+    assert_type(nodes[0:1], tuple[Server, ...])
+    assert_type(nodes.restrict([0]), NodeSet[Server])
+    assert_type(nodes.eligible, tuple[int, ...])
+    assert_type(nodes.index_of("a"), int | None)
+    assert_type(list(nodes), list[Server])
+    index = strategy.select(nodes, SelectionContext(exclude={1}))
+    assert_type(index, int | None)
+    as_sequence: Sequence[Node] = nodes
+    assert_type(len(as_sequence), int)
+    assert_type(node_id(servers[0]), Hashable)
+    unpicky: Strategy[object] = RoundRobin()
+    for_servers: Strategy[Server] = unpicky
+    for_servers.select(servers)
+
+
+def nodes_by_what_they_tell(server: Server) -> tuple[Node, Weighted, LoadMetric, RateMetric]:
+    """A class fits the opt-in protocols by its members alone."""
+    endpoint: Weighted = Endpoint("a", weight=1.5, zone="eu", priority=1, tags={"k": "v"})
+    assert_type(endpoint.weight, int | float)
+    return server, server, server, server
+
+
+def health_and_quota() -> None:
+    """Trackers, reservations and what they return."""
+    health = HealthTracker()
+    assert_type(health.status("a"), HealthStatus)
+    assert_type(health.status("a") & (HealthStatus.HEALTHY | HealthStatus.DEGRADED), HealthStatus)
+    health.report("a", Outcome.FAILURE, "status 503")
+    assert_type(health.should_probe("a"), bool)
+    assert_type(health.snapshot(), dict[Hashable, NodeHealth])
+    quota = QuotaTracker()
+    quota.register("a", QuotaConfig([QuotaDimension("rpm", limit=100, window=60.0, resolution=6)]))
+    assert_type(quota.record_usage("a", {"rpm": 1}), bool)
+    assert_type(quota.remaining("a", "rpm"), float)
+    reservation = quota.try_acquire("a", {"rpm": 1})
+    assert_type(reservation, Reservation | None)
+    if reservation is not None:
+        reservation.settle({"rpm": 1})
+        reservation.cancel()
+
+
+def heavy(server: Server) -> bool:
+    """A filter by being a function."""
+    return server.weight > 1
+
+
+def filters() -> None:
+    """The algebra of filters, over functions of a node, too."""
+    eu: FnFilter[Server] = FnFilter(lambda server: server.zone == "eu")
+    health, quota = HealthTracker(), QuotaTracker()
+    both = eu & HealthFilter.available(health)
+    assert_type(both, AllOf[Server])
+    assert_type(eu | QuotaFilter(quota), AnyOf[Server])
+    assert_type(~eu, Not[Server])
+    assert_type(both(servers[0]), bool)
+    named = HealthFilter(health, HealthStatus.HEALTHY | HealthStatus.RECOVERING)
+    balancer = Balancer(servers, where=both | named)
+    balancer.pick(where=eu & heavy)
+    everything: Filter[Server] = AllOf()
+    balancer.pick(where=~everything)
+
+
+def errors(balancer: Balancer[Server]) -> float | None:
+    """What an error can tell."""
+    try:
+        balancer.pick()
+    except NoNodeAvailable as error:
+        as_mapping: Mapping[str, int] = error.reasons
+        assert_type(as_mapping["unhealthy"], int)
+        assert_type(error.reason, str)
+        return error.retry_after
+    except MissingHashKey as error:
+        as_value_error: ValueError = error
+        raise as_value_error from error
+    except UnknownNode as error:
+        assert_type(error.node_id, Hashable)
+        as_key_error: KeyError = error
+        raise as_key_error from error
+    except LoadwiseError:
+        return None
+    return 0.0
+
+
+def stores() -> None:
+    """A store keeps values of any type by ids of any type."""
+    store: InMemoryStore[str, float] = InMemoryStore()
+    as_protocol: StateStore[str, float] = store
+    as_protocol.put("a", 0.2)
+    assert_type(as_protocol.get("a"), float | None)
+    assert_type(as_protocol.list(), list[tuple[str, float]])
+
+
+class TestMine(StrategyContract):
+    """The contract for a strategy of a user's own."""
+
+    def make(self) -> Strategy[Server]:
+        """Return the strategy."""
+        return RoundRobin()
+
+    def make_nodes(self, count: int) -> list[Server]:
+        """Return nodes that it can work with."""
+        return [Server(str(number), 1, "eu") for number in range(count)]
+
+
+def stream(balancer: Balancer[str]) -> Iterator[str]:
+    """A generator may hold a lease."""
+    with balancer.acquire() as lease:
+        yield lease.node

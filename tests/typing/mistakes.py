@@ -1,0 +1,148 @@
+"""Mistakes that a type checker must find. Checked by mypy and pyright, never run.
+
+Each ``type: ignore`` here stands for an error that must be reported: both checkers complain of one
+that is not needed.
+"""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from loadwise import (
+    Balancer,
+    ConsecutiveFailurePolicy,
+    Endpoint,
+    FallbackChain,
+    Filtered,
+    FnFilter,
+    HealthFilter,
+    HealthStatus,
+    HealthTracker,
+    LeastLoad,
+    LoadMetric,
+    NodeSet,
+    NodeStatus,
+    PeakEwma,
+    PowerOfTwoChoices,
+    QuotaDimension,
+    QuotaTracker,
+    Random,
+    RoundRobin,
+    SelectionContext,
+    Strategy,
+    Weighted,
+    WithFallback,
+)
+
+EMPTY = SelectionContext()
+
+
+class Returns:
+    """A "strategy" that returns a node where an index is due."""
+
+    def select(self, candidates: Sequence[str], context: SelectionContext = EMPTY) -> str | None:
+        """Return the first."""
+        return candidates[0] if candidates else None
+
+
+class Asynchronous:
+    """A "strategy" that would do I/O in a pick."""
+
+    async def select(
+        self, candidates: Sequence[str], context: SelectionContext = EMPTY
+    ) -> int | None:
+        """Return the first."""
+        return 0
+
+
+def in_eu(node: Endpoint) -> bool:
+    """A filter of endpoints."""
+    return node.zone == "eu"
+
+
+texts = Balancer(["a", "b"])
+endpoints = Balancer([Endpoint("a")])
+
+# What comes out is what went in.
+number: int = texts.pick()  # type: ignore[assignment]
+texts.acquire().node.zone  # type: ignore[attr-defined]  # noqa: B018 - the access is the mistake
+texts.add(5)  # type: ignore[arg-type]
+endpoints.replace(["a"])  # type: ignore[list-item]
+
+# Arguments of the balancer.
+Balancer(["a"], RoundRobin)  # type: ignore[arg-type]
+Balancer(["a"], Returns())  # type: ignore[arg-type]
+Balancer(["a"], Asynchronous())  # type: ignore[arg-type]
+Balancer(["a"], health="yes")  # type: ignore[arg-type]
+Balancer(["a"], quota=HealthTracker())  # type: ignore[arg-type]
+Balancer(["a"], metrics=print)  # type: ignore[arg-type]
+Balancer(["a"], clock=5.0)  # type: ignore[arg-type]
+Balancer(["a"], where=in_eu)  # type: ignore[arg-type]
+Balancer(["a"], strategie=Random())  # type: ignore[call-arg]
+Balancer(["a"], RoundRobin(), True)  # type: ignore[call-arg]
+Balancer(5)  # type: ignore[arg-type]
+
+# Requests.
+texts.pick(hash_key=1.5)  # type: ignore[arg-type]
+texts.pick("user-42")  # type: ignore[arg-type]
+texts.pick(hashkey="k")  # type: ignore[call-arg]
+texts.acquire(exclude=5)  # type: ignore[arg-type]
+texts.acquire(cost={"tpm": "950"})  # type: ignore[dict-item]
+texts.acquire(where=in_eu)  # type: ignore[arg-type]
+texts.attempts("3")  # type: ignore[arg-type]
+texts.attempts(3, retry_on=503)  # type: ignore[arg-type]
+texts.attempts(3, retry_on=int)  # type: ignore[arg-type]
+texts.attempts(3, wehre=None)  # type: ignore[call-arg]
+texts.acquire().rate_limited("5")  # type: ignore[arg-type]
+texts.acquire().settle({"tpm"})  # type: ignore[arg-type]
+texts.name()  # type: ignore[operator]
+with texts.pick():  # type: ignore[attr-defined]
+    pass
+
+
+async def forgotten() -> None:
+    """Picks are synchronous."""
+    await texts.acquire()  # type: ignore[misc]
+    await texts.pick()  # type: ignore[misc]
+
+
+def frozen(status: NodeStatus, context: SelectionContext, endpoint: Endpoint) -> None:
+    """Records do not change."""
+    status.picks = 0  # type: ignore[misc]
+    context.hash_key = "k"  # type: ignore[misc]
+    endpoint.weight = 2  # type: ignore[misc]
+
+
+# Strategies and their loads.
+def wants_text(node: str) -> float:
+    """A load of texts."""
+    return len(node)
+
+
+by_text: Strategy[Endpoint] = LeastLoad(load=wants_text)  # type: ignore[arg-type]
+LeastLoad[str](load=5)  # type: ignore[arg-type]
+PowerOfTwoChoices[str](rng=7)  # type: ignore[arg-type]
+Random[str](7)  # type: ignore[arg-type]
+PeakEwma(tau="10")  # type: ignore[arg-type]
+WithFallback(Random[str]())  # type: ignore[call-arg]
+FallbackChain[str](Random())  # type: ignore[arg-type]
+Filtered(Random[str](), in_eu)  # type: ignore[arg-type]
+RoundRobin[str]().select(5)  # type: ignore[arg-type]
+RoundRobin[str]().select(["a"], exclude={0})  # type: ignore[call-arg]
+
+# Nodes, filters, health and quotas.
+NodeSet(5)  # type: ignore[arg-type]
+NodeSet(["a"]).eligible.append(1)  # type: ignore[attr-defined]
+loaded: LoadMetric = Endpoint("a")  # type: ignore[assignment]
+weighted: Weighted = "a"  # type: ignore[assignment]
+Endpoint("a", weight="2")  # type: ignore[arg-type]
+FnFilter[str](5)  # type: ignore[arg-type]
+HealthFilter(HealthTracker(), "HEALTHY")  # type: ignore[arg-type]
+HealthTracker(policy=3)  # type: ignore[arg-type]
+HealthTracker().report("a", "failure")  # type: ignore[arg-type]
+is_well: bool = HealthTracker().status("a") & HealthStatus.HEALTHY  # type: ignore[assignment]
+ConsecutiveFailurePolicy(failure_treshold=3)  # type: ignore[call-arg]
+QuotaDimension(limit=5)  # type: ignore[call-arg]
+QuotaTracker().try_acquire("a", 5)  # type: ignore[arg-type]
