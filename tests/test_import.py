@@ -30,6 +30,7 @@ LAYERS = {
     "state": 1,
     "health": 2,
     "quota": 2,
+    "retry_budget": 2,
     "filters": 3,
     "metrics": 3,
     "strategies": 4,

@@ -33,6 +33,7 @@ from loadwise.node_set import NodeSet
 from loadwise.nodes import Endpoint, LoadMetric, Node, RateMetric, Weighted, node_id
 from loadwise.outcome import Outcome
 from loadwise.quota import QuotaConfig, QuotaDimension, QuotaTracker, Reservation
+from loadwise.retry_budget import RetryBudget
 from loadwise.state import InMemoryStore, StateStore
 from loadwise.strategies import (
     ConsistentHash,
@@ -97,6 +98,7 @@ __all__ = [
     "Random",
     "RateMetric",
     "Reservation",
+    "RetryBudget",
     "RoundRobin",
     "SelectionContext",
     "StateStore",

@@ -125,6 +125,12 @@ class Filter(ABC, Generic[N]):
     def __or__(self, other: Callable[[N], bool]) -> AnyOf[N]:
         return AnyOf(self, other)
 
+    def __rand__(self, other: Callable[[N], bool]) -> AllOf[N]:
+        return AllOf(other, self)
+
+    def __ror__(self, other: Callable[[N], bool]) -> AnyOf[N]:
+        return AnyOf(other, self)
+
     def __invert__(self) -> Not[N]:
         return Not(self)
 

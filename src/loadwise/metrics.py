@@ -97,6 +97,10 @@ class GuardedCollector:
         """Pass on, if the collector cares."""
         self._tell(getattr(self._collector, "on_retry_refused", None), reason)
 
+    def watch_budget(self, budget: object) -> None:
+        """Have the collector watch a retry budget, if it cares."""
+        self._tell(getattr(self._collector, "watch_budget", None), budget)
+
     def _tell(self, method: Callable[..., None] | None, *event: object) -> None:
         if method is None:
             return

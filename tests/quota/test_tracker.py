@@ -261,6 +261,12 @@ def test_removing_forgets_use_and_pause(quota: QuotaTracker) -> None:
     assert quota.remaining("a", "rpm") == 10
 
 
+def test_record_usage_ignores_unknown_dimensions(quota: QuotaTracker) -> None:
+    """As in the crate (docs.rs, record_usage: "silently ignored"); the others are charged."""
+    assert quota.record_usage("a", {"rpm": 2, "images": 1})
+    assert left(quota) == (8, 100)
+
+
 def test_a_dimension_of_other_nodes_is_free(quota: QuotaTracker) -> None:
     """In a mixed fleet a request may name what only other nodes limit; the rest is charged."""
     quota.register("other", QuotaConfig([QuotaDimension("images", 5)]))

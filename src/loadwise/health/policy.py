@@ -21,7 +21,7 @@ class NodeHealth:
         id: The node's id.
         status: Its state.
         consecutive_failures: Failures since the last success.
-        consecutive_successes: Successes since the last failure.
+        consecutive_successes: Successes since the last failure; not counted on while HEALTHY.
         last_failure: When it last failed, in seconds of the tracker's clock; ``None`` if never.
         down_since: When it was last found UNHEALTHY, in seconds of the tracker's clock; ``None``
             once it is HEALTHY again.

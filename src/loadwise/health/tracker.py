@@ -71,7 +71,6 @@ class HealthTracker:
         self.clock = clock
         self.version = 0
         self._records: dict[Hashable, NodeHealth] = {}
-        self._down: dict[Hashable, NodeHealth] = {}
         self._listeners: dict[object, HealthListener] = {}
         self._after_fork()
         self._skip_success = bool(getattr(self.policy, "ignores_success_when_healthy", False))
@@ -80,6 +79,12 @@ class HealthTracker:
     def _after_fork(self) -> None:
         self._lock = Lock()
         self._probes: dict[Hashable, Probe] = {}
+        # The fork may have struck between the two writes of one report.
+        self._down = {
+            node_id: record
+            for node_id, record in self._records.items()
+            if record.status is HealthStatus.UNHEALTHY
+        }
         self.version += 1
 
     def status(self, node_id: Hashable) -> HealthStatus:

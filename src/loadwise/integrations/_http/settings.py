@@ -96,7 +96,9 @@ class Settings:
                 )
         if not isinstance(balancer, Balancer):
             raise TypeError(f"balancer is {balancer!r}; it must be a Balancer")
-        options.setdefault("budget", RetryBudget(clock=balancer.clock))
+        budget = options.setdefault("budget", RetryBudget(clock=balancer.clock))
+        if balancer.metrics is not None:
+            balancer.metrics.watch_budget(budget)
         return cls(balancer, **options)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,125 @@
+"""What the collectors for monitoring systems have in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable
+from threading import Lock
+from typing import Generic, TypeVar
+
+from loadwise._fork import reset_in_child
+from loadwise.health import HealthStatus
+from loadwise.integrations._ledger import Budget, Ledger, Watched
+from loadwise.integrations._series import NodeSeries
+from loadwise.outcome import Outcome
+
+__all__ = ["DEFAULT_BUCKETS", "SeriesCollector", "as_bounds"]
+
+S = TypeVar("S", bound=NodeSeries)
+
+DEFAULT_BUCKETS = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+"""Upper bounds in seconds: from a cache next door to a language model."""
+
+
+def as_bounds(buckets: Iterable[float]) -> tuple[float, ...]:
+    """Return the finite upper bounds of a histogram's buckets.
+
+    Raises:
+        ValueError: There are none, one is NaN or not above 0, or they do not rise.
+    """
+    bounds = tuple(float(bound) for bound in buckets)
+    if bounds and bounds[-1] == math.inf:
+        bounds = bounds[:-1]
+    rising = all(low < high for low, high in zip((0.0, *bounds), bounds, strict=False))
+    if not bounds or not rising or math.inf in bounds:
+        raise ValueError(
+            f"buckets is {list(bounds)}; it must have at least one upper bound in seconds, all "
+            f"above 0, finite and in rising order"
+        )
+    return bounds
+
+
+class SeriesCollector(Generic[S]):
+    """A `MetricsCollector` that keeps a `Ledger` for each balancer that it is given to.
+
+    Args:
+        max_nodes: How many nodes of a balancer have series of their own.
+
+    Thread-safety: all methods may be called from any thread.
+    """
+
+    def __init__(self, max_nodes: int) -> None:
+        if max_nodes < 1:
+            raise ValueError(f"max_nodes is {max_nodes!r}; it must be at least 1")
+        self._max_nodes = max_nodes
+        self._lock = Lock()
+        self._ledgers: dict[str, Ledger[S]] = {}
+        self._loose = self._make_ledger("")
+        reset_in_child(self)
+
+    def _after_fork(self) -> None:
+        self._lock = Lock()
+
+    def attach(self, balancer: Watched) -> Ledger[S]:
+        """Return the collector to use for this balancer; a balancer calls it by itself."""
+        with self._lock:
+            ledger = self._ledger(balancer.name)
+            ledger.watch(balancer)
+            return ledger
+
+    def watch_budget(self, budget: Budget, balancer: str = "default") -> None:
+        """Show what is left of a retry budget, for as long as the budget lives.
+
+        Args:
+            budget: Whatever has ``balance() -> float``. It is held weakly.
+            balancer: The name of the balancer that it belongs to. Several budgets of one name
+                are added up.
+        """
+        with self._lock:
+            self._ledger(balancer).watch_budget(budget)
+
+    def on_selection(self, node_id: Hashable, strategy: str) -> None:
+        """Count a pick, of no balancer in particular."""
+        self._loose.on_selection(node_id, strategy)
+
+    def on_health_change(self, node_id: Hashable, old: HealthStatus, new: HealthStatus) -> None:
+        """Count a change of state, of no balancer in particular."""
+        self._loose.on_health_change(node_id, old, new)
+
+    def on_outcome(self, node_id: Hashable, outcome: Outcome, latency: float) -> None:
+        """Count the end of a request, of no balancer in particular."""
+        self._loose.on_outcome(node_id, outcome, latency)
+
+    def on_unavailable(self, reason: str) -> None:
+        """Count a request without a node, of no balancer in particular."""
+        self._loose.on_unavailable(reason)
+
+    def on_retry(self, node_id: Hashable, reason: str) -> None:
+        """Count a retry, of no balancer in particular."""
+        self._loose.on_retry(node_id, reason)
+
+    def on_retry_refused(self, reason: str) -> None:
+        """Count a retry that was given up, of no balancer in particular."""
+        self._loose.on_retry_refused(reason)
+
+    def _open_ledgers(self) -> list[Ledger[S]]:
+        """Return the ledgers to show; those of balancers that are gone are closed."""
+        with self._lock:
+            self._ledgers = {
+                name: ledger for name, ledger in self._ledgers.items() if not ledger.is_over()
+            }
+            return [self._loose, *self._ledgers.values()]
+
+    def _ledger(self, name: str) -> Ledger[S]:
+        ledger = self._ledgers.get(name)
+        if ledger is None:
+            ledger = self._ledgers[name] = self._make_ledger(name)
+        return ledger
+
+    def _make_ledger(self, name: str) -> Ledger[S]:
+        return Ledger(name, self._max_nodes, lambda label: self._make_series(name, label))
+
+    def _make_series(self, balancer: str, label: str) -> S:
+        raise NotImplementedError

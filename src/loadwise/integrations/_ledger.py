@@ -1,0 +1,265 @@
+"""What is counted of one balancer, and which of it is shown.
+
+A collector that is given to several balancers keeps a ledger for each. Counters are fed by events;
+gauges are not: they are read from the balancer when somebody looks, so they cannot drift. Which
+nodes exist is read from the balancer, too: the series of a node that left is put aside, where a
+late answer may still be counted, and is found again should the node come back.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from threading import Lock
+from typing import Generic, Protocol, TypeVar
+
+from loadwise._fork import reset_in_child
+from loadwise.balancer import NodeStatus
+from loadwise.health import HealthStatus
+from loadwise.integrations._series import OTHER, Counts, NodeSeries, bump
+from loadwise.nodes import node_id
+from loadwise.outcome import Outcome
+
+__all__ = ["Budget", "Ledger", "NodeState", "Watched", "state_name"]
+
+S = TypeVar("S", bound=NodeSeries)
+
+_log = logging.getLogger("loadwise")
+
+# Looking a member up in its enumeration takes as long as counting it.
+_CANCELLED = Outcome.CANCELLED
+
+
+class Watched(Protocol):
+    """What a collector wants of a balancer."""
+
+    name: str
+
+    @property
+    def nodes(self) -> Sequence[object]:
+        """The members."""
+        ...
+
+    def status(self) -> list[NodeStatus]:
+        """Return how each member is."""
+        ...
+
+
+class Budget(Protocol):
+    """What a collector wants of a retry budget."""
+
+    def balance(self) -> float:
+        """Return how many retries are allowed now."""
+        ...
+
+
+@dataclass(slots=True)
+class NodeState:
+    """The gauges of one label: of a node, or sums over those beyond the limit."""
+
+    in_flight: int = 0
+    drained: int = 0
+    health: dict[str, int] = field(
+        default_factory=lambda: {state_name(status): 0 for status in HealthStatus}
+    )
+    quota: dict[str, float] = field(default_factory=dict[str, float])
+
+
+def state_name(status: HealthStatus) -> str:
+    """Return a state of health in the way of label values."""
+    return str(status.name).lower()
+
+
+class Ledger(Generic[S]):
+    """The counts of the balancers of one name; what they report to.
+
+    Balancers that share a name share the ledger: what they count adds up, and of a node that is
+    in several, the newest balancer tells the state. So a balancer may be replaced by its successor
+    while the two overlap.
+
+    Args:
+        name: The name.
+        max_nodes: How many nodes have series of their own.
+        make: Makes the series of a node from its label.
+
+    Attributes:
+        unavailable: How often no node could be given, by reason.
+        retries: How often a request was tried again, by reason.
+        retries_refused: How often a retry was given up, by reason.
+
+    Thread-safety: events of known nodes take no lock here. In a forked child the counts go on.
+    """
+
+    def __init__(self, name: str, max_nodes: int, make: Callable[[str], S]) -> None:
+        self.name = name
+        self.unavailable: Counts[str] = {}
+        self.retries: Counts[str] = {}
+        self.retries_refused: Counts[str] = {}
+        self._max_nodes = max_nodes
+        self._make = make
+        self._balancers: list[weakref.ref[Watched]] = []
+        self._budgets: list[weakref.ref[Budget]] = []
+        self._series: dict[Hashable, S] = {}
+        self._own: dict[str, S] = {}
+        self._left: dict[str, S] = {}
+        self._rest: S | None = None
+        self._lock = Lock()
+        reset_in_child(self)
+
+    def _after_fork(self) -> None:
+        self._lock = Lock()
+        for series in {*self._series.values(), *self._own.values(), *self._left.values()}:
+            series.after_fork()
+
+    # Events.
+
+    def on_selection(self, node_id: Hashable, strategy: str) -> None:
+        """Count a pick."""
+        series = self._series.get(node_id) or self._find(node_id)
+        counter = series.picks.get(strategy)
+        if counter is None:
+            counter = series.picks.setdefault(strategy, count())
+        next(counter)
+
+    def on_health_change(self, node_id: Hashable, old: HealthStatus, new: HealthStatus) -> None:
+        """Count a change of state."""
+        series = self._series.get(node_id) or self._find(node_id)
+        next(series.transitions.setdefault((state_name(old), state_name(new)), count()))
+
+    def on_outcome(self, node_id: Hashable, outcome: Outcome, latency: float) -> None:
+        """Count the end of a request and, unless the caller gave it up, how long it took."""
+        series = self._series.get(node_id) or self._find(node_id)
+        # The attribute behind `.value`, which is a function call away.
+        next(series.outcomes[outcome._value_])
+        if outcome is not _CANCELLED:
+            # A clock may step back; time spent may not.
+            series.observe(latency if latency > 0.0 else 0.0)  # noqa: FURB136 - calls cost
+
+    def on_unavailable(self, reason: str) -> None:
+        """Count a request for which there was no node."""
+        bump(self.unavailable, reason)
+
+    def on_retry(self, node_id: Hashable, reason: str) -> None:  # noqa: ARG002 - as it is called
+        """Count a retry."""
+        bump(self.retries, reason)
+
+    def on_retry_refused(self, reason: str) -> None:
+        """Count a retry that was given up."""
+        bump(self.retries_refused, reason)
+
+    # What is watched.
+
+    def watch(self, balancer: Watched) -> None:
+        """Show this balancer's nodes, for as long as it lives."""
+        with self._lock:
+            self._balancers = [weakref.ref(each) for each in (*self._living(), balancer)]
+
+    def watch_budget(self, budget: Budget) -> None:
+        """Show what is left of this retry budget, for as long as it lives."""
+        with self._lock:
+            others = [each for each in self._living_budgets() if each is not budget]
+            self._budgets = [weakref.ref(each) for each in (*others, budget)]
+
+    def is_over(self) -> bool:
+        """Whether there was a balancer, and nothing is left to show any more."""
+        return bool(self._balancers) and not self._living() and not self._living_budgets()
+
+    def balance(self) -> float | None:
+        """Return what the retry budgets that are watched have left; ``None`` without any."""
+        budgets = self._living_budgets()
+        return sum(budget.balance() for budget in budgets) if budgets else None
+
+    def series(self) -> list[S]:
+        """Return the series to show. O(n)."""
+        with self._lock:
+            self._sort_out()
+            return [*self._own.values(), *([] if self._rest is None else [self._rest])]
+
+    def states(self) -> dict[str, NodeState]:
+        """Return the gauges to show, by label. O(n)."""
+        reports = [balancer.status() for balancer in reversed(self._living())]
+        with self._lock:
+            self._sort_out()
+            series = self._series
+        states: dict[str, NodeState] = {}
+        told: set[Hashable] = set()
+        for status in (status for report in reports for status in report):
+            if status.id not in series:  # it left in this moment
+                continue
+            state = states.setdefault(series[status.id].label, NodeState())
+            state.in_flight += status.in_flight
+            if status.id in told:
+                continue
+            told.add(status.id)
+            state.drained += status.drained
+            state.health[state_name(status.health)] += 1
+            for dimension, left in status.quota_remaining.items():
+                state.quota[dimension] = state.quota.get(dimension, 0) + left
+        return states
+
+    # Which node has which series. The lock is held in all that follows but `_find`.
+
+    def _find(self, identity: Hashable) -> S:
+        """Return the series of a node that has none yet, or whose series was put aside."""
+        with self._lock:
+            if identity not in self._series and self._balancers:
+                self._sort_out()
+            series = self._series.get(identity)
+            if series is None:
+                series = self._series[identity] = self._of_stranger(str(identity))
+            return series
+
+    def _of_stranger(self, label: str) -> S:
+        """Return the series of what is not known to be a member."""
+        known = self._own.get(label) or self._left.get(label)
+        if known is not None:
+            return known
+        if not self._balancers:  # no balancer says who is a member, so everybody is
+            return self._admit(label)
+        series = self._make(label)
+        self._put_aside(label, series)
+        return series
+
+    def _admit(self, label: str) -> S:
+        """Give a member series of its own, or the common one beyond the limit."""
+        if label in self._own:
+            return self._own[label]
+        if len(self._own) < self._max_nodes and label != OTHER:
+            series = self._own[label] = self._left.pop(label, None) or self._make(label)
+            return series
+        if self._rest is None:
+            self._rest = self._make(OTHER)
+            if label != OTHER:
+                _log.warning(
+                    "balancer %r has more than max_nodes=%d nodes; the metrics of the others are "
+                    "added up as node %r",
+                    self.name,
+                    self._max_nodes,
+                    OTHER,
+                )
+        return self._rest
+
+    def _sort_out(self) -> None:
+        """Put the series of nodes that left aside, and give the newcomers theirs. O(n)."""
+        if not self._balancers:
+            return
+        members = [node for balancer in self._living() for node in balancer.nodes]
+        labels = {identity: str(identity) for identity in map(node_id, members)}
+        present = set(labels.values())
+        for label in [label for label in self._own if label not in present]:
+            self._put_aside(label, self._own.pop(label))
+        self._series = {identity: self._admit(label) for identity, label in labels.items()}
+
+    def _put_aside(self, label: str, series: S) -> None:
+        self._left[label] = series
+        if len(self._left) > self._max_nodes:
+            del self._left[next(iter(self._left))]
+
+    def _living_budgets(self) -> list[Budget]:
+        return [budget for each in self._budgets if (budget := each()) is not None]
+
+    def _living(self) -> list[Watched]:
+        return [balancer for each in self._balancers if (balancer := each()) is not None]

@@ -1,0 +1,235 @@
+"""Metrics for Prometheus.
+
+Counters are plain objects that an event increments in place, and the gauges are read from
+`Balancer.status` when Prometheus asks; so an event costs a fraction of a microsecond, and what is
+shown is what is.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from threading import Lock
+
+from loadwise.integrations._collector import DEFAULT_BUCKETS, SeriesCollector, as_bounds
+from loadwise.integrations._ledger import Ledger
+from loadwise.integrations._series import NodeSeries, totals
+
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry, Metric
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+    )
+except ImportError as error:
+    raise ImportError(
+        "loadwise.integrations.prometheus needs prometheus-client: install loadwise[prometheus]"
+    ) from error
+
+__all__ = ["DEFAULT_BUCKETS", "PrometheusCollector"]
+
+
+class _Series(NodeSeries):
+    """Counts with a histogram of latencies.
+
+    Thread-safety: a lock, so that its buckets and its sum belong together.
+    """
+
+    __slots__ = ("_bounds", "_buckets", "_lock", "_seconds")
+
+    def __init__(self, label: str, bounds: tuple[float, ...]) -> None:
+        super().__init__(label)
+        self._bounds = bounds
+        self._buckets = [0] * (len(bounds) + 1)
+        self._seconds = 0.0
+        self._lock = Lock()
+
+    def observe(self, latency: float) -> None:
+        """Take note of how many seconds a request took."""
+        bucket = bisect_left(self._bounds, latency)
+        with self._lock:
+            self._buckets[bucket] += 1
+            self._seconds += latency
+
+    def histogram(self) -> tuple[list[int], float]:
+        """Return the counts of latencies not above each bound and above all, and their sum."""
+        with self._lock:
+            return list(accumulate(self._buckets)), self._seconds
+
+    def after_fork(self) -> None:
+        """Replace the lock."""
+        self._lock = Lock()
+
+
+class _Families:
+    """The metric families of one scrape."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = [*map(str, bounds), "+Inf"]
+        self.picks = CounterMetricFamily(
+            "loadwise_picks",
+            "How often a node was chosen.",
+            labels=("balancer", "node", "strategy"),
+        )
+        self.requests = CounterMetricFamily(
+            "loadwise_requests",
+            "Requests that ended, by how they ended.",
+            labels=("balancer", "node", "outcome"),
+        )
+        self.duration = HistogramMetricFamily(
+            "loadwise_request_duration_seconds",
+            "How long requests took, but for those that their callers gave up.",
+            labels=("balancer", "node"),
+        )
+        self.in_flight = GaugeMetricFamily(
+            "loadwise_requests_in_flight",
+            "Requests under way.",
+            labels=("balancer", "node"),
+        )
+        self.health = GaugeMetricFamily(
+            "loadwise_node_health",
+            "1 for the state of health that the node is in, 0 for the others.",
+            labels=("balancer", "node", "state"),
+        )
+        self.transitions = CounterMetricFamily(
+            "loadwise_health_transitions",
+            "Changes of the state of health.",
+            labels=("balancer", "node", "from", "to"),
+        )
+        self.drained = GaugeMetricFamily(
+            "loadwise_node_drained",
+            "1 for a node that is given no new requests by drain() or a weight of 0.",
+            labels=("balancer", "node"),
+        )
+        self.quota = GaugeMetricFamily(
+            "loadwise_quota_remaining",
+            "Units of quota left.",
+            labels=("balancer", "node", "dimension"),
+        )
+        self.unavailable = CounterMetricFamily(
+            "loadwise_unavailable",
+            "Requests for which there was no node, by what ruled out most of them.",
+            labels=("balancer", "reason"),
+        )
+        self.retries = CounterMetricFamily(
+            "loadwise_retries",
+            "Requests tried again on another node, by why.",
+            labels=("balancer", "reason"),
+        )
+        self.retries_refused = CounterMetricFamily(
+            "loadwise_retries_refused",
+            "Retries given up, by why.",
+            labels=("balancer", "reason"),
+        )
+        self.budget = GaugeMetricFamily(
+            "loadwise_retry_budget_balance",
+            "Retries that the budget allows now.",
+            labels=("balancer",),
+        )
+
+    def __iter__(self) -> Iterator[Metric]:
+        return (each for each in vars(self).values() if isinstance(each, Metric))
+
+    def add(self, ledger: Ledger[_Series]) -> None:
+        """Add what a ledger has to show."""
+        name = ledger.name
+        for series in ledger.series():
+            self._add_series((name, series.label), series)
+        for label, state in ledger.states().items():
+            node = (name, label)
+            self.in_flight.add_metric(node, state.in_flight)
+            self.drained.add_metric(node, state.drained)
+            for status, number in state.health.items():
+                self.health.add_metric((*node, status), number)
+            for dimension, left in state.quota.items():
+                self.quota.add_metric((*node, dimension), left)
+        for family, counts in (
+            (self.unavailable, ledger.unavailable),
+            (self.retries, ledger.retries),
+            (self.retries_refused, ledger.retries_refused),
+        ):
+            for reason, number in totals(counts).items():
+                family.add_metric((name, reason), number)
+        balance = ledger.balance()
+        if balance is not None:
+            self.budget.add_metric((name,), balance)
+
+    def _add_series(self, node: tuple[str, str], series: _Series) -> None:
+        for strategy, number in totals(series.picks).items():
+            self.picks.add_metric((*node, strategy), number)
+        for outcome, number in totals(series.outcomes).items():
+            self.requests.add_metric((*node, outcome), number)
+        for (old, new), number in totals(series.transitions).items():
+            self.transitions.add_metric((*node, old, new), number)
+        counts, seconds = series.histogram()
+        if counts[-1]:
+            self.duration.add_metric(node, list(zip(self._bounds, counts, strict=True)), seconds)
+
+
+class PrometheusCollector(SeriesCollector[_Series]):
+    """Shows what balancers do in a Prometheus registry.
+
+    Args:
+        registry: Where to register; the default registry if not given. ``None`` registers
+            nowhere: register it yourself, it is a collector like any other.
+        buckets: Upper bounds of the latency histogram, in seconds.
+        max_nodes: How many nodes of a balancer have series of their own; those beyond are added
+            up under ``node="other"``, which is logged once.
+
+    Raises:
+        ImportError: prometheus-client is not installed.
+        ValueError: The registry has one already, or an argument is out of range.
+
+    Give it to any number of balancers with ``metrics=``. It holds them weakly: the series of a
+    balancer that is gone, or of a node that left, are not shown any more.
+
+    Thread-safety: all methods may be called from any thread. In a forked child the counts go on.
+
+    Cost: O(1) per event; O(nodes) per scrape.
+
+    Example:
+        >>> from loadwise import Balancer
+        >>> registry = CollectorRegistry()
+        >>> balancer = Balancer(["a"], metrics=PrometheusCollector(registry), name="search")
+        >>> with balancer.acquire():
+        ...     pass
+        >>> registry.get_sample_value(
+        ...     "loadwise_requests_total",
+        ...     {"balancer": "search", "node": "a", "outcome": "success"},
+        ... )
+        1
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry | None = REGISTRY,
+        *,
+        buckets: Iterable[float] = DEFAULT_BUCKETS,
+        max_nodes: int = 1000,
+    ) -> None:
+        self._bounds = as_bounds(buckets)
+        super().__init__(max_nodes)
+        if registry is not None:
+            try:
+                registry.register(self)
+            except ValueError as error:
+                raise ValueError(
+                    "the registry has these metrics already; one PrometheusCollector serves any "
+                    "number of balancers, so use that one for all"
+                ) from error
+
+    def describe(self) -> Iterable[Metric]:
+        """Return the families without samples; the registry asks."""
+        return list(_Families(self._bounds))
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the families with samples; the registry asks at each scrape. O(nodes)."""
+        families = _Families(self._bounds)
+        for ledger in self._open_ledgers():
+            families.add(ledger)
+        return list(families)
+
+    def _make_series(self, balancer: str, label: str) -> _Series:  # noqa: ARG002 - as it is called
+        return _Series(label, self._bounds)
