@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
@@ -10,6 +9,7 @@ from loadwise.balancer.attempts import Attempts
 from loadwise.balancer.diagnosis import explain, no_node_available
 from loadwise.balancer.fleet import Fleet
 from loadwise.balancer.lease import Lease
+from loadwise.balancer.negotiation import Grant, Negotiator
 from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.request import Request
 from loadwise.balancer.status import Explanation, NodeStatus
@@ -19,7 +19,7 @@ from loadwise.clock import Clock
 from loadwise.context import EMPTY, HashKey, SelectionContext
 from loadwise.errors import NoNodeAvailable
 from loadwise.filters import as_filter
-from loadwise.health import HealthStatus, HealthTracker, Probe
+from loadwise.health import HealthTracker, Probe
 from loadwise.load import InFlight
 from loadwise.metrics import GuardedCollector, MetricsCollector
 from loadwise.quota import QuotaSource, QuotaTracker, ReservedQuota
@@ -103,6 +103,7 @@ class Balancer(Generic[N]):
             prepare=self._strategy.prepare,
         )
         self._fleet.replace(nodes)
+        self._negotiator: Negotiator[N] = Negotiator(self._strategy, self._health, quota)
         self._metrics = guarded(metrics, self)
         self._reporter = Reporter(
             self._fleet, self._clock, self._health, self._pauses, self._metrics
@@ -138,9 +139,9 @@ class Balancer(Generic[N]):
         request: Request[N] = Request(
             context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
         )
-        view, index, _, _ = self._negotiate(request, for_lease=False)
-        self._picked(view.slots[index])
-        return view.members[index]
+        view, grant = self._negotiate(request, for_lease=False)
+        self._picked(view.slots[grant.index])
+        return view.members[grant.index]
 
     def acquire(
         self,
@@ -183,7 +184,8 @@ class Balancer(Generic[N]):
         request: Request[N] = Request(
             context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
         )
-        return self._lease(*self._negotiate(request))
+        view, grant = self._negotiate(request)
+        return self._lease(view, grant.index, grant.probe, grant.reservation)
 
     def attempts(
         self,
@@ -278,7 +280,7 @@ class Balancer(Generic[N]):
             self._picked(slot)
             started = self._clock()
         except BaseException:
-            self._end_probe(slot.id, probe)
+            self._negotiator.end_probe(slot.id, probe)
             raise
         slot.cell.append(None)
         if slot.others:
@@ -290,56 +292,15 @@ class Balancer(Generic[N]):
         if self._metrics is not None:
             self._metrics.on_selection(slot.id, self._strategy_name)
 
-    def _negotiate(
-        self, request: Request[N], *, for_lease: bool = True
-    ) -> tuple[View[N], int, Probe | None, ReservedQuota | None]:
-        """Ask the strategy until a node is found that grants what the request needs."""
+    def _negotiate(self, request: Request[N], *, for_lease: bool = True) -> tuple[View[N], Grant]:
+        """Find a node that grants what the request needs, or raise."""
         self._reporter.clear_up()
         view = self._fleet.refreshed()
         nodes, ruled_out = request.restrict(view)
-        refused: dict[int, str] = {}
-        quota = self._quota
-        while True:
-            index = self._select(nodes, request.context(refused))
-            if index is None:
-                raise self._unavailable(view, request, ruled_out | refused)
-            identity = nodes.ids[index]
-            probe = None
-            if index in view.probes:
-                probe = self._probe(identity, for_lease=for_lease)
-                if probe is None and not self._is_up(identity):
-                    refused[index] = "unhealthy"
-                    continue
-            reservation = None
-            if quota is not None:
-                try:
-                    reservation = quota.try_acquire(identity, request.cost)
-                except BaseException:
-                    self._end_probe(identity, probe)
-                    raise
-                if reservation is None:
-                    self._end_probe(identity, probe)
-                    # Most likely others cannot afford it either: rule them out in one go.
-                    for i in nodes.eligible:
-                        if quota.available_at(nodes.ids[i], request.cost) > quota.clock():
-                            refused[i] = "quota"
-                    refused[index] = "quota"
-                    continue
-            return view, index, probe, reservation
-
-    def _probe(self, identity: Hashable, *, for_lease: bool) -> Probe | None:
-        if self._health is None:
-            return None
-        # A lease ends its probe itself; after a mere pick it lapses if nothing is reported.
-        lapse = math.inf if for_lease else self._health.policy.probe_interval
-        return self._health.grant_probe(identity, lapse)
-
-    def _end_probe(self, identity: Hashable, probe: Probe | None) -> None:
-        if probe is not None and self._health is not None:
-            self._health.end_probe(identity, probe)
-
-    def _is_up(self, identity: Hashable) -> bool:
-        return self._health is None or self._health.status(identity) != HealthStatus.UNHEALTHY
+        grant, refused = self._negotiator.find(view, nodes, request, for_lease=for_lease)
+        if grant is None:
+            raise self._unavailable(view, request, ruled_out | refused)
+        return view, grant
 
     def _unavailable(
         self, view: View[N], request: Request[N], ruled_out: Mapping[int, str]

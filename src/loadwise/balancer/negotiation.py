@@ -1,0 +1,95 @@
+"""Finding a node that grants what a request needs: its probe, its quota."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from loadwise.balancer.request import Request
+from loadwise.balancer.view import View
+from loadwise.health import HealthStatus, HealthTracker, Probe
+from loadwise.node_set import NodeSet
+from loadwise.quota import QuotaSource, ReservedQuota
+from loadwise.strategies._base import ViewStrategy
+
+__all__ = ["Grant", "Negotiator"]
+
+N = TypeVar("N")
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """What a node has granted.
+
+    Attributes:
+        index: The node's index.
+        probe: Its one probe, if it is UNHEALTHY and the request is that probe.
+        reservation: Quota set aside, if there are quotas.
+    """
+
+    index: int
+    probe: Probe | None
+    reservation: ReservedQuota | None
+
+
+class Negotiator(Generic[N]):
+    """Asks the strategy until a node is found that grants what the request needs.
+
+    Thread-safety: that of the strategy and the trackers; nothing of its own changes.
+    """
+
+    def __init__(
+        self, strategy: ViewStrategy[N], health: HealthTracker | None, quota: QuotaSource | None
+    ) -> None:
+        self._strategy = strategy
+        self._health = health
+        self._quota = quota
+
+    def find(
+        self, view: View[N], nodes: NodeSet[N], request: Request[N], *, for_lease: bool
+    ) -> tuple[Grant | None, dict[int, str]]:
+        """Return what was granted, if a node was found, and who has refused and why."""
+        refused: dict[int, str] = {}
+        while True:
+            index = self._strategy.select(nodes, request.context(refused))
+            if index is None:
+                return None, refused
+            identity = nodes.ids[index]
+            probe = None
+            if index in view.probes:
+                probe = self._probe(identity, for_lease=for_lease)
+                if probe is None and not self._is_up(identity):
+                    refused[index] = "unhealthy"
+                    continue
+            if self._quota is None:
+                return Grant(index, probe, None), refused
+            try:
+                reservation = self._quota.try_acquire(identity, request.cost)
+            except BaseException:
+                self.end_probe(identity, probe)
+                raise
+            if reservation is not None:
+                return Grant(index, probe, reservation), refused
+            self.end_probe(identity, probe)
+            # Most likely others cannot afford it either: rule them out in one go.
+            for i in nodes.eligible:
+                if self._quota.available_at(nodes.ids[i], request.cost) > self._quota.clock():
+                    refused[i] = "quota"
+            refused[index] = "quota"
+
+    def end_probe(self, identity: Hashable, probe: Probe | None) -> None:
+        """Give a probe back, if there is one."""
+        if probe is not None and self._health is not None:
+            self._health.end_probe(identity, probe)
+
+    def _probe(self, identity: Hashable, *, for_lease: bool) -> Probe | None:
+        if self._health is None:
+            return None
+        # A lease ends its probe itself; after a mere pick it lapses if nothing is reported.
+        lapse = math.inf if for_lease else self._health.policy.probe_interval
+        return self._health.grant_probe(identity, lapse)
+
+    def _is_up(self, identity: Hashable) -> bool:
+        return self._health is None or self._health.status(identity) != HealthStatus.UNHEALTHY
