@@ -103,9 +103,9 @@ class Member:
         """Follow the table of the design."""
         if outcome is Outcome.SUCCESS and self.status is HEALTHY and not self.failures:
             return
-        self.probe_lapses = 0.0
         if began is not None and self.down_since is not None and began < self.down_since:
             return
+        self.probe_lapses = 0.0
         if outcome is Outcome.SUCCESS:
             self.failures, self.successes = 0, self.successes + 1
             unwell = self.status in UNHEALTHY | RECOVERING
