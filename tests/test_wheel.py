@@ -95,6 +95,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Enviro
             shutil.copy(str(dependency.locate_file(file)), site / file)
     pip: list[str | Path] = [
         sys.executable,
+        "-Wignore",  # what pip warns of is not ours
         "-m",
         "pip",
         "--python",
