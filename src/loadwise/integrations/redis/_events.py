@@ -1,0 +1,84 @@
+"""What happens to shared state that somebody should know of."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Literal
+
+from loadwise._fork import reset_in_child
+
+__all__ = ["EventKind", "EventLog", "SharedEvent"]
+
+EventKind = Literal["outage", "restored", "resynchronised", "rejected"]
+
+_log = logging.getLogger("loadwise")
+
+
+@dataclass(frozen=True, slots=True)
+class SharedEvent:
+    """Something that happened to state that is shared through a server.
+
+    Attributes:
+        source: Whose state: ``"quota"``, ``"health"`` or ``"store"``.
+        kind: ``"outage"``: the server cannot be reached, and work goes on from local state.
+            ``"restored"``: it can be reached again. ``"resynchronised"``: it had lost what this
+            process knew, and has been told anew. ``"rejected"``: it holds something that
+            loadwise would not have put there.
+        detail: More, in words.
+    """
+
+    source: str
+    kind: EventKind
+    detail: str
+
+
+class EventLog:
+    """Counts events, logs them sparingly and passes them on.
+
+    Of outages each is logged, of rejections only the first. A callback that raises is logged once
+    and harms nobody.
+
+    Thread-safety: a lock around the counts.
+    """
+
+    def __init__(self, source: str, on_event: Callable[[SharedEvent], object] | None) -> None:
+        if on_event is not None and not callable(on_event):
+            raise TypeError(f"on_event is {on_event!r}; it must be a function of a SharedEvent")
+        self._source = source
+        self._on_event = on_event
+        self._complained = False
+        self.counts: dict[str, int] = dict.fromkeys(
+            ("outage", "restored", "resynchronised", "rejected"), 0
+        )
+        self._after_fork()
+        reset_in_child(self)
+
+    def _after_fork(self) -> None:
+        self._lock = Lock()
+
+    def add(self, kind: EventKind, detail: str) -> None:
+        """Take note of an event. Hold no lock that the callback may want."""
+        with self._lock:
+            self.counts[kind] += 1
+            first = self.counts[kind] == 1
+        if kind == "outage":
+            _log.warning("shared %s: %s", self._source, detail)
+        elif kind == "rejected" and first:
+            _log.warning(
+                "shared %s: rejected what the server holds: %s (further ones are only counted)",
+                self._source,
+                detail,
+            )
+        elif kind != "rejected":
+            _log.info("shared %s: %s", self._source, detail)
+        if self._on_event is None:
+            return
+        try:
+            self._on_event(SharedEvent(self._source, kind, detail))
+        except Exception:  # noqa: BLE001 - a callback may raise what it likes
+            if not self._complained:
+                self._complained = True
+                _log.exception("on_event failed; further failures are not logged")

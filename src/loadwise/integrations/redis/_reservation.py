@@ -1,0 +1,77 @@
+"""Quota set aside for one request, where processes share the quota."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from loadwise.errors import LoadwiseError
+
+if TYPE_CHECKING:
+    from loadwise.integrations.redis._core import Core
+    from loadwise.integrations.redis._stake import Charge
+
+__all__ = ["Parts", "SharedReservation"]
+
+Parts = Sequence[tuple["Charge", float]]
+
+
+class SharedReservation:
+    """Quota set aside for one request, as `loadwise.Reservation` is.
+
+    Neither `settle` nor `cancel` waits for the server: here they show at once, and they count as
+    soon as the background has told the server.
+
+    Attributes:
+        node_id: The node it was made for.
+        amounts: What was reserved, by dimension, default costs included.
+
+    Thread-safety: each ends once, whoever is first. In the child of a fork, ending the parent's
+    is left to the parent.
+    """
+
+    __slots__ = ("_core", "_open", "amounts", "charges", "generation", "node_id")
+
+    def __init__(
+        self,
+        core: Core,
+        node_id: Hashable,
+        amounts: Mapping[str, float],
+        charges: Mapping[str, Parts],
+    ) -> None:
+        self._core = core
+        self._open = [True]
+        self.node_id = node_id
+        self.amounts = amounts
+        self.charges = charges
+        self.generation = core.generation
+
+    def settle(self, amounts: Mapping[str, float]) -> None:
+        """Replace the reserved amounts by the true ones, for the dimensions named.
+
+        What was reserved too much is free again; what was used beyond the reservation is charged,
+        even above the limit, for it has been used.
+
+        Args:
+            amounts: The true amounts, by dimension.
+
+        Raises:
+            LoadwiseError: The reservation has already been settled or cancelled.
+            ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
+        """
+        self._core.settle(self, amounts)
+
+    def cancel(self) -> None:
+        """Give everything back: the request was never sent. Does nothing once it has ended."""
+        with suppress(LoadwiseError):
+            self.settle(dict.fromkeys(self.amounts, 0))
+
+    def end(self) -> None:
+        """Take note that it has been settled."""
+        try:
+            self._open.pop()
+        except IndexError:
+            raise LoadwiseError(
+                f"the reservation on node {self.node_id!r} has already been settled or cancelled"
+            ) from None

@@ -1,0 +1,423 @@
+"""Health that processes share through a real server."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, cast
+
+import pytest
+import redis
+from tests.integration.redis.support import Peer, Valkey, until
+
+from loadwise import (
+    Balancer,
+    ConsecutiveFailurePolicy,
+    HealthStatus,
+    HealthTracker,
+    NodeHealth,
+    NoNodeAvailable,
+)
+from loadwise.integrations.redis import SharedEvent, SharedHealth
+from loadwise.integrations.redis._health_wire import encode_note
+
+HEALTHY, UNHEALTHY = HealthStatus.HEALTHY, HealthStatus.UNHEALTHY
+ABRUPT = ConsecutiveFailurePolicy(failure_threshold=1, recovery_successes=1)
+
+
+@pytest.fixture
+def share(client: redis.Redis, prefix: str) -> Iterator[Callable[..., SharedHealth]]:
+    """Make trackers that share the test's prefix; close them in the end."""
+    made: list[SharedHealth] = []
+
+    def make(using: redis.Redis | None = None, **settings: Any) -> SharedHealth:
+        settings = {"policy": ABRUPT} | settings
+        made.append(SharedHealth(using or client, prefix, **settings))
+        return made[-1]
+
+    yield make
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(SharedHealth.close, made))
+
+
+Share = Callable[..., SharedHealth]
+
+
+def has_passed(moment: float) -> bool:
+    """Whether it is later than that."""
+    return time.monotonic() > moment
+
+
+def sees(tracker: HealthTracker, node_id: str, status: HealthStatus) -> None:
+    """Wait until a tracker has a node in this state."""
+    until(lambda: tracker.status(node_id) is status)
+
+
+def test_other_processes_see_a_change_within_a_second(
+    valkey: Valkey, prefix: str, peer: Callable[..., Peer]
+) -> None:
+    """What process A finds out, process B sees within a second, and the other way round.
+
+    The clock is that of the machine, the same for both; 3 s are allowed, for it may be busy.
+    """
+    one, other = peer(valkey, prefix), peer(valkey, prefix)
+    assert one.ask("ready")
+    assert other.ask("ready")
+    for teller, listener, node_id in ((one, other, "a"), (other, one, "b")):
+        failed = teller.ask("fail", node_id, 3)
+        seen = listener.ask("see", node_id, "UNHEALTHY", 10)
+        assert seen - failed < 3
+
+
+def test_a_balancer_avoids_what_another_process_found_down(share: Share) -> None:
+    """A failure that one balancer met keeps another off the node, and counts as a change there."""
+    mine, yours = share(), share()
+    first = Balancer(["a", "b"], health=mine)
+    second = Balancer(["a", "b"], health=yours)
+    heard: list[tuple[Any, ...]] = []
+    yours.subscribe(lambda *change: heard.append(change))
+    first.acquire(exclude={"b"}).failure("refused")
+    sees(yours, "a", UNHEALTHY)
+    assert {second.pick() for _ in range(20)} == {"b"}
+    assert heard == [("a", HEALTHY, UNHEALTHY)]
+    reason = yours.health("a").reason
+    assert reason == "1 failure, the last: refused (found out by another process)"
+    with pytest.raises(NoNodeAvailable) as refusal:
+        second.acquire(exclude={"b"})
+    assert refusal.value.retry_after == pytest.approx(10, abs=3)
+    mine.report_success("a")
+    sees(yours, "a", HEALTHY)
+    assert {second.pick() for _ in range(50)} == {"a", "b"}
+
+
+def test_each_change_is_told_once(share: Share, client: redis.Redis, prefix: str) -> None:
+    """What is taken over is not told again: two changes are two messages, among 5 trackers."""
+    trackers = [share() for _ in range(5)]
+    listener = cast("Any", client).pubsub(ignore_subscribe_messages=True)
+    listener.subscribe(f"{prefix}:health")
+    until(lambda: client.pubsub_numsub(f"{prefix}:health")[0][1] == 6)
+    trackers[0].report_failure("a")
+    for tracker in trackers:
+        sees(tracker, "a", UNHEALTHY)
+    trackers[3].report_success("a")
+    for tracker in trackers:
+        sees(tracker, "a", HEALTHY)
+    trackers[1].report_failure("b")
+    for tracker in trackers:
+        sees(tracker, "b", UNHEALTHY)
+    told: list[dict[str, Any]] = []
+
+    def hear() -> bool:
+        message = listener.get_message(timeout=0.1)
+        if message is not None:
+            told.append(json.loads(message["data"].split(b" ", 2)[2]))
+        return message is None and len(told) >= 3
+
+    until(hear)
+    assert [(each["id"], each["status"]) for each in told] == [
+        ("a", "UNHEALTHY"),
+        ("a", "HEALTHY"),
+        ("b", "UNHEALTHY"),
+    ]
+    listener.close()
+
+
+def test_missed_messages_are_made_good(
+    valkey: Valkey, share: Share, client: redis.Redis, prefix: str
+) -> None:
+    """A process that may not subscribe hears nothing, and sees what happened all the same."""
+    client.acl_setuser(f"{prefix}-deaf", enabled=True, nopass=True, commands=["+@all"], keys=["*"])
+    deaf = share(valkey.client(username=f"{prefix}-deaf", password="any"), poll=0.1)  # noqa: S106 - there is none
+    teller = share()
+    teller.report_failure("a")
+    sees(deaf, "a", UNHEALTHY)
+    teller.report_success("a")
+    sees(deaf, "a", HEALTHY)
+    assert deaf.connected
+    assert deaf.events["outage"] == 0
+    client.acl_deluser(f"{prefix}-deaf")
+
+
+def test_a_broken_subscription_is_made_anew(share: Share, client: redis.Redis) -> None:
+    """When the server cuts off all who listen, they subscribe again and go on."""
+    teller, listener = share(poll=60.0), share(poll=60.0)
+    for i in range(3):
+        until(lambda: len(client.client_list(_type="pubsub")) >= 2)
+        teller.report_failure(f"node-{i}")
+        sees(listener, f"node-{i}", UNHEALTHY)
+        client.client_kill_filter(_type="pubsub")
+        until(lambda: len(client.client_list(_type="pubsub")) >= 2)
+
+
+def test_who_starts_later_learns_what_is_known(
+    share: Share, client: redis.Redis, prefix: str
+) -> None:
+    """States are kept for newcomers, with their times, in a HASH that expires."""
+    teller = share(policy=None, ttl=100.0)
+    for _ in range(3):
+        teller.report_failure("a", "refused")
+    until(lambda: client.exists(f"{prefix}:health"))
+    newcomer = share(policy=None)
+    sees(newcomer, "a", UNHEALTHY)
+    mine, theirs = teller.health("a"), newcomer.health("a")
+    assert theirs.consecutive_failures == 3
+    assert mine.last_failure is not None
+    assert theirs.last_failure == pytest.approx(mine.last_failure, abs=0.25)
+    assert theirs.down_since == pytest.approx(theirs.last_failure)
+    assert newcomer.next_probe("a") == pytest.approx(mine.last_failure + 10.0, abs=0.25)
+    assert 90_000 < client.pttl(f"{prefix}:health") <= 100_000
+
+
+def test_the_later_change_holds(share: Share, client: redis.Redis, prefix: str) -> None:
+    """News that is older than what is known changes nothing, whenever it arrives."""
+    one, other = share(), share()
+    one.report_failure("a")
+    sees(other, "a", UNHEALTHY)
+    now = int(client.time()[0]) * 1_000_000
+    old = encode_note(NodeHealth("a"), 0.0)
+    fresh = encode_note(NodeHealth("b", UNHEALTHY, reason="seen"), 0.0)
+    for at, note in ((now - 5_000_000, old), (now - 1_000_000, fresh)):
+        client.publish(f"{prefix}:health", f"{now} {at} ".encode() + note)
+    for tracker in (one, other):
+        sees(tracker, "b", UNHEALTHY)
+        assert tracker.status("a") is UNHEALTHY
+
+
+def test_news_that_had_to_wait_is_as_old_as_it_is(
+    fragile: Valkey, prefix: str, share: Share
+) -> None:
+    """While the server hangs, A finds a node well and later B finds it down again: it is down.
+
+    Who gets through first afterwards makes no difference, in 4 rounds. The two lie 0.1 s apart,
+    twice as much as clocks can differ that were set by answers within 0.05 s.
+    """
+    one, other = share(fragile.client(), timeout=0.05), share(fragile.client(), timeout=0.05)
+    one.report_failure("a")
+    sees(other, "a", UNHEALTHY)
+    for first, second in ((one, other), (other, one)) * 2:
+        fragile.freeze()
+        first.report_success("a")
+        assert first.status("a") is HEALTHY
+        until(partial(has_passed, time.monotonic() + 0.1))
+        second.report_success("a")
+        second.report_failure("a")
+        until(lambda: not one.connected and not other.connected)
+        fragile.thaw()
+        until(lambda: one.connected and other.connected)
+        sees(first, "a", UNHEALTHY)
+        assert second.status("a") is UNHEALTHY
+
+
+def test_reports_send_nothing_themselves(valkey: Valkey, share: Share) -> None:
+    """The thread that reports, and the one that asks, never touches the network."""
+    client, sent = valkey.counting_client()
+    tracker = share(client)
+    other = share()
+    before = sent["MainThread"]
+    for i in range(100):
+        tracker.report_failure(f"node-{i}")
+        tracker.down()
+        tracker.next_change()
+    assert sent["MainThread"] == before
+    until(lambda: len(other.snapshot()) == 100)
+    assert {node_id for node_id, _ in other.down()} == tracker.snapshot().keys()
+
+
+GOOD = {
+    "v": 1,
+    "id": "bad",
+    "status": "UNHEALTHY",
+    "failures": 1,
+    "successes": 0,
+    "failed": 0,
+    "down": 0,
+    "reason": None,
+}
+GARBAGE = [
+    b"garbage",
+    b"",
+    b"\xff\xfe",
+    b"[]",
+    b"[" * 4000,
+    *(
+        json.dumps(GOOD | wrong).encode()
+        for wrong in (
+            {"v": 2},
+            {"v": True},
+            {"id": 5},
+            {"id": "x" * 2000},
+            {"status": "SICK"},
+            {"status": 4},
+            {"failures": -1},
+            {"failures": 1e300},
+            {"failures": True},
+            {"failed": -1},
+            {"failed": "now"},
+            {"failed": 1e300},
+            {"down": [0]},
+            {"reason": 5},
+            {"reason": "x" * 5000},
+        )
+    ),
+]
+
+
+def test_garbage_is_rejected(share: Share, client: redis.Redis, prefix: str) -> None:
+    """Whatever is put into the HASH or sent to the channel, what makes no sense changes nothing."""
+    client.hset(f"{prefix}:health", mapping={"v": "1", "changed": "x" * 1000})
+    now = int(client.time()[0]) * 1_000_000
+    for i, note in enumerate(GARBAGE):
+        client.hset(f"{prefix}:health", f"n:{i}", f"{now} ".encode() + note)
+    for i, entry in enumerate((b"", b"\xff", b"x" * 10_000, f"{now * 1000} {{}}".encode())):
+        client.hset(f"{prefix}:health", f"n:odd-{i}", entry)
+    heard: list[SharedEvent] = []
+    tracker = share(on_event=heard.append)
+    until(lambda: len(heard) >= len(GARBAGE) + 1)
+    other = share()
+    until(lambda: client.pubsub_numsub(f"{prefix}:health")[0][1] == 2)
+    for note in GARBAGE:
+        client.publish(f"{prefix}:health", f"{now} {now} ".encode() + note)
+    client.publish(f"{prefix}:health", b"\xff")
+    until(lambda: len(heard) >= 2 * len(GARBAGE) + 2)
+    assert {event.kind for event in heard} == {"rejected"}
+    assert tracker.snapshot() == {}
+    other.report_failure("good")
+    sees(tracker, "good", UNHEALTHY)
+    assert tracker.snapshot().keys() == {"good"}
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda client, key: client.set(key, "somebody else's"),
+        lambda client, key: client.hset(key, "v", "2"),
+        lambda client, key: client.hset(key, mapping={f"f{i}": "" for i in range(10_001)}),
+        lambda client, key: client.hset(
+            key, mapping={"v": "1"} | {f"n:{i}": "" for i in range(10_001)}
+        ),
+    ],
+    ids=["string", "schema of the future", "other hash", "too many nodes"],
+)
+def test_a_key_that_is_not_loadwises_is_left_alone(
+    share: Share, client: redis.Redis, prefix: str, put: Callable[[redis.Redis, str], object]
+) -> None:
+    """It is reported, each process goes by what it sees, and all heals when it is gone."""
+    key = f"{prefix}:health"
+    put(client, key)
+    heard: list[SharedEvent] = []
+    one, other = share(on_event=heard.append), share(poll=0.1)
+    until(lambda: heard)
+    one.report_failure("a")
+    assert one.status("a") is UNHEALTHY
+    assert {event.kind for event in heard} == {"rejected"}
+    client.delete(key)
+    sees(other, "a", UNHEALTHY)
+
+
+def test_an_outage(
+    fragile: Valkey, prefix: str, share: Share, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Reports go on while the server is down; afterwards all know the latest, newcomers too."""
+    one, other = share(fragile.client()), share(fragile.client())
+    one.report_failure("before")
+    sees(other, "before", UNHEALTHY)
+    with caplog.at_level(logging.WARNING, "loadwise"):
+        fragile.kill()
+        until(lambda: not one.connected and not other.connected)
+        one.report_failure("during")
+        other.report_success("before")
+        assert one.status("during") is UNHEALTHY
+        fragile.start()
+        until(lambda: one.connected and other.connected)
+    assert len(caplog.records) == 2  # one warning by each
+    for tracker in (one, other, share(fragile.client())):
+        sees(tracker, "during", UNHEALTHY)
+        sees(tracker, "before", HEALTHY)
+    one.report_failure("after")
+    sees(other, "after", UNHEALTHY)
+
+
+def test_a_flush_is_noticed_and_made_good(fragile: Valkey, prefix: str, share: Share) -> None:
+    """After FLUSHALL what is known is told anew, so that newcomers learn it."""
+    one = share(fragile.client(), poll=0.05)
+    one.report_failure("a")
+    with fragile.client() as client:
+        until(lambda: client.exists(f"{prefix}:health"))
+        until(lambda: one._courier._changed)  # type: ignore[union-attr]  # there is one
+        client.flushall()
+    until(lambda: one.events["resynchronised"] == 1)
+    sees(share(fragile.client()), "a", UNHEALTHY)
+
+
+def test_states_expire(share: Share, client: redis.Redis, prefix: str) -> None:
+    """What others found out and nobody here has met with is forgotten, here and on the server."""
+    one, other = share(poll=0.05, ttl=0.4), share(poll=0.05, ttl=0.4)
+    heard: list[tuple[Any, ...]] = []
+    one.report_failure("a")
+    sees(other, "a", UNHEALTHY)
+    other.subscribe(lambda *change: heard.append(change))
+    sees(other, "a", HEALTHY)
+    assert heard == [("a", UNHEALTHY, HEALTHY)]
+    assert one.status("a") is UNHEALTHY  # it has seen it fail itself
+    until(lambda: not client.exists(f"{prefix}:health"))
+    until(lambda: not one._book._server_times)
+
+
+def test_removed_nodes_stay_removed(share: Share) -> None:
+    """A node that this process forgot does not come back by old news; it does by new ones."""
+    one, other = share(poll=0.05), share(poll=0.05)
+    one.report_failure("a")
+    sees(other, "a", UNHEALTHY)
+    other.remove("a")
+    one.report_failure("b")
+    sees(other, "b", UNHEALTHY)
+    assert other.status("a") is HEALTHY
+    one.report_success("a")
+    one.report_failure("a")
+    sees(other, "a", UNHEALTHY)
+
+
+def test_ids_that_are_no_str_stay_here(share: Share, caplog: pytest.LogCaptureFixture) -> None:
+    """They are judged like any other, in this process alone, and one warning says so."""
+    one, other = share(), share()
+    with caplog.at_level(logging.WARNING, "loadwise"):
+        one.report_failure(5)
+        one.report_failure(("a", 1))
+    assert one.status(5) is UNHEALTHY
+    assert caplog.messages == ["the health of 5 is not shared: its id is no str"]
+    one.report_failure("a")
+    sees(other, "a", UNHEALTHY)
+    assert other.status(5) is HEALTHY
+    one.remove(5)
+    one.report_failure("x" * 2000)
+    until(lambda: one.events["rejected"] == 1)
+
+
+def test_closing(valkey: Valkey, prefix: str) -> None:
+    """Closing tells the rest; the tracker works on alone, and closing twice is harmless."""
+    tracker = SharedHealth(valkey.client(), prefix, ABRUPT, poll=60.0)
+    tracker.report_failure("a")
+    tracker.close()
+    tracker.close()
+    assert not tracker.connected
+    tracker.report_failure("b")
+    assert tracker.status("b") is UNHEALTHY
+    with SharedHealth(valkey.client(), prefix) as other:
+        sees(other, "a", UNHEALTHY)
+        assert other.status("b") is HEALTHY
+
+
+def test_refuses_wrong_arguments(client: redis.Redis) -> None:
+    """What is of the wrong kind or out of range is refused by name."""
+    wrong: list[dict[str, Any]] = [{"ttl": 0}, {"poll": -1}, {"timeout": float("inf")}]
+    for settings in [*wrong, {"prefix": ""}]:
+        with pytest.raises(ValueError, match=next(iter(settings))):
+            SharedHealth(client, **settings)
+    with pytest.raises(TypeError, match="policy is 5"):
+        SharedHealth(client, policy=5)  # type: ignore[arg-type]  # the error under test
+    with pytest.raises(TypeError, match=r"it must be a redis\.Redis"):
+        SharedHealth("localhost")  # type: ignore[arg-type]  # the error under test
