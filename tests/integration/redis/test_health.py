@@ -23,7 +23,9 @@ from loadwise import (
     NoNodeAvailable,
 )
 from loadwise.integrations.redis import SharedEvent, SharedHealth
-from loadwise.integrations.redis._health_wire import encode_note
+from loadwise.integrations.redis._clients import run
+from loadwise.integrations.redis._health_wire import Note, encode_note, parse_put
+from loadwise.integrations.redis._scripts import HEALTH_PUT
 
 HEALTHY, UNHEALTHY = HealthStatus.HEALTHY, HealthStatus.UNHEALTHY
 ABRUPT = ConsecutiveFailurePolicy(failure_threshold=1, recovery_successes=1)
@@ -210,6 +212,24 @@ def test_news_that_had_to_wait_is_as_old_as_it_is(
         until(lambda: one.connected and other.connected)
         sees(first, "a", UNHEALTHY)
         assert second.status("a") is UNHEALTHY
+
+
+def test_a_note_that_arrives_late_keeps_its_time(client: redis.Redis, prefix: str) -> None:
+    """The server keeps the time a note tells, prefers what is later, and believes in no future."""
+    key = f"{prefix}:health".encode()
+    note = encode_note(NodeHealth("a", UNHEALTHY), 0.0)
+    now = int(client.time()[0]) * 1_000_000
+
+    def put(at: int) -> tuple[int, Note | None]:
+        return parse_put(run(cast("Any", client), HEALTH_PUT, key, key, "a", note, at, 10**7), 0.0)
+
+    assert put(now - 5_000_000) == (now - 5_000_000, None)
+    assert put(now - 3_000_000) == (now - 3_000_000, None)
+    at, later = put(now - 4_000_000)
+    assert at == 0
+    assert later is not None
+    assert later.at == now - 3_000_000
+    assert now <= put(now * 2)[0] < now + 60_000_000
 
 
 def test_reports_send_nothing_themselves(valkey: Valkey, share: Share) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -112,7 +113,9 @@ def test_what_is_settled_is_usable_at_once(share: Share) -> None:
     assert quota.unavailable() == ["node"]
 
 
-def test_what_nobody_uses_goes_back(share: Share, client: redis.Redis, prefix: str) -> None:
+def test_what_nobody_uses_goes_back(
+    share: Share, client: redis.Redis, prefix: str, stack: ExitStack
+) -> None:
     """Closing gives back what is held; idling gives back nearly all of it."""
     config = rpm(100, window=2.0)
     idle, busy = share(config, slice_share=0.5), share(config, slice_share=0.5)
@@ -132,7 +135,20 @@ def test_what_nobody_uses_goes_back(share: Share, client: redis.Redis, prefix: s
     fresh = share(rpm(100, window=60.0))
     assert fresh.remaining("node", "rpm") == 100
     fresh.close()
-    assert share(rpm(100), slice_share=1.0).try_acquire("node", {"rpm": 50})
+    strict = stack.enter_context(SharedQuota(client, prefix))
+    strict.register("node", config)
+    assert strict.remaining("node", "rpm") == 100
+
+
+def test_a_slice_counts_until_a_window_after_its_end(
+    share: Share, client: redis.Redis, prefix: str, stack: ExitStack
+) -> None:
+    """What may be used up to 5 s after it was taken counts until a window after those 5 s."""
+    share(rpm(100, window=60.0), slice_share=0.5)
+    strict = stack.enter_context(SharedQuota(client, prefix))
+    strict.register("node", rpm(100, window=60.0))
+    wait = strict.available_at("node", {"rpm": 100}) - time.monotonic()
+    assert 60.0 + 5.0 - 2.0 < wait <= 60.0 + 5.0 + 1.0
 
 
 def test_removing_gives_back_what_is_held(share: Share) -> None:
