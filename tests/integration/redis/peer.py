@@ -27,7 +27,7 @@ class Member:
         **settings: Any,
     ) -> None:
         client = redis.Redis(port=port)
-        self.health = SharedHealth(client, prefix)
+        self.health = SharedHealth(client, prefix, timeout=settings["timeout"])
         self.quota = SharedQuota(client, prefix, **settings)
         self.quota.register(NODE, QuotaConfig([QuotaDimension("rpm", limit=limit, window=window)]))
         self.balancer = Balancer([NODE], quota=self.quota, health=self.health)

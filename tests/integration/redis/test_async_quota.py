@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import redis
-from tests.integration.redis.support import DEADLINE, Valkey, rpm, until
+from tests.integration.redis.support import DEADLINE, PATIENCE, Valkey, rpm, until
 
 from loadwise import Balancer, NoNodeAvailable, QuotaFilter
 from loadwise.integrations.redis import AsyncSharedQuota, SharedQuota
@@ -33,14 +33,14 @@ def test_tasks_and_threads_share_a_quota(
     valkey: Valkey, prefix: str, client: redis.Redis, stack: ExitStack, mode: Any
 ) -> None:
     """Together with threads, 20 tasks get exactly the limit; what is settled is free again."""
-    with SharedQuota(client, prefix, mode) as other:
+    with SharedQuota(client, prefix, mode, timeout=PATIENCE) as other:
         other.register("node", rpm(100, window=300.0))
         assert until(lambda: other.try_acquire("node", {"rpm": 30}))
 
     async def main() -> None:
         async with (
             valkey.async_client() as async_client,
-            AsyncSharedQuota(async_client, prefix, mode) as quota,
+            AsyncSharedQuota(async_client, prefix, mode, timeout=PATIENCE) as quota,
         ):
             await quota.register("node", rpm(100, window=300.0))
             held: list[Any] = []
@@ -67,7 +67,7 @@ def test_tasks_and_threads_share_a_quota(
             assert quota.remaining_by_dimension("node") == {"rpm": 0}
 
     asyncio.run(main())
-    strict = stack.enter_context(SharedQuota(client, prefix))
+    strict = stack.enter_context(SharedQuota(client, prefix, timeout=PATIENCE))
     strict.register("node", rpm(100, window=300.0))
     assert strict.remaining("node", "rpm") == 0
 
@@ -78,7 +78,7 @@ def test_a_filter_keeps_a_balancer_off_exhausted_nodes(valkey: Valkey, prefix: s
     async def main() -> None:
         async with (
             valkey.async_client() as client,
-            AsyncSharedQuota(client, prefix) as quota,
+            AsyncSharedQuota(client, prefix, timeout=PATIENCE) as quota,
         ):
             await quota.register("a", rpm(2))
             await quota.register("b", rpm(1))
@@ -103,7 +103,7 @@ def test_an_outage(fragile: Valkey, prefix: str) -> None:
     async def main() -> None:
         async with (
             fragile.async_client() as client,
-            AsyncSharedQuota(client, prefix) as quota,
+            AsyncSharedQuota(client, prefix, timeout=PATIENCE) as quota,
         ):
             await quota.register("node", rpm(10))
             assert await quota.try_acquire("node", {"rpm": 3})
@@ -120,7 +120,7 @@ def test_an_outage(fragile: Valkey, prefix: str) -> None:
             assert quota.events["outage"] == quota.events["restored"] == 1
 
     asyncio.run(main())
-    other = SharedQuota(fragile.client(), prefix)
+    other = SharedQuota(fragile.client(), prefix, timeout=PATIENCE)
     other.register("node", rpm(10))
     assert other.remaining("node", "rpm") == 0
     other.close()
@@ -132,7 +132,7 @@ def test_a_cancelled_await_leaves_no_debt_untold(fragile: Valkey, prefix: str) -
     async def main() -> None:
         async with (
             fragile.async_client() as client,
-            AsyncSharedQuota(client, prefix, timeout=5.0) as quota,
+            AsyncSharedQuota(client, prefix, timeout=PATIENCE) as quota,
         ):
             await quota.register("node", rpm(10))
             fragile.freeze()
@@ -155,7 +155,7 @@ def test_a_cancelled_await_leaves_no_debt_untold(fragile: Valkey, prefix: str) -
 
 def test_event_loops_one_after_the_other(valkey: Valkey, prefix: str) -> None:
     """It works in another event loop after the first has ended; closing twice is harmless."""
-    quota = AsyncSharedQuota(valkey.async_client(), prefix)
+    quota = AsyncSharedQuota(valkey.async_client(), prefix, timeout=PATIENCE)
 
     async def first() -> None:
         await quota.register("node", rpm(10))
@@ -178,7 +178,7 @@ def test_nothing_in_the_background_outlives_its_owner(
     valkey: Valkey, client: redis.Redis, prefix: str
 ) -> None:
     """Quotas that are dropped unclosed are collected, and their threads and tasks end."""
-    quota = SharedQuota(client, prefix)
+    quota = SharedQuota(client, prefix, timeout=PATIENCE)
     quota.register("node", rpm(10))
     thread = quota._worker._thread
     assert thread is not None
@@ -191,7 +191,7 @@ def test_nothing_in_the_background_outlives_its_owner(
     assert thread not in threading.enumerate()
 
     async def main() -> None:
-        quota = AsyncSharedQuota(valkey.async_client(), prefix)
+        quota = AsyncSharedQuota(valkey.async_client(), prefix, timeout=PATIENCE)
         await quota.register("node", rpm(10))
         await quota._client.aclose()
         task = quota._worker._task

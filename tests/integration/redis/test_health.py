@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 import redis
-from tests.integration.redis.support import Peer, Valkey, until
+from tests.integration.redis.support import PATIENCE, Peer, Valkey, until
 
 from loadwise import (
     Balancer,
@@ -37,7 +37,7 @@ def share(client: redis.Redis, prefix: str) -> Iterator[Callable[..., SharedHeal
     made: list[SharedHealth] = []
 
     def make(using: redis.Redis | None = None, **settings: Any) -> SharedHealth:
-        settings = {"policy": ABRUPT} | settings
+        settings = dict[str, Any](policy=ABRUPT, timeout=PATIENCE) | settings
         made.append(SharedHealth(using or client, prefix, **settings))
         return made[-1]
 

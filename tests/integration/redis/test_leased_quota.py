@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import redis
 from tests.integration.redis.support import (
+    PATIENCE,
     Peer,
     Valkey,
     all_at_once,
+    hasten,
     most_in_any_window,
     rpm,
     until,
@@ -27,6 +29,7 @@ def share(client: redis.Redis, prefix: str, stack: ExitStack) -> Callable[..., S
     """Make leased quotas that share the test's prefix; close them in the end."""
 
     def make(config: QuotaConfig, **settings: Any) -> SharedQuota:
+        settings = {"timeout": PATIENCE} | settings
         quota = stack.enter_context(SharedQuota(client, prefix, "leased", **settings))
         quota.register("node", config)
         return quota
@@ -53,7 +56,7 @@ def test_no_window_holds_more_than_the_limit(
 def test_a_pick_never_waits_for_the_network(valkey: Valkey, prefix: str, stack: ExitStack) -> None:
     """In 1000 picks the thread that picks sends nothing; the background takes slices for it."""
     client, sent = valkey.counting_client()
-    quota = stack.enter_context(SharedQuota(client, prefix, "leased"))
+    quota = stack.enter_context(SharedQuota(client, prefix, "leased", timeout=PATIENCE))
     quota.register("node", rpm(100_000))
     balancer = Balancer(["node"], quota=quota)
     before = sent["MainThread"]
@@ -117,7 +120,7 @@ def test_what_nobody_uses_goes_back(
     share: Share, client: redis.Redis, prefix: str, stack: ExitStack
 ) -> None:
     """Closing gives back what is held; idling gives back nearly all of it."""
-    config = rpm(100, window=2.0)
+    config = rpm(100, window=1.0)
     idle, busy = share(config, slice_share=0.5), share(config, slice_share=0.5)
     granted = 0
 
@@ -135,7 +138,7 @@ def test_what_nobody_uses_goes_back(
     fresh = share(rpm(100, window=60.0))
     assert fresh.remaining("node", "rpm") == 100
     fresh.close()
-    strict = stack.enter_context(SharedQuota(client, prefix))
+    strict = stack.enter_context(SharedQuota(client, prefix, timeout=PATIENCE))
     strict.register("node", config)
     assert strict.remaining("node", "rpm") == 100
 
@@ -145,7 +148,7 @@ def test_a_slice_counts_until_a_window_after_its_end(
 ) -> None:
     """What may be used up to 5 s after it was taken counts until a window after those 5 s."""
     share(rpm(100, window=60.0), slice_share=0.5)
-    strict = stack.enter_context(SharedQuota(client, prefix))
+    strict = stack.enter_context(SharedQuota(client, prefix, timeout=PATIENCE))
     strict.register("node", rpm(100, window=60.0))
     wait = strict.available_at("node", {"rpm": 100}) - time.monotonic()
     assert 60.0 + 5.0 - 2.0 < wait <= 60.0 + 5.0 + 1.0
@@ -169,10 +172,14 @@ def test_a_pause_holds_everywhere(share: Share) -> None:
 
 
 @pytest.mark.parametrize("on_outage", ["local", "refuse"])
-def test_an_outage(fragile: Valkey, prefix: str, stack: ExitStack, on_outage: str) -> None:
+def test_an_outage(
+    fragile: Valkey, prefix: str, stack: ExitStack, on_outage: Literal["local", "refuse"]
+) -> None:
     """What is held may still be used; beyond it, the policy for outages decides."""
     quota = stack.enter_context(
-        SharedQuota(fragile.client(), prefix, "leased", on_outage, slice_share=0.2)  # type: ignore[arg-type]  # one of the two
+        SharedQuota(
+            fragile.client(), prefix, "leased", on_outage, slice_share=0.2, timeout=PATIENCE
+        )
     )
     quota.register("node", rpm(100))
     fragile.kill()
@@ -183,7 +190,7 @@ def test_an_outage(fragile: Valkey, prefix: str, stack: ExitStack, on_outage: st
     assert granted == (100 if on_outage == "local" else 20)
     fragile.start()
     until(lambda: quota.connected)
-    other = stack.enter_context(SharedQuota(fragile.client(), prefix))
+    other = stack.enter_context(SharedQuota(fragile.client(), prefix, timeout=PATIENCE))
     other.register("node", rpm(100))
     assert until(lambda: other.remaining("node", "rpm") <= 100 - granted)
     if on_outage == "refuse":
@@ -192,13 +199,15 @@ def test_an_outage(fragile: Valkey, prefix: str, stack: ExitStack, on_outage: st
 
 def test_a_flush(fragile: Valkey, prefix: str, stack: ExitStack) -> None:
     """What is held when the server forgets all is told anew, as used."""
-    quota = stack.enter_context(SharedQuota(fragile.client(), prefix, "leased", slice_share=0.2))
-    quota.register("node", rpm(100))
+    quota = stack.enter_context(
+        SharedQuota(fragile.client(), prefix, "leased", slice_share=0.2, timeout=PATIENCE)
+    )
+    hasten(quota).register("node", rpm(100))
     for _ in range(10):
         assert quota.try_acquire("node")
     with fragile.client() as client:
         client.flushall()
     until(lambda: quota.events["resynchronised"] == 1)
-    other = stack.enter_context(SharedQuota(fragile.client(), prefix))
+    other = stack.enter_context(SharedQuota(fragile.client(), prefix, timeout=PATIENCE))
     other.register("node", rpm(100))
     assert other.try_acquire("node", {"rpm": 91}) is None

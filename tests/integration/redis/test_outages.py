@@ -13,8 +13,10 @@ from threading import Event, Thread
 import pytest
 from tests.integration.redis.support import (
     DEADLINE,
+    PATIENCE,
     Peer,
     Valkey,
+    hasten,
     most_in_any_window,
     rpm,
     until,
@@ -77,7 +79,9 @@ def test_picks_ask_nothing_of_a_server_that_is_down(
     """
     client, sent = fragile.counting_client()
     heard: list[SharedEvent] = []
-    quota = stack.enter_context(SharedQuota(client, prefix, on_event=heard.append))
+    quota = stack.enter_context(
+        SharedQuota(client, prefix, timeout=PATIENCE, on_event=heard.append)
+    )
     quota.register("node", rpm(100))
     for _ in range(30):
         assert quota.try_acquire("node")
@@ -98,14 +102,16 @@ def test_picks_ask_nothing_of_a_server_that_is_down(
     assert "meanwhile each process keeps to the limits by itself" in caplog.messages[0]
     assert quota.events["outage"] == quota.events["restored"] == 1
     # A process that only now joins in learns what was used before and during the outage.
-    other = stack.enter_context(SharedQuota(fragile.client(), prefix))
+    other = stack.enter_context(SharedQuota(fragile.client(), prefix, timeout=PATIENCE))
     other.register("node", rpm(100))
     until(lambda: other.try_acquire("node") is None and other.remaining("node", "rpm") == 0)
 
 
 def test_refuses_while_the_server_is_down(fragile: Valkey, prefix: str, stack: ExitStack) -> None:
     """With ``on_outage="refuse"`` nodes with a quota are unavailable, and back when it is back."""
-    quota = stack.enter_context(SharedQuota(fragile.client(), prefix, on_outage="refuse"))
+    quota = stack.enter_context(
+        SharedQuota(fragile.client(), prefix, timeout=PATIENCE, on_outage="refuse")
+    )
     quota.register("node", rpm(100))
     balancer = Balancer(["node", "free"], quota=quota)
     assert {balancer.pick() for _ in range(20)} == {"node", "free"}
@@ -125,7 +131,7 @@ def test_refuses_while_the_server_is_down(fragile: Valkey, prefix: str, stack: E
 def test_a_frozen_server_holds_up_one_pick(fragile: Valkey, prefix: str, stack: ExitStack) -> None:
     """A server that hangs is asked once; then picks send nothing until it answers again."""
     client, sent = fragile.counting_client()
-    quota = stack.enter_context(SharedQuota(client, prefix, timeout=0.1))
+    quota = stack.enter_context(SharedQuota(client, prefix, timeout=0.5))
     quota.register("node", rpm(10_000))
     assert quota.try_acquire("node")
     fragile.freeze()
@@ -140,7 +146,7 @@ def test_a_frozen_server_holds_up_one_pick(fragile: Valkey, prefix: str, stack: 
     assert quota.try_acquire("node")
     assert sent["MainThread"] > before
     # What was used is counted at least once: of the call that was not answered nobody knows.
-    other = stack.enter_context(SharedQuota(fragile.client(), prefix))
+    other = stack.enter_context(SharedQuota(fragile.client(), prefix, timeout=PATIENCE))
     other.register("node", rpm(10_000))
     assert 10_000 - 504 <= until(lambda: other.remaining("node", "rpm")) <= 10_000 - 502
 
@@ -151,7 +157,11 @@ def test_a_flush_is_noticed_and_made_good(
     """After FLUSHALL each process tells its own use anew: the rest of the limit is what is left."""
     heard: list[SharedEvent] = []
     mine, yours = (
-        stack.enter_context(SharedQuota(fragile.client(), prefix, on_event=heard.append))
+        hasten(
+            stack.enter_context(
+                SharedQuota(fragile.client(), prefix, timeout=PATIENCE, on_event=heard.append)
+            )
+        )
         for _ in range(2)
     )
     for quota, used in ((mine, 60), (yours, 25)):
@@ -175,7 +185,7 @@ def test_settling_across_a_restart_gives_nothing_back_twice(
     fragile: Valkey, prefix: str, stack: ExitStack
 ) -> None:
     """What was reserved before, during and after an outage can be settled at any time after."""
-    quota = stack.enter_context(SharedQuota(fragile.client(), prefix))
+    quota = stack.enter_context(SharedQuota(fragile.client(), prefix, timeout=PATIENCE))
     quota.register("node", rpm(100))
     before = quota.try_acquire("node", {"rpm": 20})
     fragile.kill()
@@ -197,19 +207,19 @@ def test_settling_across_a_restart_gives_nothing_back_twice(
 def test_a_server_that_is_not_there_yet(fragile: Valkey, prefix: str, stack: ExitStack) -> None:
     """A process may start before the server: it works alone, and joins in when the server is up."""
     fragile.kill()
-    quota = stack.enter_context(SharedQuota(fragile.client(), prefix))
+    quota = stack.enter_context(SharedQuota(fragile.client(), prefix, timeout=PATIENCE))
     quota.register("node", rpm(10))
     assert sum(quota.try_acquire("node") is not None for _ in range(20)) == 10
     fragile.start()
     until(lambda: quota.connected)
-    other = stack.enter_context(SharedQuota(fragile.client(), prefix))
+    other = stack.enter_context(SharedQuota(fragile.client(), prefix, timeout=PATIENCE))
     other.register("node", rpm(10))
     until(lambda: other.try_acquire("node") is None)
 
 
 def test_threads_meet_an_outage_together(fragile: Valkey, prefix: str, stack: ExitStack) -> None:
     """8 threads that pick while the server dies and returns see no exception; one event each."""
-    quota = stack.enter_context(SharedQuota(fragile.client(), prefix))
+    quota = stack.enter_context(SharedQuota(fragile.client(), prefix, timeout=PATIENCE))
     quota.register("node", rpm(1_000_000))
     balancer = Balancer(["node"], quota=quota)
     done, errors = Event(), list[BaseException]()
@@ -242,7 +252,7 @@ def test_threads_meet_an_outage_together(fragile: Valkey, prefix: str, stack: Ex
 def test_after_closing_it_goes_on_alone(valkey: Valkey, prefix: str) -> None:
     """A quota that was closed asks nothing any more, and keeps to the limit by what it knows."""
     client, sent = valkey.counting_client()
-    with SharedQuota(client, prefix) as quota:
+    with SharedQuota(client, prefix, timeout=PATIENCE) as quota:
         quota.register("node", rpm(10))
         reservation = quota.try_acquire("node", {"rpm": 8})
     quota.close()
@@ -268,7 +278,7 @@ def test_a_server_that_only_answers_is_no_use(
             keys=["*"],
         )
         user = valkey.client(username=f"{prefix}-user", password="any")  # noqa: S106 - there is none
-        quota = stack.enter_context(SharedQuota(user, prefix))
+        quota = stack.enter_context(SharedQuota(user, prefix, timeout=PATIENCE))
         quota.register("node", rpm(10))
         assert not quota.connected
         assert sum(quota.try_acquire("node") is not None for _ in range(20)) == 10

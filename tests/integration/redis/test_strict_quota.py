@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import redis
 from tests.integration.redis.support import (
+    PATIENCE,
     Peer,
     Valkey,
     all_at_once,
+    hasten,
     most_in_any_window,
     rpm,
     until,
@@ -33,6 +35,7 @@ def share(client: redis.Redis, prefix: str, stack: ExitStack) -> Callable[..., S
     """Make quotas that share the test's prefix; close them in the end."""
 
     def make(config: QuotaConfig | None = None, **settings: Any) -> SharedQuota:
+        settings = {"timeout": PATIENCE} | settings
         quota = stack.enter_context(SharedQuota(client, prefix, **settings))
         if config is not None:
             quota.register("node", config)
@@ -175,7 +178,7 @@ def test_a_pause_holds_everywhere(share: Share) -> None:
     assert refusal.value.reasons == {"rate_limited": 1}
     assert refusal.value.retry_after is not None
     assert until(lambda: yours.try_acquire("node"))
-    assert mine.rests_until("node") is None
+    until(lambda: mine.rests_until("node") is None)
 
 
 def test_dimensions_are_charged_all_or_none(share: Share) -> None:
@@ -213,7 +216,7 @@ def test_a_balancer_takes_it_for_a_quota(share: Share) -> None:
 def test_one_request_is_one_round_trip(valkey: Valkey, prefix: str, stack: ExitStack) -> None:
     """A pick in strict mode sends one command; whatever else the quota is asked sends none."""
     client, sent = valkey.counting_client()
-    quota = stack.enter_context(SharedQuota(client, prefix))
+    quota = stack.enter_context(SharedQuota(client, prefix, timeout=PATIENCE))
     quota.register("node", rpm(1000))
     balancer = Balancer(["node"], quota=quota)
     balancer.acquire().success()
@@ -299,7 +302,7 @@ def test_a_key_that_is_not_loadwises_is_left_alone(
     put(client, key)
     before = client.dump(key)
     heard: list[SharedEvent] = []
-    quota = share(rpm(5), on_outage=on_outage, on_event=heard.append)
+    quota = hasten(share(rpm(5), on_outage=on_outage, on_event=heard.append))
     granted = [quota.try_acquire("node") for _ in range(8)]
     assert sum(each is not None for each in granted) == (5 if on_outage == "local" else 0)
     assert quota.connected

@@ -12,7 +12,7 @@ from redis.asyncio.connection import ConnectionPool as AsyncPool
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.connection import BlockingConnectionPool, ConnectionPool
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 from redis.retry import Retry
 
 from loadwise.integrations.redis._scripts import STORE_PUT, Script
@@ -32,8 +32,9 @@ __all__ = [
     "run_async",
 ]
 
-# ValueError: an answer that cannot be decoded.
-TROUBLE = (RedisError, OSError, ValueError)
+# Whatever a client raises (they have been seen to raise all sorts while a connection is being cut
+# off), it must not reach a pick.
+TROUBLE = Exception
 
 Argument = str | bytes | int
 

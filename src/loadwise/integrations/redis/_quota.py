@@ -77,9 +77,8 @@ class SharedQuota(QuotaFace):
         TypeError: An argument is of the wrong kind.
         ValueError: An argument is out of range.
 
-    Thread-safety: full; a daemon thread works in the background, anew in the child of a fork,
-    which leaves to the parent what the parent reserved. `close` it, or use it in a ``with``
-    block; it also ends by itself when it is dropped.
+    Thread-safety: full. A daemon thread works in the background, anew in the child of a fork, which
+    leaves to the parent what the parent reserved. `close` it, or use it in a ``with`` block.
 
     Cost: `try_acquire` in strict mode one round trip, `register` one; all else none.
     """

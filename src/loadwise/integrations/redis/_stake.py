@@ -95,7 +95,10 @@ class Stake:
     def inherit(self, before: Stake) -> None:
         """Go on from what an earlier configuration of the node had at stake."""
         self.uses |= {name: uses for name, uses in before.uses.items() if name in self.uses}
-        self.epoch, self.back, self.rest = before.epoch, before.back, before.rest
+        self.epoch = before.epoch
+        # Whoever still plans with the old one must not give the same back once more.
+        self.back, before.back = before.back, {}
+        self.rest, before.rest = before.rest, None
 
     def forget(self) -> None:
         """Leave it to others, as the child of a fork does."""
