@@ -376,10 +376,10 @@ def test_a_policy_may_be_spared_the_successes_of_healthy_nodes() -> None:
     policy = IndifferentShare()
     tracker = HealthTracker(policy)
     tracker.report_success("a")
-    assert not tracker.minds_success_of("a")
+    assert "a" not in tracker.minded
     assert policy.seen == {}
     tracker.report_failure("a")
-    assert tracker.minds_success_of("a")
+    assert "a" in tracker.minded
     tracker.report_success("a")
     assert policy.seen == {"a": [Outcome.FAILURE, Outcome.SUCCESS]}
     tracker.report_success("a")

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadwise import LeastLoad, LoadMeasure, NodeSet, Outcome, PeakEwma
+from loadwise.load import Cell
 from loadwise.testing import ManualClock
 
 seconds = st.floats(min_value=0.0, max_value=60.0)
@@ -228,3 +229,53 @@ def test_failure_factor_is_finite_and_at_least_one(bad: float) -> None:
     """Any other failure_factor is refused at construction."""
     with pytest.raises(ValueError, match=f"failure_factor is {bad!r}; it must be a finite"):
         PeakEwma(failure_factor=bad)
+
+
+EVENTS = st.one_of(
+    st.tuples(st.just("sample"), st.integers(0, 1), st.floats(0.0, 1e3)),
+    st.tuples(st.just("failure"), st.integers(0, 1), st.floats(0.0, 1e3)),
+    st.tuples(st.just("begin"), st.integers(0, 1), st.integers(1, 300)),
+    st.tuples(st.just("forget"), st.integers(0, 1), st.just(0.0)),
+    st.tuples(st.just("wait"), st.just(0), st.floats(0.0, 1e4)),
+)
+
+
+@given(st.lists(EVENTS, max_size=30), st.floats(0.01, 100.0))
+def test_the_rank_orders_as_the_load_does(events: list[tuple[str, int, float]], tau: float) -> None:
+    """Of two nodes, the one with the higher load has the higher rank, whatever happened to them.
+
+    Loads that are equal but for rounding may be ranked either way.
+    """
+    clock = ManualClock(1000.0)
+    measure = PeakEwma(tau=tau, clock=clock)
+    cells = [measure.cell("a"), measure.cell("b")]
+    for what, index, value in events:
+        if what == "wait":
+            clock.advance(min(value, 20 * tau))
+        elif what == "begin":
+            cells[index].extend([None] * int(value))
+        elif what == "forget":
+            measure.forget(cells[index])
+        else:
+            outcome = Outcome.SUCCESS if what == "sample" else Outcome.FAILURE
+            measure.observe(cells[index], value, outcome, 0.0)
+        loads = [measure.load(cell) for cell in cells]
+        ranks = [measure.rank(cell) for cell in cells]
+        if loads[0] == loads[1] == 0.0 or loads[0] == pytest.approx(loads[1], rel=1e-6):
+            continue
+        assert (loads[0] < loads[1]) == (ranks[0] < ranks[1])
+
+
+def test_a_load_of_a_subclass_is_not_passed_over() -> None:
+    """The rank that is inherited does not go with it, so strategies ask for the load."""
+
+    class Contrary(PeakEwma):
+        def load(self, cell: Cell) -> float:
+            return -super().load(cell)
+
+    measure = Contrary()
+    strategy: LeastLoad[str] = LeastLoad(load=measure)
+    cells = [measure.cell("a"), measure.cell("b")]
+    measure.observe(cells[0], 0.1, Outcome.SUCCESS, 1.0)
+    measure.observe(cells[1], 5.0, Outcome.SUCCESS, 1.0)
+    assert strategy.select(NodeSet(["a", "b"])) == 1

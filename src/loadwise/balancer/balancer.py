@@ -19,16 +19,18 @@ from loadwise.clock import Clock
 from loadwise.context import EMPTY, HashKey, SelectionContext
 from loadwise.errors import NoNodeAvailable
 from loadwise.filters import as_filter
-from loadwise.health import HealthTracker, Probe
+from loadwise.health import HealthTracker
 from loadwise.load import InFlight
 from loadwise.metrics import GuardedCollector, MetricsCollector
-from loadwise.quota import QuotaSource, QuotaTracker, ReservedQuota
+from loadwise.quota import QuotaSource, QuotaTracker
 from loadwise.strategies import PowerOfTwoChoices, Strategy
 from loadwise.strategies._adapter import adapt, strategy_name
 
 __all__ = ["Balancer"]
 
 N = TypeVar("N")
+
+_NOBODY: tuple[Hashable, ...] = ()
 
 
 class Balancer(Generic[N]):
@@ -108,13 +110,16 @@ class Balancer(Generic[N]):
         self._reporter = Reporter(
             self._fleet, self._clock, self._health, self._pauses, self._metrics
         )
+        self._leaks = self._reporter.leaks
+        # Without health tracking there is nothing to change: a view's version is always this.
+        self._vitals: HealthTracker | _Unchanging = self._health or _Unchanging()
 
     def pick(
         self,
         context: SelectionContext | None = None,
         *,
         hash_key: HashKey = None,
-        exclude: Iterable[Hashable] = (),
+        exclude: Iterable[Hashable] = _NOBODY,
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
@@ -126,10 +131,10 @@ class Balancer(Generic[N]):
 
         Args and errors: as for `acquire`.
         """
-        if context is None and exclude == () and cost is None and where is None:
+        if context is None and exclude is _NOBODY and cost is None and where is None:
             context = _context(hash_key, tags)
-            view = self._plain_view()
-            if view is not None:
+            view = self._current_view()
+            if view.plain:
                 index = self._select(view.nodes, context)
                 if index is None:
                     raise self._unavailable(view, Request(context), {})
@@ -148,7 +153,7 @@ class Balancer(Generic[N]):
         context: SelectionContext | None = None,
         *,
         hash_key: HashKey = None,
-        exclude: Iterable[Hashable] = (),
+        exclude: Iterable[Hashable] = _NOBODY,
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
@@ -172,20 +177,37 @@ class Balancer(Generic[N]):
             TypeError: Both a context and keywords were given.
             ValueError: ``cost`` names an unknown dimension or a bad amount.
         """
-        if context is None and exclude == () and cost is None and where is None:
-            context = _context(hash_key, tags)
-            view = self._plain_view()
-            if view is not None:
+        if context is None and exclude is _NOBODY and cost is None and where is None:
+            context = EMPTY if hash_key is None and tags is None else _context(hash_key, tags)
+            # The common case, written out: each call saved is a twentieth of the whole.
+            view = self._fleet.view
+            if (
+                not view.plain
+                or view.quota_version != self._pauses.version
+                or view.health_version != self._vitals.version
+                or self._leaks
+            ):
+                view = self._current_view()
+            if view.plain:
                 index = self._select(view.nodes, context)
                 if index is None:
                     raise self._unavailable(view, Request(context), {})
-                return self._lease(view, index)
+                slot = view.slots[index]
+                # What may raise or be interrupted comes before the count.
+                next(slot.picks)
+                if self._metrics is not None:
+                    self._metrics.on_selection(slot.id, self._strategy_name)
+                started = self._clock()
+                slot.cell.append(None)
+                if slot.others:
+                    slot.enter_others()
+                return Lease(self._reporter, slot, view.members[index], started)
             hash_key = tags = None
         request: Request[N] = Request(
             context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
         )
         view, grant = self._negotiate(request)
-        return self._lease(view, grant.index, grant.probe, grant.reservation)
+        return self._lease(view, grant)
 
     def attempts(
         self,
@@ -193,7 +215,7 @@ class Balancer(Generic[N]):
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
         *,
         hash_key: HashKey = None,
-        exclude: Iterable[Hashable] = (),
+        exclude: Iterable[Hashable] = _NOBODY,
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
@@ -247,7 +269,7 @@ class Balancer(Generic[N]):
         context: SelectionContext | None = None,
         *,
         hash_key: HashKey = None,
-        exclude: Iterable[Hashable] = (),
+        exclude: Iterable[Hashable] = _NOBODY,
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
@@ -262,30 +284,25 @@ class Balancer(Generic[N]):
         self._reporter.clear_up()
         return explain(self.name, self._strategy, self._fleet.look(), request, self._quota)
 
-    def _plain_view(self) -> View[N] | None:
-        if self._reporter.leaks:
+    def _current_view(self) -> View[N]:
+        if self._leaks:
             self._reporter.clear_up()
-        return self._fleet.plain_view()
+        return self._fleet.refreshed()
 
-    def _lease(
-        self,
-        view: View[N],
-        index: int,
-        probe: Probe | None = None,
-        reservation: ReservedQuota | None = None,
-    ) -> Lease[N]:
-        slot = view.slots[index]
+    def _lease(self, view: View[N], grant: Grant) -> Lease[N]:
+        slot = view.slots[grant.index]
         try:
             # What may raise or be interrupted comes before the count.
             self._picked(slot)
             started = self._clock()
         except BaseException:
-            self._negotiator.end_probe(slot.id, probe)
+            self._negotiator.end_probe(slot.id, grant.probe)
             raise
         slot.cell.append(None)
         if slot.others:
             slot.enter_others()
-        return Lease(self._reporter, slot, view.members[index], started, probe, reservation)
+        node = view.members[grant.index]
+        return Lease(self._reporter, slot, node, started, grant.probe, grant.reservation)
 
     def _picked(self, slot: Slot) -> None:
         next(slot.picks)
@@ -383,6 +400,12 @@ class Balancer(Generic[N]):
 
     def __repr__(self) -> str:
         return f"<Balancer {self.name!r}: {len(self.nodes)} nodes, {self._strategy_name}>"
+
+
+class _Unchanging:
+    """Stands in for a tracker where there is none."""
+
+    version = 0
 
 
 def _context(hash_key: HashKey, tags: Mapping[str, str] | None) -> SelectionContext:

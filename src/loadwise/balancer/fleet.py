@@ -78,20 +78,6 @@ class Fleet(Generic[N]):
         """Whether there is a member with this id."""
         return self._whole.index_of(identity) is not None
 
-    def plain_view(self) -> View[N] | None:
-        """Return a view that holds now, if it is plain."""
-        view = self.view
-        health = self._health
-        # The look of _holds, written out: a call saved on every request.
-        if (
-            view.quota_version == self._pauses.version
-            and (health is None or view.health_version == health.version)
-            and (view.watch is None or view.watch.holds())
-        ):
-            return view if view.plain else None
-        view = self.refreshed()
-        return view if view.plain else None
-
     def refreshed(self) -> View[N]:
         """Return a view that holds now."""
         view = self.view

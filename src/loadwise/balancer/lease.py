@@ -19,6 +19,8 @@ __all__ = ["Lease", "outcome_of"]
 
 N = TypeVar("N")
 
+_SUCCESS = Outcome.SUCCESS
+
 
 class Lease(Generic[N]):
     """One request's hold on a node. Made by `Balancer.acquire`.
@@ -39,18 +41,12 @@ class Lease(Generic[N]):
     Cost: O(1).
     """
 
-    __slots__ = (
-        "_open",
-        "_probe",
-        "_reporter",
-        "_reservation",
-        "_slot",
-        "_started",
-        "_stopped",
-        "latency",
-        "node",
-        "outcome",
-    )
+    # Most leases never differ from these, so the constructor does not repeat them.
+    outcome: Outcome | None = None
+    latency: float | None = None
+    _probe: Probe | None = None
+    _reservation: ReservedQuota | None = None
+    _stopped: float | None = None
 
     def __init__(
         self,
@@ -65,17 +61,27 @@ class Lease(Generic[N]):
         self._slot = slot
         self.node = node
         self._started = started
-        self._probe = probe
-        self._reservation = reservation
         # Emptied by the first who ends the lease: pop is atomic, a flag is not.
         self._open = [None]
-        self._stopped: float | None = None
-        self.outcome: Outcome | None = None
-        self.latency: float | None = None
+        if probe is not None:
+            self._probe = probe
+        if reservation is not None:
+            self._reservation = reservation
 
     def success(self) -> bool:
         """End it as a success. Returns whether this was the first word on it."""
-        return self._end(Outcome.SUCCESS)
+        # As _end does it, with a shorter way for what nearly all requests come to.
+        try:
+            self._open.pop()
+        except IndexError:
+            return False
+        slot = self._slot
+        slot.cell.pop()
+        if slot.others:
+            slot.leave_others()
+        self.outcome = _SUCCESS
+        self.latency = self._reporter.succeeded(slot, self._started, self._probe, self._stopped)
+        return True
 
     def failure(self, reason: str | BaseException | None = None) -> bool:
         """End it as a failure of the node. Returns whether this was the first word on it.
@@ -162,7 +168,7 @@ class Lease(Generic[N]):
         traceback: TracebackType | None,
     ) -> None:
         if exc_type is None:
-            self._end(Outcome.SUCCESS)
+            self.success()
         else:
             self._end(outcome_of(exc_type), exc)
 
@@ -178,12 +184,12 @@ class Lease(Generic[N]):
         self.__exit__(exc_type, exc, traceback)
 
     def __del__(self) -> None:
-        # No attribute at all when the constructor was interrupted.
-        if not getattr(self, "_open", None):
-            return
         try:
+            if not self._open:
+                return
             self._open.pop()
-        except IndexError:  # ended by another thread in between
+        except (AttributeError, IndexError):
+            # The constructor was interrupted, or another thread has ended it in between.
             return
         # Collection may strike inside any lock that this thread holds, so nothing is locked here:
         # the counts are given back, and the balancer does the rest at its next pick.

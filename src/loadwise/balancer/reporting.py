@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Container, Hashable
 from typing import Any
 
 from loadwise._fork import reset_in_child
@@ -18,6 +18,7 @@ from loadwise.quota import QuotaSource
 
 __all__ = ["Reporter"]
 
+_SUCCESS, _FAILURE = Outcome.SUCCESS, Outcome.FAILURE
 _LATENCY_WEIGHT = 0.1
 _LONGEST_REASON = 200
 
@@ -37,6 +38,7 @@ class Reporter:
         "_fleet",
         "_health",
         "_metrics",
+        "_minded",
         "_pauses",
         "_same_clock",
         "clock",
@@ -56,6 +58,7 @@ class Reporter:
         self._health = health
         self._pauses = pauses
         self._metrics = metrics
+        self._minded: Container[Hashable] = () if health is None else health.minded
         self._same_clock = health is not None and health.clock == clock
         self.leaks: deque[tuple[Slot, float, Probe | None]] = deque()
         reset_in_child(self)
@@ -64,6 +67,24 @@ class Reporter:
 
     def _after_fork(self) -> None:
         self.leaks.clear()
+
+    def succeeded(
+        self, slot: Slot, started: float, probe: Probe | None, stopped: float | None
+    ) -> float:
+        """Take note of a request that ended well, and return its latency in seconds."""
+        now = self.clock()
+        latency = (now if stopped is None else stopped) - started
+        if latency < 0.0:  # noqa: PLR1730 - max() costs a call; by a clock that goes back
+            latency = 0.0
+        for observe, cell in slot.observers:
+            observe(cell, latency, _SUCCESS, now)
+        before = slot.latency
+        slot.latency = latency if before is None else before + _LATENCY_WEIGHT * (latency - before)
+        if probe is not None or slot.id in self._minded:
+            self._tell_health(slot, _SUCCESS, started, None, probe)
+        if self._metrics is not None:
+            self._metrics.on_outcome(slot.id, _SUCCESS, latency)
+        return latency
 
     def ended(
         self,
@@ -74,29 +95,33 @@ class Reporter:
         probe: Probe | None,
         stopped: float | None = None,
     ) -> float:
-        """Take note of how a request ended, and return its latency in seconds."""
+        """Take note of how a request that did not end well ended; return its latency in seconds."""
         now = self.clock()
-        latency = (now if stopped is None else stopped) - started
-        if latency < 0.0:  # noqa: PLR1730 - max() costs a call; by a clock that goes back
-            latency = 0.0
-        if slot.observers:
-            for observe, cell in slot.observers:
-                observe(cell, latency, outcome, now)
-        if outcome is Outcome.SUCCESS:
-            before = slot.latency
-            slot.latency = (
-                latency if before is None else before + _LATENCY_WEIGHT * (latency - before)
-            )
-        health = self._health
-        if health is not None:
-            try:
-                self._report(health, slot, outcome, started, reason)
-            finally:
-                if probe is not None:
-                    health.end_probe(slot.id, probe)
+        latency = max(0.0, (now if stopped is None else stopped) - started)
+        for observe, cell in slot.observers:
+            observe(cell, latency, outcome, now)
+        self._tell_health(slot, outcome, started, reason, probe)
         if self._metrics is not None:
             self._metrics.on_outcome(slot.id, outcome, latency)
         return latency
+
+    def _tell_health(
+        self,
+        slot: Slot,
+        outcome: Outcome,
+        started: float,
+        reason: str | BaseException | None,
+        probe: Probe | None,
+    ) -> None:
+        health = self._health
+        if health is None:
+            return
+        try:
+            if outcome is _SUCCESS or outcome is _FAILURE:
+                self._report(health, slot, outcome, started, reason)
+        finally:
+            if probe is not None:
+                health.end_probe(slot.id, probe)
 
     def _report(
         self,
@@ -106,11 +131,6 @@ class Reporter:
         started: float,
         reason: str | BaseException | None,
     ) -> None:
-        if outcome is Outcome.SUCCESS:
-            if not health.minds_success_of(slot.id):
-                return
-        elif outcome is not Outcome.FAILURE:
-            return
         if not slot.alive:
             return
         began = started if self._same_clock else None

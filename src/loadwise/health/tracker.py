@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Container, Hashable
 from dataclasses import replace
 from threading import Lock
 
@@ -30,6 +30,13 @@ class Probe:
 
     def __init__(self, expires: float) -> None:
         self.expires = expires
+
+
+class _Everybody:
+    """A container of all there is."""
+
+    def __contains__(self, node_id: Hashable) -> bool:
+        return True
 
 
 class HealthTracker:
@@ -73,7 +80,8 @@ class HealthTracker:
         self._records: dict[Hashable, NodeHealth] = {}
         self._listeners: dict[object, HealthListener] = {}
         self._after_fork()
-        self._skip_success = bool(getattr(self.policy, "ignores_success_when_healthy", False))
+        skips = bool(getattr(self.policy, "ignores_success_when_healthy", False))
+        self._minded: Container[Hashable] = self._records if skips else _Everybody()
         reset_in_child(self)
 
     def _after_fork(self) -> None:
@@ -127,7 +135,7 @@ class HealthTracker:
                 f"outcome is {outcome!r}; it must be one of "
                 f"{', '.join(f'Outcome.{each.name}' for each in Outcome)}"
             )
-        if outcome is Outcome.SUCCESS and not self.minds_success_of(node_id):
+        if outcome is Outcome.SUCCESS and node_id not in self._minded:
             return
         with self._lock:
             old = self.health(node_id)
@@ -149,9 +157,10 @@ class HealthTracker:
         """Take note that a request to a node failed."""
         self.report(node_id, Outcome.FAILURE, reason)
 
-    def minds_success_of(self, node_id: Hashable) -> bool:
-        """Whether a success of this node could change anything. Lock-free."""
-        return not self._skip_success or node_id in self._records
+    @property
+    def minded(self) -> Container[Hashable]:
+        """The ids of nodes of which a success could change anything; the same object always."""
+        return self._minded
 
     def should_probe(self, node_id: Hashable) -> bool:
         """Grant the one probe of an UNHEALTHY node, if it is due and nobody has it.

@@ -55,6 +55,9 @@ class InFlight:
         """Return a node's requests in flight."""
         return len(cell)
 
+    rank = staticmethod(len)
+    """Orders cells as `load` does, at the cost of a built-in."""
+
     def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:
         """Nothing to note: the count is all."""
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Hashable
-from math import exp
+from collections.abc import Hashable, Sequence
+from math import exp, inf, log2
 from threading import Lock
 from weakref import WeakValueDictionary
 
@@ -21,7 +21,12 @@ from loadwise.outcome import Outcome
 
 __all__ = ["PeakEwma"]
 
+_SUCCESS, _FAILURE = Outcome.SUCCESS, Outcome.FAILURE
 _UNMEASURED_PENALTY = 1e6
+_TABLED = 256
+# What the requests in flight add to a rank, by their number.
+_MEASURED: Sequence[float] = [log2(pending + 1) for pending in range(_TABLED)]
+_UNMEASURED: Sequence[float] = [-inf, *(1e100 * pending for pending in range(1, _TABLED))]
 
 
 class _EwmaCell(Cell):
@@ -29,14 +34,23 @@ class _EwmaCell(Cell):
 
     The time is written before the cost and read after it: who reads in between sees the old cost
     as of now, which errs on the side of the peak.
+
+    Attributes:
+        score: The logarithm to base 2 of the cost that it would have had at time 0; see
+            `PeakEwma.rank`.
+        weights: What the requests in flight add to it, by their number.
+        lock: Held while a sample is taken.
     """
 
-    __slots__ = ("cost", "stamp")
+    __slots__ = ("cost", "lock", "score", "stamp", "weights")
 
     def __init__(self) -> None:
         super().__init__()
         self.cost: float | None = None
         self.stamp = 0.0
+        self.score = 0.0
+        self.weights = _UNMEASURED
+        self.lock = Lock()
 
 
 class PeakEwma:
@@ -91,6 +105,7 @@ class PeakEwma:
                 f"failure_factor is {failure_factor!r}; it must be a finite number, at least 1"
             )
         self._tau = tau
+        self._per_tau = 1.0 / (tau * math.log(2.0))
         self._failure_factor = failure_factor
         self._clock_given = clock is not None
         self._clock: Clock = time.monotonic if clock is None else clock
@@ -132,24 +147,45 @@ class PeakEwma:
         age = self._clock() - measured.stamp
         return cost * (pending + 1) if age <= 0.0 else cost * exp(-age / self._tau) * (pending + 1)
 
+    @staticmethod
+    def rank(cell: Cell) -> float:
+        """Return a number that orders cells as their `load` does, without asking what time it is.
+
+        All costs decay by the same factor, so which of two is higher does not depend on when one
+        looks: it is settled by ``log(cost) + stamp / tau``, kept with each sample, and
+        ``log(in flight + 1)``, from a table; all to base 2, which is quicker to work out.
+        """
+        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        try:
+            return measured.score + measured.weights[len(measured)]
+        except IndexError:
+            pending = len(measured)
+            return measured.score + (
+                1e100 * pending if measured.weights is _UNMEASURED else log2(pending + 1)
+            )
+
     def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:
         """Take a sample, if the outcome tells how fast the node is."""
-        failed = outcome is Outcome.FAILURE
-        if not failed and outcome is not Outcome.SUCCESS:
+        if outcome is not _SUCCESS and outcome is not _FAILURE:
             return
         if self._clock_given:
             now = self._clock()
         measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
-        with self._lock:
+        tau = self._tau
+        with measured.lock:
             cost = measured.cost
-            if cost is not None and failed:
-                faded = cost * self._fade(measured.stamp, now)
-                latency = max(latency, faded * self._failure_factor)
-            elif cost is not None and latency <= cost:
-                weight = self._fade(measured.stamp, now)
-                latency = cost * weight + latency * (1.0 - weight)
+            if cost is not None:
+                stamp = measured.stamp
+                # What is left of the cost; all of it where a clock has gone back.
+                kept = exp((stamp - now) / tau) if now > stamp else 1.0
+                if outcome is _FAILURE:
+                    latency = max(latency, cost * kept * self._failure_factor)
+                elif latency <= cost:
+                    latency += (cost - latency) * kept
             measured.stamp = now
             measured.cost = latency
+            measured.score = log2(latency) + now * self._per_tau if latency > 0.0 else -inf
+            measured.weights = _MEASURED
 
     def forget(self, cell: Cell) -> None:
         """Take a node for never measured: what was known of it holds no more.
@@ -158,4 +194,7 @@ class PeakEwma:
         would keep the strategy from it long after its probe is due.
         """
         measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
-        measured.cost = None
+        with measured.lock:
+            measured.cost = None
+            measured.weights = _UNMEASURED
+            measured.score = 0.0

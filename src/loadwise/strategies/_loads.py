@@ -27,14 +27,31 @@ def load_source(load: Load[N]) -> tuple[Callable[[Any], float], LoadMeasure | No
     if isinstance(load, type) and hasattr(load, "observe"):
         raise TypeError(f"load is the class {load.__name__}; give an instance: {load.__name__}()")
     if isinstance(load, LoadMeasure):
-        # A built-in costs less than a method that calls it.
-        return len if getattr(load, "counts_only", False) else load.load, load
+        return load.load, load
     if callable(load):
         return load, None
     raise TypeError(
         f"load is {load!r}; it must be None (each node's own load_score()), a function of a node, "
         f"or a measure from loadwise.load"
     )
+
+
+def rank_source(
+    load: Callable[[Any], float], measure: LoadMeasure | None
+) -> Callable[[Any], float]:
+    """Return what orders items as ``load`` does, at the least cost.
+
+    A measure's ``rank`` is that of its ``load``: one that was inherited does not go with a
+    ``load`` of a subclass's own.
+    """
+    if measure is not None:
+        for kind in type(measure).__mro__:
+            if "rank" in vars(kind):
+                rank: Callable[[Any], float] = getattr(measure, "rank")  # noqa: B009 - optional
+                return rank
+            if "load" in vars(kind):
+                break
+    return load
 
 
 class LoadPlan(Plan[Sequence[Any]]):
@@ -60,7 +77,8 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
     """Base of the strategies that read a load."""
 
     def __init__(self, load: Load[N]) -> None:
-        self._key, self._measure = load_source(load)
+        self._load, self._measure = load_source(load)
+        self._key = rank_source(self._load, self._measure)
         self._own = load is None
         super().__init__()
 
@@ -71,7 +89,7 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
 
     def facts(self, nodes: NodeSet[N]) -> dict[str, Sequence[float]]:
         """Return the loads."""
-        return {"load": [self._key(item) for item in self._resolve(nodes).items]}
+        return {"load": [self._load(item) for item in self._resolve(nodes).items]}
 
     def _make_state(self, nodes: NodeSet[N]) -> Sequence[Any]:
         return () if self._measure is None else [self._measure.cell(i) for i in nodes.ids]
