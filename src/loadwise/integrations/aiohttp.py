@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from loadwise.integrations._http.aiohttp_content import MeteredContent
 from loadwise.integrations._http.body import Decoded, Hold
-from loadwise.integrations._http.exchange import Exchange, may_repeat
+from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.keys import by_cookie, by_header
 from loadwise.integrations._http.settings import Options, Settings, TransportOptions
 from loadwise.integrations._http.verdict import Verdict, judge_status
-from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -202,9 +201,7 @@ class LoadwiseMiddleware:
             options,
             key,
             cost,
-            repeatable=lambda: may_repeat(
-                request.method, options, has_idempotency_key="Idempotency-Key" in request.headers
-            ),
+            request=request,
             replayable=replayable,
         )
 
@@ -213,7 +210,7 @@ class LoadwiseMiddleware:
         settings = self._settings
         node = exchange.lease.node
         asked = request.url
-        target = _join(settings.base_url(node), asked.raw_path_qs)
+        target = _join(settings.base_url(node, exchange.node_id), asked.raw_path_qs)
         outbound = object.__new__(type(request))  # what copy() does, in a third of its time
         outbound.__dict__.update(request.__dict__)
         outbound.url = target
@@ -242,7 +239,7 @@ class LoadwiseMiddleware:
     def _hold(self, response: ClientResponse, exchange: Exchange, verdict: Verdict) -> None:
         """Keep the lease until the response is done with."""
         lease, meter = exchange.lease, self._settings.meter
-        _ROUTES[response] = {"node": node_id(lease.node), "attempts": exchange.attempts}
+        _ROUTES[response] = {"node": exchange.node_id, "attempts": exchange.attempts}
         reader = None
         if meter is not None and verdict.outcome is Outcome.SUCCESS:
             reader = meter.reader(response.headers.get("Content-Type", ""))

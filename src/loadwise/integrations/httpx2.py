@@ -8,13 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from loadwise.integrations._http.httpx_family import (
-    AsyncStream,
-    AsyncTransport,
-    Library,
-    SyncStream,
-    SyncTransport,
-)
+from loadwise.integrations._http.httpx_async import AsyncStream, AsyncTransport
+from loadwise.integrations._http.httpx_family import Library
+from loadwise.integrations._http.httpx_sync import SyncStream, SyncTransport
 from loadwise.integrations._http.keys import by_cookie, by_header
 from loadwise.integrations._http.settings import Settings, TransportOptions
 from loadwise.integrations._http.verdict import Verdict
@@ -52,6 +48,8 @@ class LoadwiseTransport(SyncTransport, httpx2.BaseTransport):
     if it has one), query, headers and body stay. Connections are pooled per node.
 
     A request is in flight until its response is closed; its latency is the time to the headers.
+    Where it may be repeated, a body of a ``Content-Length`` up to 64 KiB is read ahead, and the
+    request is over with its last byte.
     Refused, reset and timed out connections and 502, 503 and 504 are failures of the node; 429,
     and 503 with a Retry-After, have it sit out that long; all else is a success.
 

@@ -35,12 +35,14 @@ class SlidingWindow:
     Cost: O(1) amortised to charge, O(resolution) to read.
     """
 
-    __slots__ = ("buckets", "dimension", "used")
+    __slots__ = ("_closed", "buckets", "dimension", "used")
 
     def __init__(self, dimension: QuotaDimension) -> None:
         self.dimension = dimension
         self.buckets: deque[Bucket] = deque()
         self.used: float = 0
+        # What the buckets hold that are closed: all but the last.
+        self._closed: float = 0
 
     def slide(self, now: float) -> None:
         """Forget what has left the window."""
@@ -52,7 +54,9 @@ class SlidingWindow:
 
     def recount(self) -> None:
         """Add up the buckets, always in the same order, so that sums can be foretold exactly."""
-        self.used = sum(bucket.amount for bucket in self.buckets)
+        amounts = [bucket.amount for bucket in self.buckets]
+        self._closed = sum(amounts[:-1])
+        self.used = _total(amounts)
 
     def fits(self, amount: float) -> bool:
         """Whether ``amount`` more stays within the limit."""
@@ -65,9 +69,10 @@ class SlidingWindow:
         else:
             bucket = Bucket(now, self.dimension.window / self.dimension.resolution)
             self.buckets.append(bucket)
+            self.recount()
         bucket.amount += amount
         bucket.last = now
-        self.recount()
+        self.used = self._closed + bucket.amount
         return bucket
 
     def free_at(self, amount: float, now: float) -> float:
@@ -79,6 +84,11 @@ class SlidingWindow:
             return now
         amounts = [bucket.amount for bucket in self.buckets]
         for position, bucket in enumerate(self.buckets, start=1):
-            if sum(amounts[position:]) + amount <= limit:
+            if _total(amounts[position:]) + amount <= limit:
                 return bucket.last + self.dimension.window
         return inf
+
+
+def _total(amounts: list[float]) -> float:
+    """Add up the amounts in buckets as `SlidingWindow.charge` does, the open one last."""
+    return sum(amounts[:-1]) + amounts[-1] if amounts else 0

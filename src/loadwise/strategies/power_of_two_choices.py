@@ -84,6 +84,8 @@ class PowerOfTwoChoices(LoadPlanned[N]):
             return self._better(
                 plan, plan.eligible[first], plan.eligible[second + (second >= first)]
             )
+        if not exclude:
+            return plan.eligible[0] if plan.count else None
         one = draw_one(plan.eligible, draw, exclude)
         if one is None:
             return None

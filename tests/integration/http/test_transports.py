@@ -359,7 +359,7 @@ def test_a_response_that_is_never_closed_is_released_by_collection(
     balancer = Balancer([server.address])
     inner = library.HTTPTransport()
     client = library.Client(transport=ours.LoadwiseTransport(balancer, inner))
-    held = [client.send(client.build_request("GET", "http://service/"), stream=True)]
+    held = [client.send(client.build_request("GET", "http://service/stream"), stream=True)]
     assert in_flight(balancer) == 1
 
     def drop() -> None:

@@ -6,7 +6,7 @@ The state machine is the same for every HTTP library, sync or async; a library's
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Hashable
 from typing import Any
 
 from loadwise.balancer import Lease
@@ -18,18 +18,10 @@ from loadwise.integrations._http.verdict import Verdict
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 
-__all__ = ["Exchange", "may_repeat"]
+__all__ = ["Exchange"]
 
 _READ_AHEAD = 65_536
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
-
-
-def may_repeat(method: str, options: Options, *, has_idempotency_key: bool) -> bool:
-    """Whether a request may be sent again although a server may have acted on it.
-
-    Source: RFC 9110, section 9.2.2, for the methods.
-    """
-    return options.retry or has_idempotency_key or method.upper() in _IDEMPOTENT
 
 
 class Exchange:
@@ -40,13 +32,28 @@ class Exchange:
         options: What this one says for itself.
         hash_key: What it belongs to.
         cost: What it is expected to use.
-        repeatable: Tells whether it may be sent again although a server may have acted on it.
+        request: The request itself, for its ``method`` and its ``headers``.
         replayable: Whether its body can be sent again.
 
     Attributes:
         lease: The present attempt's hold on its node.
+        node_id: The id of that node.
         attempts: How many attempts there have been.
     """
+
+    __slots__ = (
+        "_cost",
+        "_ends",
+        "_hash_key",
+        "_options",
+        "_replayable",
+        "_request",
+        "_settings",
+        "_tried",
+        "attempts",
+        "lease",
+        "node_id",
+    )
 
     def __init__(
         self,
@@ -55,25 +62,25 @@ class Exchange:
         hash_key: HashKey,
         cost: Amounts | None,
         *,
-        repeatable: Callable[[], bool],
+        request: Any,
         replayable: bool,
     ) -> None:
         self._settings = settings
+        self._options = options
         self._hash_key = hash_key
         self._cost = cost
-        self._repeatable = repeatable
+        self._request = request
         self._replayable = replayable
-        self._clock = settings.balancer.clock
         limit = settings.deadline if options.deadline is None else options.deadline
-        self._ends = None if limit is None else self._clock() + limit
-        self._tried: set[Any] = set()
+        self._ends = None if limit is None else settings.balancer.clock() + limit
+        self._tried: tuple[Hashable, ...] = ()
         self.attempts = 0
         settings.budget.deposit()
-        self.lease = self._acquire()
+        self._acquire()
 
     def time_left(self) -> float | None:
         """Return the seconds until the deadline; ``None`` without one."""
-        return None if self._ends is None else self._ends - self._clock()
+        return None if self._ends is None else self._ends - self._settings.balancer.clock()
 
     def failed(self, error: BaseException, verdict: Verdict) -> bool:
         """Report an attempt without a response; return whether the next one has begun."""
@@ -85,7 +92,7 @@ class Exchange:
             lease.refund()
         again = verdict.retry and (verdict.never_sent or self._may_send_again())
         self.end(lease, verdict, error)
-        return again and self._begin_next(lease, verdict)
+        return again and self._begin_next(verdict)
 
     def answered(self, verdict: Verdict) -> bool:
         """Report a response; return whether the next attempt has begun and it is to be dropped.
@@ -94,24 +101,18 @@ class Exchange:
         """
         lease = self.lease
         lease.stop_clock()
-        if not (verdict.retry and self._may_send_again() and self._begin_next(lease, verdict)):
+        if not (verdict.retry and self._may_send_again() and self._begin_next(verdict)):
             return False
         self.end(lease, verdict)
         return True
 
-    def may_read_ahead(self, length: str | None) -> bool:
+    def may_read_ahead(self, length: int | None) -> bool:
         """Whether a body is so small that it is better read before the response is handed on.
 
         A node may die between its headers and its last byte. As long as nobody has seen the
         response, a request that may be repeated can still be sent to another node.
         """
-        return (
-            length is not None
-            and length.isdecimal()
-            and int(length) <= _READ_AHEAD
-            and self._replayable
-            and self._repeatable()
-        )
+        return length is not None and length <= _READ_AHEAD and self._may_repeat()
 
     def end(self, lease: Lease[Any], verdict: Verdict, error: BaseException | None = None) -> None:
         """Report how an attempt ended."""
@@ -124,13 +125,21 @@ class Exchange:
         else:
             lease.cancel()
 
-    def _may_send_again(self) -> bool:
-        if self._replayable and self._repeatable():
-            return True
-        self._refuse("unsafe")
-        return False
+    def _may_repeat(self) -> bool:
+        """Whether the request may be sent again although a server may have acted on it.
 
-    def _begin_next(self, lease: Lease[Any], verdict: Verdict) -> bool:
+        Source: RFC 9110, section 9.2.2, for the methods.
+        """
+        return self._replayable and (
+            self._request.method.upper() in _IDEMPOTENT
+            or self._options.retry
+            or "Idempotency-Key" in self._request.headers
+        )
+
+    def _may_send_again(self) -> bool:
+        return self._may_repeat() or self._refuse("unsafe")
+
+    def _begin_next(self, verdict: Verdict) -> bool:
         if self.attempts >= self._settings.max_attempts:
             return self._refuse("attempts")
         left = self.time_left()
@@ -138,13 +147,15 @@ class Exchange:
             return self._refuse("deadline")
         if not self._settings.budget.try_withdraw():
             return self._refuse("budget")
+        failed = self.node_id
+        self._tried = (*self._tried, failed)
         try:
-            self.lease = self._acquire()
+            self._acquire()
         except NoNodeAvailable:
             return self._refuse("no_node")
         metrics = self._settings.balancer.metrics
         if metrics is not None:
-            metrics.on_retry(node_id(lease.node), verdict.outcome.value)
+            metrics.on_retry(failed, verdict.outcome.value)
         return True
 
     def _refuse(self, reason: str) -> bool:
@@ -153,12 +164,9 @@ class Exchange:
             metrics.on_retry_refused(reason)
         return False
 
-    def _acquire(self) -> Lease[Any]:
-        balancer = self._settings.balancer
-        if self._tried:
-            lease = balancer.acquire(hash_key=self._hash_key, exclude=self._tried, cost=self._cost)
-        else:
-            lease = balancer.acquire(hash_key=self._hash_key, cost=self._cost)
-        self._tried.add(node_id(lease.node))
+    def _acquire(self) -> None:
+        self.lease = lease = self._settings.balancer.acquire(
+            hash_key=self._hash_key, exclude=self._tried, cost=self._cost
+        )
+        self.node_id = node_id(lease.node)
         self.attempts += 1
-        return lease

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import lru_cache
 
 __all__ = ["base_url_of"]
 
 
+@lru_cache(maxsize=4096)
 def base_url_of(identity: Hashable) -> str:
     """Return the base URL that a node's id stands for.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict
 
@@ -111,11 +111,11 @@ class Settings:
                 f"deadline is {self.deadline!r}; it must be a finite number of seconds above 0"
             )
         for node in self.balancer.nodes:
-            self.base_url(node)
+            self.base_url(node, node_id(node))
 
-    def base_url(self, node: object) -> str:
+    def base_url(self, node: object, identity: Hashable) -> str:
         """Return the base URL at which a node is reached."""
-        return base_url_of(node_id(node)) if self.url is None else self.url(node)
+        return base_url_of(identity) if self.url is None else self.url(node)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,89 @@
+"""The transport for the asynchronous clients of httpx and httpx2."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from loadwise.integrations._http.body import Hold
+from loadwise.integrations._http.httpx_family import Transport
+from loadwise.integrations._http.settings import Settings
+
+__all__ = ["AsyncStream", "AsyncTransport"]
+
+
+class AsyncTransport(Transport):
+    """The transport for asynchronous clients."""
+
+    def __init__(self, settings: Settings, inner: Any) -> None:
+        super().__init__(settings)
+        self._inner = self.library.module.AsyncHTTPTransport() if inner is None else inner
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send a request to a node, and to others if need be."""
+        exchange = self._begin(request)
+        try:
+            while True:
+                outbound = self._outbound(request, exchange)
+                try:
+                    response = await self._inner.handle_async_request(outbound)
+                except BaseException as error:
+                    if exchange.failed(error, self._judge(error)):
+                        continue
+                    raise
+                try:
+                    verdict = self._judge(response)
+                    if exchange.answered(verdict):
+                        await response.aclose()
+                        continue
+                    if exchange.may_read_ahead(self.library.access.length(response.headers)):
+                        try:
+                            body = b"".join([chunk async for chunk in response.stream])
+                        except Exception as error:
+                            if exchange.failed(error, self._judge(error)):
+                                await response.aclose()
+                                continue
+                            raise
+                        await response.stream.aclose()
+                        self._keep(response, exchange, verdict, body)
+                    else:
+                        response.stream = self.library.async_stream(
+                            response.stream, self._hold(response, exchange, verdict)
+                        )
+                except BaseException:
+                    await response.aclose()
+                    raise
+                self._complete(response, exchange, request, outbound)
+                return response
+        except BaseException:
+            # Nothing to do where the attempt has been reported; else the fault is not the node's.
+            exchange.lease.cancel()
+            raise
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._inner.aclose()
+
+
+class AsyncStream:
+    """A response's body that holds the lease until it is closed."""
+
+    def __init__(self, stream: Any, hold: Hold) -> None:
+        self._stream = stream
+        self._hold = hold
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._stream:
+                self._hold.read(chunk)
+                yield chunk
+        except BaseException as error:
+            self._hold.broke(error)
+            raise
+
+    async def aclose(self) -> None:
+        """Give back the connection and the lease."""
+        try:
+            await self._stream.aclose()
+        finally:
+            self._hold.close()

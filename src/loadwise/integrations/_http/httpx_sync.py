@@ -1,0 +1,89 @@
+"""The transport for the synchronous clients of httpx and httpx2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from loadwise.integrations._http.body import Hold
+from loadwise.integrations._http.httpx_family import Transport
+from loadwise.integrations._http.settings import Settings
+
+__all__ = ["SyncStream", "SyncTransport"]
+
+
+class SyncTransport(Transport):
+    """The transport for synchronous clients."""
+
+    def __init__(self, settings: Settings, inner: Any) -> None:
+        super().__init__(settings)
+        self._inner = self.library.module.HTTPTransport() if inner is None else inner
+
+    def handle_request(self, request: Any) -> Any:
+        """Send a request to a node, and to others if need be."""
+        exchange = self._begin(request)
+        try:
+            while True:
+                outbound = self._outbound(request, exchange)
+                try:
+                    response = self._inner.handle_request(outbound)
+                except BaseException as error:
+                    if exchange.failed(error, self._judge(error)):
+                        continue
+                    raise
+                try:
+                    verdict = self._judge(response)
+                    if exchange.answered(verdict):
+                        response.close()
+                        continue
+                    if exchange.may_read_ahead(self.library.access.length(response.headers)):
+                        try:
+                            body = b"".join(response.stream)
+                        except Exception as error:
+                            if exchange.failed(error, self._judge(error)):
+                                response.close()
+                                continue
+                            raise
+                        response.stream.close()
+                        self._keep(response, exchange, verdict, body)
+                    else:
+                        response.stream = self.library.sync_stream(
+                            response.stream, self._hold(response, exchange, verdict)
+                        )
+                except BaseException:
+                    response.close()
+                    raise
+                self._complete(response, exchange, request, outbound)
+                return response
+        except BaseException:
+            # Nothing to do where the attempt has been reported; else the fault is not the node's.
+            exchange.lease.cancel()
+            raise
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._inner.close()
+
+
+class SyncStream:
+    """A response's body that holds the lease until it is closed."""
+
+    def __init__(self, stream: Any, hold: Hold) -> None:
+        self._stream = stream
+        self._hold = hold
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for chunk in self._stream:
+                self._hold.read(chunk)
+                yield chunk
+        except BaseException as error:
+            self._hold.broke(error)
+            raise
+
+    def close(self) -> None:
+        """Give back the connection and the lease."""
+        try:
+            self._stream.close()
+        finally:
+            self._hold.close()

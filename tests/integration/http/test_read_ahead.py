@@ -1,0 +1,220 @@
+"""Small bodies are read before the response is handed on, and so can be had from another node."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from importlib import import_module
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from loadwise import (
+    Balancer,
+    NoopCollector,
+    Outcome,
+    QuotaConfig,
+    QuotaDimension,
+    QuotaTracker,
+    RoundRobin,
+)
+from loadwise.integrations._http.httpx_family import Library
+from loadwise.integrations._http.httpx_headers import ByName, ByRow, access_to
+from loadwise.integrations.llm import TokenMeter
+
+Start = Callable[[int], list[Any]]
+
+LARGE = 65_537
+
+
+@pytest.fixture(params=["httpx", "httpx2"])
+def library(request: pytest.FixtureRequest) -> Any:
+    """The package under test."""
+    return import_module(request.param)
+
+
+@pytest.fixture
+def ours(library: Any) -> Any:
+    """The integration for the package under test."""
+    return import_module(f"loadwise.integrations.{library.__name__}")
+
+
+class Outcomes(NoopCollector):
+    """Remembers outcomes by node."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[object, Outcome]] = []
+
+    def on_outcome(self, node_id: object, outcome: Outcome, latency: float) -> None:
+        self.seen.append((node_id, outcome))
+
+
+def in_flight(balancer: Balancer[Any]) -> int:
+    """Requests in flight over all nodes."""
+    return sum(status.in_flight for status in balancer.status())
+
+
+@contextmanager
+def answering(head: str, body: bytes) -> Generator[str, None, None]:
+    """Run a server that sends the same bytes to whoever connects, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(65_536)
+                    connection.sendall(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body)
+
+        thread = Thread(target=serve)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["sync", "async"])
+def test_a_small_body_that_breaks_off_is_had_from_another_node(
+    library: Any,
+    ours: Any,
+    upstreams: Start,
+    waits: bool,  # noqa: FBT001 - from pytest
+) -> None:
+    """The caller of a repeatable request never sees it; the node that broke off has failed."""
+    (server,) = upstreams(1)
+    outcomes = Outcomes()
+    with answering("Content-Length: 10", b"abc") as short:
+        balancer = Balancer([short, server.address], RoundRobin(), metrics=outcomes)
+
+        async def ask() -> Any:
+            transport = ours.AsyncLoadwiseTransport(balancer)
+            async with library.AsyncClient(transport=transport) as client:
+                return await client.get("http://service/")
+
+        if waits:
+            response = asyncio.run(ask())
+        else:
+            with library.Client(transport=ours.LoadwiseTransport(balancer)) as client:
+                response = client.get("http://service/")
+    assert response.json()["host"] == server.address
+    assert response.extensions["loadwise"] == {"node": server.address, "attempts": 2}
+    assert outcomes.seen == [(short, Outcome.FAILURE), (server.address, Outcome.SUCCESS)]
+
+
+@pytest.mark.parametrize(
+    ("method", "length"), [("POST", 10), ("GET", LARGE)], ids=["unsafe", "large"]
+)
+def test_other_bodies_that_break_off_reach_the_caller(
+    library: Any, ours: Any, upstreams: Start, method: str, length: int
+) -> None:
+    """What must not be repeated, or is large, is handed on as it comes."""
+    (server,) = upstreams(1)
+    outcomes = Outcomes()
+    with answering(f"Content-Length: {length}", b"abc") as short:
+        balancer = Balancer([short, server.address], RoundRobin(), metrics=outcomes)
+        with (
+            library.Client(transport=ours.LoadwiseTransport(balancer)) as client,
+            client.stream(method, "http://service/") as response,
+        ):
+            assert in_flight(balancer) == 1
+            with pytest.raises(library.RemoteProtocolError):
+                response.read()
+    assert outcomes.seen == [(short, Outcome.FAILURE)]
+    assert in_flight(balancer) == 0
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["sync", "async"])
+def test_a_body_read_ahead_ends_the_request_and_is_still_there(
+    library: Any,
+    ours: Any,
+    upstreams: Start,
+    waits: bool,  # noqa: FBT001 - from pytest
+) -> None:
+    """The node is done when the response is handed on; it reads and closes like any other."""
+    (server,) = upstreams(1)
+    balancer = Balancer([server.address])
+
+    async def ask() -> Any:
+        transport = ours.AsyncLoadwiseTransport(balancer)
+        async with (
+            library.AsyncClient(transport=transport) as client,
+            client.stream("GET", "http://service/") as response,
+        ):
+            assert in_flight(balancer) == 0
+            return response, b"".join([piece async for piece in response.aiter_raw()])
+
+    if waits:
+        response, body = asyncio.run(ask())
+    else:
+        with (
+            library.Client(transport=ours.LoadwiseTransport(balancer)) as client,
+            client.stream("GET", "http://service/") as response,
+        ):
+            assert in_flight(balancer) == 0
+            body = b"".join(response.iter_raw())
+    assert server.address.encode() in body
+    assert response.num_bytes_downloaded == len(body) == int(response.headers["content-length"])
+    assert response.elapsed.total_seconds() > 0
+    assert response.is_closed
+
+
+def test_a_meter_reads_what_is_read_ahead(library: Any, ours: Any) -> None:
+    """The usage in a small body is settled before anybody has looked at it."""
+    usage = b'{"usage": {"total_tokens": 42}}'
+    head = f"Content-Type: application/json\r\nContent-Length: {len(usage)}"
+    with answering(head, usage) as address:
+        quota = QuotaTracker()
+        tokens = QuotaDimension("tpm", limit=1_000, default_cost=0)
+        quota.register(address, QuotaConfig([QuotaDimension("rpm", limit=10), tokens]))
+        transport = ours.LoadwiseTransport(Balancer([address], quota=quota), meter=TokenMeter())
+        with (
+            library.Client(transport=transport) as client,
+            client.stream(
+                "POST",
+                "http://service/",
+                json={"messages": [], "max_tokens": 300},
+                extensions={"loadwise": {"retry": True}},
+            ),
+        ):
+            assert quota.remaining(address, "tpm") == 958
+
+
+@pytest.mark.parametrize("access", [ByName, ByRow])
+def test_headers_by_name_and_by_row_say_the_same(
+    library: Any, access: type[ByName | ByRow]
+) -> None:
+    """The short cut through the rows tells and changes what the public methods do."""
+    for value, length in (("12", 12), ("", None), ("-1", None), ("1e3", None)):
+        assert access.length(library.Headers({"A": "b", "Content-LENGTH": value})) == length
+    assert access.length(library.Headers({"A": "b"})) is None
+
+    def readdressed(*rows: tuple[str, str], asked: bytes = b"service") -> Any:
+        headers = library.Headers(rows)
+        access.readdress(headers, asked, b"node:80")
+        return [value for name, value in headers.multi_items() if name == "host"]
+
+    assert readdressed(("Host", "service"), ("A", "b")) == ["node:80"]
+    assert readdressed(("A", "b"), ("host", "service")) == ["node:80"]
+    assert readdressed(("Host", "tenant"), ("A", "b")) == ["tenant"]
+    assert readdressed(("A", "b"), asked=b"") == ["node:80"]
+    assert readdressed(("A", "b")) == []
+    assert readdressed(("Host", "tenant"), asked=b"") == ["tenant"]
+
+
+def test_rows_are_used_where_they_are_what_they_were(library: Any) -> None:
+    """A version of the package that keeps its headers otherwise is served by public methods."""
+    assert Library(library, object, object).access is ByRow
+
+    def other(rows: list[tuple[bytes, bytes]]) -> SimpleNamespace:
+        return SimpleNamespace(_list=rows)
+
+    assert access_to(other) is ByName  # type: ignore[arg-type]  # it is called like a class
