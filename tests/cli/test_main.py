@@ -23,9 +23,9 @@ def run_main_without(module: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("module", ["typer", "rich"])
+@pytest.mark.parametrize("module", ["typer", "rich", "httpx2"])
 def test_missing_extra_is_named(module: str) -> None:
-    """Without typer or rich the command says what to install, and nothing else."""
+    """Without one of its packages the command says what to install, and nothing else."""
     done = run_main_without(module)
     assert done.stderr == "the command line needs an extra: install loadwise[cli]\n"
     assert (done.stdout, done.returncode) == ("", 1)
@@ -40,10 +40,10 @@ def test_other_missing_modules_are_not_blamed_on_the_extra() -> None:
 
 
 def test_library_and_entry_point_import_without_the_extra() -> None:
-    """Neither `import loadwise` nor `import loadwise.cli` loads typer or rich."""
+    """Neither `import loadwise` nor `import loadwise.cli` loads any of that extra."""
     done = run_python(
         "import sys, loadwise.cli\n"
-        "print([name for name in ('typer', 'rich') if name in sys.modules])"
+        "print([name for name in ('typer', 'rich', 'httpx2') if name in sys.modules])"
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")
 

@@ -208,7 +208,7 @@ def plain(node: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("probe", [plain, functools.partial(plain), "http://a/healthz"], ids=repr)
+@pytest.mark.parametrize("probe", [plain, functools.partial(plain), "http://a/healthz"])
 def test_a_probe_must_be_a_coroutine_function(probe: Any) -> None:
     """A plain function would block the event loop, so it is refused at once."""
     with pytest.raises(TypeError, match="it must be a coroutine function of a node"):

@@ -5,69 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import select
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from threading import Timer
 
 import pytest
-
-_DEADLINE = 60.0
-
-Demo = subprocess.Popen[str]
-
-
-@contextmanager
-def demo(*arguments: str) -> Generator[Demo, None, None]:
-    """A running demo with its output in a pipe; killed if it hangs."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "loadwise", "demo", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "80", "PYTHONUNBUFFERED": "1"},
-    )
-    watchdog = Timer(_DEADLINE, process.kill)
-    watchdog.start()
-    try:
-        with process:
-            yield process
-    finally:
-        watchdog.cancel()
-        process.kill()
-
-
-def read_until(process: Demo, text: str) -> str:
-    """Return the output up to the line that contains ``text``."""
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if text in line:
-            return "".join(lines)
-    raise AssertionError(f"{text!r} never came; there was:\n{''.join(lines)}")
-
-
-def pids_in(output: str) -> list[int]:
-    """Return the processes that the output names."""
-    return [int(pid) for pid in re.findall(r"pid (\d+)", output)]
-
-
-def alive(pids: list[int]) -> list[int]:
-    """Return the processes that exist."""
-    found = []
-    for pid in pids:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            continue
-        found.append(pid)
-    return found
+from tests.cli.demo.running import DEADLINE, alive, demo, ends_of, pids_in, read_until
 
 
 def test_no_request_is_lost_and_the_servers_come_back(tmp_path: Path) -> None:
@@ -155,19 +100,11 @@ def test_servers_do_not_outlive_a_parent_that_is_killed() -> None:
     """After SIGKILL of the demo itself, which can clean up nothing, every server ends by itself."""
     with demo("--requests", "1000") as process:
         pids = pids_in(read_until(process, "10%"))
-        watched = [os.pidfd_open(pid) for pid in pids]
-        process.kill()
-        process.communicate()
-    try:
-        waiting = set(watched)
-        deadline = time.monotonic() + 20
-        while waiting and (left := deadline - time.monotonic()) > 0:
-            waiting -= set(select.select(waiting, [], [], left)[0])
-        assert len(watched) == 6
-        assert not waiting
-    finally:
-        for descriptor in watched:
-            os.close(descriptor)
+        assert len(pids) == 6
+        with ends_of(pids) as all_have_ended:
+            process.kill()
+            process.communicate()
+            assert all_have_ended()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
@@ -179,7 +116,7 @@ def test_ctrl_c_in_a_terminal_restores_it() -> None:
     if not pid:
         os.environ |= {"COLUMNS": "80", "LINES": "40", "TERM": "xterm"}
         os.execv(sys.executable, [sys.executable, "-m", "loadwise", "demo"])  # noqa: S606 - the child of the fork
-    watchdog = Timer(_DEADLINE, os.kill, (pid, signal.SIGKILL))
+    watchdog = Timer(DEADLINE, os.kill, (pid, signal.SIGKILL))
     watchdog.start()
     try:
         output = read_terminal(terminal, lambda seen: "act 1 of 3" in seen)

@@ -156,7 +156,7 @@ def make_view(
         (i, "drained") for i, slot in enumerate(slots) if slot.draining or not whole.weights[i]
     )
     view.ruled_out = ruled_out
-    view.probes = frozenset(i for i, may_probe in down.items() if may_probe) - ruled_out.keys()
+    view.probes = frozenset(i for i, due in down.items() if due and i not in ruled_out)
     view.plain = view.watch is None and view.unwatched is None and not view.probes and not has_quota
     view.nodes = whole.without(ruled_out) if ruled_out else whole
     view.members = whole.membership.nodes

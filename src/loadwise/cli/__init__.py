@@ -1,6 +1,6 @@
 """The command line, for those who installed the extra ``cli``.
 
-This module imports neither typer nor rich before it is known that they are there.
+This module imports nothing of that extra before it is known that it is there.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import sys
 
 __all__ = ["main"]
 
-_EXTRA = ("typer", "rich")
+_EXTRA = ("typer", "rich", "httpx2")
 
 
 def main() -> int:

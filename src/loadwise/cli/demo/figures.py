@@ -139,7 +139,7 @@ def _server_figures(run: Run, server: Server) -> ServerFigures:
         own_count=len(server.answered),
         share=len(own) / max(1, len(run.traffic.answers)),
         latency=Latency.of(answer.seconds for answer in own),
-        failed_attempts=sum(each.server == server.name for each in run.traffic.failures),
+        failed_attempts=sum(name == server.name for name in run.failures),
         health=_name(run.status()[server.name].health),
         out_at=out_at,
         back_at=back_at,

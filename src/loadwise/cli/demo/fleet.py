@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from loadwise.cli.demo.process import Profile, Server, ServerError
+from loadwise.cli.demo.child import ChildError
+from loadwise.cli.demo.process import Profile, Server
 
 __all__ = ["PROFILES", "Fleet"]
 
@@ -60,7 +61,7 @@ class Fleet:
         deadline = time.monotonic() + _START_TIMEOUT
         for server in self:
             if not server.is_ready(max(0.0, deadline - time.monotonic())):
-                raise ServerError(
+                raise ChildError(
                     f"server {server.name!r} did not listen within {_START_TIMEOUT:g} s; is the "
                     f"machine overloaded?"
                 )

@@ -9,6 +9,7 @@ __all__ = ["Plan"]
 _RATE = 500.0
 _SHORTEST = 4.0
 _PROBES_PER_RUN = 20
+_GATE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +35,8 @@ class Plan:
     def probe_interval(self) -> float:
         """Seconds between probes: short, so that a run sees a few."""
         return self.seconds / _PROBES_PER_RUN
+
+    @property
+    def gate(self) -> int:
+        """Number of the first request that waits until the server that was killed is back."""
+        return int(self.requests * _GATE)

@@ -2,9 +2,9 @@
 
 It uses the standard library only, so that it starts quickly. Its parent talks to it through pipes:
 
-- It writes ``port N`` to standard output once it listens, then one line ``STATUS REQUEST`` per
-  answer, before it sends it: a pipe outlives the process, so even a server that is killed leaves
-  a complete account of what it served.
+- It writes ``port N`` to standard output once it listens, then one line ``STATUS REQUEST ARRIVAL``
+  per answer, before it sends it: a pipe outlives the process, so even a server that is killed
+  leaves a complete account of what it served.
 - It exits when its standard input ends, so it cannot outlive its parent.
 """
 
@@ -74,12 +74,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer, or fail if so told."""
+        arrival = time.monotonic()
         server = cast("DemoServer", self.server)
         server.work()
         number = self.path.rpartition("/")[2]
         status = HTTPStatus.SERVICE_UNAVAILABLE if server.fails() else HTTPStatus.OK
         body = answer_to(server.name, number)
-        say(f"{status.value} {number}")
+        say(f"{status.value} {number} {arrival:.6f}")
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

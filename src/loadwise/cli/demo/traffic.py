@@ -1,31 +1,35 @@
-"""The clients of the demo: threads that send real requests, each through the balancer."""
+"""The clients of the demo: threads that send real requests, each through the transport."""
 
 from __future__ import annotations
 
-import select
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
 from threading import Event, Lock, Thread
 
+import httpx2
+
 from loadwise.balancer import Balancer
+from loadwise.cli.demo.play import Counts
 from loadwise.cli.demo.server import HOST, answer_to
 from loadwise.cli.demo.stream import Stream
 from loadwise.errors import NoNodeAvailable
+from loadwise.integrations.httpx2 import LoadwiseTransport
 from loadwise.nodes import Endpoint
 
-__all__ = ["Answer", "AnswerError", "Failure", "Traffic"]
+__all__ = ["THREAD", "Answer", "AnswerError", "Traffic"]
+
+THREAD = "loadwise demo client"
 
 _TIMEOUT = 2.0
+# Each thread may have a connection to each server, and keeps it.
+_NO_LIMITS = httpx2.Limits()
 
 
 class AnswerError(Exception):
-    """A server answered, but not what it was asked."""
-
-
-_TROUBLE = (OSError, HTTPException, AnswerError)
+    """A request was answered, but not well, or not with what it asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +43,14 @@ class Answer:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An attempt that failed: on which server, and how."""
-
-    number: int
-    server: str
-    error: str
-
-
 class Traffic:
-    """Client threads that send the requests of a stream.
+    """Client threads that send the requests of a stream, all through one client.
+
+    A request is tried on as many servers as there are; failed attempts are told to the balancer's
+    metrics collector.
 
     Attributes:
         answers: What was answered.
-        failures: The attempts that failed.
         lost: Why requests were given up, by number.
     """
 
@@ -65,20 +62,29 @@ class Traffic:
         concurrency: int,
     ) -> None:
         self.answers: list[Answer] = []
-        self.failures: list[Failure] = []
         self.lost: dict[int, str] = {}
-        self._balancer = balancer
-        self._ports = ports
+        urls = {name: f"http://{HOST}:{port}" for name, port in ports.items()}
+        transport = LoadwiseTransport(
+            balancer,
+            # Nothing is encrypted here, and to load certificates would take a while.
+            httpx2.HTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), limits=_NO_LIMITS),
+            url=lambda node: urls[node.id],
+            max_attempts=len(ports),
+        )
+        self._client = httpx2.Client(transport=transport, timeout=_TIMEOUT)
         self._stream = stream
         self._busy = concurrency
         self._lock = Lock()
         self._done = Event()
-        self._threads = [Thread(target=self._work, daemon=True) for _ in range(concurrency)]
+        self._threads = [
+            Thread(target=self._work, name=THREAD, daemon=True) for _ in range(concurrency)
+        ]
 
     @property
-    def completed(self) -> int:
-        """How many requests have come to an end, good or bad."""
-        return len(self.answers) + len(self.lost)
+    def counts(self) -> Counts:
+        """How far the requests are."""
+        answered, lost = len(self.answers), len(self.lost)
+        return Counts(answered + lost, answered, self.retried, lost)
 
     @property
     def retried(self) -> int:
@@ -100,62 +106,47 @@ class Traffic:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(2 * _TIMEOUT)
+        self._client.close()
 
     def _work(self) -> None:
-        connections: dict[str, HTTPConnection] = {}
         try:
             while (number := self._stream.take()) is not None:
-                self._send(number, connections)
+                self._send(number)
         finally:
-            for connection in connections.values():
-                connection.close()
             with self._lock:
                 self._busy -= 1
                 if not self._busy:
                     self._done.set()
 
-    def _send(self, number: int, connections: dict[str, HTTPConnection]) -> None:
-        """Send one request, on as many servers as it takes."""
+    def _send(self, number: int) -> None:
+        """Send one request, and take note of what became of it."""
         began = time.monotonic()
-        attempts = self._balancer.attempts(
-            len(self._ports), retry_on=_TROUBLE, hash_key=f"request {number}"
-        )
         try:
-            for attempt in attempts:
-                with attempt as lease:
-                    name = str(lease.node.id)
-                    self._ask(name, number, connections)
-                    now = time.monotonic()
-                    self.answers.append(Answer(number, name, attempt.number, now, now - began))
-        except (*_TROUBLE, NoNodeAvailable) as error:
+            response = self._client.get(
+                f"http://service/requests/{number}",
+                extensions={"loadwise": {"hash_key": f"request {number}"}},
+            )
+            server, attempts = _check(number, response)
+        except (httpx2.TransportError, NoNodeAvailable, AnswerError) as error:
             self.lost[number] = _in_words(error)
-
-    def _ask(self, name: str, number: int, connections: dict[str, HTTPConnection]) -> None:
-        """Have one server answer, and check its answer."""
-        connection = connections.get(name)
-        if connection is None:
-            connection = HTTPConnection(HOST, self._ports[name], timeout=_TIMEOUT)
-            connections[name] = connection
-        elif _has_ended(connection):
-            connection.close()  # the next request opens it anew
-        try:
-            connection.request("GET", f"/requests/{number}")
-            response = connection.getresponse()
-            body = response.read()
-            if response.status != HTTPStatus.OK:
-                raise AnswerError(f"{response.status} {response.reason}")
-            if body != answer_to(name, str(number)):
-                raise AnswerError(f"request {number} to {name!r} was answered with {body!r}")
-        except _TROUBLE as error:
-            if not isinstance(error, AnswerError):
-                connection.close()
-            self.failures.append(Failure(number, name, _in_words(error)))
-            raise
+            return
+        now = time.monotonic()
+        self.answers.append(Answer(number, server, attempts, now, now - began))
 
 
-def _has_ended(connection: HTTPConnection) -> bool:
-    """Whether the server has closed an idle connection: there is an end to read."""
-    return connection.sock is not None and bool(select.select([connection.sock], [], [], 0)[0])
+def _check(number: int, response: httpx2.Response) -> tuple[str, int]:
+    """Return who answered a request, and at which attempt.
+
+    Raises:
+        AnswerError: The answer is not what was asked for.
+    """
+    route = response.extensions["loadwise"]
+    server = str(route["node"])
+    if response.status_code != HTTPStatus.OK:
+        raise AnswerError(f"{response.status_code} {response.reason_phrase} from {server!r}")
+    if response.content != answer_to(server, str(number)):
+        raise AnswerError(f"request {number} to {server!r} was answered with {response.content!r}")
+    return server, route["attempts"]
 
 
 def _in_words(error: Exception) -> str:

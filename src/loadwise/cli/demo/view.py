@@ -14,10 +14,11 @@ from rich.table import Table
 from rich.text import Text
 
 from loadwise.cli.demo.fleet import Fleet
-from loadwise.cli.demo.run import ACTS, Event, Run
+from loadwise.cli.demo.play import ACTS, Event, Play
+from loadwise.cli.demo.run import Run
 from loadwise.health import HealthStatus
 
-__all__ = ["introduce", "watching"]
+__all__ = ["LinesView", "introduce", "watching"]
 
 _LOOKS = {
     HealthStatus.HEALTHY: "green",
@@ -32,9 +33,9 @@ _WINDOW = 1.0
 _PLAIN_STEP = 0.1
 
 
-def introduce(console: Console, fleet: Fleet) -> None:
-    """List the servers."""
-    table = Table(box=None, show_header=False, padding=(0, 3, 0, 0))
+def introduce(console: Console, fleet: Fleet, *others: tuple[str, str, int, str]) -> None:
+    """List the servers, and other processes by name, address, process id and role."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for server in fleet:
         low, high = (f"{1000 * seconds:g}" for seconds in server.profile.seconds)
         table.add_row(
@@ -44,6 +45,8 @@ def introduce(console: Console, fleet: Fleet) -> None:
             f"{low}-{high} ms",
             Text(server.profile.role, "dim"),
         )
+    for name, address, pid, role in others:
+        table.add_row(Text(name, "bold"), address, f"pid {pid}", "", Text(role, "dim"))
     console.print(table)
     console.print()
 
@@ -54,25 +57,26 @@ def watching(
 ) -> Generator[Callable[[], None], None, None]:
     """Show a run while the block lasts; gives what to call whenever there may be news."""
     if not live:
-        yield _PlainView(console, run).show
+        yield LinesView(console, run).show
         return
     view = _LiveView(console, run)
     with view.live:
         yield view.show
 
 
-class _PlainView:
+class LinesView:
     """Events and now and then the progress, as lines."""
 
-    def __init__(self, console: Console, run: Run) -> None:
+    def __init__(self, console: Console, run: Play) -> None:
         self._console = console
         self._run = run
         self._next = _PLAIN_STEP
 
     def show(self) -> None:
+        """Print what is new."""
         run = self._run
         _tell_events(self._console, run)
-        while run.traffic.completed >= self._next * run.plan.requests and self._next < 1:
+        while run.counts.completed >= self._next * run.plan.requests and self._next < 1:
             self._console.print(Text(f"{'':10}{self._next:>5.0%}  {_counts(run)}"), soft_wrap=True)
             self._next += _PLAIN_STEP
 
@@ -120,7 +124,7 @@ class _LiveView:
         foot = Table.grid(padding=(0, 2), expand=True)
         foot.add_column(ratio=1)
         foot.add_column(justify="right")
-        foot.add_row(ProgressBar(total=total, completed=run.traffic.completed), _counts(run))
+        foot.add_row(ProgressBar(total=total, completed=run.counts.completed), _counts(run))
         title = f"act {run.act} of {ACTS}  {run.choice}  {run.elapsed:.1f} s"
         return Panel(Group(table, Text(), foot), title=Text(title), border_style="dim", width=width)
 
@@ -136,7 +140,7 @@ class _LiveView:
         return {name: (picks[name] - before[name]) / max(1, total) for name in picks}
 
 
-def _tell_events(console: Console, run: Run) -> None:
+def _tell_events(console: Console, run: Play) -> None:
     while run.events:
         console.print(_line(run.events.popleft()), soft_wrap=True)
 
@@ -152,9 +156,9 @@ def _line(event: Event) -> Text:
     return line
 
 
-def _counts(run: Run) -> str:
-    traffic = run.traffic
+def _counts(run: Play) -> str:
+    counts = run.counts
     return (
-        f"{traffic.completed:,} of {run.plan.requests:,} requests: {len(traffic.answers):,} "
-        f"answered, {traffic.retried:,} retried, {len(traffic.lost):,} lost"
+        f"{counts.completed:,} of {run.plan.requests:,} requests: {counts.answered:,} "
+        f"answered, {counts.retried:,} retried, {counts.lost:,} lost"
     )

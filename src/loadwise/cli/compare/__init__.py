@@ -1,0 +1,1 @@
+"""``loadwise compare``: strategies side by side on a described fleet, in virtual time."""

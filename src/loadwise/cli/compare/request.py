@@ -1,0 +1,162 @@
+"""What the command line asks for, put together and checked before anything is simulated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+from msgspec.structs import replace
+
+from loadwise.cli.compare.files import check_writable
+from loadwise.simulation.check import check, check_strategy
+from loadwise.simulation.contenders import contender
+from loadwise.simulation.errors import ScenarioError
+from loadwise.simulation.scenario import Scenario, Tokens, Trace
+from loadwise.simulation.scenario_file import load_scenario
+from loadwise.simulation.trace import read_trace
+
+__all__ = ["Recorded", "Request", "Targets", "prepare"]
+
+_TOKEN_COLUMNS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A trace to play: its file, the columns of time and costs, and the speed."""
+
+    file: Path | None
+    time: str | None
+    cost: str | None
+    speed: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Where to write results."""
+
+    json: Path | None
+    csv: Path | None
+    html: Path | None
+
+    def named(self) -> dict[str, Path]:
+        """Return the files that are wanted, by option."""
+        paths = {"--json": self.json, "--csv": self.csv, "--html": self.html}
+        return {option: path for option, path in paths.items() if path is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to compare, and how many runs at a time."""
+
+    scenario: Scenario
+    strategies: tuple[str, ...]
+    seeds: int
+    jobs: int
+    targets: Targets
+
+
+def prepare(
+    source: str,
+    strategies: Sequence[str],
+    recorded: Recorded,
+    targets: Targets,
+    *,
+    settings: Sequence[str],
+    requests: int | None,
+    seeds: int,
+    jobs: int | None,
+) -> Request:
+    """Return what the options ask for.
+
+    Raises:
+        typer.BadParameter: An option is wrong, and which.
+    """
+    _check_targets(targets)
+    counted = [f"requests={requests}"] if requests is not None else []
+    try:
+        scenario = load_scenario(source, [*settings, *counted])
+    except ScenarioError as error:
+        text = _sentence(error)
+        hint = "--set" if text.startswith("--set ") else "SCENARIO"
+        raise typer.BadParameter(text.removeprefix("--set "), param_hint=hint) from None
+    own_count = bool(counted) or any(setting.startswith("requests=") for setting in settings)
+    scenario = _with_trace(scenario, recorded, whole=not own_count)
+    names = _names(scenario, strategies or scenario.strategies)
+    return Request(scenario, names, seeds, jobs or usable_cpus(), targets)
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _check_targets(targets: Targets) -> None:
+    seen: dict[Path, str] = {}
+    for option, path in targets.named().items():
+        try:
+            check_writable(path)
+        except OSError as error:
+            raise typer.BadParameter(f"{error}.", param_hint=option) from None
+        other = seen.setdefault(path.resolve(), option)
+        if other != option:
+            raise typer.BadParameter(
+                f"{str(path)!r} is where {other} writes; name another file.", param_hint=option
+            )
+
+
+def _with_trace(scenario: Scenario, recorded: Recorded, *, whole: bool) -> Scenario:
+    """Return the scenario with recorded arrivals, if a trace is to be played."""
+    if recorded.file is None:
+        for option, value in (
+            ("--time", recorded.time),
+            ("--cost", recorded.cost),
+            ("--speed", recorded.speed),
+        ):
+            if value is not None:
+                raise typer.BadParameter(
+                    f"{value!r} tells how to read a trace; name its file with --trace.",
+                    param_hint=option,
+                )
+        return scenario
+    if recorded.time is None:
+        raise typer.BadParameter(
+            "it takes --time, the column of the arrival times, such as --time TIMESTAMP.",
+            param_hint="--trace",
+        )
+    cost = tuple(name.strip() for name in (recorded.cost or "").split(",") if name.strip())
+    trace = Trace(
+        file=str(recorded.file),
+        time=recorded.time,
+        cost=cost,
+        speed=1.0 if recorded.speed is None else recorded.speed,
+    )
+    service = scenario.service
+    if len(cost) == _TOKEN_COLUMNS and not isinstance(service, Tokens):
+        service = Tokens()
+    try:
+        requests = len(read_trace(trace).times) if whole else scenario.requests
+        played = replace(scenario, arrivals=trace, service=service, requests=requests)
+        check(played)
+    except ScenarioError as error:
+        raise typer.BadParameter(_sentence(error), param_hint="--trace") from None
+    return played
+
+
+def _names(scenario: Scenario, strategies: Sequence[str]) -> tuple[str, ...]:
+    """Return the contenders by their usual names, each once."""
+    try:
+        for each in strategies:
+            check_strategy(scenario, each)
+    except ScenarioError as error:
+        raise typer.BadParameter(_sentence(error), param_hint="--strategy") from None
+    return tuple(dict.fromkeys(contender(each).name for each in strategies))
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return text if text.endswith((".", ")", "?")) else f"{text}."

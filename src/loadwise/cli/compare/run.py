@@ -1,0 +1,124 @@
+"""Carries out ``loadwise compare``: simulate, show, write."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from loadwise.cli.compare.files import write_whole
+from loadwise.cli.compare.progress import watching
+from loadwise.cli.compare.request import Request
+from loadwise.cli.compare.table import show_tables, show_verdict
+from loadwise.errors import LoadwiseError
+from loadwise.simulation.comparison import Comparison, compare
+from loadwise.simulation.export import json_text, to_csv
+from loadwise.simulation.fleet import server_groups
+
+__all__ = ["run_compare"]
+
+_INTERRUPTED = 130
+
+Write = Callable[[Path, Comparison], object]
+
+
+def run_compare(request: Request, write_report: Write | None = None) -> int:
+    """Compare, print what came of it, and write the files that are wanted.
+
+    Args:
+        request: What is asked for.
+        write_report: Writes the report, where one is asked for.
+
+    Returns:
+        0 when all went well, 1 when it could not be simulated or written, 130 when interrupted.
+    """
+    console = Console()
+    try:
+        with _interruptible():
+            _introduce(console, request)
+            total = len(request.strategies) * request.seeds
+            with watching(Console(stderr=True), total) as show:
+                comparison = compare(
+                    request.scenario,
+                    request.strategies,
+                    seeds=request.seeds,
+                    jobs=request.jobs,
+                    progress=show,
+                )
+            show_tables(console, comparison)
+            show_verdict(console, comparison.verdict)
+            return _write_all(console, request, comparison, write_report)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped; nothing was written\n")
+        return _INTERRUPTED
+    except LoadwiseError as error:
+        sys.stderr.write(f"the comparison cannot be made: {error}\n")
+        return 1
+
+
+def _introduce(console: Console, request: Request) -> None:
+    scenario = request.scenario
+    console.print(
+        Text.assemble((scenario.name, "bold cyan"), ": ", " ".join(scenario.about.split()))
+    )
+    servers = sum(group.count for group in server_groups(scenario))
+    runs = len(request.strategies) * request.seeds
+    console.print(
+        f"{_count(servers, 'server')}, {_count(scenario.requests, 'request')} per run, "
+        f"{_count(len(request.strategies), 'strategy', 'strategies')}, "
+        f"{_count(request.seeds, 'seed')}, {_count(runs, 'run')}, "
+        f"{min(request.jobs, runs)} at a time\n",
+        highlight=False,
+    )
+
+
+def _write_all(
+    console: Console, request: Request, comparison: Comparison, write_report: Write | None
+) -> int:
+    writers: dict[str, Write | None] = {
+        "--json": _write_json,
+        "--csv": _write_csv,
+        "--html": write_report,
+    }
+    code = 0
+    for option, path in request.targets.named().items():
+        write = writers[option]
+        if write is None:
+            continue
+        try:
+            write_whole(path, write, comparison)
+        except OSError as error:
+            sys.stderr.write(f"{option} {path} was not written: {error}\n")
+            code = 1
+        else:
+            console.print(f"{option} {path} is written", highlight=False, soft_wrap=True)
+    return code
+
+
+def _write_json(path: Path, comparison: Comparison) -> None:
+    path.write_text(json_text(comparison), encoding="utf-8", newline="\n")
+
+
+def _write_csv(path: Path, comparison: Comparison) -> None:
+    path.write_text(to_csv(comparison), encoding="utf-8", newline="\n")
+
+
+def _count(number: int, thing: str, things: str | None = None) -> str:
+    return f"{number:,} {thing if number == 1 else things or thing + 's'}"
+
+
+@contextmanager
+def _interruptible() -> Generator[None, None, None]:
+    """Let Ctrl-C and a request to terminate both raise ``KeyboardInterrupt``."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.default_int_handler) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,136 @@
+"""What single values of a scenario cannot say: whether they go together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from loadwise.errors import nearest
+from loadwise.simulation.check_faults import check_faults
+from loadwise.simulation.contenders import contender
+from loadwise.simulation.errors import ScenarioError
+from loadwise.simulation.fleet import added_groups, ids_of, server_groups
+from loadwise.simulation.scenario import Scenario, Tokens, Trace
+
+__all__ = ["check", "check_strategy"]
+
+
+def check(scenario: Scenario) -> None:
+    """Check that what a scenario says goes together. O(servers and faults).
+
+    Raises:
+        ScenarioError: It does not; the message names the place and the remedy.
+
+    Example:
+        >>> from loadwise.simulation.scenario import Crash, Servers
+        >>> crash = Crash(at="50%", servers=("sever",))
+        >>> check(Scenario(name="", about="", servers=Servers(count=3), faults=(crash,)))
+        Traceback (most recent call last):
+        ...
+        loadwise.simulation.errors.ScenarioError: faults[0].servers: 'sever' is neither a server \
+nor a group; did you mean 'server'? (the groups are server; servers are called server-1 and so on)
+    """
+    _check_fleet(scenario)
+    _check_strategies(scenario)
+    _check_zones(scenario)
+    _check_costs(scenario)
+    check_faults(scenario)
+    callers, servers = scenario.callers, scenario.servers
+    if callers.hedge and callers.timeout and callers.hedge >= callers.timeout:
+        raise ScenarioError(
+            f"callers.hedge is {callers.hedge:g} s, but an attempt is given up after "
+            f"{callers.timeout:g} s: set it below callers.timeout"
+        )
+    if servers.cache and not scenario.clients.keys:
+        raise ScenarioError(
+            f"servers.cache is {servers.cache}, but requests have no keys: set clients.keys"
+        )
+
+
+def check_strategy(scenario: Scenario, name: str) -> None:
+    """Check that a contender is known, and has what it needs.
+
+    Raises:
+        ScenarioError: It is not, or has not.
+    """
+    try:
+        known = contender(name).name
+    except ValueError as error:
+        raise ScenarioError(str(error)) from None
+    if known.startswith("consistent-hash") and not scenario.clients.keys:
+        raise ScenarioError(f"{known!r} needs requests with keys: set clients.keys")
+
+
+def _check_fleet(scenario: Scenario) -> None:
+    groups = server_groups(scenario)
+    everybody = (*groups, *added_groups(scenario))
+    _check_unique("a group", (group.name for group in everybody))
+    ids = {identity: group.name for group in everybody for identity in ids_of(group)}
+    for group in everybody:
+        if group.name in ids:
+            raise ScenarioError(
+                f"group {group.name!r} has the name of a server of group {ids[group.name]!r}: "
+                f"call one of them something else"
+            )
+    if not any(group.weight for group in groups):
+        raise ScenarioError("all servers have weight 0, so that none may be picked: set a weight")
+
+
+def _check_strategies(scenario: Scenario) -> None:
+    if not scenario.strategies:
+        raise ScenarioError("strategies is empty: name one, such as p2c")
+    for place, name in enumerate(scenario.strategies):
+        try:
+            check_strategy(scenario, name)
+        except ScenarioError as error:
+            raise ScenarioError(f"strategies[{place}]: {error}") from None
+    _check_unique("a strategy", (contender(name).name for name in scenario.strategies))
+
+
+def _check_zones(scenario: Scenario) -> None:
+    everybody = (*server_groups(scenario), *added_groups(scenario))
+    zones = {*scenario.clients.zones, *(group.zone for group in everybody if group.zone)}
+    seen: set[frozenset[str]] = set()
+    for place, pair in enumerate(scenario.network.pairs):
+        where = f"network.pairs[{place}].zones"
+        for zone in pair.zones:
+            if zone not in zones:
+                raise ScenarioError(
+                    f"{where}: nobody is in {zone!r}{nearest(zone, zones)} (the zones are "
+                    f"{', '.join(sorted(zones)) or 'none; set servers.zone and clients.zones'})"
+                )
+        if frozenset(pair.zones) in seen:
+            raise ScenarioError(f"{where}: these two have been given a delay before")
+        seen.add(frozenset(pair.zones))
+
+
+def _check_costs(scenario: Scenario) -> None:
+    tokens = isinstance(scenario.service, Tokens)
+    kind = scenario.service.__struct_config__.tag
+    _check_unique("a quota", (quota.name for quota in scenario.quotas))
+    for place, quota in enumerate(scenario.quotas):
+        if quota.counts == "tokens" and not tokens:
+            raise ScenarioError(
+                f"quotas[{place}].counts is 'tokens', but service of kind {kind!r} has none: "
+                f"set service.kind to tokens, or count requests"
+            )
+    if not isinstance(scenario.arrivals, Trace):
+        return
+    columns = len(scenario.arrivals.cost)
+    if tokens and columns != 2:  # noqa: PLR2004 - as the message says
+        raise ScenarioError(
+            f"arrivals.cost names {columns} columns; service of kind 'tokens' takes two: tokens "
+            f"read and tokens written"
+        )
+    if not tokens and columns > 1:
+        raise ScenarioError(
+            f"arrivals.cost names {columns} columns; service of kind {kind!r} takes one, of "
+            f"seconds at speed 1, or none; for two columns of tokens set service.kind to tokens"
+        )
+
+
+def _check_unique(what: str, names: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ScenarioError(f"{what} called {name!r} is there twice: names are unique")
+        seen.add(name)

@@ -1,0 +1,131 @@
+"""A comparison for other programs: as JSON with a versioned schema, and as CSV.
+
+Both hold what came out and nothing of how long it took, so the same scenario, strategies and seeds
+give the same bytes. Times are in seconds. The schema is described in ``docs/simulation.md``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from dataclasses import fields
+from typing import Any
+
+import msgspec
+
+from loadwise.simulation.comparison import Comparison
+from loadwise.simulation.result import Result
+from loadwise.simulation.statistics import Estimate
+from loadwise.simulation.summary import LATENCIES, Summary
+
+__all__ = ["SCHEMA", "json_text", "to_csv", "to_json"]
+
+SCHEMA = 1
+"""Version of the layout: a key that changes its meaning or goes makes a new one."""
+
+_COUNTS = (
+    "arrived",
+    "completed",
+    "failed",
+    "dropped",
+    "in_flight",
+    "attempts",
+    "retries",
+    "hedges",
+    "timeouts",
+    "rate_limited",
+    "unhealthy_picks",
+)
+_AMOUNTS = ("seconds", "throughput")
+_SPREAD = ("imbalance", "jain", "keys_moved", "cache_hits")
+
+
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """Return a comparison as JSON has it: dicts, lists, text, numbers and ``None``.
+
+    A value that is unknown, such as the latency of a run without a completed request, is ``None``.
+
+    Example:
+        >>> from loadwise.simulation.comparison import compare
+        >>> from loadwise.simulation.scenario import Scenario, Servers
+        >>> scenario = Scenario(name="two", about="", servers=Servers(count=2), requests=500)
+        >>> data = to_json(compare(scenario, ["p2c"], seeds=1))
+        >>> data["schema"], data["scenario"], data["results"][0]["arrived"]
+        (1, 'two', 500)
+    """
+    return {
+        "schema": SCHEMA,
+        "scenario": comparison.scenario.name,
+        "definition": msgspec.to_builtins(comparison.scenario),
+        "results": [_result(run) for each in comparison.summaries for run in each.runs],
+        "summaries": [_summary(each) for each in comparison.summaries],
+        "verdict": [*comparison.verdict],
+    }
+
+
+def json_text(comparison: Comparison) -> str:
+    """Return `to_json` as text, which ends in a line break."""
+    return json.dumps(to_json(comparison), indent=1, allow_nan=False) + "\n"
+
+
+def to_csv(comparison: Comparison) -> str:
+    """Return the runs as CSV: a header, then one row per strategy and seed.
+
+    The columns are the keys of a result in `to_json`, but for the shares of the servers, and with
+    ``latency_mean`` and so on for the latencies. What is unknown is left empty.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    latencies = [f"latency_{name}" for name in LATENCIES]
+    writer.writerow(["strategy", "seed", *_COUNTS, *_AMOUNTS, *latencies, *_SPREAD])
+    for summary in comparison.summaries:
+        for run in summary.runs:
+            result = _result(run)
+            latency = result["latency"]
+            after = [result[key] for key in (*_COUNTS, *_AMOUNTS)]
+            writer.writerow(
+                [run.strategy, run.seed, *after, *latency.values()]
+                + [result[key] for key in _SPREAD]
+            )
+    return text.getvalue()
+
+
+def _result(run: Result) -> dict[str, Any]:
+    return {
+        "strategy": run.strategy,
+        "seed": run.seed,
+        **{name: getattr(run, name) for name in _COUNTS},
+        **{name: _known(getattr(run, name)) for name in _AMOUNTS},
+        "latency": {name: _known(getattr(run.latency, name)) for name in LATENCIES},
+        **{name: _known(getattr(run, name)) for name in _SPREAD},
+        "share": {server: _known(share) for server, share in run.share.items()},
+    }
+
+
+def _summary(summary: Summary) -> dict[str, Any]:
+    return {
+        "strategy": summary.strategy,
+        "seeds": [run.seed for run in summary.runs],
+        "latency": {name: _estimate(each) for name, each in summary.latency.items()},
+        **{
+            field.name: _estimate(getattr(summary, field.name))
+            for field in fields(summary)
+            if field.name not in {"strategy", "runs", "latency"}
+        },
+    }
+
+
+def _estimate(estimate: Estimate | None) -> dict[str, float | None] | None:
+    if estimate is None:
+        return None
+    return {
+        "mean": _known(estimate.mean),
+        "low": _known(estimate.low),
+        "high": _known(estimate.high),
+    }
+
+
+def _known(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

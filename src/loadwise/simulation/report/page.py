@@ -1,0 +1,102 @@
+"""Makes the page of its parts: one file with all that it needs, and nothing fetched."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from plotly.offline import get_plotlyjs  # type: ignore[import-untyped] # it has no types
+
+import loadwise
+from loadwise.simulation.comparison import Comparison
+from loadwise.simulation.report.faults import key
+from loadwise.simulation.report.health import health, legend_of_states
+from loadwise.simulation.report.looks import legend
+from loadwise.simulation.report.notes import notes
+from loadwise.simulation.report.overview import failures, latency_over_time, quantiles
+from loadwise.simulation.report.servers import FEW, load, queue
+from loadwise.simulation.report.table import table
+from loadwise.simulation.report.toml_text import toml_of
+from loadwise.simulation.report.views import views_of
+
+__all__ = ["render"]
+
+
+def render(comparison: Comparison) -> str:
+    """Return the report as one HTML page; the same comparison gives the same page."""
+    views = views_of(comparison)
+    charts = {
+        "quantiles": quantiles(comparison),
+        "latency": latency_over_time(views),
+        "failures": failures(views),
+    }
+    per_strategy = [
+        {"load": load(view), "queue": queue(view), "health": health(view)} for view in views
+    ]
+    scenario, seeds = comparison.scenario, len(comparison.summaries[0].runs)
+    names = [summary.strategy for summary in comparison.summaries]
+    servers = list(views[0].timeline.queues)
+    library, script = get_plotlyjs(), _asset("page.js")
+    return Template(_asset("page.html")).substitute(
+        title=html.escape(scenario.name),
+        about=html.escape(scenario.about.strip()),
+        verdict="".join(f"<p>{html.escape(sentence)}</p>" for sentence in comparison.verdict),
+        run=html.escape(_run(comparison)),
+        policy=f"script-src {_hash(library)} {_hash(script)}",
+        style=_asset("page.css"),
+        table=table(comparison),
+        intervals=_intervals(seeds),
+        strategies=legend(names, "strategies", dashed=True),
+        faults=key(views[0].faults),
+        seed=views[0].seed,
+        options="".join(
+            f'<option value="{index}">{html.escape(name)}</option>'
+            for index, name in enumerate(names)
+        ),
+        servers=legend(servers, "servers", dashed=False) if len(servers) <= FEW else "",
+        states=legend_of_states(),
+        scenario=html.escape(toml_of(scenario)),
+        notes="".join(f"<li>{html.escape(note)}</li>" for note in notes(comparison)),
+        data=_json({"charts": charts, "strategies": per_strategy}),
+        library=library,
+        script=script,
+    )
+
+
+def _asset(name: str) -> str:
+    return (files(__package__ or "") / name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """Return what names a script in a content security policy: no other one may run."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _json(data: dict[str, Any]) -> str:
+    """Return data as JSON that cannot end the script element that it stands in."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _run(comparison: Comparison) -> str:
+    runs = comparison.summaries[0].runs
+    strategies = len(comparison.summaries)
+    return (
+        f"{strategies} {'strategy' if strategies == 1 else 'strategies'}, "
+        f"{len(runs)} {'seed' if len(runs) == 1 else 'seeds'}, "
+        f"{runs[0].arrived:,} requests per run, loadwise {loadwise.__version__}"
+    )
+
+
+def _intervals(seeds: int) -> str:
+    if seeds == 1:
+        return "Of one seed, so without intervals."
+    return (
+        f"Means over {seeds} seeds, ± half of their 95 % confidence interval. ★ marks the best "
+        "value, and those that cannot be told apart from it seed by seed."
+    )

@@ -1,0 +1,86 @@
+"""What the charts over time show of each strategy: its first run, as far as something happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from loadwise.simulation.comparison import Comparison
+from loadwise.simulation.report.faults import Fault, faults_of
+from loadwise.simulation.result import Timeline
+
+__all__ = ["View", "views_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One strategy's first run.
+
+    Attributes:
+        strategy: Its name.
+        seed: Seed of the run.
+        timeline: How it went, up to the end.
+        step: Length of a step in seconds.
+        end: Where the time axis ends, the same for all strategies.
+        faults: What went wrong.
+        clients: How many clients there were.
+    """
+
+    strategy: str
+    seed: int
+    timeline: Timeline
+    step: float
+    end: float
+    faults: tuple[Fault, ...]
+    clients: int
+
+
+def views_of(comparison: Comparison) -> tuple[View, ...]:
+    """Return what to show of each strategy.
+
+    Timelines go on after the last request came, for the queues to run dry. The idle time at their
+    end, common to all strategies, is left out.
+    """
+    runs = [(summary.strategy, summary.runs[0]) for summary in comparison.summaries]
+    steps = max(1, *(_busy_steps(run.timeline) for _, run in runs))
+    views: list[View] = []
+    for strategy, run in runs:
+        timeline = _first(run.timeline, steps)
+        times = timeline.times
+        end = times[-1] if times else 1.0
+        views.append(
+            View(
+                strategy=strategy,
+                seed=run.seed,
+                timeline=timeline,
+                step=end / max(1, len(times)),
+                end=end,
+                faults=faults_of(timeline.marks, end),
+                clients=comparison.scenario.clients.count,
+            )
+        )
+    return tuple(views)
+
+
+def _busy_steps(timeline: Timeline) -> int:
+    """Return the number of steps up to the last one in which something happened."""
+    series: list[Sequence[float]] = [
+        *timeline.queues.values(),
+        *timeline.loads.values(),
+        timeline.failures,
+    ]
+    busy = (
+        next((at for at in range(len(values), 0, -1) if values[at - 1]), 0) for values in series
+    )
+    return max(busy, default=0)
+
+
+def _first(timeline: Timeline, steps: int) -> Timeline:
+    return replace(
+        timeline,
+        times=timeline.times[:steps],
+        queues={server: queue[:steps] for server, queue in timeline.queues.items()},
+        loads={server: load[:steps] for server, load in timeline.loads.items()},
+        latency=timeline.latency[:steps],
+        failures=timeline.failures[:steps],
+    )

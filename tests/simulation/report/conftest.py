@@ -1,0 +1,74 @@
+"""A browser, and reports that are open in it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+from tests.simulation.report.browsing import DESKTOP, PHONE, Report
+from tests.simulation.report.made import few_servers, hostile, many_servers
+
+from loadwise.simulation.report import write_report
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser without a window."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip(f"none of {', '.join(names)} is installed")
+    # The sandbox refuses to work for root, who runs the tests in containers.
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The reports, written once."""
+    folder = tmp_path_factory.mktemp("reports")
+    made = {
+        "few": few_servers(),
+        "many": many_servers(),
+        "hostile": hostile("<img src=x onerror=alert(1)></script><script>alert(1)</script>"),
+    }
+    for name, comparison in made.items():
+        write_report(folder / f"{name}.html", comparison)
+    return {name: folder / f"{name}.html" for name in made}
+
+
+@pytest.fixture
+def opened(
+    browser: Browser, files: dict[str, Path], request: pytest.FixtureRequest
+) -> Iterator[Report]:
+    """A report in a page of its own; by default the one on few servers, light, on a desktop.
+
+    Whatever a test does, the page must not complain and must ask for nothing.
+    """
+    wanted: dict[str, Any] = {"name": "few", "scheme": "light", "size": DESKTOP}
+    wanted |= getattr(request, "param", {})
+    width, height = wanted["size"]
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme=wanted["scheme"],
+        is_mobile=wanted["size"] == PHONE,
+        has_touch=wanted["size"] == PHONE,
+        java_script_enabled=wanted.get("scripts", True),
+    )
+    page = context.new_page()
+    report = Report(page, files[wanted["name"]])
+    page.on("console", lambda message: report.said.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: report.said.append(str(error)))
+    page.on("dialog", lambda dialog: report.said.append(f"dialog: {dialog.message}"))
+    page.on("request", lambda sent: report.sent.append(sent.url))
+    page.goto(report.file.as_uri())
+    yield report
+    context.close()
+    assert report.said == []
+    assert report.sent == [report.file.as_uri()]

@@ -1,0 +1,278 @@
+"""The report in a real browser, without a window: what is drawn, read, pressed and sent.
+
+Needs Debian's ``chromium`` or another one in the path; each test has a page of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+from tests.simulation.report.browsing import BOXES, CONTRASTS, DESKTOP, PHONE, Report
+from tests.simulation.report.made import STRATEGIES
+
+pytestmark = pytest.mark.slow
+
+CHARTS = ("quantiles", "latency", "failures", "load", "queue", "health")
+SMALLEST_TEXT = 12.0
+LEGIBLE = 4.5
+"""Contrast of text, by WCAG 2.2, success criterion 1.4.3."""
+
+
+def with_page(**wanted: Any) -> pytest.MarkDecorator:
+    """Say which report a test opens, and how."""
+    return pytest.mark.parametrize("opened", [wanted], indirect=True, ids=[""])
+
+
+in_both_schemes = pytest.mark.parametrize(
+    "opened", [{"scheme": "light"}, {"scheme": "dark"}], indirect=True, ids=["light", "dark"]
+)
+at_all_sizes = pytest.mark.parametrize(
+    "opened",
+    [{"name": name, "size": size} for name in ("few", "many") for size in (DESKTOP, PHONE)],
+    indirect=True,
+    ids=["few-desktop", "few-phone", "many-desktop", "many-phone"],
+)
+
+
+@in_both_schemes
+def test_every_chart_is_drawn(opened: Report) -> None:
+    """A line for each strategy or server, with markers, faults and words, in either scheme."""
+    for name in ("quantiles", "latency", "failures"):
+        expect(opened.lines(name)).to_have_count(len(STRATEGIES))
+        names = [trace["name"] for trace in opened.drawn(name) if "name" in trace]
+        assert names == [*STRATEGIES]
+    for name in ("load", "queue"):
+        expect(opened.lines(name)).to_have_count(6)
+    for name in ("quantiles", "latency", "failures", "load", "queue"):
+        lines = opened.lines(name).evaluate_all(
+            "lines => lines.map(line => line.querySelector('path.js-line'))"
+            ".map(path => [path.getAttribute('d').length, path.style.stroke])"
+        )
+        assert all(length > 10 for length, _ in lines)
+        assert all(colour.startswith("rgb") for _, colour in lines)
+    assert len({colour for _, colour in lines}) == 6
+    bars = opened.chart("health").locator(".barlayer .point path")
+    assert bars.count() > 4
+    for name in CHARTS:
+        assert len(opened.words(name)) > 10
+
+
+def test_faults_are_marked(opened: Report) -> None:
+    """Each fault is shaded and named in every chart over time, and its letter explained."""
+    for name in ("latency", "failures", "load", "queue"):
+        shapes = opened.chart(name).locator(".shapelayer path")
+        expect(shapes).to_have_count(3)
+        labels = opened.chart(name).locator(".annotation-text").all_text_contents()
+        assert labels == ["A fail", "B slow", "C crash"]
+    explained = opened.page.locator(".faults li").all_inner_texts()
+    assert [text.split()[:3] for text in explained] == [
+        ["A", "fail", "server-3,"],
+        ["B", "slow", "server-5,"],
+        ["C", "crash", "server-3,"],
+    ]
+
+
+@with_page(name="many")
+def test_many_servers_make_heat_maps(opened: Report) -> None:
+    """Of twenty servers, load and queue are images, with their faults framed in their rows."""
+    for name in ("load", "queue"):
+        image = opened.chart(name).locator(".heatmaplayer image")
+        expect(image).to_have_count(1)
+        assert image.evaluate("image => image.href.baseVal").startswith("data:image/png")
+        rows = opened.chart(name).locator(".ytick").all_text_contents()
+        assert rows == [f"server-{number}" for number in range(1, 21)]
+        expect(opened.chart(name).locator(".shapelayer path")).to_have_count(4)
+        expect(opened.chart(name).locator(".colorbar")).to_have_count(1)
+    expect(opened.page.locator("[data-group=servers]")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        {"name": "few", "scheme": "light", "size": DESKTOP},
+        {"name": "few", "scheme": "dark", "size": PHONE},
+        {"name": "many", "scheme": "light", "size": PHONE},
+        {"name": "many", "scheme": "dark", "size": DESKTOP},
+    ],
+    indirect=True,
+    ids=["few-light", "few-dark", "many-light", "many-dark"],
+)
+def test_all_text_is_legible(opened: Report) -> None:
+    """Every text, in the page and in the charts, has contrast and size."""
+    opened.page.locator("summary").click()
+    found = opened.page.evaluate(CONTRASTS)
+    assert len([each for each in found if each["inPlot"]]) > 40
+    assert len([each for each in found if not each["inPlot"]]) > 80
+    assert [each for each in found if each["contrast"] < LEGIBLE] == []
+    assert [each for each in found if each["size"] < SMALLEST_TEXT] == []
+
+
+@at_all_sizes
+def test_labels_keep_apart_and_all_fits(opened: Report) -> None:
+    """Labels do not touch, charts keep to the page, and what is wider scrolls for itself."""
+    opened.page.locator("summary").click()
+    window = opened.page.viewport_size
+    assert window is not None
+    assert opened.page.evaluate("document.documentElement.scrollWidth") == window["width"]
+    for name in CHARTS:
+        plot = opened.chart(name).locator(".plot")
+        if plot.is_hidden():
+            continue
+        edge = plot.bounding_box()
+        assert edge is not None
+        assert 0 <= edge["x"] < edge["x"] + edge["width"] <= window["width"]
+        for kind in (".xtick text", ".ytick text", ".annotation-text"):
+            boxes = plot.locator(kind).evaluate_all(BOXES)
+            for box in boxes:
+                assert edge["x"] - 1 <= box["left"] < box["right"] <= edge["x"] + edge["width"] + 1
+            for place, one in enumerate(boxes):
+                for other in boxes[place + 1 :]:
+                    apart = (
+                        one["right"] <= other["left"] + 1
+                        or other["right"] <= one["left"] + 1
+                        or one["bottom"] <= other["top"] + 3
+                        or other["bottom"] <= one["top"] + 3
+                    )
+                    assert apart, (name, kind, one, other)
+
+
+@with_page(size=PHONE)
+def test_the_table_scrolls_by_keyboard(opened: Report) -> None:
+    """On a phone the table is wider than its region, which takes the focus and the arrow keys."""
+    region = opened.page.get_by_role("region", name="Strategies compared")
+    region.focus()
+    name = region.locator("tbody th").first
+    before = name.bounding_box()
+    opened.page.keyboard.press("ArrowRight")
+    opened.page.wait_for_function(
+        "region => region.scrollLeft > 20", arg=region.element_handle(), timeout=5000
+    )
+    assert name.bounding_box() == before, "the names stay in sight"
+
+
+def test_the_keyboard_reaches_everything(opened: Report) -> None:
+    """Tab goes through the table, the legends, the selector and the scenario, in this order."""
+    reached: list[str] = []
+    for _ in range(30):
+        opened.page.keyboard.press("Tab")
+        if not reached or reached[-1] != opened.focus():
+            reached.append(opened.focus())
+    assert reached[:5] == ["scroll", "strategies", "strategy", "servers", "summary"]
+    expect(opened.page.get_by_label("Strategy", exact=True)).to_have_count(1)
+
+
+def test_another_strategy_by_keyboard(opened: Report) -> None:
+    """The arrow keys change the charts of the servers, what they say, and what is announced."""
+    before = {name: opened.drawn(name) for name in CHARTS}
+    words = opened.words("load")
+    opened.page.locator("#strategy").focus()
+    opened.page.keyboard.press("ArrowDown")
+    expect(opened.page.locator("#status")).to_have_text("The charts show p2c.")
+    assert opened.drawn("load") != before["load"]
+    assert opened.drawn("queue") != before["queue"]
+    assert opened.drawn("latency") == before["latency"]
+    assert opened.words("load") != words
+    expect(opened.lines("load")).to_have_count(6)
+    opened.page.keyboard.press("End")
+    expect(opened.chart("health").locator(".plot")).to_be_hidden()
+    assert "none kept watch" in opened.words("health")
+    opened.page.keyboard.press("Home")
+    expect(opened.chart("health").locator(".plot")).to_be_visible()
+    assert opened.drawn("load") == before["load"]
+
+
+def test_lines_are_hidden_by_keyboard(opened: Report) -> None:
+    """A name in the legend hides its lines in all charts that it belongs to, and shows them."""
+    button = opened.page.get_by_role("button", name="p2c", exact=True)
+    button.focus()
+    opened.page.keyboard.press("Space")
+    expect(button).to_have_attribute("aria-pressed", "false")
+    for name in ("quantiles", "latency", "failures"):
+        expect(opened.lines(name)).to_have_count(2)
+    expect(opened.lines("load")).to_have_count(6)
+    opened.page.keyboard.press("Enter")
+    expect(button).to_have_attribute("aria-pressed", "true")
+    expect(opened.lines("quantiles")).to_have_count(3)
+
+
+def test_the_scenario_opens_by_keyboard(opened: Report) -> None:
+    """Enter opens it, and its button copies it or selects it for copying."""
+    text = opened.page.locator("#toml")
+    expect(text).to_be_hidden()
+    opened.page.locator("summary").focus()
+    opened.page.keyboard.press("Enter")
+    expect(text).to_be_visible()
+    assert 'name = "few"' in text.inner_text()
+    opened.page.keyboard.press("Tab")
+    assert opened.focus() == "copy"
+    opened.page.keyboard.press("Enter")
+    expect(opened.page.locator("#copied")).to_have_text("Copied.")
+
+
+def test_charts_follow_the_scheme(opened: Report) -> None:
+    """When the system turns dark, so do the charts, and back; paper stays light."""
+    ground = opened.chart("latency").locator(".main-svg").first
+    light, dark = "rgb(255, 255, 255)", "rgb(18, 21, 26)"
+    expect(ground).to_have_css("background-color", light)
+    opened.page.emulate_media(color_scheme="dark")
+    expect(ground).to_have_css("background-color", dark)
+    opened.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    expect(ground).to_have_css("background-color", light)
+    expect(opened.page.locator("body")).to_have_css("background-color", light)
+    opened.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    expect(ground).to_have_css("background-color", dark)
+    opened.page.emulate_media(color_scheme="light")
+    expect(ground).to_have_css("background-color", light)
+
+
+def test_charts_follow_the_window(opened: Report) -> None:
+    """A narrower window makes narrower charts."""
+    chart = opened.chart("latency").locator(".main-svg").first
+    opened.page.set_viewport_size({"width": 700, "height": 800})
+    expect(chart).to_have_css("width", "660px")
+
+
+def test_pointing_at_a_line_tells_its_value(opened: Report) -> None:
+    """Name, value and place, in the units that are spoken."""
+    opened.point_at_a_marker()
+    label = opened.chart("quantiles").locator(".hovertext")
+    expect(label).to_contain_text("% of the requests within")
+    assert any(name in str(label.text_content()) for name in STRATEGIES)
+
+
+@with_page(name="hostile")
+def test_names_run_no_code(opened: Report) -> None:
+    """Markup in names is shown as it is written, in the page and in hover labels."""
+    attack = "<img src=x onerror=alert(1)></script><script>alert(1)</script>"
+    expect(opened.page.locator("h1")).to_have_text(attack)
+    expect(opened.page.locator("#strategy option").first).to_have_text(attack)
+    expect(opened.page.locator("img")).to_have_count(0)
+    opened.point_at_a_marker()
+    expect(opened.chart("quantiles").locator(".hovertext")).to_contain_text(attack)
+
+
+def test_no_other_script_may_run(opened: Report) -> None:
+    """Even if markup came in, the policy would not run it, nor let anything out."""
+    ran = opened.page.evaluate(
+        "() => { const script = document.createElement('script');"
+        " script.textContent = 'window.ran = true'; document.body.append(script);"
+        " return Boolean(window.ran); }"
+    )
+    assert not ran
+    fetched = opened.page.evaluate("fetch('data:,x').then(() => true, () => false)")
+    assert not fetched
+    assert opened.said
+    assert all("Content Security Policy" in said for said in opened.said)
+    opened.said.clear()
+
+
+@with_page(scripts=False)
+def test_without_scripts_the_table_is_there(opened: Report) -> None:
+    """And a word on what is not."""
+    expect(opened.page.locator("noscript p")).to_be_visible()
+    expect(opened.page.locator(".charts").first).to_be_hidden()
+    expect(opened.page.get_by_role("row")).to_have_count(1 + len(STRATEGIES))
+    opened.page.locator("summary").click()
+    expect(opened.page.locator("#toml")).to_be_visible()
