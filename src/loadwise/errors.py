@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -111,6 +110,8 @@ class NoNodeAvailable(LoadwiseError):  # noqa: N818 - names the fact, as KeyErro
 
 def nearest(name: object, known: Iterable[object]) -> str:
     """Return ``"; did you mean 'x'?"`` for the known name closest to ``name``, or nothing."""
+    from difflib import get_close_matches  # noqa: PLC0415 - costs every import, helps few
+
     by_text = {str(other): other for other in known}
     match = get_close_matches(str(name), by_text, n=1)
     return f"; did you mean {by_text[match[0]]!r}?" if match else ""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Hashable
 from typing import Protocol
 
+from loadwise._log import log_exception
 from loadwise.health import HealthStatus
 from loadwise.outcome import Outcome
 
 __all__ = ["MetricsCollector", "NoopCollector", "RetryCollector"]
-
-_log = logging.getLogger("loadwise")
 
 
 class MetricsCollector(Protocol):
@@ -109,7 +107,7 @@ class GuardedCollector:
         except Exception:  # noqa: BLE001 - a collector may raise what it likes
             if not self._complained:
                 self._complained = True
-                _log.exception(
+                log_exception(
                     "the metrics collector %r failed in %s%r; further failures are not logged",
                     self._collector,
                     getattr(method, "__name__", method),

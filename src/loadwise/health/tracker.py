@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Container, Hashable
@@ -10,6 +9,7 @@ from dataclasses import replace
 from threading import Lock
 
 from loadwise._fork import reset_in_child
+from loadwise._log import log_exception
 from loadwise.clock import Clock
 from loadwise.health.policy import ConsecutiveFailurePolicy, HealthPolicy, NodeHealth
 from loadwise.health.status import HealthStatus
@@ -19,8 +19,6 @@ __all__ = ["HealthListener", "HealthTracker"]
 
 HealthListener = Callable[[Hashable, HealthStatus, HealthStatus], None]
 """Called with a node's id, its old state and its new one."""
-
-_log = logging.getLogger("loadwise")
 
 
 class Probe:
@@ -301,4 +299,4 @@ class HealthTracker:
             try:
                 listener(node_id, old, new)
             except Exception:  # noqa: BLE001 - a listener's errors are its own
-                _log.exception("a health listener failed on node %r", node_id)
+                log_exception("a health listener failed on node %r", node_id)
