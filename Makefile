@@ -1,6 +1,7 @@
 # Everything runs in .venv, which the first call sets up and later ones reuse.
 PYTHON ?= python3
 BIN := .venv/bin
+PEERS := .venv-peers/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
@@ -28,8 +29,20 @@ check: .venv/.dev ## Check style, formatting and types
 	$(BIN)/pyright
 
 .PHONY: bench
-bench: .venv/.dev ## Print what a pick costs, and that it does not grow with the fleet
-	$(BIN)/python benchmarks/flatness.py
+bench: .venv/.dev ## Print what everything costs, how it grows and what its floor is (minutes)
+	$(BIN)/python -m benchmarks
+
+.PHONY: bench-quick
+bench-quick: .venv/.dev ## The same, less thoroughly (a minute)
+	$(BIN)/python -m benchmarks --quick
+
+.PHONY: bench-peers
+bench-peers: .venv-peers/.ready ## Compare with other libraries, installed into .venv-peers
+	$(PEERS)/python -m benchmarks --peers
+
+.PHONY: bench-docs
+bench-docs: .venv/.dev ## Put the tables that bench and bench-peers printed into the documentation
+	$(BIN)/python -m benchmarks.pages
 
 .PHONY: proof
 proof: .venv/.dev ## Set simulator and strategies against theory; write docs/proof.md (a minute)
@@ -45,7 +58,7 @@ versions: .venv/.dev ## Run the tests on every Python found, 3.11 to 3.14
 
 .PHONY: clean
 clean: ## Remove everything that was built or installed
-	rm -rf .venv .nox build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-peers .nox .benchmarks build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -62,3 +75,16 @@ clean: ## Remove everything that was built or installed
 .venv/.dev: .venv/bin/python pyproject.toml requirements/dev.txt
 	@$(PIP) install --requirement requirements/dev.txt --editable '.[cli]'
 	@touch $@ .venv/.demo
+
+# A peer that cannot be installed here is left out, and the comparison says so.
+.venv-peers/.ready: .venv/bin/python pyproject.toml requirements/peers.txt
+	@echo "Setting up .venv-peers (once) ..."
+	@$(PYTHON) -m venv .venv-peers
+	@$(PEERS)/python -m pip --disable-pip-version-check --quiet install \
+		--requirement requirements/peers.txt || \
+		while read -r pin; do \
+			$(PEERS)/python -m pip --disable-pip-version-check --quiet install --no-deps "$$pin" \
+				|| echo "left out: $$pin"; \
+		done < requirements/peers.txt
+	@$(PEERS)/python -m pip --disable-pip-version-check --quiet install --editable .
+	@touch $@

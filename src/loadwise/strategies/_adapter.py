@@ -105,11 +105,17 @@ class _Adapter(Generic[N]):
         answer: object = self.wrapped.select(shown, context)
         if answer is None:
             return None
-        # Whatever serves as an index will do: an int, or one of numpy's.
-        index = as_index(answer) if isinstance(answer, SupportsIndex) else -1
+        index = _as_index(answer)
         if not 0 <= index < len(shown):
             raise LoadwiseError(
                 f"{self.name}.select returned {answer!r}; it must return an index into "
                 f"its {len(shown)} candidates, or None"
             )
         return eligible[index]
+
+
+def _as_index(answer: object) -> int:
+    """Return an answer as an index: an int, or whatever serves as one, such as those of numpy."""
+    if type(answer) is int:
+        return answer
+    return as_index(answer) if isinstance(answer, SupportsIndex) else -1
