@@ -34,7 +34,7 @@ from loadwise import (
     WeightedRoundRobin,
     WithFallback,
 )
-from loadwise.strategies.consistent_hash import Ring
+from loadwise.strategies._ring import Ring
 from loadwise.testing import ManualClock
 
 FEW, MANY = 10, 10_000

@@ -33,6 +33,7 @@ from loadwise import (
     WithFallback,
 )
 from loadwise.strategies import ViewStrategy
+from loadwise.strategies._ring import Ring
 
 
 class Server:
@@ -164,6 +165,18 @@ class ReferenceRing:
             if index in allowed:
                 return index
         return None
+
+
+def ring_entries(ring: Ring) -> list[tuple[int, int]]:
+    """Return the points of a ring in order, each with the index of its owner."""
+    index_of = {number: index for index, number in enumerate(ring.order)}
+    cells = enumerate(zip(ring.points, ring.owners, strict=True))
+    # A point that lies left of its home is a repetition, and 0 owns the end.
+    return [
+        (point, index_of[owner])
+        for cell, (point, owner) in cells
+        if owner and point >> ring.shift <= cell
+    ]
 
 
 def chi_square_tail(counts: Sequence[int], weights: Sequence[float]) -> float:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
+from threading import Barrier, Event, Thread
+from typing import Any
 
 import pytest
 import xxhash
-from tests.strategies.support import ReferenceRing, picks, shares
+from tests.strategies.support import ReferenceRing, picks, ring_entries, shares
 
 from loadwise import (
+    Balancer,
     ConsistentHash,
     Endpoint,
     Filtered,
@@ -21,6 +24,7 @@ from loadwise import (
     NodeSet,
     SelectionContext,
 )
+from loadwise.strategies import _ring
 
 LAST = 2**64 - 1
 
@@ -83,8 +87,7 @@ def test_text_is_hashed_as_utf8() -> None:
 def test_the_points_are_envoys() -> None:
     """The ring holds the points of Envoy's unit tests in order, each with its owner."""
     ring = ConsistentHash[str](virtual_nodes=2)._resolve(HOSTS).state
-    points = list(zip(ring.owners, ring.points, strict=True))[:12]
-    assert [(90 + owner, point) for owner, point in points] == ENVOY_RING
+    assert [(90 + owner, point) for point, owner in ring_entries(ring)] == ENVOY_RING
 
 
 @pytest.mark.parametrize(
@@ -171,6 +174,143 @@ def test_a_health_flap_moves_only_the_nodes_own_keys_and_rebuilds_nothing() -> N
     assert strategy._resolve(nodes).state is ring
 
 
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return a list that all that a ring hashes is added to."""
+    seen: list[bytes] = []
+
+    def noted(digest: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+        def hash_and_note(data: bytes) -> object:
+            seen.append(data)
+            return digest(data)
+
+        return hash_and_note
+
+    for name in ("xxh64_digest", "xxh64_intdigest"):
+        monkeypatch.setattr(_ring, name, noted(getattr(_ring, name)))
+    return seen
+
+
+def test_a_change_hashes_the_points_of_the_nodes_that_differ(hashed: list[bytes]) -> None:
+    """One of 1,000 nodes that comes, goes or gets another weight costs its own points' hashes."""
+    strategy = ConsistentHash[Endpoint](virtual_nodes=160)
+    nodes = [Endpoint(f"node-{number}") for number in range(1000)]
+
+    def hashed_for(members: list[Endpoint]) -> list[str]:
+        hashed.clear()
+        strategy.prepare(NodeSet(members))
+        return sorted(data.decode() for data in hashed)
+
+    def points(node: str, first: int, stop: int) -> list[str]:
+        return sorted(f"{node}_{point}" for point in range(first, stop))
+
+    assert len(hashed_for(nodes)) == 160_000
+    assert hashed_for([*nodes, Endpoint("new")]) == points("new", 0, 160)
+    assert hashed_for(nodes[1:]) == sorted(points("new", 0, 160) + points("node-0", 0, 160))
+    assert hashed_for(nodes[1:][::-1]) == []
+    assert hashed_for([*nodes[1:-1], Endpoint("node-999", weight=1.25)]) == points(
+        "node-999", 160, 200
+    )
+    assert hashed_for([*nodes[1:-1], Endpoint("node-999", weight=0.5)]) == points(
+        "node-999", 80, 200
+    )
+    assert hashed_for(nodes) == [], "it is known"
+
+
+def test_the_nearest_of_several_fleets_is_built_on(hashed: list[bytes]) -> None:
+    """A strategy that several fleets share derives each one's next ring from its last."""
+    strategy = ConsistentHash[str](virtual_nodes=10)
+    fleets = [[f"{name}-{number}" for number in range(50)] for name in "abc"]
+    for fleet in fleets:
+        strategy.prepare(NodeSet(fleet))
+    for fleet in fleets:
+        hashed.clear()
+        strategy.prepare(NodeSet(fleet[:-1]))
+        assert len(hashed) == 10
+
+
+def test_picks_go_on_while_a_ring_is_built() -> None:
+    """Who has a plan, or another view of known nodes, does not wait for a writer's new ring."""
+    building, finish = Event(), Event()
+
+    class Slow:
+        def __str__(self) -> str:
+            building.set()
+            assert finish.wait(60)
+            return "slow"
+
+    strategy = ConsistentHash[Any](virtual_nodes=4)
+    balancer = Balancer[Any](["a", "b", "c"], strategy)
+    others, context = NodeSet(["d", "e"]), SelectionContext("key")
+    strategy.prepare(others)
+    before = balancer.pick(hash_key="key")
+    writer = Thread(target=balancer.add, args=(Slow(),), daemon=True)
+    writer.start()
+    try:
+        assert building.wait(60)
+        for _ in range(3):
+            assert balancer.pick(hash_key="key") == before
+            assert strategy.select(others, context) is not None
+            assert strategy.select(list(others), context) == strategy.select(others, context)
+            assert strategy.select(others.without([0]), context) == 1
+            assert strategy.peek(others.without([1]), context) == 0
+        assert balancer.health is not None
+        for _ in range(3):
+            balancer.health.report_failure(before)
+        assert balancer.pick(hash_key="key") != before
+        assert len(balancer.nodes) == 3
+    finally:
+        finish.set()
+        writer.join(60)
+    assert len(balancer.nodes) == 4
+
+
+def test_one_ring_is_built_for_all_who_wait_for_it(hashed: list[bytes]) -> None:
+    """Threads that ask about the same new nodes at once have one ring built between them."""
+    strategy, start = ConsistentHash[str](), Barrier(4)
+    nodes = [f"node-{number}" for number in range(50)]
+    rings: list[object] = []
+
+    def ask() -> None:
+        start.wait(60)
+        rings.append(strategy._resolve(NodeSet(nodes)).state)
+
+    threads = [Thread(target=ask, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(rings) == 4
+    assert all(ring is rings[0] for ring in rings)
+    assert len(hashed) == 50 * 160
+
+
+def test_what_is_gone_is_not_kept_by_the_rings_derived_from_it() -> None:
+    """After many changes the owners' numbers and the names are those of the present nodes."""
+    strategy = ConsistentHash[str](virtual_nodes=10)
+    for first in range(200):
+        nodes = NodeSet(f"node-{number}" for number in range(first, first + 20))
+        ring = strategy._resolve(nodes).state
+    assert sorted(ring.order) == list(range(1, 21))
+    assert ring.hosts is not None
+    assert list(ring.hosts) == [f"{identity}_" for identity in nodes.ids]
+    assert len(ring.points) < 3 * 200
+
+
+def test_ids_that_are_alike_as_text_share_points_the_first_has() -> None:
+    """7 and "7" have the same points, which are those of the node that comes first."""
+    strategy = ConsistentHash[Any](virtual_nodes=4)
+    for nodes in ([7, "8", "7"], ["7", "8", 7], [7, "8"], ["8", "7"]):
+        owners = {strategy.select(NodeSet(nodes), hashed) for hashed in evenly(200)}
+        assert owners == {0, 1}
+    node_set = NodeSet([7, "8", "7"])
+    excluded = {
+        strategy.select(node_set, SelectionContext(hashed.hash_key, exclude={0}))
+        for hashed in evenly(200)
+    }
+    assert excluded == {1, 2}, "whoever is excluded passes them to the other"
+
+
 def test_a_weight_multiplies_the_points() -> None:
     """A node has round(weight * virtual_nodes) points, at least one, and none at weight 0."""
     weights = [1, 3, 0.5, 0.001, 0]
@@ -178,7 +318,7 @@ def test_a_weight_multiplies_the_points() -> None:
     strategy = ConsistentHash[Endpoint](virtual_nodes=10)
     reference = ReferenceRing(nodes.ids, [10, 30, 5, 1, 0])
     ring = strategy._resolve(nodes).state
-    assert list(zip(ring.points, ring.owners, strict=True))[:-1] == reference.points
+    assert ring_entries(ring) == reference.points
     for context in evenly(500):
         hashed = context.hash_key
         assert isinstance(hashed, int)

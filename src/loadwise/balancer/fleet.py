@@ -34,7 +34,8 @@ class Fleet(Generic[N]):
         where: A filter that holds for every request.
         prepare: Called with a new membership before it is adopted; what it raises stops that.
 
-    Thread-safety: changes take a lock and publish an immutable `View` by one assignment.
+    Thread-safety: changes take a lock and publish an immutable `View` by one assignment. What a
+    change needs built (a hash ring) is built before, while picks go on with the old members.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class Fleet(Generic[N]):
         self._has_quota = has_quota
         self._where = where
         self._prepare = prepare
+        # The first is held by whoever changes the membership, the second to work out a view.
+        self._changing = Lock()
         self._lock = Lock()
         self._whole: NodeSet[N] = NodeSet(())
         self._slots: tuple[Slot, ...] = ()
@@ -62,6 +65,7 @@ class Fleet(Generic[N]):
         reset_in_child(self)
 
     def _after_fork(self) -> None:
+        self._changing = Lock()
         self._lock = Lock()
         # The parent's leases go on holding the old slots, which nobody counts here.
         for slot in self._slots:
@@ -105,24 +109,24 @@ class Fleet(Generic[N]):
 
     def add(self, node: N) -> None:
         """Add a member."""
-        with self._lock:
+        with self._changing:
             self._adopt(NodeSet((*self.nodes, node)))
 
     def remove(self, identity: Hashable) -> None:
         """Remove a member."""
-        with self._lock:
+        with self._changing:
             index = self._index_of(identity)
             self._adopt(NodeSet((*self.nodes[:index], *self.nodes[index + 1 :])))
 
     def replace(self, nodes: Iterable[N]) -> None:
         """Replace all members; who stays, by id, keeps the slot."""
         fresh = NodeSet(nodes)
-        with self._lock:
+        with self._changing:
             self._adopt(fresh)
 
     def set_draining(self, identity: Hashable, *, draining: bool) -> None:
         """Begin or end the drain of a member."""
-        with self._lock:
+        with self._changing, self._lock:
             self._slots[self._index_of(identity)].draining = draining
             self.view = self.look()
 
@@ -161,15 +165,16 @@ class Fleet(Generic[N]):
         return index
 
     def _adopt(self, whole: NodeSet[N]) -> None:
-        """Make ``whole`` the membership: all of it or, on an error, nothing. Lock held."""
+        """Make ``whole`` the membership: all of it or, on an error, nothing. For one at a time."""
         self._prepare(whole)
-        gone = {slot.id: slot for slot in self._slots}
-        slots = tuple(
-            gone.pop(identity) if identity in gone else Slot(identity, self._measures)
-            for identity in whole.ids
-        )
-        view = self._look_at(whole, slots)
-        self._whole, self._slots, self.view = whole, slots, view
+        with self._lock:
+            gone = {slot.id: slot for slot in self._slots}
+            slots = tuple(
+                gone.pop(identity) if identity in gone else Slot(identity, self._measures)
+                for identity in whole.ids
+            )
+            view = self._look_at(whole, slots)
+            self._whole, self._slots, self.view = whole, slots, view
         for slot in gone.values():
             slot.alive = False
         for identity in gone:

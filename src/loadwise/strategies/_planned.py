@@ -82,7 +82,9 @@ class _Known(Generic[N, S]):
 class Planned(ABC, Generic[N, S, P]):
     """Base of the built-in strategies that keep plans.
 
-    Thread-safety: plans are immutable or advanced atomically; building is serialised by a lock.
+    Thread-safety: plans are immutable or advanced atomically. Making states and making plans is
+    serialised by a lock each, and a third guards what is kept, for moments only. So a pick whose
+    plan is there waits for nobody's tables, nor does a new view of known nodes for a new ring.
     In a forked child all plans are dropped and built anew.
     """
 
@@ -97,6 +99,8 @@ class Planned(ABC, Generic[N, S, P]):
 
     def _reset(self) -> None:
         self._lock = Lock()
+        self._building = Lock()
+        self._planning = Lock()
         self._known: OrderedDict[object, _Known[N, S]] = OrderedDict()
         self._states: WeakKeyDictionary[Membership[N], S] = WeakKeyDictionary()
         self._plans: WeakKeyDictionary[NodeSet[N], P] = WeakKeyDictionary()
@@ -148,26 +152,26 @@ class Planned(ABC, Generic[N, S, P]):
         if isinstance(candidates, NodeSet):
             with self._lock:
                 plan = self._plans.get(candidates)
-                if plan is None:
-                    self._check(candidates)
-                    plan = self._make_plan(candidates, self._state_of(candidates))
-                    self._plans[candidates] = plan
-                self._hot = (candidates, plan)
-                return plan
+                if plan is not None:
+                    self._hot = (candidates, plan)
+                    return plan
+            self._check(candidates)
+            plan = self._plan_of(candidates, self._state_of(candidates))
+            self._hot = (candidates, plan)
+            return plan
         self._check(candidates)
         content = Content(candidates)
         with self._lock:
             known = self._known.get(content.key)
-            # It stands for every list of this content, so it must not keep one's nodes alive.
-            nodes: NodeSet[Any] = NodeSet.of_content(content)
-            if known is not None and known.interned is not None:
-                nodes = known.interned
-            known = self._recall(nodes)
-            known.interned = nodes
-            plan = self._plans.get(nodes)
-            if plan is None:
-                plan = self._plans[nodes] = self._make_plan(nodes, known.state)
-            return plan
+            nodes = None if known is None else known.interned
+        # It stands for every list of this content, so it must not keep one's nodes alive.
+        made: NodeSet[Any] = NodeSet.of_content(content) if nodes is None else nodes
+        known = self._recall(made)
+        with self._lock:
+            if known.interned is None:
+                known.interned = made
+            made = known.interned
+        return self._plan_of(made, known.state)
 
     def _glance(self, candidates: Sequence[N]) -> P:
         """Return the plan that `_resolve` would, leaving no trace of having looked."""
@@ -175,26 +179,62 @@ class Planned(ABC, Generic[N, S, P]):
         nodes = candidates if isinstance(candidates, NodeSet) else NodeSet(candidates)
         with self._lock:
             state = self._states.get(nodes.membership)
-            if state is None:
-                known = self._known.get(nodes.membership.content.key)
-                state = self._make_state(nodes) if known is None else known.state
+            known = self._known.get(nodes.membership.content.key) if state is None else None
+        if known is not None:
+            state = known.state
+        elif state is None:
+            with self._building:
+                state = self._make_state(nodes)
+        with self._planning:
             return self._make_plan(nodes, state)
 
+    def _plan_of(self, nodes: NodeSet[N], state: S) -> P:
+        with self._planning:
+            with self._lock:
+                plan = self._plans.get(nodes)
+            if plan is None:
+                plan = self._make_plan(nodes, state)
+                with self._lock:
+                    self._plans[nodes] = plan
+            return plan
+
     def _state_of(self, nodes: NodeSet[N]) -> S:
-        state = self._states.get(nodes.membership)
+        with self._lock:
+            state = self._states.get(nodes.membership)
         if state is None:
-            state = self._states[nodes.membership] = self._recall(nodes).state
+            state = self._recall(nodes).state
+            with self._lock:
+                state = self._states.setdefault(nodes.membership, state)
         return state
 
+    def _kept_states(self) -> list[S]:
+        """Return the states that are kept, the latest first."""
+        with self._lock:
+            return [known.state for known in reversed(self._known.values())]
+
     def _recall(self, nodes: NodeSet[N]) -> _Known[N, S]:
-        """Return what is kept for the ids and weights of ``nodes``."""
+        """Return what is kept for the ids and weights of ``nodes``, made now if nothing is."""
         content = nodes.membership.content.key
-        known = self._known.get(content)
-        if known is None:
-            known = self._known[content] = _Known(self._make_state(nodes), self._size(nodes))
+        known = self._find(content)
+        if known is not None:
+            return known
+        with self._building:
+            known = self._find(content)  # another thread may have built it meanwhile
+            return self._keep(content, nodes) if known is None else known
+
+    def _find(self, content: object) -> _Known[N, S] | None:
+        with self._lock:
+            known = self._known.get(content)
+            if known is not None:
+                self._known.move_to_end(content)
+            return known
+
+    def _keep(self, content: object, nodes: NodeSet[N]) -> _Known[N, S]:
+        known: _Known[N, S] = _Known(self._make_state(nodes), self._size(nodes))
+        with self._lock:
+            self._known[content] = known
             self._kept_now(known.state)
             total = sum(other.size for other in self._known.values())
             while len(self._known) > 1 and (len(self._known) > self.kept or total > self.kept_size):
                 total -= self._known.popitem(last=False)[1].size
-        self._known.move_to_end(content)
-        return known
+            return known

@@ -1,14 +1,13 @@
 """Consistent hashing: a key keeps its node, and membership changes move few keys.
 
 Each node owns points on a ring of 64-bit hashes; a key belongs to the first point at or after its
-own hash. The ring is built once per membership. Nodes that may not be chosen now are walked past,
-so a node that goes down moves only its own keys, each to the next node along, and gets them back
-when it returns; nothing is rebuilt.
+own hash. There is one ring per membership, derived from that of a similar one where there is such.
+Nodes that may not be chosen now are walked past, so a node that goes down moves only its own keys,
+each to the next node along, and gets them back when it returns; nothing is rebuilt.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -19,6 +18,7 @@ from loadwise.context import EMPTY, SelectionContext
 from loadwise.errors import MissingHashKey
 from loadwise.node_set import NodeSet
 from loadwise.strategies._planned import N, Plan, Planned, check_excluded
+from loadwise.strategies._ring import Ring, build, derive
 
 __all__ = ["ConsistentHash"]
 
@@ -26,55 +26,19 @@ _HASH_LIMIT = 2**64
 _MOST_POINTS = 2**24
 
 
-class Ring:
-    """Points in ascending order, who owns each, and where in them to begin for a hash.
-
-    ``starts[h >> shift]`` is the first point whose top bits are those of ``h`` or higher. There
-    are at least as many such buckets as points, so from there the first point at or after ``h``
-    is a step or two away: a lookup costs the same on a large ring as on a small one. A last
-    point, as high as any hash, leads back to the first owner.
-    """
-
-    __slots__ = ("owners", "points", "shift", "starts")
-
-    def __init__(self, nodes: NodeSet[Any], counts: Sequence[int]) -> None:
-        hashes: list[int] = []
-        owners: list[int] = []
-        for index, (identity, count) in enumerate(zip(nodes.ids, counts, strict=True)):
-            prefix = f"{identity}_"
-            hashes += [xxh64_intdigest(f"{prefix}{point}".encode()) for point in range(count)]
-            owners += [index] * count
-        order = sorted(range(len(hashes)), key=hashes.__getitem__)
-        self.points = array("Q", [hashes[i] for i in order])
-        self.owners = array("L", [owners[i] for i in order])
-        bits = max(1, len(order).bit_length())
-        self.shift = 64 - bits
-        self.starts = array("L", bytes(array("L").itemsize << bits))
-        bucket = 0
-        for position, point in enumerate(self.points):
-            last = point >> self.shift
-            while bucket <= last:
-                self.starts[bucket] = position
-                bucket += 1
-        while bucket < 1 << bits:
-            self.starts[bucket] = len(order)
-            bucket += 1
-        if order:
-            self.points.append(_HASH_LIMIT - 1)
-            self.owners.append(self.owners[0])
-
-
 class _Plan(Plan[Ring]):
-    __slots__ = ("mask", "owners", "points", "shift", "starts", "whole")
+    """The ring, and the index of each owner: -1 for those that may not be chosen, and nobody."""
+
+    __slots__ = ("indices", "owners", "points", "shift")
 
     def __init__(self, nodes: NodeSet[Any], ring: Ring) -> None:  # only indices matter
         super().__init__(nodes, ring)
         self.points = ring.points
         self.owners = ring.owners
-        self.starts = ring.starts
         self.shift = ring.shift
-        self.mask = nodes.mask
-        self.whole = len(nodes.eligible) == len(nodes.membership.eligible) > 0
+        self.indices = [-1] * (max(ring.order, default=0) + 1)
+        for index in nodes.eligible:
+            self.indices[ring.order[index]] = index
 
 
 class ConsistentHash(Planned[N, Ring, _Plan]):
@@ -89,7 +53,8 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
             the spread of shares is about 1/sqrt(points per node).
 
     Point i of a node is ``xxh64(f"{id}_{i}")``, so all programs agree that know the same ids. A
-    weight multiplies the points (rounded, at least 1); a node without a weight has weight 1.
+    weight multiplies the points (rounded, at least 1); a node without a weight has weight 1. Ids
+    that are alike as text, such as 1 and "1", share points, which are those of the first node.
 
     Adding or removing one of n nodes moves about 1/n of the keys, and none between the others.
     A node that is down, filtered out or excluded passes its keys to the next along the ring.
@@ -100,9 +65,11 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
             0..2^64-1, or when the ring would have more than 2^24 points.
         MissingHashKey: At the pick, when there is no ``hash_key``.
 
-    Thread-safety: the ring is immutable.
+    Thread-safety: the ring is immutable. While one is built, picks go on with those there are.
 
-    Cost: O(1) expected per pick; O(p log p) once per membership of p points, 20 bytes a point.
+    Cost: O(1) expected per pick. A membership of p points takes O(p log p) once, and 15 to 48 bytes
+    a point; one that differs by few nodes from any asked about lately, O(1) expected for each point
+    that differs and a copy of the rest.
 
     Source: D. Karger et al., "Consistent hashing and random trees", STOC 1997; points and hash
     as in Envoy's ring_hash policy.
@@ -141,7 +108,13 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
                 f"{_MOST_POINTS}; use smaller weights or fewer virtual_nodes "
                 f"(now {self._virtual_nodes} per unit of weight)"
             )
-        return Ring(nodes, counts)
+        # The text decides where the points lie, so ids that are alike as text are alike here.
+        names = [f"{identity}_" for identity in nodes.ids]
+        for base in self._kept_states():
+            ring = derive(base, names, counts)
+            if ring is not None:
+                return ring
+        return build(names, counts)
 
     def _make_plan(self, nodes: NodeSet[N], state: Ring) -> _Plan:
         return _Plan(nodes, state)
@@ -153,15 +126,14 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
             plan = self._resolve(candidates)
         key = context.hash_key
         hashed = xxh64_intdigest(key.encode()) if isinstance(key, str) else self._hash(key)
-        if not plan.count:
-            check_excluded(context.exclude, plan.size)
-            return None
         points = plan.points
-        position = plan.starts[hashed >> plan.shift]
+        position = hashed >> plan.shift
         while points[position] < hashed:
             position += 1
-        if plan.whole and not context.exclude:
-            return plan.owners[position]
+        if not context.exclude:
+            index = plan.indices[plan.owners[position]]
+            if index >= 0:
+                return index
         return _walk(plan, position, context.exclude)
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
@@ -190,11 +162,9 @@ def _walk(plan: _Plan, position: int, exclude: AbstractSet[int]) -> int | None:
     check_excluded(exclude, plan.size)
     if len(exclude) >= plan.count and exclude >= frozenset(plan.eligible):
         return None
-    mask, owners = plan.mask, plan.owners
-    last = len(owners) - 1
+    indices, owners = plan.indices, plan.owners
     while True:
-        owner = owners[position]
-        if mask[owner] and owner not in exclude:
-            return owner
-        # The last entry repeats the first, so the walk goes on from the second.
-        position = position + 1 if position < last else 1
+        index = indices[owners[position]]
+        if index >= 0 and index not in exclude:
+            return index
+        position = (position + 1) % len(owners)

@@ -1,0 +1,216 @@
+"""A hash ring as a table: which node owns a hash, read at one place.
+
+The ring's points lie in ascending order in a table of 1.5 to 3 cells per point. A point's *home* is
+the cell that its top bits number. It lies there or, where points before it have taken that, in the
+next free cell to the right; a cell without a point repeats the point to its right. So from the home
+of any hash the first point at or after it is a step or so away, whatever the size of the ring, and
+a node comes or goes by edits near the homes of its own points: nobody else's are hashed or sorted
+again. A last cell, as high as any hash and owned by nobody, says to go on at the first.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import count
+from operator import mul
+from typing import NamedTuple
+
+from xxhash import xxh64_digest, xxh64_intdigest
+
+__all__ = ["Ring", "build", "derive"]
+
+_END = 2**64 - 1
+_OWNER_BYTES = 4
+_HIGH = 1 if sys.byteorder == "little" else 0
+_BUCKETS = 256
+_EMPTIEST, _FULLEST = 0.25, 0.8
+"""Points per cell beyond which a table is not edited, but laid out anew with 0.33 to 0.67."""
+_MOST_EDITS = 0.25
+"""Edits per point beyond which it is quicker to build a ring than to derive it."""
+
+
+class _Host(NamedTuple):
+    """What a ring has of a node: its number as an owner, and how many points."""
+
+    number: int
+    points: int
+
+
+class Ring:
+    """Points and their owners, by cell. Immutable.
+
+    Owners are numbers from 1 on, which nodes keep while others come and go; 0 stands for nobody.
+
+    Attributes:
+        points: The point that each cell holds or repeats.
+        owners: Who owns it.
+        shift: ``point >> shift`` is a point's home.
+        order: The owners' numbers, by the nodes' indices.
+        hosts: What each name has; ``None`` if two nodes share a point, for then their order
+            decides whose it is, and the ring cannot serve nodes in another order.
+    """
+
+    __slots__ = ("hosts", "order", "owners", "points", "shift")
+
+    def __init__(
+        self,
+        points: array[int],
+        owners: array[int],
+        shift: int,
+        order: Sequence[int],
+        hosts: dict[str, _Host] | None,
+    ) -> None:
+        self.points = points
+        self.owners = owners
+        self.shift = shift
+        self.order = order
+        self.hosts = hosts
+
+
+def build(names: Sequence[str], counts: Sequence[int]) -> Ring:
+    """Hash and sort all points: point i of a node is ``xxh64(f"{name}{i}")``.
+
+    Where nodes share a point, it is that of the first.
+    """
+    total = sum(counts)
+    bits = (total + total // 2).bit_length()
+    shift = 64 - bits
+    points, owners = array("Q"), array("I")
+    size, last, tied = 0, -1, len(set(names)) < len(names)
+    for bucket in _buckets(names, counts):
+        bucket.sort()
+        repeats: list[int] = []
+        for point in _columns(b"".join(bucket))[0]:
+            home = point >> shift
+            if home > size:
+                repeats.append(home - size + 1)
+                size = home + 1
+            else:
+                repeats.append(1)
+                size += 1
+                tied = tied or point == last  # points alike have one home, so this is not it
+            last = point
+        for column, cells in zip(
+            (points, owners), _columns(b"".join(map(mul, bucket, repeats))), strict=True
+        ):
+            column.extend(cells)
+    missing = max(1, (1 << bits) - size)
+    points.extend(array("Q", [_END]) * missing)
+    owners.extend(array("I", [0]) * missing)
+    order = range(1, len(names) + 1)
+    hosts = None if tied else dict(zip(names, map(_Host, order, counts), strict=True))
+    return Ring(points, owners, shift, order, hosts)
+
+
+def _buckets(names: Sequence[str], counts: Sequence[int]) -> list[list[bytes]]:
+    """Return all points with their owners, as bytes that sort like them, by first byte.
+
+    Sorting bucket by bucket is quicker than all at once, for the points of one stay in the
+    processor's cache; and a sort cannot be interrupted, so a large one would keep every other
+    thread from picking.
+    """
+    buckets: list[list[bytes]] = [[] for _ in range(_BUCKETS)]
+    suffixes = [b"%d" % point for point in range(max(counts, default=0))]
+    for number, (name, points) in enumerate(zip(names, counts, strict=True), 1):
+        prefix, owner = name.encode(), number.to_bytes(_OWNER_BYTES, "big")
+        for record in [xxh64_digest(prefix + suffix) + owner for suffix in suffixes[:points]]:
+            buckets[record[0]].append(record)
+    return buckets
+
+
+def _columns(records: bytes) -> tuple[array[int], array[int]]:
+    """Return the points and the owners of joined records, without a loop in Python."""
+    words = array("I", records)
+    if _HIGH:
+        words.byteswap()
+    halves = array("I", bytes(len(words) // 3 * 8))
+    halves[_HIGH::2], halves[1 - _HIGH :: 2] = words[::3], words[1::3]
+    return array("Q", halves.tobytes()), words[2::3]
+
+
+def derive(base: Ring, names: Sequence[str], counts: Sequence[int]) -> Ring | None:
+    """Return what `build` would, but for the size of the table, by edits of a copy of ``base``.
+
+    Returns:
+        ``None`` where that is not possible, or no quicker than building.
+    """
+    total, after, before = sum(counts), dict(zip(names, counts, strict=True)), base.hosts
+    cells = 1 << (64 - base.shift)
+    if (
+        before is None
+        or len(after) < len(names)
+        or not _EMPTIEST * cells <= total <= _FULLEST * cells
+        or _edits(before, after) > _MOST_EDITS * total
+    ):
+        return None
+    ring = Ring(base.points[:], base.owners[:], base.shift, (), None)
+    for name, host in before.items():
+        for point in _points(name, after.get(name, 0), host.points):
+            _take_out(ring, point, host.number)
+    hosts: dict[str, _Host] = {}
+    taken = {before[name].number for name in after if name in before}
+    free = (number for number in count(1) if number not in taken)
+    for name, points in after.items():
+        host = before.get(name) or _Host(next(free), 0)
+        for point in _points(name, host.points, points):
+            if not _put_in(ring, point, host.number):
+                return None
+        hosts[name] = host if host.points == points else _Host(host.number, points)
+    ring.order, ring.hosts = [host.number for host in hosts.values()], hosts
+    return ring
+
+
+def _edits(before: dict[str, _Host], after: dict[str, int]) -> int:
+    """Return how many points one has and the other has not."""
+    changed = sum([abs(host.points - after.get(name, 0)) for name, host in before.items()])
+    return changed + sum([points for name, points in after.items() if name not in before])
+
+
+def _points(name: str, first: int, stop: int) -> Iterator[int]:
+    prefix = name.encode()
+    return (xxh64_intdigest(prefix + b"%d" % point) for point in range(first, stop))
+
+
+def _take_out(ring: Ring, point: int, owner: int) -> None:
+    """Let those that have no home move up, and the cell that falls free repeat the next."""
+    points, owners, shift = ring.points, ring.owners, ring.shift
+    at = point >> shift
+    while points[at] != point or owners[at] != owner:
+        at += 1
+    free = at
+    while free + 1 < len(points) and points[free + 1] >> shift <= free:
+        free += 1
+    points[at:free], owners[at:free] = points[at + 1 : free + 1], owners[at + 1 : free + 1]
+    if free + 1 < len(points):
+        points[free], owners[free] = points[free + 1], owners[free + 1]
+    else:
+        del points[free], owners[free]
+    _repeat(ring, at)
+
+
+def _put_in(ring: Ring, point: int, owner: int) -> bool:
+    """Move those in the way on to the next free cell; refuse if the point is another's."""
+    points, owners, shift = ring.points, ring.owners, ring.shift
+    at = point >> shift
+    while points[at] < point:
+        at += 1
+    if points[at] == point and owners[at]:
+        return False
+    free = at
+    while free < len(points) and points[free] >> shift <= free:
+        free += 1
+    points[at + 1 : free + 1], owners[at + 1 : free + 1] = points[at:free], owners[at:free]
+    points[at], owners[at] = point, owner
+    _repeat(ring, at)
+    return True
+
+
+def _repeat(ring: Ring, at: int) -> None:
+    """Have the cells without a point left of ``at`` repeat what is there now."""
+    points, owners, shift = ring.points, ring.owners, ring.shift
+    left = at - 1
+    while left >= 0 and points[left] >> shift > left:
+        points[left], owners[left] = points[at], owners[at]
+        left -= 1

@@ -1,0 +1,123 @@
+"""The benchmarks still run: each of them once, with as little to do as there can be.
+
+Nothing is said here of how long anything takes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from benchmarks import pages, peers, registry
+from benchmarks.__main__ import main, scorecard
+from benchmarks.duels import DUELS
+from benchmarks.fleets import RULES
+from benchmarks.floors import FLOORS
+from benchmarks.model import SMALLEST, Subject, Table, Target, show_seconds
+
+SUBJECTS = registry.SUBJECTS | peers.SUBJECTS
+ROOT = Path(__file__).resolve().parents[1]
+MARKER = re.compile(r"<!-- bench:(begin|end) ([a-z-]+) -->")
+# Written by the command itself, not by a subject.
+OTHERS = {"run-own", "run-peers", "targets-own", "targets-peers", "peers-setups"}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the server
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_every_benchmark_prints_its_rows(name: str) -> None:
+    """Each subject measures something and has a table with as many cells as columns."""
+    subject: Subject = SUBJECTS[name]
+    result = subject(SMALLEST)
+    assert result.tables[0].rows
+    for table in result.tables:
+        assert all(len(row) == len(table.header) for row in table.rows)
+        assert table.markdown().count("\n") >= 2 + len(table.rows)
+    assert result.figures
+    assert all(value > 0 for figure in result.figures for value in figure.values)
+
+
+def test_every_strategy_has_a_floor() -> None:
+    """There is a floor for each rule, which chooses an index as ``select`` does."""
+    assert set(FLOORS) == {rule.name for rule in RULES}
+
+
+def test_the_command_writes_tables_and_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run prints what it writes, and the file with all turns is JSON."""
+    assert main(["--quick", "--only", "startup", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    table = (tmp_path / "startup.md").read_text(encoding="utf-8")
+    assert table in printed
+    assert json.loads((tmp_path / "own.json").read_text(encoding="utf-8"))["benchmarks"]
+
+
+def test_an_unknown_subject_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that is no subject's is an error that lists those there are."""
+    with pytest.raises(SystemExit):
+        main(["--only", "selekt"])
+    assert "select" in capsys.readouterr().err
+
+
+def test_missed_targets_come_first() -> None:
+    """The scorecard begins with what is not met."""
+    targets = [Target("a", "1", "1", met=True), Target("b", "1", "2", met=False)]
+    table = scorecard("targets", targets)
+    assert [row[0] for row in table.rows] == ["b", "a"]
+    assert table.note == "1 of 2 are met."
+
+
+def test_pages_take_the_tables_that_were_measured(tmp_path: Path) -> None:
+    """What stands between the markers is replaced; what was not measured stays."""
+    (tmp_path / "speed.md").write_text("| new |\n")
+    text = (
+        "<!-- bench:begin speed -->\nold\n<!-- bench:end speed -->\n"
+        "<!-- bench:begin other -->\nkept\n<!-- bench:end other -->\n"
+    )
+    once = pages.filled(text, tmp_path)
+    assert "| new |" in once
+    assert "old" not in once
+    assert "kept" in once
+    assert pages.filled(once, tmp_path) == once
+
+
+@pytest.mark.parametrize("page", pages.PAGES, ids=str)
+def test_markers_name_tables(page: Path) -> None:
+    """Every marker of a page is closed, and names something that a run writes."""
+    found = MARKER.findall((ROOT / page).read_text(encoding="utf-8"))
+    names = [name for kind, name in found if kind == "begin"]
+    assert names == [name for kind, name in found if kind == "end"]
+    assert names
+    peer_tables = {"peers", "peers-ratios", "peers-versions"}
+    assert set(names) <= set(registry.SUBJECTS) | peer_tables | OTHERS
+
+
+def test_setups_of_peers_are_programs() -> None:
+    """The setups and calls that the documentation shows are valid Python."""
+    for duel in DUELS:
+        compile(f"{duel.setup}\n{duel.call}\n", duel.package, "exec")
+        compile(f"{duel.own_setup}\n{duel.own_call}\n", "loadwise", "exec")
+    assert all(duel.call in peers.setups() for duel in DUELS)
+
+
+def test_numbers_stand_to_the_right() -> None:
+    """A column of numbers is aligned to the right, one of words to the left."""
+    table = Table("t", "T", ("who", "time"), (("a", "84 ns"), ("b", "1.93 us")))
+    assert table.markdown().splitlines()[1] == "|---|---:|"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (84e-9, "84 ns"),
+        (1.934e-6, "1.93 us"),
+        (0.0123, "12.3 ms"),
+        (0.5, "500 ms"),
+        (3.1, "3.10 s"),
+    ],
+)
+def test_times_have_three_digits(seconds: float, shown: str) -> None:
+    """Times are shown in the unit that fits."""
+    assert show_seconds(seconds) == shown
