@@ -1,0 +1,107 @@
+"""What a balancer adds to a choice: leases, health, quotas, metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from benchmarks.fleets import Server, servers
+from benchmarks.grid import by_size, times
+from benchmarks.model import Result, Scale, Target
+from benchmarks.strategies import time_acquire, time_acquire_by_key
+from benchmarks.timing import Case, calls, measure
+
+from loadwise import (
+    Balancer,
+    ConsistentHash,
+    NoopCollector,
+    PeakEwma,
+    PowerOfTwoChoices,
+    QuotaConfig,
+    QuotaDimension,
+    QuotaTracker,
+)
+
+__all__ = ["operations"]
+
+_PEAK_EWMA = "`acquire` and release, P2C by peak EWMA, health, no-op metrics"
+_MOST_TIMES_RANDOM = 90.0
+
+
+class Listening(NoopCollector):
+    """Metrics of one's own that do nothing, but are told."""
+
+
+def operations(scale: Scale) -> Result:
+    """Time what balancers are asked to do, by what they keep track of."""
+    cases = (case for size in scale.sizes for case in _cases(size))
+    found = measure("balancer", cases, scale)
+    title = "What a balancer does"
+
+    def limit(row: str) -> float | None:
+        return 2.5 if "hash_key" in row else 1.4
+
+    result = by_size(found, scale, title, first="operation", limit=limit)
+    ratio = found.seconds(_PEAK_EWMA, str(scale.sizes[0])) / found.baseline.best
+    target = Target(
+        f"{_PEAK_EWMA}: times a bare `random.random()`",
+        f"at most {_MOST_TIMES_RANDOM:g}",
+        times(ratio),
+        ratio <= _MOST_TIMES_RANDOM,
+    )
+    return Result(result.tables, result.figures, (target, *result.targets))
+
+
+def _cases(size: int) -> Iterator[Case]:
+    nodes = servers(size)
+
+    def case(row: str, batch: Any) -> Case:  # noqa: ANN401 - a Batch, or a partial of one
+        return Case(row, str(size), batch, 2 * size)
+
+    def acquires(row: str, balancer: Balancer[Server]) -> Case:
+        return case(row, partial(time_acquire, balancer))
+
+    plain = Balancer(nodes)
+    yield case("`pick`", calls(plain.pick))
+    yield case("`pick` and `report_success`", calls(partial(_pick_and_report, Balancer(nodes))))
+    yield acquires("`acquire` and release, the default", Balancer(nodes))
+    yield acquires("... without health", Balancer(nodes, health=None))
+    yield case("... in a `with` block", partial(_time_with, Balancer(nodes)))
+    yield acquires("... with a collector of one's own", Balancer(nodes, metrics=Listening()))
+    yield acquires("... with a quota", Balancer(nodes, quota=_quota(nodes)))
+    yield case("... with one node excluded", calls(partial(_exclude, Balancer(nodes), nodes[0].id)))
+    yield acquires(
+        _PEAK_EWMA,
+        Balancer(nodes, PowerOfTwoChoices(load=PeakEwma()), metrics=NoopCollector()),
+    )
+    yield case(
+        "`acquire(hash_key=...)` and release, ConsistentHash",
+        partial(time_acquire_by_key, Balancer(nodes, ConsistentHash())),
+    )
+
+
+def _pick_and_report(balancer: Balancer[Server]) -> None:
+    node = balancer.pick()
+    if balancer.health is not None:
+        balancer.health.report_success(node.id)
+
+
+def _exclude(balancer: Balancer[Server], identity: str) -> None:
+    balancer.acquire(exclude=(identity,)).success()
+
+
+def _time_with(balancer: Balancer[Server], loops: int) -> float:
+    start = perf_counter()
+    for _ in range(loops):
+        with balancer.acquire():
+            pass
+    return perf_counter() - start
+
+
+def _quota(nodes: list[Server]) -> QuotaTracker:
+    quota = QuotaTracker()
+    for node in nodes:
+        quota.register(node.id, QuotaConfig([QuotaDimension("rpm", limit=10**12, window=60.0)]))
+    return quota

@@ -1,0 +1,110 @@
+"""The nodes and the requests that the benchmarks use."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from loadwise import (
+    ConsistentHash,
+    FallbackChain,
+    Filtered,
+    HealthFilter,
+    HealthTracker,
+    InFlight,
+    LeastLoad,
+    MostAvailable,
+    PeakEwma,
+    PowerOfTwoChoices,
+    Random,
+    RoundRobin,
+    SelectionContext,
+    Strategy,
+    WeightedRandom,
+    WeightedRoundRobin,
+    WithFallback,
+)
+
+__all__ = ["CONTEXTS", "KEYS", "RULES", "Rule", "Server", "contexts", "keys", "servers"]
+
+KEYS = [f"user-{number}" for number in range(1000)]
+CONTEXTS = [SelectionContext(hash_key=key) for key in KEYS]
+
+
+def contexts(count: int) -> list[SelectionContext]:
+    """Return so many contexts, each with another key, from the beginning again after 1,000."""
+    return (CONTEXTS * (count // len(CONTEXTS) + 1))[:count]
+
+
+def keys(count: int) -> list[str]:
+    """Return so many keys, from the beginning again after 1,000."""
+    return (KEYS * (count // len(KEYS) + 1))[:count]
+
+
+class Server:
+    """A node that every strategy can work with."""
+
+    __slots__ = ("id", "weight")
+
+    def __init__(self, number: int, *, uneven: bool = False) -> None:
+        self.id = f"10.0.{number // 256}.{number % 256}:8080"
+        self.weight: float = 1 + number % 3
+        if uneven:
+            self.weight += random.Random(number).random()
+
+    def load_score(self) -> float:
+        """Return a load."""
+        return 1.0
+
+    def remaining(self) -> float:
+        """Return a budget."""
+        return 1.0
+
+
+def servers(count: int, *, uneven: bool = False) -> list[Server]:
+    """Return so many nodes, with weights 1, 2 and 3 by turns or ``uneven`` floats."""
+    return [Server(number, uneven=uneven) for number in range(count)]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A strategy to time.
+
+    Attributes:
+        name: What to call it.
+        make: Makes it.
+        most: How much more it may cost on the largest fleet than on the smallest; ``None`` for
+            those whose cost grows by design.
+        scans: Whether it looks at every node.
+        uneven: Whether its nodes have float weights.
+    """
+
+    name: str
+    make: Callable[[], Strategy[Any]]
+    most: float | None = 1.4
+    scans: bool = False
+    uneven: bool = False
+
+
+RULES = (
+    Rule("RoundRobin", RoundRobin),
+    Rule("WeightedRoundRobin", WeightedRoundRobin),
+    Rule("WeightedRoundRobin, float weights", WeightedRoundRobin, most=None, uneven=True),
+    Rule("Random", Random),
+    Rule("WeightedRandom", WeightedRandom),
+    Rule("PowerOfTwoChoices, own load", PowerOfTwoChoices),
+    Rule("PowerOfTwoChoices, InFlight", lambda: PowerOfTwoChoices(load=InFlight())),
+    Rule("PowerOfTwoChoices, PeakEwma", lambda: PowerOfTwoChoices(load=PeakEwma())),
+    Rule("ConsistentHash", ConsistentHash, most=2.5),
+    Rule(
+        "Filtered by health, RoundRobin",
+        lambda: Filtered(RoundRobin(), HealthFilter.available(HealthTracker())),
+    ),
+    Rule("WithFallback, RoundRobin", lambda: WithFallback(RoundRobin(), Random())),
+    Rule("FallbackChain, RoundRobin", lambda: FallbackChain([RoundRobin(), Random()])),
+    Rule("LeastLoad, own load", LeastLoad, most=None, scans=True),
+    Rule("LeastLoad, InFlight", lambda: LeastLoad(load=InFlight()), most=None, scans=True),
+    Rule("MostAvailable", MostAvailable, most=None, scans=True),
+)

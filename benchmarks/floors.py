@@ -1,0 +1,200 @@
+"""The floor below each strategy: the same choice written out in one function, without checks.
+
+A floor is called as ``select`` is, but knows that the nodes are those it was made for and that all
+may be chosen. Its tables are local. It is what interpreted Python can do at best.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect
+from collections.abc import Callable, Sequence
+from heapq import heapify, heappop, heappush
+from itertools import count
+from math import log2
+from random import random
+
+from benchmarks.fleets import Server
+from xxhash import xxh64_intdigest
+
+from loadwise import HealthTracker, SelectionContext
+from loadwise.strategies.weighted_random import alias_table
+from loadwise.strategies.weighted_round_robin import smooth_cycle
+
+__all__ = ["FLOORS", "Floor"]
+
+Floor = Callable[[object, SelectionContext], int]
+
+
+def _round_robin(servers: Sequence[Server]) -> Floor:
+    size, turns = len(servers), count()
+
+    def floor(_nodes: object, _context: SelectionContext) -> int:
+        return next(turns) % size
+
+    return floor
+
+
+def _weighted_round_robin(servers: Sequence[Server]) -> Floor:
+    cycle = smooth_cycle(range(len(servers)), [server.weight for server in servers]) or ()
+    length, turns = len(cycle), count()
+
+    def floor(_nodes: object, _context: SelectionContext) -> int:
+        return cycle[next(turns) % length]
+
+    return floor
+
+
+def _fair_schedule(servers: Sequence[Server]) -> Floor:
+    total = sum(server.weight for server in servers)
+    periods = [total / server.weight for server in servers]
+    picks = [0] * len(servers)
+    ready = [(period, index) for index, period in enumerate(periods)]
+    heapify(ready)
+    waiting, now = list[tuple[float, int]](), 0
+
+    def floor(_nodes: object, _context: SelectionContext) -> int:
+        nonlocal now
+        while waiting and waiting[0][0] <= now:
+            index = heappop(waiting)[1]
+            heappush(ready, ((picks[index] + 1) * periods[index], index))
+        index = heappop(ready or waiting)[1]
+        picks[index] += 1
+        heappush(waiting, (picks[index] * periods[index], index))
+        now += 1
+        return index
+
+    return floor
+
+
+def _random(servers: Sequence[Server]) -> Floor:
+    size = len(servers)
+
+    def floor(_nodes: object, _context: SelectionContext) -> int:
+        return int(random() * size)
+
+    return floor
+
+
+def _weighted_random(servers: Sequence[Server]) -> Floor:
+    size = len(servers)
+    keep, alias = alias_table([server.weight for server in servers])
+
+    def floor(_nodes: object, _context: SelectionContext) -> int:
+        point = random() * size
+        cell = int(point)
+        return cell if point - cell < keep[cell] else alias[cell]
+
+    return floor
+
+
+def _two_choices_own_load(servers: Sequence[Server]) -> Floor:
+    size, fewer = len(servers), len(servers) - 1
+
+    def floor(_nodes: object, _context: SelectionContext) -> int:
+        first, second = int(random() * size), int(random() * fewer)
+        if second >= first:
+            second += 1
+        return second if servers[second].load_score() < servers[first].load_score() else first
+
+    return floor
+
+
+def _two_choices_in_flight(servers: Sequence[Server]) -> Floor:
+    size, fewer = len(servers), len(servers) - 1
+    cells: list[list[None]] = [[] for _ in servers]
+
+    def floor(_nodes: object, _context: SelectionContext) -> int:
+        first, second = int(random() * size), int(random() * fewer)
+        if second >= first:
+            second += 1
+        return second if len(cells[second]) < len(cells[first]) else first
+
+    return floor
+
+
+def _two_choices_peak_ewma(servers: Sequence[Server]) -> Floor:
+    size, fewer = len(servers), len(servers) - 1
+    cells: list[list[None]] = [[] for _ in servers]
+    scores = [0.0 for _ in servers]
+    logs = [log2(pending + 1) for pending in range(256)]
+
+    def floor(_nodes: object, _context: SelectionContext) -> int:
+        first, second = int(random() * size), int(random() * fewer)
+        if second >= first:
+            second += 1
+        if scores[second] + logs[len(cells[second])] < scores[first] + logs[len(cells[first])]:
+            return second
+        return first
+
+    return floor
+
+
+def _ring(servers: Sequence[Server]) -> Floor:
+    points = sorted(
+        (xxh64_intdigest(f"{server.id}_{point}".encode()), index)
+        for index, server in enumerate(servers)
+        for point in range(160 * int(server.weight))
+    )
+    hashes = array("Q", [point for point, _ in points] + [2**64 - 1])
+    owners = array("L", [index for _, index in points] + [points[0][1]])
+    bits = len(points).bit_length()
+    shift = 64 - bits
+    starts = array("L", [bisect(hashes, (bucket << shift) - 1) for bucket in range(1 << bits)])
+
+    def floor(_nodes: object, context: SelectionContext) -> int:
+        hashed = xxh64_intdigest(context.hash_key.encode())  # type: ignore[union-attr]  # all are str
+        position = starts[hashed >> shift]
+        while hashes[position] < hashed:
+            position += 1
+        return owners[position]
+
+    return floor
+
+
+def _filtered(servers: Sequence[Server]) -> Floor:
+    size, turns = len(servers), count()
+    health = HealthTracker()
+    version = health.version
+
+    def floor(_nodes: object, _context: SelectionContext) -> int:
+        return next(turns) % size if health.version == version else -1
+
+    return floor
+
+
+def _scan(scores: Callable[[], Sequence[float]]) -> Floor:
+    def floor(_nodes: object, _context: SelectionContext) -> int:
+        values = scores()
+        lowest = min(values)
+        if values.count(lowest) == 1:
+            return values.index(lowest)
+        best = [index for index, value in enumerate(values) if value == lowest]
+        return best[int(random() * len(best))]
+
+    return floor
+
+
+def _least_in_flight(servers: Sequence[Server]) -> Floor:
+    cells: list[list[None]] = [[] for _ in servers]
+    return _scan(lambda: list(map(len, cells)))
+
+
+FLOORS: dict[str, Callable[[Sequence[Server]], Floor]] = {
+    "RoundRobin": _round_robin,
+    "WeightedRoundRobin": _weighted_round_robin,
+    "WeightedRoundRobin, float weights": _fair_schedule,
+    "Random": _random,
+    "WeightedRandom": _weighted_random,
+    "PowerOfTwoChoices, own load": _two_choices_own_load,
+    "PowerOfTwoChoices, InFlight": _two_choices_in_flight,
+    "PowerOfTwoChoices, PeakEwma": _two_choices_peak_ewma,
+    "ConsistentHash": _ring,
+    "Filtered by health, RoundRobin": _filtered,
+    "WithFallback, RoundRobin": _round_robin,
+    "FallbackChain, RoundRobin": _round_robin,
+    "LeastLoad, own load": lambda servers: _scan(lambda: [s.load_score() for s in servers]),
+    "LeastLoad, InFlight": _least_in_flight,
+    "MostAvailable": lambda servers: _scan(lambda: [-s.remaining() for s in servers]),
+}
+"""What makes the floor below each rule, by the rule's name."""
