@@ -20,6 +20,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = {
     "_counter": 0,
     "_fork": 0,
+    "_gil": 0,
     "_log": 0,
     "clock": 0,
     "context": 0,

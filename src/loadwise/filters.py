@@ -79,9 +79,11 @@ class Watch:
 
     def holds(self) -> bool:
         """Whether nothing has changed since. O(number of sources)."""
-        return all(source.version == version for source, version in self._versions) and all(
-            clock() < when for clock, when in self._deadlines
-        )
+        # A loop, for this is asked at every pick, mostly of one source, and a generator costs more.
+        for source, version in self._versions:
+            if source.version != version:
+                return False
+        return not self._deadlines or all(clock() < when for clock, when in self._deadlines)
 
 
 class Filter(ABC, Generic[N]):

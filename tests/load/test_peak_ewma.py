@@ -273,7 +273,7 @@ def test_a_load_of_a_subclass_is_not_passed_over() -> None:
         def load(self, cell: Cell) -> float:
             return -super().load(cell)
 
-    measure = Contrary()
+    measure = Contrary(clock=ManualClock(1.0))
     strategy: LeastLoad[str] = LeastLoad(load=measure)
     cells = [measure.cell("a"), measure.cell("b")]
     measure.observe(cells[0], 0.1, Outcome.SUCCESS, 1.0)

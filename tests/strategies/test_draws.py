@@ -9,7 +9,7 @@ from threading import Barrier
 
 import pytest
 
-from loadwise.strategies import _draws
+from loadwise._gil import HAS_GIL
 from loadwise.strategies._draws import fork_of, random_of_this_thread, source_of
 
 
@@ -56,7 +56,7 @@ def test_without_the_gil_each_thread_draws_by_itself() -> None:
 
 def test_with_the_gil_all_draw_from_the_module() -> None:
     """So that ``random.seed`` makes a program repeatable."""
-    if not _draws._SHARED:
+    if not HAS_GIL:
         pytest.skip("there is no GIL here")
     assert source_of(None) is random.random
     own = random.Random(1)

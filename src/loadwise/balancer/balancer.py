@@ -16,7 +16,7 @@ from loadwise.balancer.status import Explanation, NodeStatus
 from loadwise.balancer.view import Slot, View
 from loadwise.balancer.wiring import as_tracker, first_clock, guarded, with_counter
 from loadwise.clock import Clock
-from loadwise.context import EMPTY, HashKey, SelectionContext
+from loadwise.context import EMPTY, HashKey, SelectionContext, context_of
 from loadwise.errors import NoNodeAvailable
 from loadwise.filters import as_filter
 from loadwise.health import HealthTracker
@@ -132,7 +132,7 @@ class Balancer(Generic[N]):
         Args and errors: as for `acquire`.
         """
         if context is None and exclude is _NOBODY and cost is None and where is None:
-            context = _context(hash_key, tags)
+            context = EMPTY if hash_key is None and tags is None else context_of(hash_key, tags)
             view = self._current_view()
             if view.plain:
                 index = self._select(view.nodes, context)
@@ -178,7 +178,7 @@ class Balancer(Generic[N]):
             ValueError: ``cost`` names an unknown dimension or a bad amount.
         """
         if context is None and exclude is _NOBODY and cost is None and where is None:
-            context = EMPTY if hash_key is None and tags is None else _context(hash_key, tags)
+            context = EMPTY if hash_key is None and tags is None else context_of(hash_key, tags)
             # The common case, written out: each call saved is a twentieth of the whole.
             view = self._fleet.view
             if (
@@ -406,9 +406,3 @@ class _Unchanging:
     """Stands in for a tracker where there is none."""
 
     version = 0
-
-
-def _context(hash_key: HashKey, tags: Mapping[str, str] | None) -> SelectionContext:
-    if hash_key is None and tags is None:
-        return EMPTY
-    return SelectionContext(hash_key, tags=tags)

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from loadwise._counter import upcoming
 from loadwise._fork import reset_in_child
 from loadwise.balancer.status import NodeStatus
-from loadwise.balancer.view import Slot, View, make_view
+from loadwise.balancer.view import Meter, Slot, View, make_view
 from loadwise.errors import UnknownNode
 from loadwise.filters import Filter
 from loadwise.health import HealthStatus, HealthTracker
@@ -50,7 +50,7 @@ class Fleet(Generic[N]):
         prepare: Callable[[NodeSet[N]], None],
     ) -> None:
         self._name = name
-        self._measures = measures
+        self._meters = tuple(map(Meter, measures))
         self._health = health
         self._pauses = pauses
         self._has_quota = has_quota
@@ -70,7 +70,7 @@ class Fleet(Generic[N]):
         # The parent's leases go on holding the old slots, which nobody counts here.
         for slot in self._slots:
             slot.alive = False
-        self._slots = tuple(slot.fresh(self._measures) for slot in self._slots)
+        self._slots = tuple(slot.fresh(self._meters) for slot in self._slots)
         self.view = self.look()
 
     @property
@@ -170,7 +170,7 @@ class Fleet(Generic[N]):
         with self._lock:
             gone = {slot.id: slot for slot in self._slots}
             slots = tuple(
-                gone.pop(identity) if identity in gone else Slot(identity, self._measures)
+                gone.pop(identity) if identity in gone else Slot(identity, self._meters)
                 for identity in whole.ids
             )
             view = self._look_at(whole, slots)

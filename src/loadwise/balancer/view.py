@@ -13,11 +13,29 @@ from loadwise.node_set import NodeSet
 from loadwise.outcome import Outcome
 from loadwise.quota import QuotaSource
 
-__all__ = ["Slot", "View", "make_view"]
+__all__ = ["Meter", "Slot", "View", "make_view"]
 
 N = TypeVar("N")
 
-Observer = tuple[Callable[[Cell, float, Outcome, float], None], Cell]
+Observe = Callable[[Cell, float, Outcome, float], None]
+
+
+class Meter:
+    """A load measure, with what requests need of it looked up once for all nodes.
+
+    Attributes:
+        cell: Gives a node's entry.
+        observe: Told how each request ends; ``None`` for a measure that only counts.
+        forget: Told when a node is down, where the measure wants to know.
+    """
+
+    __slots__ = ("cell", "forget", "observe")
+
+    def __init__(self, measure: LoadMeasure) -> None:
+        self.cell = measure.cell
+        counts_only = getattr(measure, "counts_only", False)
+        self.observe: Observe | None = None if counts_only else measure.observe
+        self.forget = measure.forget if isinstance(measure, Forgetful) else None
 
 
 class Slot:
@@ -43,22 +61,20 @@ class Slot:
         "picks",
     )
 
-    def __init__(self, node_id: Hashable, measures: Iterable[LoadMeasure]) -> None:
+    def __init__(self, node_id: Hashable, meters: Iterable[Meter]) -> None:
         self.id = node_id
         self.alive = True
         self.draining = False
         self.latency: float | None = None
         self.picks = count()
-        pairs = [(measure, measure.cell(node_id)) for measure in measures]
+        pairs = [(meter, meter.cell(node_id)) for meter in meters]
         self.cell = pairs[0][1]
         self.others = tuple(cell for _, cell in pairs[1:])
-        self.observers: tuple[Observer, ...] = tuple(
-            (measure.observe, cell)
-            for measure, cell in pairs
-            if not getattr(measure, "counts_only", False)
+        self.observers = tuple(
+            (meter.observe, cell) for meter, cell in pairs if meter.observe is not None
         )
-        self.forgetters: tuple[tuple[Callable[[Cell], None], Cell], ...] = tuple(
-            (measure.forget, cell) for measure, cell in pairs if isinstance(measure, Forgetful)
+        self.forgetters = tuple(
+            (meter.forget, cell) for meter, cell in pairs if meter.forget is not None
         )
 
     def forget(self) -> None:
@@ -76,9 +92,9 @@ class Slot:
         for cell in self.others:
             cell.pop()
 
-    def fresh(self, measures: Iterable[LoadMeasure]) -> Slot:
+    def fresh(self, meters: Iterable[Meter]) -> Slot:
         """Return a slot for the same member with nothing in flight."""
-        slot = Slot(self.id, measures)
+        slot = Slot(self.id, meters)
         slot.latency, slot.draining = self.latency, self.draining
         return slot
 

@@ -15,6 +15,7 @@ from threading import Lock
 from weakref import WeakValueDictionary
 
 from loadwise._fork import reset_in_child
+from loadwise._gil import HAS_GIL
 from loadwise.clock import Clock
 from loadwise.load._measure import Cell
 from loadwise.outcome import Outcome
@@ -39,18 +40,18 @@ class _EwmaCell(Cell):
         score: The logarithm to base 2 of the cost that it would have had at time 0; see
             `PeakEwma.rank`.
         weights: What the requests in flight add to it, by their number.
-        lock: Held while a sample is taken.
+        lock: Held while a sample is taken; may be that of other cells, too.
     """
 
     __slots__ = ("cost", "lock", "score", "stamp", "weights")
 
-    def __init__(self) -> None:
+    def __init__(self, lock: Lock) -> None:
         super().__init__()
         self.cost: float | None = None
         self.stamp = 0.0
         self.score = 0.0
         self.weights = _UNMEASURED
-        self.lock = Lock()
+        self.lock = lock
 
 
 class PeakEwma:
@@ -114,6 +115,7 @@ class PeakEwma:
 
     def _after_fork(self) -> None:
         self._lock = Lock()
+        self._sampling = Lock()
         self._cells: WeakValueDictionary[Hashable, _EwmaCell] = WeakValueDictionary()
 
     def use_clock(self, clock: Clock) -> None:
@@ -124,7 +126,9 @@ class PeakEwma:
     def cell(self, node_id: Hashable) -> Cell:
         """Return the entry of one node."""
         with self._lock:
-            return self._cells.setdefault(node_id, _EwmaCell())
+            # Threads that take turns anyway share one lock: less to fetch from memory per request.
+            lock = self._sampling if HAS_GIL else Lock()
+            return self._cells.setdefault(node_id, _EwmaCell(lock))
 
     def _fade(self, since: float, now: float) -> float:
         """Return what is left of a cost; all of it where a clock has gone back."""

@@ -194,22 +194,26 @@ class QuotaTracker:
         named = _NOTHING if amounts is None else amounts
         with self._lock:
             node = self._nodes.get(node_id)
-            self._check(named, node, node_id)
+            if named:
+                self._check(named, node, node_id)
             now = self.clock() if node is None else self._slide(node)
             if self._rests.get(node_id, now) > now:
                 return None
             if node is None:
                 return Reservation(self, node_id, _NOTHING, {})
-            if not all(window.fits(_need(window, named)) for window in node.windows.values()):
-                return None
-            full = {
-                name: named.get(name, window.dimension.default_cost)
-                for name, window in node.windows.items()
-            }
-            buckets = {
-                name: window.charge(full[name], now) for name, window in node.windows.items()
-            }
-            self._reconsider(node_id, now)
+            full: dict[str, float] = {}
+            for name, window in node.windows.items():
+                full[name] = named.get(name, window.dimension.default_cost)
+                if not window.fits(_need(window, named)):
+                    return None
+            buckets: dict[str, Bucket] = {}
+            # Nothing to think over while there is room for another request in all dimensions.
+            settled = node_id not in self._rests and node_id not in self._blocked
+            for name, window in node.windows.items():
+                buckets[name] = window.charge(full[name], now)
+                settled = settled and window.fits(_need(window, _NOTHING))
+            if not settled:
+                self._reconsider(node_id, now)
             return Reservation(self, node_id, full, buckets)
 
     def mark_exhausted(self, node_id: Hashable, seconds: float) -> None:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 from copy import copy
 from threading import local
 from typing import TYPE_CHECKING
+
+from loadwise._gil import HAS_GIL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,22 +48,20 @@ _own = _OfThread()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_own.renew)
 
-_SHARED = getattr(sys, "_is_gil_enabled", lambda: True)()
-
 
 def random_of_this_thread() -> float:
     """Draw a float in [0, 1) from the generator of the calling thread."""
     return _own.source.random()
 
 
-def source_of(rng: random.Random | None, *, shared: bool = _SHARED) -> Callable[[], float]:
+def source_of(rng: random.Random | None, *, shared: bool = HAS_GIL) -> Callable[[], float]:
     """Return the function that draws a float in [0, 1), by default ``shared`` by all threads."""
     if rng is not None:
         return rng.random
     return random.random if shared else random_of_this_thread
 
 
-def fork_of(rng: random.Random | None, *, shared: bool = _SHARED) -> Callable[[], float]:
+def fork_of(rng: random.Random | None, *, shared: bool = HAS_GIL) -> Callable[[], float]:
     """Return a function that will draw what ``rng`` would, leaving ``rng`` as it is."""
     if rng is None and shared:
         twin = random.Random()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from operator import methodcaller
 from typing import Any, TypeVar
 
 from loadwise.load import LoadMeasure
 from loadwise.node_set import NodeSet
+from loadwise.nodes import LoadMetric
 from loadwise.strategies._planned import Plan, Planned
 from loadwise.strategies._requirements import require_method
 
@@ -20,10 +20,14 @@ Load = Callable[[N], float] | LoadMeasure | None
 _REMEDY = "; add it, or give the strategy a load= (such as loadwise.load.InFlight())"
 
 
+def _own_load(node: LoadMetric) -> float:
+    return node.load_score()
+
+
 def load_source(load: Load[N]) -> tuple[Callable[[Any], float], LoadMeasure | None]:
     """Return the function that reads one load, and the measure it belongs to, if any."""
     if load is None:
-        return methodcaller("load_score"), None
+        return _own_load, None
     if isinstance(load, type) and hasattr(load, "observe"):
         raise TypeError(f"load is the class {load.__name__}; give an instance: {load.__name__}()")
     if isinstance(load, LoadMeasure):
