@@ -53,16 +53,15 @@ server.serve_forever()
 @contextmanager
 def server() -> Iterator[str]:
     """Run a server in a process of its own, and give its address."""
-    process = subprocess.Popen(  # noqa: S603 - this interpreter, the script above
+    with subprocess.Popen(  # noqa: S603 - this interpreter, the script above
         [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        if process.stdout is None:
-            raise RuntimeError("the server has no output to tell its port by")
-        yield f"127.0.0.1:{process.stdout.readline().strip()}"
-    finally:
-        process.kill()
-        process.wait()
+    ) as process:
+        try:
+            if process.stdout is None:
+                raise RuntimeError("the server has no output to tell its port by")
+            yield f"127.0.0.1:{process.stdout.readline().strip()}"
+        finally:
+            process.kill()
 
 
 def measure(

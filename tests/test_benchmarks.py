@@ -24,7 +24,6 @@ MARKER = re.compile(r"<!-- bench:(begin|end) ([a-z-]+) -->")
 OTHERS = {"run-own", "run-peers", "targets-own", "targets-peers", "peers-setups"}
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the server
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_every_benchmark_prints_its_rows(name: str) -> None:
     """Each subject measures something and has a table with as many cells as columns."""

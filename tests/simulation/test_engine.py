@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.simulation.support import fleet
 from loadwise import SelectionContext
 from loadwise.context import EMPTY
 from loadwise.simulation.engine import simulate
+from loadwise.simulation.errors import ScenarioError
 from loadwise.simulation.result import QUANTILES, Result
 from loadwise.simulation.scenario import (
     Add,
@@ -35,6 +37,7 @@ from loadwise.simulation.scenario import (
     Servers,
     Slow,
     Tokens,
+    Trace,
 )
 
 NO_HEALTH = Health(enabled=False)
@@ -192,6 +195,21 @@ def test_what_is_called_off_is_not_worked_on() -> None:
     assert max(result.timeline.queues["server-1"]) <= 3
 
 
+def test_spells_of_slowness_overlap_and_pass() -> None:
+    """Factors multiply; when all is over, the pace is the old one to the last bit."""
+    faults = (
+        Slow(at=1.5, lasts=4.0, factor=49.0, servers=("server-1",)),
+        Slow(at=3.5, lasts=4.0, factor=1e-320, servers=("server-1",)),
+    )
+    quiet, rough = (
+        simulate(
+            steady(*what, count=1, service=Deterministic(mean=0.1), warmup=0.4), "round-robin"
+        )
+        for what in ((), faults)
+    )
+    assert rough.latency == quiet.latency
+
+
 def test_a_black_hole_answers_at_once() -> None:
     """Failing from 5.5 to 10.5, requests 6 to 10 end in an error after 0.1 s."""
     fault = Fail(at=5.5, lasts=5.0, after=0.1, servers=("server-1",))
@@ -211,6 +229,22 @@ def test_moments_are_shares_of_the_run_too() -> None:
     """50 % of twenty seconds is the tenth."""
     [mark] = simulate(steady(Crash(at="50%", lasts="10%", servers=("server",)))).timeline.marks
     assert (mark.begin, mark.end, mark.servers) == (10.0, 12.0, ("server-1", "server-2"))
+
+
+def test_faults_of_a_recording_are_within_it(tmp_path: Path) -> None:
+    """How long it is shows when it is read: what comes later is refused, and so are endless spells.
+
+    The second fault would be planned half a billion times.
+    """
+    path = tmp_path / "trace.csv"
+    path.write_text("when\n1\n51\n", encoding="utf-8")
+    arrivals = Trace(file=str(path), time="when")
+    for fault, said in (
+        (Crash(at=50.5, servers=("server-1",)), r"faults\[0\].at is 50.5 s, but requests arrive for"),
+        (Flap(at=0.0, down=5e-8, up=5e-8, servers=("server-1",)), "goes down and up in 1e-07 s"),
+    ):
+        with pytest.raises(ScenarioError, match=said):
+            simulate(steady(fault, arrivals=arrivals))
 
 
 def test_servers_join_and_leave() -> None:
@@ -250,6 +284,15 @@ def test_clients_that_start_one_after_another() -> None:
     assert result.share["server-1"] == 5 / 9
 
 
+@pytest.mark.parametrize("stagger", [5e-324, 1e-310])
+def test_clients_that_start_nearly_together(stagger: float) -> None:
+    """However short the time is, and the part of it that each client has."""
+    clients = Clients(count=200, stagger=stagger)
+    result = simulate(steady(clients=clients, count=20), "round-robin")
+    assert counts(result) == {"completed": 20}
+    assert result.share["server-1"] > 0.8
+
+
 def test_messages_take_time() -> None:
     """0.1 s either way within a zone, 0.4 s between the two, each client in its own."""
     network = Network(delay=0.1, pairs=(Pair(zones=("east", "west"), delay=0.4),))
@@ -273,6 +316,16 @@ def test_quotas_are_enforced_and_known() -> None:
     unaware = simulate(steady(quotas=(learnt,), count=1))
     assert unaware.rate_limited == unaware.failed > 0
     assert unaware.completed in (aware.completed, aware.completed + 1)
+
+
+def test_quotas_of_which_clients_know_some() -> None:
+    """A client settles what it knows; of the others it learns by 429s. Five each may be served."""
+    known = Quota(name="known", limit=1_000, window=100.0)
+    unknown = Quota(name="unknown", limit=5, window=100.0, aware=False)
+    for quotas in (known, unknown), (unknown, known):
+        result = simulate(steady(quotas=quotas, callers=Callers(attempts=1)))
+        assert counts(result) == {"completed": 10, "failed": 10}
+        assert result.rate_limited == 10
 
 
 def test_token_quotas_count_tokens() -> None:

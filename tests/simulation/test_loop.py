@@ -29,7 +29,8 @@ def test_it_advances_to_a_time_and_leaves_the_rest() -> None:
         loop.at(time, seen.append, time)
     loop.advance(2.0)
     assert (loop.now, loop.clock(), seen) == (2.0, 2.0, [1.0, 2.0])
-    assert loop.planned() == [(seen.append, 3.0)]
+    loop.finish()
+    assert seen == [1.0, 2.0, 3.0]
 
 
 def test_actions_plan_others() -> None:

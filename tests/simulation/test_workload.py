@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import tracemalloc
+from collections import Counter, deque
 from math import sqrt
 from pathlib import Path
 
@@ -59,6 +60,20 @@ def test_keys_are_even_or_skewed() -> None:
 def keyed(requests: int, skew: float) -> Scenario:
     """Return a scenario whose requests have ten keys."""
     return fleet(requests=requests, clients=Clients(keys=10, skew=skew))
+
+
+def test_tokens_are_not_kept() -> None:
+    """What has been read is gone, however many requests there are: some 120 bytes of each."""
+    workload = iter(Workload(fleet(service=Tokens(), requests=20_000), 1))
+    next(workload)
+    tracemalloc.start()
+    try:
+        last = [*deque(workload, maxlen=1)]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(last) == 1
+    assert peak < 100_000
 
 
 def test_a_trace_brings_times_and_costs(tmp_path: Path) -> None:

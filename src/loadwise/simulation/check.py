@@ -8,10 +8,13 @@ from loadwise.errors import nearest
 from loadwise.simulation.check_faults import check_faults
 from loadwise.simulation.contenders import contender
 from loadwise.simulation.errors import ScenarioError
-from loadwise.simulation.fleet import added_groups, ids_of, server_groups
+from loadwise.simulation.fleet import added_groups, ids_of, run_seconds, server_groups
 from loadwise.simulation.scenario import Scenario, Tokens, Trace
 
 __all__ = ["check", "check_strategy"]
+
+_LONGEST = 1e12
+"""Seconds of a run; later moments are told apart by less than a millisecond no more."""
 
 
 def check(scenario: Scenario) -> None:
@@ -33,6 +36,7 @@ nor a group; did you mean 'server'? (the groups are server; servers are called s
     _check_strategies(scenario)
     _check_zones(scenario)
     _check_costs(scenario)
+    _check_length(scenario)
     check_faults(scenario)
     callers, servers = scenario.callers, scenario.servers
     if callers.hedge and callers.timeout and callers.hedge >= callers.timeout:
@@ -125,6 +129,15 @@ def _check_costs(scenario: Scenario) -> None:
         raise ScenarioError(
             f"arrivals.cost names {columns} columns; service of kind {kind!r} takes one, of "
             f"seconds at speed 1, or none; for two columns of tokens set service.kind to tokens"
+        )
+
+
+def _check_length(scenario: Scenario) -> None:
+    seconds = run_seconds(scenario)
+    if seconds is not None and seconds > _LONGEST:
+        raise ScenarioError(
+            f"requests arrive for {seconds:.3g} s, and a run has no more than {_LONGEST:g} s: set "
+            f"a higher load or arrivals.rate, or fewer requests"
         )
 
 

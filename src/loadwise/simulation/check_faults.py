@@ -12,16 +12,20 @@ __all__ = ["check_faults"]
 _MOST_SPELLS = 100_000
 
 
-def check_faults(scenario: Scenario) -> None:
+def check_faults(scenario: Scenario, seconds: float | None = None) -> None:
     """Check that all faults can happen. O(servers and faults).
 
     Moments are held against how long requests arrive; with a recorded trace, that is not known
     before it has been read, and shares of the run are compared with each other only.
 
+    Args:
+        scenario: What is to happen.
+        seconds: How long requests arrive, once it is known of a recorded trace.
+
     Raises:
         ScenarioError: A fault hits nobody, or at a moment that does not come.
     """
-    seconds = run_seconds(scenario)
+    seconds = run_seconds(scenario) if seconds is None else seconds
     joining = {
         identity: (place, fault.at)
         for place, fault in enumerate(scenario.faults)

@@ -200,8 +200,9 @@ class Client:
         attempt.over = True
         lease, request = attempt.lease, attempt.request
         lease.success()
-        if request.true_cost is not None:
-            lease.settle(request.true_cost)
+        if request.cost is not None and request.true_cost is not None:
+            # The client keeps account of the quotas that it knows, and of no others.
+            lease.settle({name: request.true_cost[name] for name in request.cost})
         request.over = True
         if self._gone:
             self._recorder.failed += 1

@@ -13,7 +13,8 @@ from loadwise.errors import LoadwiseError
 from loadwise.health import ConsecutiveFailurePolicy, HealthStatus, HealthTracker
 from loadwise.quota import QuotaConfig, QuotaDimension, QuotaTracker
 from loadwise.simulation.check import check, check_strategy
-from loadwise.simulation.client import Attempt, Client, Request
+from loadwise.simulation.check_faults import check_faults
+from loadwise.simulation.client import Client, Request
 from loadwise.simulation.contenders import Contender, Recipe, contender
 from loadwise.simulation.faults import plan_faults
 from loadwise.simulation.fleet import ids_of, server_groups
@@ -21,7 +22,7 @@ from loadwise.simulation.loop import Loop
 from loadwise.simulation.network import Delays
 from loadwise.simulation.recorder import Recorder
 from loadwise.simulation.result import QUANTILES, HealthChange, Latency, Result
-from loadwise.simulation.scenario import Group, Quota, Scenario, Tokens
+from loadwise.simulation.scenario import Group, Quota, Scenario, Tokens, Trace
 from loadwise.simulation.server import Server
 from loadwise.simulation.workload import Workload
 
@@ -87,6 +88,9 @@ class _Run:
         self._limits = self._quotas(scenario.quotas, 1)
         self._workload = Workload(scenario, seed)
         seconds = self._workload.seconds
+        if isinstance(scenario.arrivals, Trace):
+            # How long it is, is known only now.
+            check_faults(scenario, seconds)
         self._recorder = Recorder(self._loop, self._servers, seconds)
         for group in server_groups(scenario):
             self._make_servers(group)
@@ -123,9 +127,12 @@ class _Run:
         random = Random(f"{self._seed}/clients").random
         if not stagger:
             return lambda: clients[int(random() * count)]
-        gap = stagger / count
         loop = self._loop
-        return lambda: clients[int(random() * min(count, 1 + int(loop.now / gap)))]
+
+        def clients_up() -> int:
+            return count if loop.now >= stagger else 1 + int(loop.now / stagger * count)
+
+        return lambda: clients[int(random() * clients_up())]
 
     def _start_clients(self) -> None:
         scenario = self._scenario
@@ -312,7 +319,6 @@ class _Run:
     def _end_in_flight(self) -> int:
         """Give up what has not ended, and return how many requests it was."""
         found = [held for server in self._servers.values() for held in server.held()]
-        found += [what for _, what in self._loop.planned() if isinstance(what, Attempt)]
         for attempt in found:
             attempt.lease.cancel()
         return len({id(attempt.request) for attempt in found if not attempt.request.over})

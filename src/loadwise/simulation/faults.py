@@ -122,7 +122,7 @@ class _Planner:
     def _begin(self, fault: Crash | Slow | Fail | Hang | Flap, identity: str) -> None:
         server = self._fleet.server(identity)
         if isinstance(fault, Slow):
-            server.slow_down(fault.factor)
+            server.slow_down(fault)
         elif isinstance(fault, Fail):
             server.fail(fault)
         elif isinstance(fault, Hang):
@@ -133,7 +133,7 @@ class _Planner:
     def _end(self, fault: Crash | Slow | Fail | Hang | Flap, identity: str) -> None:
         server = self._fleet.server(identity)
         if isinstance(fault, Slow):
-            server.slow_down(1.0 / fault.factor)
+            server.speed_up(fault)
         elif isinstance(fault, Fail):
             server.recover(fault)
         elif isinstance(fault, Hang):

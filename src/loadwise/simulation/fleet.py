@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 
 from msgspec.structs import replace
 
@@ -145,7 +146,8 @@ def run_seconds(scenario: Scenario) -> float | None:
     arrivals = scenario.arrivals
     if isinstance(arrivals, Trace):
         return None
-    return scenario.requests / (arrivals.rate or scenario.load * capacity(scenario))
+    rate = arrivals.rate or scenario.load * capacity(scenario)
+    return scenario.requests / rate if rate else inf
 
 
 def _filled(group: Group, servers: Servers) -> Group:

@@ -68,7 +68,3 @@ class Loop:
         self._plan[:] = [entry for entry in self._plan if entry[2] != action]
         heapify(self._plan)
         return [(entry[0], entry[3]) for entry in taken]
-
-    def planned(self) -> list[tuple[Action, Any]]:
-        """Return what is planned, in no order."""
-        return [(entry[2], entry[3]) for entry in self._plan]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from math import prod
 from random import Random
 from typing import TYPE_CHECKING
 
 from loadwise.quota import QuotaTracker
 from loadwise.simulation.loop import Loop
-from loadwise.simulation.scenario import Fail, Group
+from loadwise.simulation.scenario import Fail, Group, Slow
 
 if TYPE_CHECKING:
     from loadwise.simulation.client import Attempt
@@ -51,7 +52,9 @@ class Server:
         "_parallelism",
         "_queue_limit",
         "_random",
+        "_slow",
         "_still",
+        "_usual_pace",
         "_waiting",
         "hits",
         "id",
@@ -79,7 +82,7 @@ class Server:
         self.weight = 1.0 if group.weight is None else group.weight
         self.zone = group.zone
         self.limits = limits
-        self.pace = 1.0 / (group.speed or 1.0)
+        self.pace = self._usual_pace = 1.0 / (group.speed or 1.0)
         self.picks = 0
         self.troubled_picks = 0
         self.hits = 0
@@ -87,6 +90,7 @@ class Server:
         self.troubled = False
         self._earlier_picks = 0
         self._failing: list[Fail] = []
+        self._slow: list[Slow] = []
         self._loop = loop
         self._parallelism = self._free = group.parallelism or 1
         self._queue_limit = group.queue_limit
@@ -235,9 +239,19 @@ class Server:
         self._failing = [other for other in self._failing if other is not fault]
         self._update()
 
-    def slow_down(self, factor: float) -> None:
-        """Take ``factor`` times as long for what begins from now on."""
-        self.pace *= factor
+    def slow_down(self, fault: Slow) -> None:
+        """Take so many times as long for what begins from now on."""
+        self._slow = [*self._slow, fault]
+        self._update_pace()
+
+    def speed_up(self, fault: Slow) -> None:
+        """Be slow no longer."""
+        self._slow = [other for other in self._slow if other is not fault]
+        self._update_pace()
+
+    def _update_pace(self) -> None:
+        # Anew from the speed: to multiply and divide again would not lead back to the same number.
+        self.pace = prod((fault.factor for fault in self._slow), start=self._usual_pace)
 
     def _update(self) -> None:
         self.troubled = bool(self._down or self._hung or self._failing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Iterable, Iterator
-from itertools import accumulate, islice, repeat
+from itertools import accumulate, islice, repeat, tee
 from random import Random
 
 from loadwise.simulation.arrivals import arrival_times
@@ -59,7 +59,8 @@ class Workload:
         if isinstance(service, Tokens):
             drawn = token_counts(service, work_rng)
             counts = zip(recorded[0], recorded[1], strict=True) if recorded else drawn
-            self._tokens = pairs = list(islice(counts, self.requests))
+            # Both go on in step, so none is kept that has been drawn.
+            pairs, self._tokens = tee(counts)
             self._works = (
                 read / service.prefill + written / service.decode for read, written in pairs
             )

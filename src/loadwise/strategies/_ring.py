@@ -25,6 +25,8 @@ _END = 2**64 - 1
 _OWNER_BYTES = 4
 _HIGH = 1 if sys.byteorder == "little" else 0
 _BUCKETS = 256
+_FEW = 16_384
+"""Points below which they are sorted all at once."""
 _EMPTIEST, _FULLEST = 0.25, 0.8
 """Points per cell beyond which a table is not edited, but laid out anew with 0.33 to 0.67."""
 _MOST_EDITS = 0.25
@@ -105,19 +107,25 @@ def build(names: Sequence[str], counts: Sequence[int]) -> Ring:
 
 
 def _buckets(names: Sequence[str], counts: Sequence[int]) -> list[list[bytes]]:
-    """Return all points with their owners, as bytes that sort like them, by first byte.
+    """Return all points with their owners, as bytes that sort like them; many by first byte.
 
     Sorting bucket by bucket is quicker than all at once, for the points of one stay in the
     processor's cache; and a sort cannot be interrupted, so a large one would keep every other
     thread from picking.
     """
+    whole: list[bytes] = []
     buckets: list[list[bytes]] = [[] for _ in range(_BUCKETS)]
+    few = sum(counts) < _FEW
     suffixes = [b"%d" % point for point in range(max(counts, default=0))]
     for number, (name, points) in enumerate(zip(names, counts, strict=True), 1):
         prefix, owner = name.encode(), number.to_bytes(_OWNER_BYTES, "big")
-        for record in [xxh64_digest(prefix + suffix) + owner for suffix in suffixes[:points]]:
-            buckets[record[0]].append(record)
-    return buckets
+        records = [xxh64_digest(prefix + suffix) + owner for suffix in suffixes[:points]]
+        if few:
+            whole += records
+        else:
+            for record in records:
+                buckets[record[0]].append(record)
+    return [whole] if few else buckets
 
 
 def _columns(records: bytes) -> tuple[array[int], array[int]]:

@@ -48,6 +48,9 @@ class FallbackChain(Generic[N]):
         self._strategies: tuple[ViewStrategy[N], ...] = tuple(map(adapt, strategies))
         if not self._strategies:
             raise ValueError("FallbackChain has no strategies; give at least one")
+        # The first is asked at every pick, and mostly nobody else.
+        self._first = self._strategies[0].select
+        self._rest = self._strategies[1:]
 
     @property
     def measures(self) -> tuple[LoadMeasure, ...]:
@@ -56,7 +59,10 @@ class FallbackChain(Generic[N]):
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the first index that a strategy chooses, or ``None`` when none does."""
-        for strategy in self._strategies:
+        index = self._first(candidates, context)
+        if index is not None:
+            return index
+        for strategy in self._rest:
             index = strategy.select(candidates, context)
             if index is not None:
                 return index

@@ -46,6 +46,8 @@ class Filtered(Generic[N]):
     def __init__(self, strategy: Strategy[N], accept: Callable[[N], bool]) -> None:
         self._strategy = adapt(strategy)
         self._filter = as_filter(accept)
+        self._select = self._strategy.select
+        self._view = self._filter.view
 
     @property
     def measures(self) -> tuple[LoadMeasure, ...]:
@@ -54,7 +56,7 @@ class Filtered(Generic[N]):
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index chosen among the accepted, or ``None`` when none is left."""
-        return self._strategy.select(self._filter.view(candidates), context)
+        return self._select(self._view(candidates), context)
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, changing nothing."""

@@ -64,5 +64,8 @@ class LeastLoad(LoadPlanned[N]):
             check_excluded(context.exclude, plan.size)
             eligible = tuple(i for i in eligible if i not in context.exclude)
             choices = [plan.items[i] for i in eligible]
-        position = draw_lowest(list(map(self._key, choices)), draw)
+        loads = (
+            [node.load_score() for node in choices] if self._own else list(map(self._key, choices))
+        )
+        position = draw_lowest(loads, draw)
         return None if position is None else eligible[position]

@@ -93,8 +93,9 @@ def test_trace_replaces_arrivals_and_two_costs_are_tokens() -> None:
     assert data["results"][0]["arrived"] == 20
     assert data["definition"]["arrivals"]["speed"] == 2.0
 
-    assert invoke("slow-node", *options, *quick, "--set", "requests=30")[0] == 0
-    assert json.loads(Path("out.json").read_text())["results"][0]["arrived"] == 30
+    for setting in ("requests=30", " requests = 30"):
+        assert invoke("slow-node", *options, *quick, "--set", setting)[0] == 0
+        assert json.loads(Path("out.json").read_text())["results"][0]["arrived"] == 30
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from loadwise import (
     Outcome,
     RoundRobin,
 )
+from loadwise.integrations._http.verdict import parse_retry_after
 from loadwise.retry_budget import RetryBudget
 from loadwise.testing import ManualClock
 
@@ -105,6 +106,39 @@ def test_relative_urls_and_base_paths(library: Any, ours: Any, upstreams: Start)
         assert client.get("/users?id=4").json()["path"] == "/v1/users?id=4"
 
 
+@pytest.mark.parametrize("origin", ["", "http://service"])
+def test_what_a_client_sends_anew_has_the_base_path_once(
+    library: Any, ours: Any, upstreams: Start, origin: str
+) -> None:
+    """A redirect is followed, and a challenge answered, whatever kind of URL was asked for."""
+    servers = upstreams(2)
+    balancer = Balancer([f"http://{server.address}/v1" for server in servers], RoundRobin())
+
+    class Challenged(library.Auth):  # type: ignore[misc, name-defined, unused-ignore]
+        def auth_flow(self, request: Any) -> Iterator[Any]:
+            yield request
+            yield request
+
+    with library.Client(
+        transport=ours.LoadwiseTransport(balancer), follow_redirects=True
+    ) as client:
+        redirected = client.get(f"{origin}/old?status=302&location=new").json()
+        challenged = client.get(f"{origin}/new", auth=Challenged()).json()
+    for told in (redirected, challenged):
+        assert (told["host"], told["path"]) == (servers[1].address, "/v1/new")
+
+
+def test_a_path_without_a_slash_is_below_the_base_path(
+    library: Any, ours: Any, upstreams: Start
+) -> None:
+    """A request that no client has made may have a path that does not begin with a slash."""
+    (server,) = upstreams(1)
+    for base in (server.address, f"http://{server.address}/v1"):
+        with library.Client(transport=ours.LoadwiseTransport(Balancer([base]))) as client:
+            told = client.send(library.Request("GET", "users?id=4")).json()
+        assert told["path"] == f"{'/v1' if '/v1' in base else ''}/users?id=4"
+
+
 def test_a_host_header_of_ones_own_is_kept(library: Any, ours: Any, upstreams: Start) -> None:
     """A Host that the caller has set is not replaced by the node's."""
     (server,) = upstreams(1)
@@ -138,6 +172,9 @@ def test_url_callable_and_addresses_that_cannot_be_told(
     balancer = Balancer(["primary"])
     with pytest.raises(ValueError, match=r"'primary' is neither a URL nor host:port.*url="):
         ours.LoadwiseTransport(balancer)
+    for address in ("http://10.0.0.1/v1?version=2", "https://10.0.0.1#top"):
+        with pytest.raises(ValueError, match=r"has a query or a fragment"):
+            ours.LoadwiseTransport(Balancer([address]))
     transport = ours.LoadwiseTransport(balancer, url=lambda node: f"http://{server.address}")
     with library.Client(transport=transport) as client:
         assert client.get("http://service/").status_code == 200
@@ -305,6 +342,58 @@ def test_retry_after_makes_a_node_sit_out(
     expected = pytest.approx(3600.0, abs=60.0) if as_date else pytest.approx(2.0)
     assert caught.value.retry_after == expected
     assert balancer.status()[0].health_reason is None
+
+
+def test_an_error_of_the_callers_own_says_nothing_about_the_node(
+    library: Any, ours: Any, upstreams: Start
+) -> None:
+    """A body that raises while it is sent is not the node's fault."""
+    (server,) = upstreams(1)
+    recorder = Recorder()
+    balancer = Balancer([server.address], metrics=recorder)
+
+    def body() -> Iterator[bytes]:
+        yield b"a"
+        raise KeyError("mine")
+
+    with (
+        library.Client(transport=ours.LoadwiseTransport(balancer)) as client,
+        pytest.raises(KeyError, match="mine"),
+    ):
+        client.post("http://service/", content=body())
+    assert recorder.outcomes == [(server.address, Outcome.CANCELLED)]
+    assert in_flight(balancer) == 0
+
+
+@pytest.mark.parametrize("value", ["Sun, 06 Nov 1994 08:49:37 +2444444444400", "soon", "nan"])
+def test_a_retry_after_that_says_nothing_is_ignored(
+    library: Any, ours: Any, upstreams: Start, value: str
+) -> None:
+    """Whatever a server writes there, the caller gets its answer, and the node sits out for 1 s."""
+    (server,) = upstreams(1)
+    balancer = Balancer([server.address], clock=ManualClock())
+    with library.Client(transport=ours.LoadwiseTransport(balancer)) as client:
+        query = {"status": "429", "retry-after": value}
+        assert client.get("http://service/", params=query).status_code == 429
+        with pytest.raises(NoNodeAvailable) as caught:
+            client.get("http://service/")
+    assert caught.value.retry_after == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"],
+)
+def test_all_formats_of_a_date_are_read_as_utc(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """The three formats and their moment are the examples of RFC 9110, section 5.6.7."""
+    monkeypatch.setattr(time, "time", lambda: 784111777.0 - 90.0)
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert parse_retry_after(value) == 90.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_classify_replaces_the_rule(library: Any, ours: Any, upstreams: Start) -> None:

@@ -53,17 +53,19 @@ class Handler(BaseHTTPRequestHandler):
             "headers": {name.lower(): value for name, value in self.headers.items()},
             "body": body.decode(),
         }
-        self.reply(status, json.dumps(told).encode(), query.get("retry-after"))
+        named = {"Retry-After": query.get("retry-after"), "Location": query.get("location")}
+        self.reply(status, json.dumps(told).encode(), named)
 
     do_POST = do_PUT = do_DELETE = do_PATCH = do_GET  # noqa: N815 - the base class's names
 
-    def reply(self, status: int, body: bytes, retry_after: str | None = None) -> None:
+    def reply(self, status: int, body: bytes, headers: dict[str, str | None] | None = None) -> None:
         """Send a whole response."""
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        if retry_after is not None:
-            self.send_header("Retry-After", retry_after)
+        for name, value in (headers or {}).items():
+            if value is not None:
+                self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 

@@ -82,7 +82,9 @@ def prepare(
         text = _sentence(error)
         hint = "--set" if text.startswith("--set ") else "SCENARIO"
         raise typer.BadParameter(text.removeprefix("--set "), param_hint=hint) from None
-    own_count = bool(counted) or any(setting.startswith("requests=") for setting in settings)
+    own_count = bool(counted) or any(
+        setting.partition("=")[0].strip() == "requests" for setting in settings
+    )
     scenario = _with_trace(scenario, recorded, whole=not own_count)
     names = _names(scenario, strategies or scenario.strategies)
     return Request(scenario, names, seeds, jobs or usable_cpus(), targets)

@@ -49,7 +49,8 @@ class Library:
     def _target(self, base: str, raw_path: bytes) -> Target:
         """Return where a path (with its query) below a node's base URL is."""
         url = self.module.URL(base)
-        url = url.copy_with(raw_path=url.raw_path.rstrip(b"/") + raw_path)
+        own = url.raw_path.partition(b"?")[0].rstrip(b"/")
+        url = url.copy_with(raw_path=own + b"/" + raw_path.removeprefix(b"/"))
         return Target(url, url.netloc)
 
     def judge_error(self, error: BaseException) -> Verdict:
@@ -62,7 +63,10 @@ class Library:
             return Verdict(Outcome.CANCELLED, retry=True, never_sent=True)
         if isinstance(error, module.LocalProtocolError | module.UnsupportedProtocol):
             return Verdict(Outcome.CANCELLED)
-        return Verdict(Outcome.FAILURE, retry=isinstance(error, module.TransportError))
+        if isinstance(error, module.TransportError | OSError):
+            return Verdict(Outcome.FAILURE, retry=isinstance(error, module.TransportError))
+        # What the caller's own body has raised, for one.
+        return Verdict(Outcome.CANCELLED)
 
 
 class Transport:
@@ -153,12 +157,16 @@ class Transport:
             hold.close()
         response.stream = self.library.byte_stream(body)
 
-    @staticmethod
-    def _complete(response: Any, exchange: Exchange, request: Any, outbound: Any) -> None:
+    def _complete(self, response: Any, exchange: Exchange, request: Any, outbound: Any) -> None:
         """Let a response tell where it is from, and a request with a relative URL where it went."""
         response.extensions["loadwise"] = {
             "node": exchange.node_id,
             "attempts": exchange.attempts,
         }
-        if request.url.is_relative_url:
-            request.url = outbound.url
+        asked = request.url
+        if asked.is_relative_url:
+            # Without the node's own path: a client that resolves a redirect against this URL, or
+            # answers a challenge, sends to it anew, and the path is put before it then.
+            origin = outbound.url.copy_with(raw_path=b"/")
+            request.url, host = self.library.target(str(origin), asked.raw_path)
+            self.library.access.readdress(request.headers, asked.netloc, host)

@@ -13,7 +13,7 @@ def base_url_of(identity: Hashable) -> str:
     """Return the base URL that a node's id stands for.
 
     Raises:
-        ValueError: It is neither an http(s) URL nor a host with a port.
+        ValueError: It is neither an http(s) URL, without a query, nor a host with a port.
 
     Example:
         >>> base_url_of("10.0.0.1:8080"), base_url_of("https://eu.example.com/v1")
@@ -21,6 +21,11 @@ def base_url_of(identity: Hashable) -> str:
     """
     if isinstance(identity, str):
         if identity.startswith(("http://", "https://")):
+            if "?" in identity or "#" in identity:
+                raise ValueError(
+                    f"node {identity!r} has a query or a fragment; a node's URL is what stands "
+                    f"before the path of each request"
+                )
             return identity
         host, colon, port = identity.rpartition(":")
         if colon and host and port.isdecimal() and "/" not in host and "@" not in host:

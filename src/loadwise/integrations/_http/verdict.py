@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from loadwise.outcome import Outcome
@@ -56,7 +57,7 @@ def judge_status(status: int, headers: Mapping[str, str]) -> Verdict:
 def parse_retry_after(value: str | None) -> float | None:
     """Return the seconds of a ``Retry-After`` header, at most a day; ``None`` if it has none.
 
-    Source: RFC 9110, section 10.2.3: a number of seconds or an HTTP date.
+    Source: RFC 9110, section 10.2.3: a number of seconds or an HTTP date (section 5.6.7).
     """
     if value is None:
         return None
@@ -64,8 +65,11 @@ def parse_retry_after(value: str | None) -> float | None:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
+            moment = parsedate_to_datetime(value)
+            if moment.tzinfo is None:  # asctime's format, which names no zone, means UTC
+                moment = moment.replace(tzinfo=UTC)
+            seconds = moment.timestamp() - time.time()
+        except (ValueError, OverflowError):
             return None
     if math.isnan(seconds):
         return None
