@@ -13,8 +13,8 @@ from loadwise.simulation.scenario import Scenario, Tokens, Trace
 
 __all__ = ["check", "check_strategy"]
 
-_LONGEST = 1e12
-"""Seconds of a run; later moments are told apart by less than a millisecond no more."""
+_LONGEST = 1e15
+"""Seconds of a run; beyond, moments an eighth of a second apart would be the same."""
 
 
 def check(scenario: Scenario) -> None:

@@ -27,7 +27,7 @@ from loadwise import (
     Outcome,
     RoundRobin,
 )
-from loadwise.integrations._http.verdict import parse_retry_after
+from loadwise.integrations._http.verdict import Verdict, parse_retry_after
 from loadwise.retry_budget import RetryBudget
 from loadwise.testing import ManualClock
 
@@ -491,6 +491,26 @@ def test_affinity_by_header_cookie_and_option(library: Any, ours: Any, upstreams
             assert client.get("http://service/", **request).json()["host"] == expected
 
 
+@pytest.mark.parametrize(
+    ("cookies", "expected"),
+    [
+        ("session=ada", "ada"),
+        ('prefs={"a": 1}; x[y]=1; flag; session=ada', "ada"),
+        ('session="ada"; session=less specific', "ada"),
+        ("session=a=b", "a=b"),
+        ("session=", ""),
+        ("session; other=1", None),
+        ("", None),
+    ],
+)
+def test_a_cookie_is_found_among_whatever_others_have_set(
+    library: Any, ours: Any, cookies: str, expected: str | None
+) -> None:
+    """What other cookies look like does not matter."""
+    request = library.Request("GET", "http://service/", headers={"Cookie": cookies})
+    assert ours.by_cookie("session")(request) == expected
+
+
 def test_connections_are_pooled(library: Any, ours: Any, upstreams: Start) -> None:
     """Many requests to one node use one connection."""
     (server,) = upstreams(1)
@@ -601,3 +621,10 @@ def test_missing_package_says_what_to_install(name: str) -> None:
     )
     assert result.returncode == 1
     assert f"install loadwise[{name}]" in result.stderr
+
+
+@pytest.mark.parametrize("pause", [-1.0, float("nan"), float("inf")])
+def test_a_verdict_pauses_for_a_time_that_can_be_waited(pause: float) -> None:
+    """A pause that no node can sit out is refused where the verdict is made."""
+    with pytest.raises(ValueError, match="retry_after is"):
+        Verdict(Outcome.RATE_LIMITED, retry_after=pause)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 __all__ = ["by_cookie", "by_header"]
@@ -15,13 +14,18 @@ def by_header(name: str) -> Callable[[Any], str | None]:
 
 
 def by_cookie(name: str) -> Callable[[Any], str | None]:
-    """Return a ``hash_key`` that is the value of a cookie; ``None`` for requests without it."""
+    """Return a ``hash_key`` that is the value of a cookie; ``None`` for requests without it.
+
+    Source: RFC 6265, section 4.2.1, for the header; 5.4 has the most specific of a name come first.
+    """
 
     def read(request: Any) -> str | None:  # a request of whichever package
-        try:
-            morsel = SimpleCookie(request.headers.get("cookie", "")).get(name)
-        except CookieError:
-            return None
-        return None if morsel is None else morsel.value
+        # http.cookies gives up at the first cookie that is not to its taste, such as one of JSON,
+        # and this one would be lost for what others have set.
+        for pair in request.headers.get("cookie", "").split(";"):
+            known, equals, value = pair.partition("=")
+            if equals and known.strip() == name:
+                return str(value.strip(' \t"'))
+        return None
 
     return read

@@ -29,12 +29,22 @@ class Verdict:
         never_sent: Whether the request certainly never reached a server, so that even a request
             that must not be repeated may be sent again.
         retry_after: Seconds the node asks to be left alone; ``None`` if it does not say.
+
+    Raises:
+        ValueError: ``retry_after`` is negative, NaN or infinite.
     """
 
     outcome: Outcome
     retry: bool = False
     never_sent: bool = False
     retry_after: float | None = None
+
+    def __post_init__(self) -> None:
+        pause = self.retry_after
+        if pause is not None and not (math.isfinite(pause) and pause >= 0):
+            raise ValueError(
+                f"retry_after is {pause!r}; it must be a finite number of seconds, at least 0"
+            )
 
 
 _FINE = Verdict(Outcome.SUCCESS)
