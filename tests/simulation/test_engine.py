@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,6 +102,15 @@ def test_a_full_queue_rejects() -> None:
     assert counts(result) == {"completed": 2, "dropped": 8}
 
 
+def test_where_nobody_can_be_asked() -> None:
+    """Without an attempt there is no share to be uneven."""
+    result = simulate(steady(Drain(at=0, servers=("server",))))
+    assert counts(result) == {"dropped": 20}
+    assert set(result.share.values()) == {0.0}
+    assert math.isnan(result.imbalance)
+    assert math.isnan(result.jain)
+
+
 def test_the_warm_up_does_not_count() -> None:
     """Latencies and shares are of the requests after it; the counts are of all."""
     fault = Slow(at=0, lasts=10.2, factor=1.8, servers=("server-1",))
@@ -156,6 +166,19 @@ def test_a_standstill_goes_on_where_it_was() -> None:
     assert counts(result) == {"completed": 6}
     # 3: at 5.5; 4: waits till then, at 6.0; 5: at 6.5; 6: at 7.0.
     assert result.latency.mean == pytest.approx((0.5 + 0.5 + 2.5 + 2.0 + 1.5 + 1.0) / 6)
+
+
+def test_a_standstill_answers_nothing() -> None:
+    """Neither errors nor 429s while it hangs; quotas hold for what came when it goes on."""
+    hang = Hang(at=0, lasts="95%", servers=("server-1",))
+    failing = Fail(at=0, servers=("server-1",))
+    early = simulate(steady(hang, failing, count=1, callers=Callers(timeout=1.5)))
+    assert counts(early)["timeouts"] == 17
+    quota = Quota(name="rph", limit=3, window=3600.0, aware=False)
+    limited = simulate(steady(hang, count=1, quotas=(quota,)))
+    # The last two come while the server sits out, as it asked for.
+    assert counts(limited) == {"completed": 3, "failed": 15, "dropped": 2}
+    assert limited.rate_limited == 15
 
 
 def test_what_hangs_for_good_stays_in_flight() -> None:
@@ -379,6 +402,7 @@ def test_a_strategy_of_ones_own() -> None:
         ((steady(), 3), TypeError, "strategy is 3; it must be a name"),
         ((steady(), "p2c", 1.5), TypeError, "seed is 1.5; it must be an int"),
         ((steady(), "p2c", True), TypeError, "seed is True; it must be an int"),
+        ((steady(), "p2c", -1), ValueError, "seed is -1; it must be at least 0"),
     ],
 )
 def test_wrong_arguments(arguments: tuple[Any, ...], error: type[Exception], words: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from random import Random
@@ -65,6 +66,8 @@ def simulate(scenario: Scenario, strategy: Recipe = "p2c", seed: int = 1) -> Res
         )
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"seed is {seed!r}; it must be an int")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; it must be at least 0")
     check(scenario)
     if isinstance(strategy, str):
         check_strategy(scenario, strategy)
@@ -299,7 +302,7 @@ class _Run:
             latency=Latency(float(latencies.mean()), p50, p90, p99, p999),
             quantiles=tuple(values),
             share={identity: count / max(1, attempts) for identity, count in picks.items()},
-            imbalance=max(picks.values()) * len(picks) / max(1, attempts),
+            imbalance=max(picks.values()) * len(picks) / attempts if attempts else math.nan,
             jain=_jain(list(picks.values())),
             keys_moved=(
                 recorder.keys_moved / max(1, recorder.keyed_requests)
@@ -332,6 +335,6 @@ def _config(quotas: tuple[Quota, ...], parts: int) -> QuotaConfig:
 
 
 def _jain(amounts: list[int]) -> float:
-    """Return Jain's fairness index."""
+    """Return Jain's fairness index; NaN of nothing."""
     squares = sum(amount * amount for amount in amounts)
-    return sum(amounts) ** 2 / (len(amounts) * squares) if squares else 1.0
+    return sum(amounts) ** 2 / (len(amounts) * squares) if squares else math.nan

@@ -96,7 +96,7 @@ class Result:
         latency: Of the completed requests.
         quantiles: Their latencies at the ranks `QUANTILES`.
         share: Each server's share of the attempts.
-        imbalance: The largest share over the mean one.
+        imbalance: The largest share over the mean one; NaN without attempts, as is the next.
         jain: Jain's fairness index of the shares: 1 when all are the same, 1/n when one has all.
         keys_moved: Share of the requests with a key that went to another server than the one
             before with this key; ``None`` without keys.

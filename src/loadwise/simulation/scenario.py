@@ -303,7 +303,7 @@ class Callers(_Record, frozen=True):
 
     Attributes:
         timeout: Seconds after which an attempt is given up; the server works on.
-        attempts: Attempts per request, each on another server.
+        attempts: Attempts per request, each on another server; hedges are not counted.
         budget: Share of the requests that may be retried (and 10 per second).
         hedge: Seconds after which a request without an answer is sent to a second server; the
             first answer counts.

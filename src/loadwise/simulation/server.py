@@ -48,6 +48,7 @@ class Server:
         "_finish",
         "_free",
         "_hung",
+        "_knocking",
         "_loop",
         "_parallelism",
         "_queue_limit",
@@ -103,12 +104,14 @@ class Server:
         self._hung = 0
         # What was in work when it came to a standstill, with the seconds left.
         self._still: list[tuple[float, Attempt]] = []
+        # What came since: it has yet to be taken on, or turned away.
+        self._knocking: deque[Attempt] = deque()
         self._finish = self.finish
 
     @property
     def size(self) -> int:
         """Requests here, waiting or in work."""
-        return self._parallelism - self._free + len(self._waiting)
+        return self._parallelism - self._free + len(self._waiting) + len(self._knocking)
 
     @property
     def all_picks(self) -> int:
@@ -130,7 +133,7 @@ class Server:
         """Take a request on, or turn it away."""
         if (self.troubled or self.limits is not None) and self._turned_away(attempt):
             return
-        if self._free and not self._hung:
+        if self._free:
             self._free -= 1
             self._begin(attempt)
         elif self._queue_limit is not None and len(self._waiting) >= self._queue_limit:
@@ -148,8 +151,9 @@ class Server:
 
     def call_off(self, attempt: Attempt) -> None:
         """Drop a request that its caller waits for no longer, unless it is in work already."""
-        if attempt in self._waiting:
-            self._waiting.remove(attempt)
+        for line in (self._waiting, self._knocking):
+            if attempt in line:
+                line.remove(attempt)
 
     def _begin(self, attempt: Attempt) -> None:
         request = attempt.request
@@ -175,12 +179,15 @@ class Server:
         if self._down:
             attempt.client.broke(attempt)
             return True
+        if self._hung:
+            self._knocking.append(attempt)
+            return True
         for fail in self._failing:
             if self._random() < fail.probability:
                 loop = self._loop
                 loop.at(loop.now + fail.after, attempt.client.broke, attempt)
                 return True
-        if self.limits is None or self._hung:
+        if self.limits is None:
             return False
         amounts = attempt.request.true_cost
         if self.limits.try_acquire(self.id, amounts) is not None:
@@ -195,9 +202,10 @@ class Server:
         self._update()
         broken = [attempt for _, attempt in self._loop.withdraw(self._finish)]
         broken += [attempt for _, attempt in self._still]
-        broken += self._waiting
+        broken += [*self._waiting, *self._knocking]
         self._still.clear()
         self._waiting.clear()
+        self._knocking.clear()
         self._cache.clear()
         self._free = self._parallelism
         for attempt in broken:
@@ -225,9 +233,9 @@ class Server:
         for seconds, attempt in self._still:
             self._loop.at(now + seconds, self._finish, attempt)
         self._still.clear()
-        while self._free and self._waiting:
-            self._free -= 1
-            self._begin(self._waiting.popleft())
+        came, self._knocking = self._knocking, deque()
+        for attempt in came:
+            self.accept(attempt)
 
     def fail(self, fault: Fail) -> None:
         """Begin to answer with errors."""
@@ -258,4 +266,4 @@ class Server:
 
     def held(self) -> list[Attempt]:
         """Return the requests that are here but not on the loop: waiting, or in a standstill."""
-        return [*self._waiting, *(attempt for _, attempt in self._still)]
+        return [*self._waiting, *self._knocking, *(attempt for _, attempt in self._still)]

@@ -66,7 +66,10 @@ _SERVICE = (
         lambda half, mean: rounded(half, like=mean),
     ),
     _Column(
-        "Jain's\nindex", lambda each: each.jain, "{:.3f}".format, lambda half, _: f"{half:.3f}"
+        "Jain's\nindex",
+        lambda each: each.jain,
+        lambda index: rounded(index) if math.isnan(index) else f"{index:.3f}",
+        lambda half, _: f"{half:.3f}",
     ),
 )
 _SPECIAL = (
