@@ -76,6 +76,8 @@ class Reporter:
         latency = (now if stopped is None else stopped) - started
         if latency < 0.0:  # noqa: PLR1730 - max() costs a call; by a clock that goes back
             latency = 0.0
+        if slot.observe is not None:
+            slot.observe(slot.cell, latency, _SUCCESS, now)
         for observe, cell in slot.observers:
             observe(cell, latency, _SUCCESS, now)
         before = slot.latency
@@ -98,6 +100,8 @@ class Reporter:
         """Take note of how a request that did not end well ended; return its latency in seconds."""
         now = self.clock()
         latency = max(0.0, (now if stopped is None else stopped) - started)
+        if slot.observe is not None:
+            slot.observe(slot.cell, latency, outcome, now)
         for observe, cell in slot.observers:
             observe(cell, latency, outcome, now)
         self._tell_health(slot, outcome, started, reason, probe)

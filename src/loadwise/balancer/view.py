@@ -44,7 +44,8 @@ class Slot:
     Attributes:
         cell: Its length is the number of requests in flight.
         others: Cells of further measures, to be counted alike.
-        observers: Measures to tell how requests end, each with its cell.
+        observe: Tells the measure of the cell how a request ended; ``None`` if it only counts.
+        observers: Further measures to tell, each with its cell.
         forgetters: Measures to tell when the node is down, each with its cell.
         picks: How often the member was chosen.
     """
@@ -56,6 +57,7 @@ class Slot:
         "forgetters",
         "id",
         "latency",
+        "observe",
         "observers",
         "others",
         "picks",
@@ -70,8 +72,9 @@ class Slot:
         pairs = [(meter, meter.cell(node_id)) for meter in meters]
         self.cell = pairs[0][1]
         self.others = tuple(cell for _, cell in pairs[1:])
+        self.observe = pairs[0][0].observe
         self.observers = tuple(
-            (meter.observe, cell) for meter, cell in pairs if meter.observe is not None
+            (meter.observe, cell) for meter, cell in pairs[1:] if meter.observe is not None
         )
         self.forgetters = tuple(
             (meter.forget, cell) for meter, cell in pairs if meter.forget is not None

@@ -40,18 +40,18 @@ class _EwmaCell(Cell):
         score: The logarithm to base 2 of the cost that it would have had at time 0; see
             `PeakEwma.rank`.
         weights: What the requests in flight add to it, by their number.
-        lock: Held while a sample is taken; may be that of other cells, too.
+        lock: Held while a sample is taken, where there is no GIL.
     """
 
     __slots__ = ("cost", "lock", "score", "stamp", "weights")
 
-    def __init__(self, lock: Lock) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.cost: float | None = None
         self.stamp = 0.0
         self.score = 0.0
         self.weights = _UNMEASURED
-        self.lock = lock
+        self.lock = Lock()
 
 
 class PeakEwma:
@@ -77,8 +77,7 @@ class PeakEwma:
     Rate-limited and cancelled requests leave the cost as it is: they tell nothing of how fast the
     node works.
 
-    Thread-safety: samples are taken under a lock, reads need none. In a forked child it begins
-    anew.
+    Thread-safety: no sample is lost, reads take no lock. In a forked child it begins anew.
 
     Cost: O(1) to read and to feed.
 
@@ -115,7 +114,6 @@ class PeakEwma:
 
     def _after_fork(self) -> None:
         self._lock = Lock()
-        self._sampling = Lock()
         self._cells: WeakValueDictionary[Hashable, _EwmaCell] = WeakValueDictionary()
 
     def use_clock(self, clock: Clock) -> None:
@@ -126,9 +124,7 @@ class PeakEwma:
     def cell(self, node_id: Hashable) -> Cell:
         """Return the entry of one node."""
         with self._lock:
-            # Threads that take turns anyway share one lock: less to fetch from memory per request.
-            lock = self._sampling if HAS_GIL else Lock()
-            return self._cells.setdefault(node_id, _EwmaCell(lock))
+            return self._cells.setdefault(node_id, _EwmaCell())
 
     def _fade(self, since: float, now: float) -> float:
         """Return what is left of a cost; all of it where a clock has gone back."""
@@ -175,21 +171,34 @@ class PeakEwma:
         if self._clock_given:
             now = self._clock()
         measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
-        tau = self._tau
-        with measured.lock:
-            cost = measured.cost
-            if cost is not None:
-                stamp = measured.stamp
-                # What is left of the cost; all of it where a clock has gone back.
-                kept = exp((stamp - now) / tau) if now > stamp else 1.0
-                if outcome is _FAILURE:
-                    latency = max(latency, cost * kept * self._failure_factor)
-                elif latency <= cost:
-                    latency += (cost - latency) * kept
-            measured.stamp = now
-            measured.cost = latency
-            measured.score = log2(latency) + now * self._per_tau if latency > 0.0 else -inf
-            measured.weights = _MEASURED
+        if HAS_GIL:
+            # A lock would have threads queue for it: one that is suspended while it holds it stops
+            # all that want the same, and each hand-over costs far more than a sample.
+            while not self._sample(measured, latency, outcome, now):
+                pass
+        else:
+            with measured.lock:
+                self._sample(measured, latency, outcome, now)
+
+    def _sample(self, cell: _EwmaCell, latency: float, outcome: Outcome, now: float) -> bool:
+        """Work a sample in, unless another thread was quicker; return whether it was done."""
+        tau, cost, stamp = self._tau, cell.cost, cell.stamp
+        if cost is not None:
+            # What is left of the cost; all of it where a clock has gone back.
+            kept = exp((stamp - now) / tau) if now > stamp else 1.0
+            if outcome is _FAILURE:
+                latency = max(latency, cost * kept * self._failure_factor)
+            elif latency <= cost:
+                latency += (cost - latency) * kept
+        score = log2(latency) + now * self._per_tau if latency > 0.0 else -inf
+        # From here on nothing is called, so under the GIL no other thread comes in between.
+        if cell.cost is not cost or cell.stamp is not stamp:
+            return False
+        cell.stamp = now
+        cell.cost = latency
+        cell.score = score
+        cell.weights = _MEASURED
+        return True
 
     def forget(self, cell: Cell) -> None:
         """Take a node for never measured: what was known of it holds no more.
@@ -199,6 +208,7 @@ class PeakEwma:
         """
         measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
         with measured.lock:
+            # Nothing is called here either: see _sample.
             measured.cost = None
             measured.weights = _UNMEASURED
             measured.score = 0.0
