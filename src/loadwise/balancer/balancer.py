@@ -14,7 +14,7 @@ from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.request import Request
 from loadwise.balancer.status import Explanation, NodeStatus
 from loadwise.balancer.view import Slot, View
-from loadwise.balancer.wiring import as_tracker, first_clock, guarded, with_counter
+from loadwise.balancer.wiring import Unchanging, as_tracker, first_clock, guarded, with_counter
 from loadwise.clock import Clock
 from loadwise.context import EMPTY, HashKey, SelectionContext, context_of
 from loadwise.errors import NoNodeAvailable
@@ -107,12 +107,10 @@ class Balancer(Generic[N]):
         self._fleet.replace(nodes)
         self._negotiator: Negotiator[N] = Negotiator(self._strategy, self._health, quota)
         self._metrics = guarded(metrics, self)
-        self._reporter = Reporter(
-            self._fleet, self._clock, self._health, self._pauses, self._metrics
-        )
+        told = (self._health, self._pauses, self._metrics)
+        self._reporter = Reporter(self._fleet, self._clock, *told)
         self._leaks = self._reporter.leaks
-        # Without health tracking there is nothing to change: a view's version is always this.
-        self._vitals: HealthTracker | _Unchanging = self._health or _Unchanging()
+        self._vitals: HealthTracker | Unchanging = self._health or Unchanging()
 
     def pick(
         self,
@@ -400,9 +398,3 @@ class Balancer(Generic[N]):
 
     def __repr__(self) -> str:
         return f"<Balancer {self.name!r}: {len(self.nodes)} nodes, {self._strategy_name}>"
-
-
-class _Unchanging:
-    """Stands in for a tracker where there is none."""
-
-    version = 0

@@ -11,9 +11,15 @@ from loadwise.load import InFlight, LoadMeasure
 from loadwise.metrics import GuardedCollector, MetricsCollector, NoopCollector
 from loadwise.quota import QuotaSource
 
-__all__ = ["as_tracker", "first_clock", "guarded", "with_counter"]
+__all__ = ["Unchanging", "as_tracker", "first_clock", "guarded", "with_counter"]
 
 HealthArgument = HealthTracker | bool | None
+
+
+class Unchanging:
+    """Stands in for a tracker where there is none: its version is always that of any view."""
+
+    version = 0
 
 
 def first_clock(clock: Clock | None, health: HealthArgument, quota: QuotaSource | None) -> Clock:

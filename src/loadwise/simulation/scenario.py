@@ -1,7 +1,7 @@
 """What to simulate: a fleet, its load, its callers and what goes wrong, as frozen records.
 
-The records are what a scenario's TOML file holds, one table each. Bounds and units stand beside
-the fields; reading a file checks them, and so does `check`.
+The records are what a scenario's TOML file holds, one table each, and all of it stands on this one
+page, as long as it is. Bounds and units stand beside the fields; reading a file checks them.
 """
 
 from __future__ import annotations
