@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from threading import Lock
 from typing import Any
@@ -66,6 +66,7 @@ class Load:
         self.sent = 0
         self.lock = Lock()
         self.stop = False
+        self.workers: list[Future[None]] = []
 
     def send(self) -> None:
         """Send one request and note what came of it."""
@@ -89,6 +90,16 @@ class Load:
         while not self.stop:
             self.send()
 
+    def start(self, pool: ThreadPoolExecutor) -> None:
+        """Send from fifty threads."""
+        self.workers = [pool.submit(self.run) for _ in range(CLIENTS)]
+
+    def end(self) -> None:
+        """Stop sending; return once every request has an answer or an error."""
+        self.stop = True
+        for worker in self.workers:
+            worker.result(DEADLINE)
+
     def until(self, condition: Callable[[], bool], what: str) -> None:
         """Keep sending from this thread, too, until ``condition`` holds."""
         for _ in range(20_000):
@@ -111,13 +122,11 @@ def load(request: pytest.FixtureRequest, upstreams: Callable[[int], list[Any]]) 
     inner = httpx2.HTTPTransport(limits=httpx2.Limits(max_connections=None))
     load = Load(LoadwiseTransport(balancer, inner, max_attempts=4), request.param)
     with ThreadPoolExecutor(CLIENTS) as pool:
-        workers = [pool.submit(load.run) for _ in range(CLIENTS)]
+        load.start(pool)
         try:
             yield load, servers, balancer, journal
         finally:
-            load.stop = True
-            for worker in workers:
-                worker.result(DEADLINE)
+            load.end()
             load.client.close()
 
 
@@ -179,7 +188,7 @@ def test_posts_are_executed_at_most_once(load: Any) -> None:
     servers[2].behave("")
     at_rest = load.sent
     load.until(lambda: load.sent > at_rest + 500, "500 requests more")
-    load.stop = True
+    load.end()
     acted_on = Counter(identity for server in servers for identity in server.acted_on())
     assert max(acted_on.values()) == 1
     assert len(load.answered) > 500
