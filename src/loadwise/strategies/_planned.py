@@ -4,7 +4,8 @@ A pick must not repeat the O(n) work of its predecessor, so each strategy turns 
 *plan* (a table, a list of counters, whatever its rule reads) and keeps it. Three levels, each for
 a reason:
 
-1. the plan of the last NodeSet, compared by identity: the hot path, one comparison;
+1. the plan of the last NodeSet that had something to choose from, compared by identity: the hot
+   path, one comparison;
 2. plans by NodeSet, held weakly: a strategy shared by several balancers, or asked now and then
    with a per-request view, does not rebuild at every change of turns;
 3. the *state*, which all views of a membership share, by membership, held weakly, and by content
@@ -152,12 +153,12 @@ class Planned(ABC, Generic[N, S, P]):
         if isinstance(candidates, NodeSet):
             with self._lock:
                 plan = self._plans.get(candidates)
-                if plan is not None:
-                    self._hot = (candidates, plan)
-                    return plan
-            self._check(candidates)
-            plan = self._plan_of(candidates, self._state_of(candidates))
-            self._hot = (candidates, plan)
+            if plan is None:
+                self._check(candidates)
+                plan = self._plan_of(candidates, self._state_of(candidates))
+            # So that a pick by the hot plan need not ask whether there is anything to choose from.
+            if plan.count:
+                self._hot = (candidates, plan)
             return plan
         self._check(candidates)
         content = Content(candidates)

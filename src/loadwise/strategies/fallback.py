@@ -49,8 +49,7 @@ class FallbackChain(Generic[N]):
         if not self._strategies:
             raise ValueError("FallbackChain has no strategies; give at least one")
         # The first is asked at every pick, and mostly nobody else.
-        self._first = self._strategies[0].select
-        self._rest = self._strategies[1:]
+        self._first, *self._rest = self._strategies
 
     @property
     def measures(self) -> tuple[LoadMeasure, ...]:
@@ -59,9 +58,10 @@ class FallbackChain(Generic[N]):
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the first index that a strategy chooses, or ``None`` when none does."""
-        index = self._first(candidates, context)
-        if index is not None:
-            return index
+        index = self._first.select(candidates, context)
+        return self._ask_others(candidates, context) if index is None else index
+
+    def _ask_others(self, candidates: Sequence[N], context: SelectionContext) -> int | None:
         for strategy in self._rest:
             index = strategy.select(candidates, context)
             if index is not None:

@@ -73,9 +73,9 @@ class RoundRobin(Planned[N, "count[int]", "Plan[count[int]]"]):
         source, plan = self._hot
         if source is not candidates:
             plan = self._resolve(candidates)
-        if context.exclude or not plan.count:
-            return _next_in_turn(plan, plan.state, context)
-        return plan.eligible[next(plan.state) % plan.count]
+        elif not context.exclude:
+            return plan.eligible[next(plan.state) % plan.count]
+        return _next_in_turn(plan, plan.state, context)
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without taking the turn."""
