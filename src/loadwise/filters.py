@@ -59,38 +59,61 @@ class QuotaState(StateSource, Protocol):
         ...
 
 
+class Versioned(Protocol):
+    """Anything that tells by its version whether it is still what it was."""
+
+    @property
+    def version(self) -> int:
+        """A number that is another one after every change."""
+        ...
+
+
 class Watch:
     """Remembers the versions of some sources, to tell whether they are still the same.
 
     Make it *before* reading the state: a change in between is then seen as one.
-
-    Attributes:
-        only: The source, where there is one only and time alone changes nothing.
-        version: Its version; such a watch holds while that is the same.
     """
 
-    __slots__ = ("_deadlines", "_versions", "only", "version")
+    __slots__ = ("_deadlines", "_versions")
 
     def __init__(self, sources: Iterable[StateSource]) -> None:
         self._versions = [(source, source.version) for source in sources]
         changes = [(source.clock, source.next_change()) for source, _ in self._versions]
         self._deadlines = [(clock, when) for clock, when in changes if when < math.inf]
-        alone = len(self._versions) == 1 and not self._deadlines
-        self.only: StateSource | None = self._versions[0][0] if alone else None
-        self.version = self._versions[0][1] if alone else 0
 
     @property
     def timed(self) -> bool:
         """Whether the passing of time alone will end it."""
         return bool(self._deadlines)
 
+    @property
+    def version(self) -> int:
+        """1 while it holds, else 0."""
+        return int(self.holds())
+
     def holds(self) -> bool:
         """Whether nothing has changed since. O(number of sources)."""
-        # A loop, for this is asked at every pick, mostly of one source, and a generator costs more.
+        # A loop, for this may be asked at every pick, and a generator costs more.
         for source, version in self._versions:
             if source.version != version:
                 return False
         return not self._deadlines or all(clock() < when for clock, when in self._deadlines)
+
+    def terms(self) -> tuple[Versioned, int]:
+        """Return something and its version: while it has that, the watch holds.
+
+        Mostly that is the one source itself, so that whoever asks at every pick need not call.
+        """
+        if len(self._versions) == 1 and not self._deadlines:
+            return self._versions[0]
+        return self, 1
+
+
+Kept = tuple[NodeSet[N], NodeSet[N], Versioned, int]
+"""Candidates, a view of them, and what has which version for as long as the view is right."""
+
+NOTHING_KEPT: Kept[Any] = (NodeSet(()), NodeSet(()), Watch(()), 1)
+"""Fits no candidates, for the set is nobody else's."""
 
 
 class Filter(ABC, Generic[N]):
@@ -101,7 +124,7 @@ class Filter(ABC, Generic[N]):
     Thread-safety: the kept result is swapped by one assignment.
     """
 
-    _kept: tuple[NodeSet[N], NodeSet[N], Watch] | None = None
+    _kept: Kept[N] = NOTHING_KEPT
 
     @abstractmethod
     def __call__(self, node: N) -> bool:
@@ -116,19 +139,16 @@ class Filter(ABC, Generic[N]):
 
         O(1) on the NodeSet of the call before while nothing changed, else O(n).
         """
-        kept = self._kept
-        if kept is not None and kept[0] is candidates:
-            watch = kept[2]
-            # What holds() does, written out for the plainest case: a call saved on every pick.
-            if watch.holds() if watch.only is None else watch.only.version == watch.version:
-                return kept[1]
+        known, view, source, version = self._kept
+        if known is candidates and source.version == version:
+            return view
         nodes = candidates if isinstance(candidates, NodeSet) else NodeSet(candidates)
         sources = self.sources()
-        fresh = None if sources is None else Watch(sources)
+        watch = None if sources is None else Watch(sources)
         members = nodes.membership.nodes
         view = nodes.restrict([i for i in nodes.eligible if self(members[i])])
-        if fresh is not None and nodes is candidates:
-            self._kept = (nodes, view, fresh)
+        if watch is not None and nodes is candidates:
+            self._kept = (nodes, view, *watch.terms())
         return view
 
     def __and__(self, other: Callable[[N], bool]) -> AllOf[N]:

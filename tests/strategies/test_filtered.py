@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from tests.strategies.support import picks, shares
 
@@ -10,6 +13,7 @@ from loadwise import (
     Filtered,
     FnFilter,
     HealthFilter,
+    HealthStatus,
     HealthTracker,
     InFlight,
     LeastLoad,
@@ -46,6 +50,56 @@ def test_a_function_is_asked_at_every_pick() -> None:
     assert picks(strategy, nodes, 2) == [1, 1]
     near.clear()
     assert picks(strategy, nodes, 1) == [None]
+
+
+class CountingFilter(HealthFilter):
+    """Counts the nodes that it is asked about and the views that it is asked for."""
+
+    def __init__(self, health: HealthTracker) -> None:
+        super().__init__(health, ~HealthStatus.UNHEALTHY)
+        self.nodes = self.views = 0
+
+    def __call__(self, node: object) -> bool:
+        self.nodes += 1
+        return super().__call__(node)
+
+    def view(self, candidates: Sequence[Any]) -> NodeSet[Any]:
+        self.views += 1
+        return super().view(candidates)
+
+
+def test_the_filter_is_asked_once_until_something_changes() -> None:
+    """Picks from the same nodes ask for a view at the first, and at the first after a change."""
+    health = HealthTracker()
+    accept = CountingFilter(health)
+    strategy, nodes = Filtered[str](RoundRobin(), accept), NodeSet("abcd")
+    picks(strategy, nodes, 100)
+    assert (accept.views, accept.nodes) == (1, 4)
+    for _ in range(3):
+        health.report_failure("b")
+    assert set(picks(strategy, nodes, 100)) == {0, 2, 3}
+    assert (accept.views, accept.nodes) == (2, 8)
+
+
+def test_strategies_that_share_a_filter_do_not_disturb_each_other() -> None:
+    """Each keeps the view of its own nodes, though the filter itself keeps only the latest."""
+    accept = CountingFilter(HealthTracker())
+    one, other = (Filtered[str](RoundRobin(), accept) for _ in range(2))
+    here, there = NodeSet("abcd"), NodeSet("xyz")
+    chosen = [(one.select(here), other.select(there)) for _ in range(12)]
+    assert chosen == [(turn % 4, turn % 3) for turn in range(12)]
+    assert accept.nodes == 7
+
+
+def test_what_a_filter_makes_of_a_kept_view_counts() -> None:
+    """A filter that restricts further what it inherits is asked at every pick, and obeyed."""
+
+    class Rotating(CountingFilter):
+        def view(self, candidates: Sequence[Any]) -> NodeSet[Any]:
+            return super().view(candidates).restrict([self.views % 3])
+
+    strategy = Filtered[str](RoundRobin(), Rotating(HealthTracker()))
+    assert picks(strategy, NodeSet("abc"), 6) == [1, 2, 0, 1, 2, 0]
 
 
 def test_a_view_stays_a_view() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from loadwise.context import EMPTY, SelectionContext
-from loadwise.filters import as_filter
+from loadwise.filters import NOTHING_KEPT, Kept, as_filter
 from loadwise.load import LoadMeasure
 from loadwise.node_set import NodeSet
 from loadwise.strategies._adapter import adapt
@@ -46,8 +46,7 @@ class Filtered(Generic[N]):
     def __init__(self, strategy: Strategy[N], accept: Callable[[N], bool]) -> None:
         self._strategy = adapt(strategy)
         self._filter = as_filter(accept)
-        self._select = self._strategy.select
-        self._view = self._filter.view
+        self._kept: Kept[N] = NOTHING_KEPT
 
     @property
     def measures(self) -> tuple[LoadMeasure, ...]:
@@ -56,7 +55,18 @@ class Filtered(Generic[N]):
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index chosen among the accepted, or ``None`` when none is left."""
-        return self._select(self._view(candidates), context)
+        # As `Filter.view` does; written out, for it is most of what a pick costs beside the rule.
+        known, view, source, version = self._kept
+        if known is candidates and source.version == version:
+            return self._strategy.select(view, context)
+        return self._strategy.select(self._look(candidates), context)
+
+    def _look(self, candidates: Sequence[N]) -> NodeSet[N]:
+        view = self._filter.view(candidates)
+        kept = self._filter._kept  # noqa: SLF001 - the two are one mechanism
+        if kept[1] is view:
+            self._kept = kept
+        return view
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, changing nothing."""
