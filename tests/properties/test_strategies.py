@@ -15,6 +15,7 @@ from tests.strategies.support import (
     MAKERS,
     ReferenceRing,
     Server,
+    fair_sequence,
     furthest_from_proportional,
     picks,
     smooth_sequence,
@@ -141,9 +142,13 @@ def test_the_table_is_the_smooth_sequence(weights: list[int], data: st.DataObjec
     count=st.integers(1, 400),
 )
 def test_a_schedule_is_never_two_picks_from_proportional(weights: list[float], count: int) -> None:
-    """At any prefix each node is less than 2 picks behind its share, and not 1 ahead of it."""
+    """At any prefix each node is less than 2 picks behind its share, and not 1 ahead of it.
+
+    And it is the sequence of the definition.
+    """
     schedule = FairSchedule(range(len(weights)), weights)
     chosen = [schedule.pick() for _ in range(count)]
+    assert chosen == fair_sequence(weights, count)
     behind, ahead = furthest_from_proportional(chosen, weights)
     assert behind < 2
     assert ahead < 1 + 1e-6

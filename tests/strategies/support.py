@@ -148,6 +148,27 @@ def furthest_from_proportional(
     return Fraction(behind, total), Fraction(ahead, total)
 
 
+def fair_sequence(weights: Sequence[float], count: int) -> list[int]:
+    """Return the first picks of WF2Q, by its definition and in floats, one step at a time.
+
+    Pick number p of a node may start at p times its period and has to end one period later.
+    """
+    largest = max(weights)
+    total = sum(weight / largest for weight in weights)
+    periods = [total / (weight / largest) for weight in weights]
+    done = [0] * len(weights)
+    chosen = []
+    for now in range(count):
+        starts = [d * period for d, period in zip(done, periods, strict=True)]
+        ends = [(d + 1) * period for d, period in zip(done, periods, strict=True)]
+        due = [i for i, start in enumerate(starts) if start <= now]
+        # Where rounding has none begin in time, the first to begin.
+        best = min(due, key=ends.__getitem__) if due else starts.index(min(starts))
+        done[best] += 1
+        chosen.append(best)
+    return chosen
+
+
 class ReferenceRing:
     """A hash ring by its definition: points sorted, searched and walked."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from threading import Barrier, Thread
+from threading import Barrier, Lock, Thread
 
 import pytest
-from tests.strategies.support import furthest_from_proportional, shares
+from tests.strategies.support import fair_sequence, furthest_from_proportional, shares
 
 from loadwise.strategies._fair_schedule import FairSchedule
 
@@ -41,6 +41,40 @@ def test_never_two_picks_from_proportional(weights: list[float], count: int) -> 
     assert ahead < 1 + 1e-6
 
 
+@pytest.mark.parametrize(
+    "weights",
+    [[math.pi, math.e, 1.0, 0.1], [1 / 3] * 7, [2.0**i for i in range(12)], [5.0], [70_000, 1, 9]],
+    ids=["odd", "thirds", "powers", "alone", "whole"],
+)
+def test_it_is_the_sequence_of_the_definition(weights: list[float]) -> None:
+    """However many picks are laid out at once, they are those that one step at a time gives."""
+    schedule = FairSchedule(range(len(weights)), weights)
+    assert take(schedule, 1500) == fair_sequence(weights, 1500)
+
+
+class CountingLock:
+    """A lock that counts how often it is taken."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self.taken = 0
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self.taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_most_picks_take_no_lock() -> None:
+    """Of 640 picks 10 take the lock."""
+    schedule, lock = FairSchedule(range(3), [3.0, 2.0, 0.5]), CountingLock()
+    schedule._lock = lock  # type: ignore[assignment]  # to be counted
+    take(schedule, 640)
+    assert lock.taken == 10
+
+
 def test_every_cycle_of_whole_weights_is_complete() -> None:
     """Whole weights that no table may hold are served exactly over each W picks."""
     weights = [70_000, 20_000, 10_000, 1]
@@ -68,16 +102,35 @@ def test_huge_weights_do_not_overflow() -> None:
     assert shares(take(FairSchedule([0, 1], [3 * 10**400, 10**400]), 1000), 2) == [750, 250]
 
 
-def test_a_copy_goes_on_alone() -> None:
-    """A copy continues the sequence, and neither disturbs the other."""
+@pytest.mark.parametrize("taken", [0, 1, 5, 63, 64, 65, 127, 128, 200])
+def test_a_copy_goes_on_alone(taken: int) -> None:
+    """A copy continues the sequence from wherever it was, and neither disturbs the other."""
     weights = [3.0, 2.0, 0.5]
-    schedule, twin = (FairSchedule(range(3), weights) for _ in range(2))
-    take(schedule, 5)
-    take(twin, 5)
-    expected = take(twin, 20)
+    expected = fair_sequence(weights, taken + 150)[taken:]
+    schedule = FairSchedule(range(3), weights)
+    take(schedule, taken)
     copied = schedule.copy()
-    assert take(copied, 20) == expected
-    assert take(schedule, 20) == expected
+    assert take(copied, 150) == expected
+    assert take(schedule, 150) == expected
+
+
+@pytest.mark.usefixtures("restless")
+def test_a_copy_amid_picks_is_a_moment_of_the_sequence() -> None:
+    """What a copy holds fits together, whatever other threads take while it is made."""
+    weights = [math.pi, math.e, 1.0, 0.1]
+    sequence = fair_sequence(weights, 4 * 1000 + 100)
+    moments = {tuple(sequence[start : start + 100]) for start in range(4001)}
+    schedule = FairSchedule(range(4), weights)
+    workers = [Thread(target=take, args=(schedule, 1000)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    copies = [schedule.copy()]
+    while any(worker.is_alive() for worker in workers):
+        copies.append(schedule.copy())
+    for worker in workers:
+        worker.join(timeout=30)
+    assert {tuple(take(copied, 100)) for copied in copies} <= moments
+    assert take(schedule, 100) == sequence[4000:]
 
 
 @pytest.mark.usefixtures("restless")
