@@ -107,6 +107,37 @@ def test_a_measure_is_fed_and_read() -> None:
     assert strategy.facts(nodes) == {"load": [len(cell) for cell in cells]}
 
 
+@pytest.mark.parametrize("exclude", [(), {2}], ids=["none-excluded", "one-excluded"])
+def test_the_nodes_own_score_is_read_at_each_pick(exclude: set[int]) -> None:
+    """Without load= the nodes' load_score() decides, as it is now, whatever object that is now."""
+    nodes = [Server(name, load=load) for name, load in (("a", 2), ("b", 1), ("c", 9))]
+    strategy = PowerOfTwoChoices[Server](rng=random.Random(19))
+    for candidates in (nodes[: 3 if exclude else 2], NodeSet(nodes).without([2])):
+        nodes[1].load = 1
+        assert set(picks(strategy, candidates, 20, exclude)) == {1}
+        nodes[1].load = 3
+        assert set(picks(strategy, candidates, 20, exclude)) == {0}
+        nodes[0].load_score = lambda: 4.0  # type: ignore[method-assign]  # the point of the test
+        assert set(picks(strategy, candidates, 20, exclude)) == {1}
+        del nodes[0].load_score
+        assert set(picks(strategy, candidates, 20, exclude)) == {0}
+
+
+def test_two_scores_a_pick() -> None:
+    """Of any number of nodes two are asked for their score."""
+    asked: list[str] = []
+
+    class Asked(Server):
+        def load_score(self) -> float:
+            asked.append(self.id)
+            return self.load
+
+    nodes = NodeSet(Asked(f"node-{i}") for i in range(50))
+    picks(PowerOfTwoChoices(rng=random.Random(20)), nodes, 10)
+    assert len(asked) == 20
+    assert all(one != other for one, other in zip(asked[::2], asked[1::2], strict=True))
+
+
 def mean_of_maximum(strategy: Strategy[int], bins: list[int], rounds: int) -> float:
     """Return the mean number of balls in the fullest bin, over rounds of one ball per bin."""
     nodes = NodeSet(range(len(bins)))

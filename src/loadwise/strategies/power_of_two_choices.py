@@ -61,13 +61,17 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         if second >= first:
             second += 1
         choices = plan.choices
-        key = self._key
-        one = key(choices[first])
-        other = key(choices[second])
+        if self._own:  # without a function around it that would only be called to call it
+            one = choices[first].load_score()
+            other = choices[second].load_score()
+        else:
+            key = self._key
+            one = key(choices[first])
+            other = key(choices[second])
         # The pair is drawn in either order alike, so on a tie its first is a random one.
-        if other < one or (one != one and other == other):  # noqa: PLR0124 - only NaN differs
-            return plan.eligible[second]
-        return plan.eligible[first]
+        if one <= other or other != other:  # noqa: PLR0124 - only NaN differs
+            return plan.eligible[first]
+        return plan.eligible[second]
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without drawing."""
@@ -94,4 +98,4 @@ class PowerOfTwoChoices(LoadPlanned[N]):
 
     def _better(self, plan: LoadPlan, one: int, other: int) -> int:
         first, second = self._key(plan.items[one]), self._key(plan.items[other])
-        return other if second < first or (first != first and second == second) else one  # noqa: PLR0124
+        return one if first <= second or second != second else other  # noqa: PLR0124
