@@ -50,10 +50,11 @@ class Random(Planned[N, None, Plan[None]]):
         source, plan = self._hot
         if source is not candidates:
             plan = self._resolve(candidates)
-        if context.exclude or not plan.count:
-            check_excluded(context.exclude, plan.size)
-            return draw_one(plan.eligible, self._random, context.exclude)
-        return plan.eligible[int(self._random() * plan.count)]
+        elif not context.exclude:
+            random = self._random  # self._random() would look it up as a method, the slow way
+            return plan.eligible[int(random() * plan.count)]
+        check_excluded(context.exclude, plan.size)
+        return draw_one(plan.eligible, self._random, context.exclude)
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without drawing."""

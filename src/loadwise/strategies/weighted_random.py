@@ -75,11 +75,12 @@ class WeightedRandom(Planned[N, None, _Plan]):
         source, plan = self._hot
         if source is not candidates:
             plan = self._resolve(candidates)
-        if context.exclude or not plan.count:
-            return _draw(plan, self._random, context)
-        point = self._random() * plan.count
-        cell = int(point)
-        return plan.eligible[cell] if point - cell < plan.keep[cell] else plan.alias[cell]
+        elif not context.exclude:
+            random = self._random  # self._random() would look it up as a method, the slow way
+            point = random() * plan.count
+            cell = int(point)
+            return plan.eligible[cell] if point - cell < plan.keep[cell] else plan.alias[cell]
+        return _draw(plan, self._random, context)
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without drawing."""
