@@ -8,13 +8,12 @@ object that owns a lock or a count registers here and starts afresh in the child
 from __future__ import annotations
 
 import os
-from typing import Protocol
 from weakref import WeakKeyDictionary
 
 __all__ = ["ForkAware", "reset_in_child"]
 
 
-class ForkAware(Protocol):
+class ForkAware:
     """An object with state that must not cross a fork."""
 
     def _after_fork(self) -> None:

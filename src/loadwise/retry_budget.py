@@ -11,7 +11,7 @@ import math
 import time
 from threading import Lock
 
-from loadwise._fork import reset_in_child
+from loadwise._fork import ForkAware, reset_in_child
 from loadwise.clock import Clock
 from loadwise.quota.config import QuotaDimension
 from loadwise.quota.window import SlidingWindow
@@ -22,7 +22,7 @@ _RESOLUTION = 10
 _MOST_BUCKETS = _RESOLUTION + 2
 
 
-class RetryBudget:
+class RetryBudget(ForkAware):
     """Allows retries up to a share of the recent requests, plus a floor.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
-from loadwise._fork import reset_in_child
+from loadwise._fork import ForkAware, reset_in_child
 
 __all__ = ["InMemoryStore", "StateStore"]
 
@@ -38,7 +38,7 @@ class StateStore(Protocol[I, S]):
         ...
 
 
-class InMemoryStore(Generic[I, S]):
+class InMemoryStore(ForkAware, Generic[I, S]):
     """A `StateStore` in this process's memory.
 
     It holds the values themselves: store immutable ones, or copies.

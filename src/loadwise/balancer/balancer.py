@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from loadwise.balancer.attempts import Attempts
 from loadwise.balancer.diagnosis import explain, no_node_available
@@ -30,7 +30,7 @@ __all__ = ["Balancer"]
 
 N = TypeVar("N")
 
-_NOBODY: tuple[Hashable, ...] = ()
+_NOBODY: Final[tuple[Hashable, ...]] = ()
 
 
 class Balancer(Generic[N]):
@@ -196,7 +196,7 @@ class Balancer(Generic[N]):
                 if self._metrics is not None:
                     self._metrics.on_selection(slot.id, self._strategy_name)
                 started = self._clock()
-                slot.cell.append(None)
+                slot.in_flight.append(None)
                 if slot.others:
                     slot.enter_others()
                 return Lease(self._reporter, slot, view.members[index], started)
@@ -296,7 +296,7 @@ class Balancer(Generic[N]):
         except BaseException:
             self._negotiator.end_probe(slot.id, grant.probe)
             raise
-        slot.cell.append(None)
+        slot.in_flight.append(None)
         if slot.others:
             slot.enter_others()
         node = view.members[grant.index]

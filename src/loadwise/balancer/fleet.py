@@ -7,7 +7,7 @@ from threading import Lock
 from typing import Generic, TypeVar
 
 from loadwise._counter import upcoming
-from loadwise._fork import reset_in_child
+from loadwise._fork import ForkAware, reset_in_child
 from loadwise.balancer.status import NodeStatus
 from loadwise.balancer.view import Meter, Slot, View, make_view
 from loadwise.errors import UnknownNode
@@ -22,7 +22,7 @@ __all__ = ["Fleet"]
 N = TypeVar("N")
 
 
-class Fleet(Generic[N]):
+class Fleet(ForkAware, Generic[N]):
     """Membership, and the state that decides who of it may be chosen.
 
     Args:
@@ -150,7 +150,7 @@ class Fleet(Generic[N]):
             id=slot.id,
             health=health,
             health_reason=reason,
-            in_flight=len(slot.cell),
+            in_flight=len(slot.in_flight),
             latency=slot.latency,
             picks=upcoming(slot.picks),
             quota_remaining=self._pauses.remaining_by_dimension(slot.id),

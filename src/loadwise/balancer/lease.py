@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Final, Generic, Self, TypeVar
 
 from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.view import Slot
@@ -19,7 +19,7 @@ __all__ = ["Lease", "outcome_of"]
 
 N = TypeVar("N")
 
-_SUCCESS = Outcome.SUCCESS
+_SUCCESS: Final = Outcome.SUCCESS
 
 
 class Lease(Generic[N]):
@@ -76,7 +76,7 @@ class Lease(Generic[N]):
         except IndexError:
             return False
         slot = self._slot
-        slot.cell.pop()
+        slot.in_flight.pop()
         if slot.others:
             slot.leave_others()
         self.outcome = _SUCCESS
@@ -149,7 +149,7 @@ class Lease(Generic[N]):
         except IndexError:
             return False
         slot = self._slot
-        slot.cell.pop()
+        slot.in_flight.pop()
         if slot.others:
             slot.leave_others()
         self.outcome = outcome
@@ -194,7 +194,7 @@ class Lease(Generic[N]):
         # Collection may strike inside any lock that this thread holds, so nothing is locked here:
         # the counts are given back, and the balancer does the rest at its next pick.
         slot = self._slot
-        slot.cell.pop()
+        slot.in_flight.pop()
         slot.leave_others()
         self._reporter.leaks.append((slot, self._started, self._probe))
         warnings.warn(

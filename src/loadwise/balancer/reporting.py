@@ -5,9 +5,9 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Container, Hashable
-from typing import Any
+from typing import Any, Final
 
-from loadwise._fork import reset_in_child
+from loadwise._fork import ForkAware, reset_in_child
 from loadwise.balancer.fleet import Fleet
 from loadwise.balancer.view import Slot
 from loadwise.clock import Clock
@@ -18,12 +18,13 @@ from loadwise.quota import QuotaSource
 
 __all__ = ["Reporter"]
 
-_SUCCESS, _FAILURE = Outcome.SUCCESS, Outcome.FAILURE
-_LATENCY_WEIGHT = 0.1
-_LONGEST_REASON = 200
+_SUCCESS: Final = Outcome.SUCCESS
+_FAILURE: Final = Outcome.FAILURE
+_LATENCY_WEIGHT: Final = 0.1
+_LONGEST_REASON: Final = 200
 
 
-class Reporter:
+class Reporter(ForkAware):
     """Takes note of how requests end, on behalf of a balancer and its leases.
 
     Thread-safety: that of the trackers and measures it reports to.
@@ -34,7 +35,6 @@ class Reporter:
     """
 
     __slots__ = (
-        "__weakref__",
         "_fleet",
         "_health",
         "_metrics",

@@ -42,7 +42,8 @@ class Slot:
     """What the balancer keeps of one member, for as long as it is one.
 
     Attributes:
-        cell: Its length is the number of requests in flight.
+        cell: Its entry in the first measure.
+        in_flight: The same, as the list it is: its length is the number of requests in flight.
         others: Cells of further measures, to be counted alike.
         observe: Tells the measure of the cell how a request ended; ``None`` if it only counts.
         observers: Further measures to tell, each with its cell.
@@ -56,6 +57,7 @@ class Slot:
         "draining",
         "forgetters",
         "id",
+        "in_flight",
         "latency",
         "observe",
         "observers",
@@ -71,7 +73,8 @@ class Slot:
         self.picks = count()
         pairs = [(meter, meter.cell(node_id)) for meter in meters]
         self.cell = pairs[0][1]
-        self.others = tuple(cell for _, cell in pairs[1:])
+        self.in_flight: list[None] = self.cell
+        self.others: tuple[list[None], ...] = tuple(cell for _, cell in pairs[1:])
         self.observe = pairs[0][0].observe
         self.observers = tuple(
             (meter.observe, cell) for meter, cell in pairs[1:] if meter.observe is not None

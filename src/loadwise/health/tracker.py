@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Hashable
 from dataclasses import replace
 from threading import Lock
 
-from loadwise._fork import reset_in_child
+from loadwise._fork import ForkAware, reset_in_child
 from loadwise._log import log_exception
 from loadwise.clock import Clock
 from loadwise.health.policy import ConsecutiveFailurePolicy, HealthPolicy, NodeHealth
@@ -37,7 +37,7 @@ class _Everybody:
         return True
 
 
-class HealthTracker:
+class HealthTracker(ForkAware):
     """The health of nodes, by id, from what is reported of their requests.
 
     Nodes need not be registered: an unknown id is HEALTHY, and only nodes with something to

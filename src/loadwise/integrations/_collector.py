@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable
 from threading import Lock
 from typing import Generic, TypeVar
 
-from loadwise._fork import reset_in_child
+from loadwise._fork import ForkAware, reset_in_child
 from loadwise.health import HealthStatus
 from loadwise.integrations._ledger import Budget, Ledger, Watched
 from loadwise.integrations._series import NodeSeries
@@ -41,7 +41,7 @@ def as_bounds(buckets: Iterable[float]) -> tuple[float, ...]:
     return bounds
 
 
-class SeriesCollector(Generic[S]):
+class SeriesCollector(ForkAware, Generic[S]):
     """A `MetricsCollector` that keeps a `Ledger` for each balancer that it is given to.
 
     Args:

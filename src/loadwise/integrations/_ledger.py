@@ -16,7 +16,7 @@ from itertools import count
 from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
-from loadwise._fork import reset_in_child
+from loadwise._fork import ForkAware, reset_in_child
 from loadwise.balancer import NodeStatus
 from loadwise.health import HealthStatus
 from loadwise.integrations._series import OTHER, Counts, NodeSeries, bump
@@ -73,7 +73,7 @@ def state_name(status: HealthStatus) -> str:
     return str(status.name).lower()
 
 
-class Ledger(Generic[S]):
+class Ledger(ForkAware, Generic[S]):
     """The counts of the balancers of one name; what they report to.
 
     Balancers that share a name share the ledger: what they count adds up, and of a node that is

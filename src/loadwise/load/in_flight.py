@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from threading import Lock
 from weakref import WeakValueDictionary
 
-from loadwise._fork import reset_in_child
+from loadwise._fork import ForkAware, reset_in_child
 from loadwise.clock import Clock
 from loadwise.load._measure import Cell
 from loadwise.outcome import Outcome
@@ -14,7 +14,7 @@ from loadwise.outcome import Outcome
 __all__ = ["InFlight"]
 
 
-class InFlight:
+class InFlight(ForkAware):
     """Load as the number of requests in flight.
 
     The plainest measure, and the right one where requests cost about the same on every node.

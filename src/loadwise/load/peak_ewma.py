@@ -9,52 +9,72 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Hashable, Sequence
-from math import exp, inf, log2
+from collections.abc import Hashable
+from math import exp, inf, log
 from threading import Lock
+from typing import Final
 from weakref import WeakValueDictionary
 
-from loadwise._fork import reset_in_child
+from loadwise._fork import ForkAware, reset_in_child
 from loadwise._gil import HAS_GIL
+from loadwise._native import mypyc_attr
 from loadwise.clock import Clock
 from loadwise.load._measure import Cell
 from loadwise.outcome import Outcome
 
 __all__ = ["PeakEwma"]
 
-_SUCCESS, _FAILURE = Outcome.SUCCESS, Outcome.FAILURE
-_UNMEASURED_PENALTY = 1e6
-_TABLED = 256
+_SUCCESS: Final = Outcome.SUCCESS
+_FAILURE: Final = Outcome.FAILURE
+_UNMEASURED_PENALTY: Final = 1e6
+_TABLED: Final = 256
+# Whether samples go without a lock: see PeakEwma.observe.
+_LOCK_FREE: Final = HAS_GIL
 # What the requests in flight add to a rank, by their number.
-_MEASURED: Sequence[float] = [log2(pending + 1) for pending in range(_TABLED)]
-_UNMEASURED: Sequence[float] = [-inf, *(1e100 * pending for pending in range(1, _TABLED))]
+_MEASURED: Final[list[float]] = [log(pending + 1) for pending in range(_TABLED)]
+_UNMEASURED: Final[list[float]] = [-inf] + [1e100 * pending for pending in range(1, _TABLED)]
 
 
-class _EwmaCell(Cell):
-    """A counter with the cost in seconds, ``None`` before the first sample, and its time.
+class _Gauge:
+    """What was measured of one node.
 
     The time is written before the cost and read after it: who reads in between sees the old cost
     as of now, which errs on the side of the peak.
 
     Attributes:
-        score: The logarithm to base 2 of the cost that it would have had at time 0; see
-            `PeakEwma.rank`.
-        weights: What the requests in flight add to it, by their number.
+        cost: In seconds; 0 before the first sample.
+        stamp: The time of the last sample.
+        score: The logarithm of the cost that it would have had at time 0; see `PeakEwma.rank`.
+        weights: What the requests in flight add to it, by their number; `_UNMEASURED` before the
+            first sample.
+        samples: How often it was written, for who would know whether somebody else did.
         lock: Held while a sample is taken, where there is no GIL.
     """
 
-    __slots__ = ("cost", "lock", "score", "stamp", "weights")
+    __slots__ = ("cost", "lock", "samples", "score", "stamp", "weights")
 
     def __init__(self) -> None:
-        super().__init__()
-        self.cost: float | None = None
+        self.cost = 0.0
         self.stamp = 0.0
         self.score = 0.0
         self.weights = _UNMEASURED
+        self.samples = 0
         self.lock = Lock()
 
 
-class PeakEwma:
+@mypyc_attr(native_class=False)  # as a subclass of list must be
+class _EwmaCell(Cell):
+    """A counter with a gauge beside it."""
+
+    __slots__ = ("gauge",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gauge = _Gauge()
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class PeakEwma(ForkAware):
     """Load as ``cost * (in flight + 1)``, the cost a peak-sensitive moving average of latency.
 
     Use it where nodes or requests differ in speed. A latency above the cost becomes the cost; a
@@ -105,7 +125,6 @@ class PeakEwma:
                 f"failure_factor is {failure_factor!r}; it must be a finite number, at least 1"
             )
         self._tau = tau
-        self._per_tau = 1.0 / (tau * math.log(2.0))
         self._failure_factor = failure_factor
         self._clock_given = clock is not None
         self._clock: Clock = time.monotonic if clock is None else clock
@@ -133,36 +152,36 @@ class PeakEwma:
     def cost(self, cell: Cell) -> float | None:
         """Return the present cost in seconds, or ``None`` for a node never measured."""
         measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
-        if measured.cost is None:
+        gauge = measured.gauge
+        if gauge.weights is _UNMEASURED:
             return None
-        return measured.cost * self._fade(measured.stamp, self._clock())
+        return gauge.cost * self._fade(gauge.stamp, self._clock())
 
     def load(self, cell: Cell) -> float:
         """Return ``cost * (in flight + 1)``, in seconds."""
         measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
-        pending = len(measured)
-        cost = measured.cost
-        if cost is None:
+        gauge = measured.gauge
+        pending = len(cell)
+        if gauge.weights is _UNMEASURED:
             return _UNMEASURED_PENALTY + pending if pending else 0.0
-        age = self._clock() - measured.stamp
-        return cost * (pending + 1) if age <= 0.0 else cost * exp(-age / self._tau) * (pending + 1)
+        return gauge.cost * self._fade(gauge.stamp, self._clock()) * (pending + 1)
 
     @staticmethod
-    def rank(cell: Cell) -> float:
+    def rank(cell: _EwmaCell) -> float:
         """Return a number that orders cells as their `load` does, without asking what time it is.
 
         All costs decay by the same factor, so which of two is higher does not depend on when one
         looks: it is settled by ``log(cost) + stamp / tau``, kept with each sample, and
-        ``log(in flight + 1)``, from a table; all to base 2, which is quicker to work out.
+        ``log(in flight + 1)``, from a table.
         """
-        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        gauge = cell.gauge
+        requests: list[None] = cell
         try:
-            return measured.score + measured.weights[len(measured)]
+            return gauge.score + gauge.weights[len(requests)]
         except IndexError:
-            pending = len(measured)
-            return measured.score + (
-                1e100 * pending if measured.weights is _UNMEASURED else log2(pending + 1)
-            )
+            pending = len(requests)
+            more = 1e100 * pending if gauge.weights is _UNMEASURED else log(pending + 1)
+            return gauge.score + more
 
     def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:
         """Take a sample, if the outcome tells how fast the node is."""
@@ -171,33 +190,36 @@ class PeakEwma:
         if self._clock_given:
             now = self._clock()
         measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
-        if HAS_GIL:
+        gauge = measured.gauge
+        if _LOCK_FREE:
             # A lock would have threads queue for it: one that is suspended while it holds it stops
             # all that want the same, and each hand-over costs far more than a sample.
-            while not self._sample(measured, latency, outcome, now):
+            while not self._sample(gauge, latency, outcome, now):
                 pass
         else:
-            with measured.lock:
-                self._sample(measured, latency, outcome, now)
+            with gauge.lock:
+                self._sample(gauge, latency, outcome, now)
 
-    def _sample(self, cell: _EwmaCell, latency: float, outcome: Outcome, now: float) -> bool:
+    def _sample(self, gauge: _Gauge, latency: float, outcome: Outcome, now: float) -> bool:
         """Work a sample in, unless another thread was quicker; return whether it was done."""
-        tau, cost, stamp = self._tau, cell.cost, cell.stamp
-        if cost is not None:
+        samples = gauge.samples
+        if gauge.weights is _MEASURED:
+            cost, stamp = gauge.cost, gauge.stamp
             # What is left of the cost; all of it where a clock has gone back.
-            kept = exp((stamp - now) / tau) if now > stamp else 1.0
+            kept = exp((stamp - now) / self._tau) if now > stamp else 1.0
             if outcome is _FAILURE:
                 latency = max(latency, cost * kept * self._failure_factor)
             elif latency <= cost:
                 latency += (cost - latency) * kept
-        score = log2(latency) + now * self._per_tau if latency > 0.0 else -inf
+        score = log(latency) + now / self._tau if latency > 0.0 else -inf
         # From here on nothing is called, so under the GIL no other thread comes in between.
-        if cell.cost is not cost or cell.stamp is not stamp:
+        if gauge.samples != samples:
             return False
-        cell.stamp = now
-        cell.cost = latency
-        cell.score = score
-        cell.weights = _MEASURED
+        gauge.samples = samples + 1
+        gauge.stamp = now
+        gauge.cost = latency
+        gauge.score = score
+        gauge.weights = _MEASURED
         return True
 
     def forget(self, cell: Cell) -> None:
@@ -207,8 +229,9 @@ class PeakEwma:
         would keep the strategy from it long after its probe is due.
         """
         measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
-        with measured.lock:
+        gauge = measured.gauge
+        with gauge.lock:
             # Nothing is called here either: see _sample.
-            measured.cost = None
-            measured.weights = _UNMEASURED
-            measured.score = 0.0
+            gauge.samples += 1
+            gauge.weights = _UNMEASURED
+            gauge.score = 0.0

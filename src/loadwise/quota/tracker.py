@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from contextlib import suppress
 from threading import Lock
 
-from loadwise._fork import reset_in_child
+from loadwise._fork import ForkAware, reset_in_child
 from loadwise.clock import Clock
 from loadwise.errors import LoadwiseError, nearest
 from loadwise.quota.config import QuotaConfig
@@ -92,7 +92,7 @@ class Reservation:
             ) from None
 
 
-class QuotaTracker:
+class QuotaTracker(ForkAware):
     """Quotas of nodes, by id, over windows that slide.
 
     Args:

@@ -23,7 +23,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from loadwise._fork import reset_in_child
+from loadwise._fork import ForkAware, reset_in_child
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.errors import UnknownIndex
 from loadwise.node_set import Content, Membership, NodeSet
@@ -80,7 +80,7 @@ class _Known(Generic[N, S]):
         self.interned: NodeSet[N] | None = None
 
 
-class Planned(ABC, Generic[N, S, P]):
+class Planned(ForkAware, ABC, Generic[N, S, P]):
     """Base of the built-in strategies that keep plans.
 
     Thread-safety: plans are immutable or advanced atomically. Making states and making plans is
@@ -95,10 +95,10 @@ class Planned(ABC, Generic[N, S, P]):
     """Up to this total `size`, except that the last one always is."""
 
     def __init__(self) -> None:
-        self._reset()
+        self._after_fork()
         reset_in_child(self)
 
-    def _reset(self) -> None:
+    def _after_fork(self) -> None:
         self._lock = Lock()
         self._building = Lock()
         self._planning = Lock()
@@ -110,8 +110,6 @@ class Planned(ABC, Generic[N, S, P]):
             nothing,
             self._make_plan(nothing, self._make_state(nothing)),
         )
-
-    _after_fork = _reset
 
     @abstractmethod
     def _make_state(self, nodes: NodeSet[N]) -> S:

@@ -53,11 +53,9 @@ class RoundRobin(Planned[N, "count[int]", "Plan[count[int]]"]):
         self._start = start
         super().__init__()
 
-    def _reset(self) -> None:
+    def _after_fork(self) -> None:
         self._latest = count(randrange(_RANDOM_START_RANGE) if self._start is None else self._start)
-        super()._reset()
-
-    _after_fork = _reset
+        super()._after_fork()
 
     def _make_state(self, nodes: NodeSet[N]) -> count[int]:  # noqa: ARG002 - any nodes
         return count(upcoming(self._latest))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
 
-from loadwise._fork import reset_in_child
+from loadwise._fork import ForkAware, reset_in_child
 
 __all__ = ["EventKind", "EventLog", "SharedEvent"]
 
@@ -35,7 +35,7 @@ class SharedEvent:
     detail: str
 
 
-class EventLog:
+class EventLog(ForkAware):
     """Counts events, logs them sparingly and passes them on.
 
     Of outages each is logged, of rejections only the first. A callback that raises is logged once

@@ -9,7 +9,7 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from loadwise._fork import reset_in_child
+from loadwise._fork import ForkAware, reset_in_child
 
 if TYPE_CHECKING:
     from loadwise.clock import Clock
@@ -21,7 +21,7 @@ _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 1.0
 
 
-class Link:
+class Link(ForkAware):
     """Whether the server can be reached, as far as is known.
 
     Attributes:

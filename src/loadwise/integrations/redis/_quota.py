@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from loadwise._fork import reset_in_child
+from loadwise._fork import ForkAware, reset_in_child
 from loadwise.clock import Clock
 from loadwise.integrations.redis._clients import (
     TROUBLE,
@@ -35,7 +35,7 @@ __all__ = ["SharedQuota"]
 T = TypeVar("T")
 
 
-class SharedQuota(QuotaFace):
+class SharedQuota(QuotaFace, ForkAware):
     """Quotas of nodes, by id, that all processes with the same server and prefix share.
 
     It has the methods of `loadwise.QuotaTracker`: give it to a balancer as ``quota=``. Register
