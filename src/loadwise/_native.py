@@ -1,4 +1,15 @@
-"""What the compiler is told about classes; nothing to the interpreter."""
+"""What the sources tell the compiler; to the interpreter it means nothing.
+
+The modules of the hot path can be compiled by mypyc, from the very same files (see
+``hatch_build.py``). Three habits in them are for its sake:
+
+- A public class says by `mypyc_attr` that classes of the user's own may derive from it.
+- A constant is `Final`, so that it is not looked up in a dictionary.
+- Where other threads read an attribute without a lock, its old value is held, and given to `let_go`
+  when the new one is in its place. By itself compiled code drops the old one first; its end may run
+  Python code (a weak reference's callback) and with that other threads, which would find what is
+  no more.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +19,13 @@ if TYPE_CHECKING:
     from mypy_extensions import mypyc_attr
 else:
 
-    def mypyc_attr(**_facts):
+    def mypyc_attr(**_facts: object) -> object:
         """Leave a class as it is."""
         return lambda cls: cls
 
 
-__all__ = ["mypyc_attr"]
+__all__ = ["let_go", "mypyc_attr"]
+
+
+def let_go(value: object) -> None:
+    """Hold ``value`` until here, and no longer."""

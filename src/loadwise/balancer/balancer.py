@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Final, Generic, TypeVar
 
+from loadwise._native import mypyc_attr
 from loadwise.balancer.attempts import Attempts
 from loadwise.balancer.diagnosis import explain, no_node_available
 from loadwise.balancer.fleet import Fleet
@@ -33,6 +34,7 @@ N = TypeVar("N")
 _NOBODY: Final[tuple[Hashable, ...]] = ()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Balancer(Generic[N]):
     """Chooses a node per request and keeps the state that the choice depends on.
 

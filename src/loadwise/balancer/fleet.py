@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from loadwise._counter import upcoming
 from loadwise._fork import ForkAware, reset_in_child
+from loadwise._native import let_go
 from loadwise.balancer.status import NodeStatus
 from loadwise.balancer.view import Meter, Slot, View, make_view
 from loadwise.errors import UnknownNode
@@ -88,10 +89,14 @@ class Fleet(ForkAware, Generic[N]):
         if self._holds(view):
             return view
         with self._lock:
-            view = self.view
-            if not self._holds(view):
-                view = self.view = self.look()
-            return view
+            if not self._holds(self.view):
+                self._publish(self.look())
+            return self.view
+
+    def _publish(self, view: View[N]) -> None:
+        replaced = self.view
+        self.view = view
+        let_go(replaced)
 
     def look(self) -> View[N]:
         """Work out a view. O(n)."""
@@ -128,7 +133,7 @@ class Fleet(ForkAware, Generic[N]):
         """Begin or end the drain of a member."""
         with self._changing, self._lock:
             self._slots[self._index_of(identity)].draining = draining
-            self.view = self.look()
+            self._publish(self.look())
 
     def status(self) -> list[NodeStatus]:
         """Return how each member is."""
@@ -174,7 +179,10 @@ class Fleet(ForkAware, Generic[N]):
                 for identity in whole.ids
             )
             view = self._look_at(whole, slots)
-            self._whole, self._slots, self.view = whole, slots, view
+            replaced = (self._whole, self._slots)
+            self._whole, self._slots = whole, slots
+            self._publish(view)
+            let_go(replaced)
         for slot in gone.values():
             slot.alive = False
         for identity in gone:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
+from loadwise._native import mypyc_attr
 from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.view import Slot
 from loadwise.health import Probe
@@ -22,6 +23,7 @@ N = TypeVar("N")
 _SUCCESS: Final = Outcome.SUCCESS
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Lease(Generic[N]):
     """One request's hold on a node. Made by `Balancer.acquire`.
 

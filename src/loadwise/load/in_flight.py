@@ -7,6 +7,7 @@ from threading import Lock
 from weakref import WeakValueDictionary
 
 from loadwise._fork import ForkAware, reset_in_child
+from loadwise._native import mypyc_attr
 from loadwise.clock import Clock
 from loadwise.load._measure import Cell
 from loadwise.outcome import Outcome
@@ -14,6 +15,7 @@ from loadwise.outcome import Outcome
 __all__ = ["InFlight"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class InFlight(ForkAware):
     """Load as the number of requests in flight.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from loadwise._native import mypyc_attr
 from loadwise.load import LoadMeasure
 from loadwise.node_set import NodeSet
 from loadwise.nodes import LoadMetric
@@ -58,6 +59,7 @@ def rank_source(
     return load
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LoadPlan(Plan[Sequence[Any]]):
     """A plan whose ``items`` are what the load is read from, by index."""
 
@@ -77,6 +79,7 @@ class LoadPlan(Plan[Sequence[Any]]):
         return twin
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
     """Base of the strategies that read a load."""
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from loadwise._fork import ForkAware, reset_in_child
+from loadwise._native import let_go, mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.errors import UnknownIndex
 from loadwise.node_set import Content, Membership, NodeSet
@@ -37,6 +38,7 @@ S = TypeVar("S")
 __all__ = ["Plan", "Planned", "check_excluded"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Plan(Generic[S]):
     """What a strategy reads during a pick; subclasses add their tables.
 
@@ -80,6 +82,7 @@ class _Known(Generic[N, S]):
         self.interned: NodeSet[N] | None = None
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Planned(ForkAware, ABC, Generic[N, S, P]):
     """Base of the built-in strategies that keep plans.
 
@@ -156,7 +159,9 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
                 plan = self._plan_of(candidates, self._state_of(candidates))
             # So that a pick by the hot plan need not ask whether there is anything to choose from.
             if plan.count:
+                replaced = self._hot
                 self._hot = (candidates, plan)
+                let_go(replaced)
             return plan
         self._check(candidates)
         content = Content(candidates)

@@ -14,6 +14,7 @@ from typing import Any
 
 from xxhash import xxh64_intdigest
 
+from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.errors import MissingHashKey
 from loadwise.node_set import NodeSet
@@ -41,6 +42,7 @@ class _Plan(Plan[Ring]):
             self.indices[ring.order[index]] = index
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ConsistentHash(Planned[N, Ring, _Plan]):
     """The node that a key belongs to.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
+from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.load import LoadMeasure
 from loadwise.node_set import NodeSet
@@ -16,6 +17,7 @@ __all__ = ["FallbackChain", "WithFallback"]
 N = TypeVar("N")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class FallbackChain(Generic[N]):
     """The choice of the first strategy that has one.
 
@@ -89,6 +91,7 @@ class FallbackChain(Generic[N]):
         return facts
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class WithFallback(FallbackChain[N]):
     """The choice of a primary strategy, or else of a secondary one.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, TypeVar
 
+from loadwise._native import let_go, mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.filters import NOTHING_KEPT, Kept, as_filter
 from loadwise.load import LoadMeasure
@@ -17,6 +18,7 @@ __all__ = ["Filtered"]
 N = TypeVar("N")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Filtered(Generic[N]):
     """Chooses by ``strategy`` among the nodes that ``accept`` accepts.
 
@@ -65,7 +67,9 @@ class Filtered(Generic[N]):
         view = self._filter.view(candidates)
         kept = self._filter._kept  # noqa: SLF001 - the two are one mechanism
         if kept[1] is view:
+            replaced = self._kept
             self._kept = kept
+            let_go(replaced)
         return view
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random as RandomSource
 
+from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.strategies._draws import check_rng, draw_one, fork_of, source_of
 from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned
@@ -13,6 +14,7 @@ from loadwise.strategies._planned import N, check_excluded
 __all__ = ["PowerOfTwoChoices"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class PowerOfTwoChoices(LoadPlanned[N]):
     """Of two distinct nodes drawn at random, the less loaded one; ties at random.
 

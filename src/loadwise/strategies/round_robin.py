@@ -7,6 +7,7 @@ from itertools import count
 from random import randrange
 
 from loadwise._counter import upcoming
+from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
 from loadwise.strategies._planned import N, Plan, Planned, check_excluded
@@ -16,6 +17,7 @@ __all__ = ["RoundRobin"]
 _RANDOM_START_RANGE = 2**32
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class RoundRobin(Planned[N, "count[int]", "Plan[count[int]]"]):
     """Every node in turn, in index order.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random as RandomSource
 
+from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
 from loadwise.strategies._draws import check_rng, draw_one, fork_of, source_of
@@ -13,6 +14,7 @@ from loadwise.strategies._planned import N, Plan, Planned, check_excluded
 __all__ = ["Random"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Random(Planned[N, None, Plan[None]]):
     """Every node with the same chance.
 

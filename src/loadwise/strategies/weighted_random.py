@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random as RandomSource
 from typing import Any
 
+from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
 from loadwise.strategies._draws import check_rng, fork_of, source_of
@@ -29,6 +30,7 @@ class _Plan(Plan[None]):
         self.alias = [nodes.eligible[cell] for cell in cells]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class WeightedRandom(Planned[N, None, _Plan]):
     """Every node with a chance proportional to its weight.
 

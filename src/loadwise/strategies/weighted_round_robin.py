@@ -14,6 +14,7 @@ from math import gcd
 from typing import Any
 
 from loadwise._counter import upcoming
+from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
 from loadwise.strategies._fair_schedule import FairSchedule
@@ -61,6 +62,7 @@ class _Plan(Plan[_State]):
         self.length = len(self.table)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class WeightedRoundRobin(Planned[N, _State, _Plan]):
     """Every node in proportion to its weight, smoothly interleaved.
 

@@ -1,0 +1,135 @@
+"""Builds the wheel; with ``LOADWISE_COMPILE=1``, one whose hot path is compiled by mypyc.
+
+The compiled modules are made from the very sources that are interpreted otherwise, and stand beside
+them in the wheel: where Python finds none that fits, it takes the source.
+
+mypyc has no weak references: it gives the instances of some classes the room for them, but does
+not clear it when an instance goes, so that whoever still refers to it reads freed memory
+(https://github.com/mypyc/mypyc/issues/1102). Balancers and strategies are referred to weakly, so
+`_mend` puts into the C code what the C API's documentation asks of a type with weak references.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sysconfig
+from contextlib import chdir
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+if TYPE_CHECKING:
+    from hatchling.builders.config import BuilderConfig
+    from setuptools import Extension
+
+SWITCH = "LOADWISE_COMPILE"
+# The mend below is made for what this release writes.
+NEEDED = ["mypy==2.4.1", "setuptools>=65", "xxhash>=3.4"]
+# What is called for each request. The rest would gain nothing: it waits for locks, works in the
+# standard library's C code, or is called when something changes.
+COMPILED = [
+    "balancer/balancer",
+    "balancer/fleet",
+    "balancer/lease",
+    "balancer/reporting",
+    "balancer/view",
+    "load/in_flight",
+    "load/peak_ewma",
+    "strategies/_loads",
+    "strategies/_planned",
+    "strategies/consistent_hash",
+    "strategies/fallback",
+    "strategies/filtered",
+    "strategies/least_load",
+    "strategies/most_available",
+    "strategies/power_of_two_choices",
+    "strategies/round_robin",
+    "strategies/uniform_random",
+    "strategies/weighted_random",
+    "strategies/weighted_round_robin",
+]
+
+
+class CompileHook(BuildHookInterface["BuilderConfig"]):
+    """Adds the compiled modules to a wheel that is to have them."""
+
+    def dependencies(self) -> list[str]:
+        """Return what the build needs beside hatchling."""
+        return NEEDED if _wanted() else []
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # values of any kind
+        """Compile, unless the sources are installed in place, to be edited."""
+        if version == "editable" or not _wanted():
+            return
+        self._folder = TemporaryDirectory(prefix="loadwise-")
+        for library in _compile(Path(self.root), Path(self._folder.name)):
+            where = library.relative_to(Path(self._folder.name) / "lib")
+            build_data["force_include"][str(library)] = str(where)
+        build_data["pure_python"] = False
+        build_data["infer_tag"] = True
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 - the base's
+        """Remove what was compiled, which the wheel now holds."""
+        if hasattr(self, "_folder"):
+            self._folder.cleanup()
+
+
+def _wanted() -> bool:
+    value = os.environ.get(SWITCH, "0")
+    if value not in {"0", "1", ""}:
+        raise ValueError(f"{SWITCH} is {value!r}; it must be 1 to compile, or 0")
+    if value == "1" and sysconfig.get_config_var("Py_GIL_DISABLED"):
+        raise ValueError(
+            f"{SWITCH}=1 needs a Python with the GIL: compiled code relies on it; leave it out here"
+        )
+    return value == "1"
+
+
+def _compile(root: Path, folder: Path) -> list[Path]:
+    """Compile the modules into ``folder``, and return the libraries."""
+    from mypyc.build import mypycify  # noqa: PLC0415 - installed for compiled builds only
+    from setuptools import Distribution  # noqa: PLC0415 - as mypyc
+
+    with chdir(root):
+        extensions: list[Extension] = mypycify(
+            [
+                "--config-file=",
+                "--strict",
+                f"--cache-dir={folder / 'cache'}",
+                *(f"src/loadwise/{module}.py" for module in COMPILED),
+            ],
+            target_dir=str(folder / "c"),
+            group_name="loadwise",
+        )
+        for source in (folder / "c").rglob("*.c"):
+            source.write_text(_mend(source.read_text()))
+        command = Distribution({"name": "loadwise", "ext_modules": extensions}).get_command_obj(
+            "build_ext"
+        )
+        command.build_lib, command.build_temp = str(folder / "lib"), str(folder / "temp")
+        command.ensure_finalized()
+        command.run()
+    return sorted(path for path in (folder / "lib").rglob("*") if path.is_file())
+
+
+def _mend(code: str) -> str:
+    """Return C code of mypyc's in which weak references are cleared when an instance goes."""
+    # Python up to 3.11: the room is visited and cleared like a reference that the instance owns.
+    code = re.sub(
+        r"\n *Py_(?:VISIT|CLEAR)\(\*\(\(PyObject \*\*\)\(\(char \*\)self \+ sizeof\(PyObject \*\) \+ "
+        r"sizeof\(\w+\)\)\)\);",
+        "",
+        code,
+    )
+    # Python from 3.12 on: there is no room unless one asks for it.
+    code = code.replace(
+        "Py_TPFLAGS_MANAGED_DICT", "Py_TPFLAGS_MANAGED_DICT | Py_TPFLAGS_MANAGED_WEAKREF"
+    )
+    return code.replace(
+        "PyObject_GC_UnTrack(self);",
+        "PyObject_GC_UnTrack(self);\n"
+        "if (Py_TYPE(self)->tp_weaklistoffset) PyObject_ClearWeakRefs((PyObject *)self);",
+    )
