@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 if TYPE_CHECKING:
-    from hatchling.builders.config import BuilderConfig
     from setuptools import Extension
 
 SWITCH = "LOADWISE_COMPILE"

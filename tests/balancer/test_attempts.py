@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from tests.compiled import wrong_type
 
 from loadwise import (
     Attempts,
@@ -271,7 +272,7 @@ def test_an_attempt_left_alone_is_the_last() -> None:
     [
         ((0,), {}, ValueError, "n is 0; it must be at least 1"),
         ((-3,), {}, ValueError, "n is -3"),
-        ((2.0,), {}, TypeError, "n is 2.0; it must be an int"),
+        ((2.0,), {}, TypeError, wrong_type("n is 2.0; it must be an int")),
         ((2, "ValueError"), {}, TypeError, "retry_on is 'ValueError'"),
         ((2, (ValueError, 503)), {}, TypeError, "retry_on is"),
         ((2, int), {}, TypeError, "retry_on is <class 'int'>"),
