@@ -10,6 +10,7 @@ are touched as little as may be.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -86,7 +87,9 @@ class Transport:
             key = settings.hash_key(request)
         cost = options.cost
         if cost is None and settings.meter is not None and replayable:
-            cost = settings.meter.estimate(request.content)
+            # Not its ``content``: a request that repeats another, as after a redirect, has only the
+            # other's stream until it is read.
+            cost = settings.meter.estimate(request.read())
         return Exchange(
             settings,
             options,
@@ -138,13 +141,16 @@ class Transport:
             return self.library.judge_error(result)
         return judge_status(result.status_code, result.headers)
 
-    def _hold(self, response: Any, exchange: Exchange, verdict: Verdict) -> Hold:
+    def _hold(
+        self, response: Any, exchange: Exchange, verdict: Verdict, *, decoded: bool = False
+    ) -> Hold:
         """Keep the lease until the response is done with."""
         reader = None
         if self._settings.meter is not None and verdict.outcome is Outcome.SUCCESS:
             inner = self._settings.meter.reader(response.headers.get("content-type", ""))
             if inner is not None:
-                reader = Decoded(inner, response.headers.get("content-encoding", ""))
+                coding = "" if decoded else response.headers.get("content-encoding", "")
+                reader = Decoded(inner, coding)
         return Hold(exchange, exchange.lease, verdict, reader)
 
     def _keep(self, response: Any, exchange: Exchange, verdict: Verdict, body: bytes) -> None:
@@ -156,6 +162,16 @@ class Transport:
             hold.read(body)
             hold.close()
         response.stream = self.library.byte_stream(body)
+
+    def _finish(self, response: Any, exchange: Exchange, verdict: Verdict) -> None:
+        """End the lease on a response that is closed by now, so that nobody will close it.
+
+        ``classify`` may have read it, or a transport that answers by itself, as a mock does.
+        """
+        hold = self._hold(response, exchange, verdict, decoded=True)
+        with suppress(self.library.module.ResponseNotRead):
+            hold.read(response.content)
+        hold.close()
 
     def _complete(self, response: Any, exchange: Exchange, request: Any, outbound: Any) -> None:
         """Let a response tell where it is from, and a request with a relative URL where it went."""
