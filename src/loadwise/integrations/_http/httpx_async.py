@@ -19,7 +19,9 @@ class AsyncTransport(Transport):
 
     def __init__(self, settings: Settings, inner: Any) -> None:
         super().__init__(settings)
-        self._inner = self.library.module.AsyncHTTPTransport() if inner is None else inner
+        module = self.library.module
+        self._inner = module.AsyncHTTPTransport() if inner is None else inner
+        self._require(inner, module.AsyncBaseTransport, "AsyncHTTPTransport")
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request to a node, and to others if need be."""

@@ -23,6 +23,8 @@ from loadwise.outcome import Outcome
 
 __all__ = ["Library", "Transport"]
 
+_SHORTEST_WAIT = 0.001
+
 # Requests, responses, nodes and streams are Any throughout: they are those of either package.
 
 
@@ -78,6 +80,14 @@ class Transport:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
+    def _require(self, inner: Any, base: type[Any], example: str) -> None:
+        if inner is not None and not isinstance(inner, base):
+            package = self.library.module.__name__
+            raise TypeError(
+                f"transport is {inner!r}; it must be a {package}.{base.__name__}, such as "
+                f"{package}.{example}()"
+            )
+
     def _begin(self, request: Any) -> Exchange:
         settings = self._settings
         options = options_of(request.extensions.get("loadwise"))
@@ -118,6 +128,8 @@ class Transport:
             headers["accept-encoding"] = "gzip, deflate"
         left = exchange.time_left()
         if left is not None:
+            # Whatever came before may have used it up by now, and sockets refuse less than nothing.
+            left = max(left, _SHORTEST_WAIT)
             timeout = extensions.get("timeout", {})
             extensions["timeout"] = {
                 phase: left if timeout.get(phase) is None else min(left, timeout[phase])
@@ -129,14 +141,9 @@ class Transport:
 
     def _judge(self, result: Any) -> Verdict:
         """Judge a response or an exception by the user's rule, or else by the default one."""
-        if self._settings.classify is not None:
-            judged = self._settings.classify(result)
-            if isinstance(judged, Outcome):
-                return Verdict(judged)
-            if isinstance(judged, Verdict):
-                return judged
-            if judged is not None:
-                raise TypeError(f"classify returned {judged!r}; it must be a Verdict or an Outcome")
+        ruling = self._settings.ruling(result)
+        if ruling is not None:
+            return ruling
         if isinstance(result, BaseException):
             return self.library.judge_error(result)
         return judge_status(result.status_code, result.headers)
