@@ -9,7 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -168,6 +168,21 @@ def test_bad_requests_are_refused(options: dict[str, Any], text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: HttpProbe(expect=200), "expect is 200; it must be a range or a list"),  # type: ignore[arg-type]  # the error under test
+        (lambda: HttpProbe(url="http://a"), "url is 'http://a'; it must be a function"),  # type: ignore[arg-type]  # the error under test
+        (lambda: HttpProbe(ssl_context=True), "ssl_context is True; it must be an ssl"),  # type: ignore[arg-type]  # the error under test
+        (lambda: TcpProbe("a:1"), "address is 'a:1'; it must be a function of a node"),  # type: ignore[arg-type]  # the error under test
+    ],
+)
+def test_what_would_fail_every_check_is_refused(make: Callable[[], object], text: str) -> None:
+    """Else all nodes would be found unhealthy by a slip in the program."""
+    with pytest.raises(TypeError, match=text):
+        make()
+
+
+@pytest.mark.parametrize(
     ("probe", "node"),
     [
         (HttpProbe(), "db-1"),
@@ -178,6 +193,8 @@ def test_bad_requests_are_refused(options: dict[str, Any], text: str) -> None:
         (TcpProbe(), "db-1"),
         (TcpProbe(lambda _node: ("", 80)), "a"),
         (TcpProbe(lambda _node: ("a", 0)), "a"),
+        (TcpProbe(lambda _node: "a:80"), "a"),  # type: ignore[arg-type, return-value]  # the error under test
+        (TcpProbe(lambda _node: ("a", "80")), "a"),  # type: ignore[arg-type, return-value]  # the error under test
     ],
 )
 def test_nodes_without_an_address_are_refused(probe: TimedProbe, node: Any) -> None:

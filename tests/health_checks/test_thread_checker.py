@@ -26,7 +26,7 @@ from loadwise import (
     QuotaDimension,
     QuotaTracker,
 )
-from loadwise.health_checks import HealthChecker, NodeProbe
+from loadwise.health_checks import HealthChecker, HttpProbe, NodeProbe
 
 UNHEALTHY, HEALTHY = HealthStatus.UNHEALTHY, HealthStatus.HEALTHY
 
@@ -366,6 +366,17 @@ def test_bad_options_are_refused(
     """The message names the argument, its value and the remedy."""
     with pytest.raises(error, match=text):
         make(**options)()
+
+
+def test_a_slip_is_refused_before_it_looks_like_nodes_that_are_down() -> None:
+    """A list for a balancer, a probe's class for the probe, a policy for the tracker."""
+    balancer = Balancer(["a:80"])
+    with pytest.raises(TypeError, match=r"balancer is \['a:80'\]; it must be a Balancer"):
+        HealthChecker(["a:80"], HttpProbe())  # type: ignore[arg-type]  # the error under test
+    with pytest.raises(TypeError, match=r"it must be an instance, such as HttpProbe\(\)"):
+        HealthChecker(balancer, HttpProbe)  # type: ignore[arg-type]  # the error under test
+    with pytest.raises(TypeError, match=r"health is .*; it must be a HealthTracker"):
+        HealthChecker(balancer, HttpProbe(), health=ConsecutiveFailurePolicy())  # type: ignore[arg-type]  # the error under test
 
 
 def test_a_balancer_without_health_needs_a_tracker() -> None:

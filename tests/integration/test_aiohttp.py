@@ -278,6 +278,29 @@ def test_what_an_answer_says_of_its_node(
     assert in_flight(balancer) == 0
 
 
+@pytest.mark.parametrize(("error", "outcome"), [(KeyError, "cancelled"), (OSError, "failure")])
+def test_a_body_that_raises_is_not_the_nodes_fault(
+    a: Server, error: type[Exception], outcome: str
+) -> None:
+    """What the request's own generator raises is the caller's; only an OSError may be either's."""
+    recorder = Recorder()
+    balancer = Balancer([a.address], metrics=recorder)
+
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"so"
+        raise error("mine")
+
+    async def main() -> None:
+        async with ClientSession(middlewares=[LoadwiseMiddleware(balancer)]) as session:
+            with pytest.raises(ClientConnectionError) as caught:
+                await session.post("http://service/", data=broken())
+            assert isinstance(caught.value.__cause__, error)
+
+    asyncio.run(main())
+    assert recorder.outcomes == [Outcome(outcome)]
+    assert in_flight(balancer) == 0
+
+
 def test_retry_after_and_classify(a: Server, b: Server) -> None:
     """A node sits out its Retry-After; ``classify`` may rule otherwise, or not at all."""
     clock = ManualClock()
@@ -792,6 +815,8 @@ def test_arguments_are_checked_and_no_node_is_an_error_of_its_own() -> None:
         LoadwiseMiddleware(Balancer(["a:1"]), max_attempt=2)  # type: ignore[call-arg]  # what is tested
     with pytest.raises(ValueError, match=r"'primary' is neither a URL nor host:port.*url="):
         LoadwiseMiddleware(Balancer(["primary"]))
+    with pytest.raises(ValueError, match="the request's deadline is -1; it must be"):
+        request_options(deadline=-1).__enter__()
 
     async def main() -> None:
         async with ClientSession(

@@ -44,6 +44,7 @@ class HttpProbe(TimedProbe):
         ssl_context: For https; by default certificates are verified against the system's.
 
     Raises:
+        TypeError: ``expect``, ``url`` or ``ssl_context`` is of the wrong type.
         ValueError: The path does not begin with a slash, or the path, the method or a header has
             a character that it must not have.
 
@@ -73,6 +74,12 @@ class HttpProbe(TimedProbe):
         for name, value in (headers or {}).items():
             if not (_TOKEN.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
                 raise ValueError(f"headers has {name!r}: {value!r}, which is not an HTTP header")
+        if not isinstance(expect, Container):
+            raise TypeError(f"expect is {expect!r}; it must be a range or a list of statuses")
+        if url is not None and not callable(url):
+            raise TypeError(f"url is {url!r}; it must be a function of a node")
+        if not isinstance(ssl_context, ssl.SSLContext | None):
+            raise TypeError(f"ssl_context is {ssl_context!r}; it must be an ssl.SSLContext")
         self._path = path
         self._expect = expect
         self._url = url

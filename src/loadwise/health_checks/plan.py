@@ -64,8 +64,11 @@ def require_checkable(balancer: Balancer[N], settings: Settings, probe: object) 
     """Find out before the first check what would make all checks fail.
 
     Raises:
+        TypeError: The balancer is none.
         ValueError: A node has no address that the probe can use, or there is no tracker.
     """
+    if not isinstance(balancer, Balancer):
+        raise TypeError(f"balancer is {balancer!r}; it must be a Balancer")
     _tracker_of(balancer, settings)
     if isinstance(probe, TimedProbe):
         for node in balancer.nodes:

@@ -79,6 +79,9 @@ def as_sync(probe: NodeProbe[Any] | TimedProbe, timeout: float) -> Callable[[Any
     """
     if isinstance(probe, TimedProbe):
         return lambda node: probe.probe(node, timeout)
+    if isinstance(probe, type):
+        # Called with a node it might well be made, or fail, for every node alike.
+        raise TypeError(f"probe is {probe!r}; it must be an instance, such as {probe.__name__}()")
     if not callable(probe):
         raise TypeError(f"probe is {probe!r}; it must be a function of a node")
     if _is_async(probe):

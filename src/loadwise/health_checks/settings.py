@@ -67,7 +67,7 @@ class Settings:
         """Return the settings that a checker's arguments say.
 
         Raises:
-            TypeError: There is no such argument.
+            TypeError: There is no such argument, or one is of the wrong type.
             ValueError: One is out of range.
         """
         for name in options:
@@ -93,3 +93,5 @@ class Settings:
                 raise TypeError(f"{name} is {number!r}; it must be an int")
             if number < 1:
                 raise ValueError(f"{name} is {number}; it must be at least 1")
+        if not isinstance(self.health, HealthTracker | None):
+            raise TypeError(f"health is {self.health!r}; it must be a HealthTracker")

@@ -25,6 +25,9 @@ class TcpProbe(TimedProbe):
         address: Returns the host and the port of a node, as a tuple; by default they are those
             of its id, which must be host:port or a URL.
 
+    Raises:
+        TypeError: ``address`` is no function.
+
     Immutable, so thread-safe.
 
     Example:
@@ -33,6 +36,8 @@ class TcpProbe(TimedProbe):
     """
 
     def __init__(self, address: Callable[[Any], tuple[str, int]] | None = None) -> None:
+        if address is not None and not callable(address):
+            raise TypeError(f"address is {address!r}; it must be a function of a node")
         self._address = address
 
     def check_node(self, node: object) -> None:
@@ -56,10 +61,12 @@ class TcpProbe(TimedProbe):
     def _place(self, node: object) -> tuple[str, int]:
         if self._address is None:
             return host_and_port(base_url(node, None))
-        host, port = self._address(node)
-        if not (host and 0 < port <= _HIGHEST_PORT):
-            raise ValueError(
-                f"the address of node {node!r} is {(host, port)!r}; it must be a host and a port "
-                f"from 1 to {_HIGHEST_PORT}"
-            )
-        return host, port
+        address: object = self._address(node)
+        match address:
+            case (str(host), int(port)) if host and 0 < port <= _HIGHEST_PORT:
+                return host, port
+            case _:
+                raise ValueError(
+                    f"the address of node {node!r} is {address!r}; it must be a host and a port "
+                    f"from 1 to {_HIGHEST_PORT}"
+                )

@@ -224,14 +224,9 @@ class LoadwiseMiddleware:
 
     def _judge(self, result: ClientResponse | BaseException, outbound: ClientRequest) -> Verdict:
         """Judge a response or an exception by the user's rule, or else by the default one."""
-        if self._settings.classify is not None:
-            judged = self._settings.classify(result)
-            if isinstance(judged, Outcome):
-                return Verdict(judged)
-            if isinstance(judged, Verdict):
-                return judged
-            if judged is not None:
-                raise TypeError(f"classify returned {judged!r}; it must be a Verdict or an Outcome")
+        ruling = self._settings.ruling(result)
+        if ruling is not None:
+            return ruling
         if isinstance(result, BaseException):
             return judge_error(result, sent=outbound.response is not None)
         return judge_status(result.status, result.headers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -186,6 +187,98 @@ def test_a_meter_reads_what_is_read_ahead(library: Any, ours: Any) -> None:
             ),
         ):
             assert quota.remaining(address, "tpm") == 958
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("waits", [False, True], ids=["sync", "async"])
+def test_a_response_that_a_transport_has_read_is_over(
+    library: Any,
+    ours: Any,
+    waits: bool,  # noqa: FBT001 - from pytest
+    method: str,
+) -> None:
+    """A transport that answers by itself hands on responses that nobody will close."""
+    outcomes = Outcomes()
+    balancer = Balancer(["a.invalid:80"], metrics=outcomes)
+    answers = library.MockTransport(lambda request: library.Response(200, json=str(request.url)))
+
+    async def ask() -> Any:
+        transport = ours.AsyncLoadwiseTransport(balancer, answers)
+        async with library.AsyncClient(transport=transport) as client:
+            return await client.request(method, "http://service/x")
+
+    if waits:
+        response = asyncio.run(ask())
+    else:
+        with library.Client(transport=ours.LoadwiseTransport(balancer, answers)) as client:
+            response = client.request(method, "http://service/x")
+    assert response.json().startswith("http://a.invalid")
+    assert in_flight(balancer) == 0
+    assert outcomes.seen == [("a.invalid:80", Outcome.SUCCESS)]
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@pytest.mark.parametrize("sized", [True, False], ids=["sized", "unsized"])
+def test_a_rule_may_read_the_response_that_it_judges(
+    library: Any,
+    ours: Any,
+    sized: bool,  # noqa: FBT001 - from pytest
+    coding: str,
+) -> None:
+    """What ``classify`` has read is still there, is metered, and its request is over."""
+    usage = b'{"usage": {"total_tokens": 42}}'
+    body = gzip.compress(usage) if coding == "gzip" else usage
+    head = f"Content-Type: application/json\r\nContent-Encoding: {coding}"
+    if sized:
+        head += f"\r\nContent-Length: {len(body)}"
+    outcomes = Outcomes()
+
+    def classify(result: Any) -> Outcome:
+        return Outcome.SUCCESS if b"usage" in result.read() else Outcome.FAILURE
+
+    with answering(head, body) as address:
+        quota = QuotaTracker()
+        quota.register(address, QuotaConfig([QuotaDimension("tpm", limit=1_000, default_cost=0)]))
+        balancer = Balancer([address], quota=quota, metrics=outcomes)
+        transport = ours.LoadwiseTransport(
+            balancer, classify=classify, meter=TokenMeter(requests=None)
+        )
+        with library.Client(transport=transport) as client:
+            assert client.get("http://service/").content == usage
+        assert quota.remaining(address, "tpm") == 958
+        assert in_flight(balancer) == 0
+        assert outcomes.seen == [(address, Outcome.SUCCESS)]
+
+
+def test_a_rule_may_close_the_response_that_it_judges(
+    library: Any, ours: Any, upstreams: Start
+) -> None:
+    """Its request is over, and the caller is told as ever that there is nothing to read."""
+    (server,) = upstreams(1)
+    balancer = Balancer([server.address])
+    transport = ours.LoadwiseTransport(balancer, classify=lambda response: response.close())
+    with library.Client(transport=transport) as client:
+        with pytest.raises(library.StreamClosed):
+            client.get("http://service/stream")
+        assert in_flight(balancer) == 0
+
+
+@pytest.mark.parametrize("status", [303, 307])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_meter_reads_requests_that_a_redirect_repeats(
+    library: Any, ours: Any, upstreams: Start, method: str, status: int
+) -> None:
+    """What a client sends anew has been read by nobody; its cost is estimated all the same."""
+    (server,) = upstreams(1)
+    quota = QuotaTracker()
+    quota.register(server.address, QuotaConfig([QuotaDimension("rpm", limit=10)]))
+    balancer = Balancer([server.address], quota=quota)
+    transport = ours.LoadwiseTransport(balancer, meter=TokenMeter(tokens=None))
+    with library.Client(transport=transport, follow_redirects=True) as client:
+        body: dict[str, Any] = {} if method == "GET" else {"json": {"messages": []}}
+        url = f"http://service/?status={status}&location=/there"
+        assert client.request(method, url, **body).json()["path"] == "/there"
+    assert quota.remaining(server.address, "rpm") == 8
 
 
 @pytest.mark.parametrize("access", [ByName, ByRow])

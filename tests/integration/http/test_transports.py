@@ -28,6 +28,7 @@ from loadwise import (
     RoundRobin,
 )
 from loadwise.integrations._http.verdict import Verdict, parse_retry_after
+from loadwise.integrations.llm import TokenMeter
 from loadwise.retry_budget import RetryBudget
 from loadwise.testing import ManualClock
 
@@ -175,6 +176,12 @@ def test_url_callable_and_addresses_that_cannot_be_told(
     for address in ("http://10.0.0.1/v1?version=2", "https://10.0.0.1#top"):
         with pytest.raises(ValueError, match=r"has a query or a fragment"):
             ours.LoadwiseTransport(Balancer([address]))
+    for address in ("10.0.0.1:99999", "::1:80", "http://"):
+        with pytest.raises(ValueError, match=rf"node '{address}' is .*; it must be an http or"):
+            ours.LoadwiseTransport(Balancer([address]))
+    for answer in (None, "10.0.0.1:80", "ftp://10.0.0.1", "http://10.0.0.1?a=b"):
+        with pytest.raises(ValueError, match=r"the base URL of node 'primary' is .*; it "):
+            ours.LoadwiseTransport(balancer, url=lambda _, answer=answer: answer)
     transport = ours.LoadwiseTransport(balancer, url=lambda node: f"http://{server.address}")
     with library.Client(transport=transport) as client:
         assert client.get("http://service/").status_code == 200
@@ -187,10 +194,26 @@ def test_arguments_are_checked(ours: Any) -> None:
         ours.LoadwiseTransport(balancer, max_attempt=2)
     with pytest.raises(ValueError, match="max_attempts is 0"):
         ours.LoadwiseTransport(balancer, max_attempts=0)
+    for name in ("url", "prepare", "classify", "hash_key", "meter", "budget", "max_attempts"):
+        with pytest.raises(TypeError, match=f"{name} is 'x'; it must be a"):
+            ours.LoadwiseTransport(balancer, **{name: "x"})
+    with pytest.raises(TypeError, match="deadline is '5'"):
+        ours.LoadwiseTransport(balancer, deadline="5")
+    with pytest.raises(TypeError, match=r"meter is .*; it must be a meter, such as TokenMeter\(\)"):
+        ours.LoadwiseTransport(balancer, meter=TokenMeter)
     with pytest.raises(ValueError, match="deadline is -1"):
         ours.AsyncLoadwiseTransport(balancer, deadline=-1)
     with pytest.raises(TypeError, match="balancer is 'x'"):
         ours.LoadwiseTransport("x")
+
+
+def test_the_transport_that_sends_must_be_of_the_same_kind(library: Any, ours: Any) -> None:
+    """Sync and async, or the two packages, are easily taken for one another."""
+    balancer = Balancer(["127.0.0.1:1"])
+    with pytest.raises(TypeError, match=r"BaseTransport, such as \w+\.HTTPTransport\(\)"):
+        ours.LoadwiseTransport(balancer, library.AsyncHTTPTransport())
+    with pytest.raises(TypeError, match=r"AsyncBaseTransport, such as \w+\.AsyncHTTPTransport"):
+        ours.AsyncLoadwiseTransport(balancer, library.HTTPTransport())
 
 
 def test_request_options_are_checked(library: Any, ours: Any, upstreams: Start) -> None:
@@ -203,6 +226,31 @@ def test_request_options_are_checked(library: Any, ours: Any, upstreams: Start) 
     ):
         client.get("http://service/", extensions={"loadwise": {"retries": True}})
     assert in_flight(balancer) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("deadline", 0, ValueError),
+        ("deadline", -1.0, ValueError),
+        ("deadline", float("nan"), ValueError),
+        ("deadline", "5", TypeError),
+        ("retry", "no", TypeError),
+        ("cost", 5, TypeError),
+    ],
+)
+def test_values_of_request_options_are_checked(
+    library: Any, ours: Any, name: str, value: object, error: type[Exception]
+) -> None:
+    """What is wrong is told by name, before a node is chosen."""
+    recorder = Recorder()
+    balancer = Balancer(["127.0.0.1:1"], metrics=recorder)
+    with (
+        library.Client(transport=ours.LoadwiseTransport(balancer)) as client,
+        pytest.raises(error, match=f"the request's {name} is {value!r}; it must be"),
+    ):
+        client.get("http://service/", extensions={"loadwise": {name: value}})
+    assert balancer.status()[0].picks == 0
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PATCH"])
@@ -538,6 +586,40 @@ def test_deadline_bounds_all_attempts(library: Any, ours: Any, upstreams: Start)
     assert recorder.refused == ["deadline"]
 
 
+@pytest.mark.parametrize("waits", [False, True], ids=["sync", "async"])
+def test_a_deadline_that_has_passed_is_a_timeout(
+    library: Any,
+    ours: Any,
+    waits: bool,  # noqa: FBT001 - from pytest
+) -> None:
+    """Time may run out while a node is chosen and prepared; sockets take no timeout below 0."""
+    clock = ManualClock()
+
+    def dawdle(node: str) -> str:
+        clock.advance(2.0)
+        return f"http://{node}"
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        balancer = Balancer([f"127.0.0.1:{silent.getsockname()[1]}"], clock=clock)
+
+        async def ask() -> None:
+            transport = ours.AsyncLoadwiseTransport(balancer, deadline=1.0, url=dawdle)
+            async with library.AsyncClient(transport=transport) as client:
+                await client.get("http://service/")
+
+        if waits:
+            with pytest.raises(library.TimeoutException):
+                asyncio.run(ask())
+        else:
+            transport = ours.LoadwiseTransport(balancer, deadline=1.0, url=dawdle)
+            with (
+                library.Client(transport=transport) as client,
+                pytest.raises(library.TimeoutException),
+            ):
+                client.get("http://service/")
+    assert in_flight(balancer) == 0
+
+
 def test_async_client(library: Any, ours: Any, upstreams: Start, dead: str) -> None:
     """The async transport retries, streams and releases like the sync one."""
     (server,) = upstreams(1)
@@ -583,6 +665,84 @@ def test_cancelled_requests_say_nothing_about_their_node(
     assert in_flight(balancer) == 0
     assert {outcome for _, outcome in recorder.outcomes} == {Outcome.CANCELLED}
     assert balancer.status()[0].health_reason is None
+
+
+def test_a_body_whose_reader_is_cancelled_says_nothing_about_its_node(
+    library: Any, ours: Any
+) -> None:
+    """A task cancelled while it waits for more of a body is neither a success nor a failure."""
+    recorder = Recorder()
+
+    async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        await reader.read()
+        writer.close()
+
+    async def run() -> None:
+        async with await asyncio.start_server(stall, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            balancer = Balancer([f"127.0.0.1:{port}"], metrics=recorder)
+            transport = ours.AsyncLoadwiseTransport(balancer)
+            begun = asyncio.Event()
+
+            async def read(client: Any) -> None:
+                async with client.stream("GET", "http://service/") as response:
+                    async for _ in response.aiter_raw():
+                        begun.set()
+
+            async with library.AsyncClient(transport=transport) as client:
+                task = asyncio.create_task(read(client))
+                await begun.wait()
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+            assert in_flight(balancer) == 0
+
+    asyncio.run(run())
+    assert [outcome for _, outcome in recorder.outcomes] == [Outcome.CANCELLED]
+
+
+def test_a_body_that_is_left_early_is_a_success(library: Any, ours: Any, upstreams: Start) -> None:
+    """Who has read enough leaves the loop; the node has done nothing wrong."""
+    (server,) = upstreams(1)
+    recorder = Recorder()
+    balancer = Balancer([server.address], metrics=recorder)
+    with (
+        library.Client(transport=ours.LoadwiseTransport(balancer)) as client,
+        client.stream("GET", "http://service/stream") as response,
+    ):
+        next(response.iter_raw())
+    assert recorder.outcomes == [(server.address, Outcome.SUCCESS)]
+
+
+def test_a_meter_that_raises_says_nothing_about_the_node(
+    library: Any, ours: Any, upstreams: Start
+) -> None:
+    """Its error reaches the caller, and is not counted against whoever answered."""
+    (server,) = upstreams(1)
+    recorder = Recorder()
+    balancer = Balancer([server.address], metrics=recorder)
+
+    class Broken:
+        def estimate(self, body: bytes) -> None:
+            """Nothing."""
+
+        def reader(self, content_type: str) -> Broken:
+            return self
+
+        def feed(self, chunk: bytes) -> None:
+            raise KeyError("mine")
+
+        def amounts(self) -> None:
+            """Nothing."""
+
+    transport = ours.LoadwiseTransport(balancer, meter=Broken())
+    with library.Client(transport=transport) as client:
+        for path in ("stream", "small"):
+            with pytest.raises(KeyError, match="mine"):
+                client.get(f"http://service/{path}")
+    assert recorder.outcomes == [(server.address, Outcome.CANCELLED)] * 2
 
 
 def test_tls_name_is_the_nodes(library: Any, ours: Any) -> None:

@@ -103,6 +103,54 @@ def test_two_who_notice_that_all_is_lost_tell_it_once() -> None:
     assert list(desk.core.news) == [("resynchronised", "what was used of 'node' is told anew")]
 
 
+def test_what_is_being_told_when_the_first_epoch_is_learnt_is_not_told_again() -> None:
+    """Two calls are under way when a process first hears of the counts: each has told its part."""
+    desk = Desk()
+    desk.core.record_usage("node", {"rpm": 2})
+    telling = desk.core.chores()
+    assert asked(next(telling))["add"] == [[0, 2]]
+    steps, _ = desk.begin()
+    assert finish(steps, answer("ok", granted=(1, 7), used=3))
+    steps, call = desk.begin()
+    assert asked(call)["add"] == []
+    finish(steps, answer("full", used=3))
+    finish(telling, answer("ok", used=3))
+    _, call = desk.begin()
+    assert asked(call)["add"] == []
+
+
+@pytest.mark.parametrize(
+    ("late", "again"),
+    [
+        (answer("ok", "e1", used=12), 2),  # it arrived before all was lost
+        (answer("lost", "e2"), 2),
+        (answer("lost", ""), 2),
+        (answer("ok", "e2", used=13), 0),
+        (Unreachable(), 2),
+    ],
+    ids=["before", "lost", "lost-twice", "after", "unknown"],
+)
+def test_what_is_being_told_when_all_is_lost_is_told_again_if_that_was_lost_too(
+    late: Reply | Unreachable, again: float
+) -> None:
+    """The answer says whether it has reached the counts that began anew; until then it waits."""
+    desk = Desk()
+    finish(desk.begin(10)[0], answer("ok", granted=(10, 7), used=10))
+    desk.core.record_usage("node", {"rpm": 2})
+    telling = desk.core.chores()
+    assert asked(next(telling))["add"] == [[0, 2]]
+    steps, _ = desk.begin()
+    assert asked(steps.send(answer("lost", "")))["add"] == [[0, 10]]
+    assert finish(steps, answer("ok", "e2", (1, 8), 11))
+    call = None
+    try:
+        # One that was lost is repeated at once, with what it told.
+        call = telling.throw(late) if isinstance(late, Unreachable) else telling.send(late)
+    except StopIteration:
+        _, call = desk.begin()
+    assert sum(amount for _, amount in asked(call)["add"]) == again
+
+
 def test_what_was_granted_before_all_was_lost_is_told_too() -> None:
     """A grant that arrives after another call found all lost belongs to what is told anew."""
     desk = Desk()

@@ -24,7 +24,7 @@ from loadwise import (
 )
 from loadwise.integrations.redis import SharedEvent, SharedHealth
 from loadwise.integrations.redis._clients import run
-from loadwise.integrations.redis._health_wire import Note, encode_note, parse_put
+from loadwise.integrations.redis._health_wire import Put, encode_note, parse_put
 from loadwise.integrations.redis._scripts import HEALTH_PUT
 
 HEALTHY, UNHEALTHY = HealthStatus.HEALTHY, HealthStatus.UNHEALTHY
@@ -220,16 +220,17 @@ def test_a_note_that_arrives_late_keeps_its_time(client: redis.Redis, prefix: st
     note = encode_note(NodeHealth("a", UNHEALTHY), 0.0)
     now = int(client.time()[0]) * 1_000_000
 
-    def put(at: int) -> tuple[int, Note | None]:
+    def put(at: int) -> Put:
         return parse_put(run(cast("Any", client), HEALTH_PUT, key, key, "a", note, at, 10**7), 0.0)
 
-    assert put(now - 5_000_000) == (now - 5_000_000, None)
-    assert put(now - 3_000_000) == (now - 3_000_000, None)
-    at, later = put(now - 4_000_000)
-    assert at == 0
-    assert later is not None
-    assert later.at == now - 3_000_000
-    assert now <= put(now * 2)[0] < now + 60_000_000
+    first = put(now - 5_000_000)
+    assert (first.at, first.later) == (now - 5_000_000, None)
+    assert put(now - 3_000_000) == Put(now - 3_000_000, first.epoch)
+    late = put(now - 4_000_000)
+    assert late.at == 0
+    assert late.later is not None
+    assert late.later.at == now - 3_000_000
+    assert now <= put(now * 2).at < now + 60_000_000
 
 
 def test_reports_send_nothing_themselves(valkey: Valkey, share: Share) -> None:
@@ -362,15 +363,47 @@ def test_an_outage(
 
 
 def test_a_flush_is_noticed_and_made_good(fragile: Valkey, prefix: str, share: Share) -> None:
-    """After FLUSHALL what is known is told anew, so that newcomers learn it."""
-    one = share(fragile.client(), poll=0.05)
+    """After FLUSHALL what is known is told anew, so that newcomers learn it.
+
+    It is noticed at the next look, although nobody has looked at the server since it was told.
+    """
+    one = share(fragile.client())
     one.report_failure("a")
     with fragile.client() as client:
         until(lambda: client.exists(f"{prefix}:health"))
-        until(lambda: one._courier._changed)  # type: ignore[union-attr]  # there is one
         client.flushall()
     until(lambda: one.events["resynchronised"] == 1)
     sees(share(fragile.client()), "a", UNHEALTHY)
+
+
+def test_a_flush_is_noticed_whatever_is_told_right_after(
+    fragile: Valkey, prefix: str, share: Share
+) -> None:
+    """News that comes between a flush and the next look does not hide what was lost."""
+    one, other = share(fragile.client()), share(fragile.client())
+    one.report_failure("a")
+    sees(other, "a", UNHEALTHY)
+    with fragile.client() as client:
+        client.flushall()
+        other.report_failure("b")
+        until(lambda: {b"n:a", b"n:b"} <= set(client.hkeys(f"{prefix}:health")))
+        until(lambda: one.events["resynchronised"] == 1)
+
+
+@pytest.mark.parametrize("garbled", [b"", b"\xff", b"-1", b"9" * 100])
+def test_a_garbled_epoch_is_made_good(
+    fragile: Valkey, prefix: str, share: Share, garbled: bytes
+) -> None:
+    """What does not tell the one epoch from another gives way at the next news; all go on."""
+    one, other = share(fragile.client(), poll=0.05), share(fragile.client(), poll=0.05)
+    one.report_failure("a")
+    sees(other, "a", UNHEALTHY)
+    with fragile.client() as client:
+        client.hset(f"{prefix}:health", "e", garbled)
+        other.report_failure("b")
+        sees(one, "b", UNHEALTHY)
+        until(lambda: client.hget(f"{prefix}:health", "e").isdigit())
+    assert one.events["rejected"] == other.events["rejected"] == 0
 
 
 def test_states_expire(share: Share, client: redis.Redis, prefix: str) -> None:

@@ -93,6 +93,7 @@ def test_refuses_what_cannot_be_shared(
         b'{"v": 2, "state": "of the future"}',
         b'{"v": true, "state": 1}',
         b'{"v": 1, "state": NaN}',
+        b'{"v": 1, "state": [-1e999]}',
         b'{"v": 1, "state": ' + b"9" * 5000 + b"}",
         b'{"v": 1, "state": ' + b"[" * 30_000 + b"]" * 30_000 + b"}",
         b'{"v": 1, "state": "' + b"x" * 70_000 + b'"}',
@@ -199,3 +200,8 @@ def test_refuses_wrong_arguments(client: redis.Redis) -> None:
     for ttl in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="ttl is"):
             RedisStore[Any](client, ttl=ttl)
+    with pytest.raises(ValueError, match="max_bytes is 0"):
+        RedisStore[Any](client, max_bytes=0)
+    for name in ("max_bytes", "encode", "decode"):
+        with pytest.raises(TypeError, match=f"{name} is 'x'; it must be a"):
+            RedisStore[Any](client, **{name: "x"})  # type: ignore[arg-type]  # the error under test

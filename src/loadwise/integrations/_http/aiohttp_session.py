@@ -63,7 +63,7 @@ def judge_error(error: BaseException, *, sent: bool) -> Verdict:
         # The client's own connections are all busy, which says nothing about the node.
         retry = isinstance(error, aiohttp.ServerTimeoutError)
         return Verdict(Outcome.CANCELLED, retry=retry, never_sent=not sent)
-    if isinstance(error, aiohttp.InvalidURL):
+    if isinstance(error, aiohttp.InvalidURL) or _is_of_the_body(error):
         return Verdict(Outcome.CANCELLED)
     if isinstance(error, aiohttp.ClientError):
         return Verdict(Outcome.FAILURE, retry=True, never_sent=never_sent)
@@ -73,6 +73,19 @@ def judge_error(error: BaseException, *, sent: bool) -> Verdict:
     if isinstance(error, OSError):
         return Verdict(Outcome.FAILURE, retry=True)
     return Verdict(Outcome.CANCELLED)
+
+
+def _is_of_the_body(error: BaseException) -> bool:
+    """Whether an error is what the request's own body raised, such as a generator.
+
+    aiohttp wraps it, as it does what the network does to it; but that is always an ``OSError``.
+    """
+    cause = error.__cause__
+    return (
+        type(error) is aiohttp.ClientConnectionError
+        and cause is not None
+        and not isinstance(cause, aiohttp.ClientError | OSError)
+    )
 
 
 def _waited_for_pool(error: BaseException | None) -> bool:

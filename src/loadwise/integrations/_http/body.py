@@ -6,10 +6,10 @@ import zlib
 from typing import Any
 
 from loadwise.balancer import Lease
+from loadwise.balancer.lease import outcome_of
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.settings import Amounts, UsageReader
 from loadwise.integrations._http.verdict import Verdict
-from loadwise.outcome import Outcome
 
 __all__ = ["Decoded", "Hold"]
 
@@ -28,12 +28,19 @@ class Hold:
     def read(self, chunk: bytes) -> None:
         """Take in a piece of the body."""
         if self._reader is not None:
-            self._reader.feed(chunk)
+            try:
+                self._reader.feed(chunk)
+            except BaseException:
+                # The meter's fault is nobody's that serves.
+                self._reader = None
+                self._lease.cancel()
+                raise
 
     def broke(self, error: BaseException) -> None:
         """The body did not come to its end."""
-        if isinstance(error, Exception):
-            self._exchange.end(self._lease, Verdict(Outcome.FAILURE), error)
+        # Who leaves a loop over the body early has had what was wanted: that is for `close`.
+        if not isinstance(error, GeneratorExit):
+            self._exchange.end(self._lease, Verdict(outcome_of(type(error))), error)
 
     def close(self) -> None:
         """The response is done with."""

@@ -10,6 +10,7 @@ are touched as little as may be.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from loadwise.integrations._http.verdict import Verdict, judge_status
 from loadwise.outcome import Outcome
 
 __all__ = ["Library", "Transport"]
+
+_SHORTEST_WAIT = 0.001
 
 # Requests, responses, nodes and streams are Any throughout: they are those of either package.
 
@@ -77,6 +80,14 @@ class Transport:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
+    def _require(self, inner: Any, base: type[Any], example: str) -> None:
+        if inner is not None and not isinstance(inner, base):
+            package = self.library.module.__name__
+            raise TypeError(
+                f"transport is {inner!r}; it must be a {package}.{base.__name__}, such as "
+                f"{package}.{example}()"
+            )
+
     def _begin(self, request: Any) -> Exchange:
         settings = self._settings
         options = options_of(request.extensions.get("loadwise"))
@@ -86,7 +97,9 @@ class Transport:
             key = settings.hash_key(request)
         cost = options.cost
         if cost is None and settings.meter is not None and replayable:
-            cost = settings.meter.estimate(request.content)
+            # Not its ``content``: a request that repeats another, as after a redirect, has only the
+            # other's stream until it is read.
+            cost = settings.meter.estimate(request.read())
         return Exchange(
             settings,
             options,
@@ -115,6 +128,8 @@ class Transport:
             headers["accept-encoding"] = "gzip, deflate"
         left = exchange.time_left()
         if left is not None:
+            # Whatever came before may have used it up by now, and sockets refuse less than nothing.
+            left = max(left, _SHORTEST_WAIT)
             timeout = extensions.get("timeout", {})
             extensions["timeout"] = {
                 phase: left if timeout.get(phase) is None else min(left, timeout[phase])
@@ -126,25 +141,23 @@ class Transport:
 
     def _judge(self, result: Any) -> Verdict:
         """Judge a response or an exception by the user's rule, or else by the default one."""
-        if self._settings.classify is not None:
-            judged = self._settings.classify(result)
-            if isinstance(judged, Outcome):
-                return Verdict(judged)
-            if isinstance(judged, Verdict):
-                return judged
-            if judged is not None:
-                raise TypeError(f"classify returned {judged!r}; it must be a Verdict or an Outcome")
+        ruling = self._settings.ruling(result)
+        if ruling is not None:
+            return ruling
         if isinstance(result, BaseException):
             return self.library.judge_error(result)
         return judge_status(result.status_code, result.headers)
 
-    def _hold(self, response: Any, exchange: Exchange, verdict: Verdict) -> Hold:
+    def _hold(
+        self, response: Any, exchange: Exchange, verdict: Verdict, *, decoded: bool = False
+    ) -> Hold:
         """Keep the lease until the response is done with."""
         reader = None
         if self._settings.meter is not None and verdict.outcome is Outcome.SUCCESS:
             inner = self._settings.meter.reader(response.headers.get("content-type", ""))
             if inner is not None:
-                reader = Decoded(inner, response.headers.get("content-encoding", ""))
+                coding = "" if decoded else response.headers.get("content-encoding", "")
+                reader = Decoded(inner, coding)
         return Hold(exchange, exchange.lease, verdict, reader)
 
     def _keep(self, response: Any, exchange: Exchange, verdict: Verdict, body: bytes) -> None:
@@ -156,6 +169,16 @@ class Transport:
             hold.read(body)
             hold.close()
         response.stream = self.library.byte_stream(body)
+
+    def _finish(self, response: Any, exchange: Exchange, verdict: Verdict) -> None:
+        """End the lease on a response that is closed by now, so that nobody will close it.
+
+        ``classify`` may have read it, or a transport that answers by itself, as a mock does.
+        """
+        hold = self._hold(response, exchange, verdict, decoded=True)
+        with suppress(self.library.module.ResponseNotRead):
+            hold.read(response.content)
+        hold.close()
 
     def _complete(self, response: Any, exchange: Exchange, request: Any, outbound: Any) -> None:
         """Let a response tell where it is from, and a request with a relative URL where it went."""

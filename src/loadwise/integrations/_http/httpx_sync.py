@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from loadwise.integrations._http.body import Hold
+from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.httpx_family import Transport
 from loadwise.integrations._http.settings import Settings
+from loadwise.integrations._http.verdict import Verdict
 
 __all__ = ["SyncStream", "SyncTransport"]
 
@@ -17,7 +19,9 @@ class SyncTransport(Transport):
 
     def __init__(self, settings: Settings, inner: Any) -> None:
         super().__init__(settings)
-        self._inner = self.library.module.HTTPTransport() if inner is None else inner
+        module = self.library.module
+        self._inner = module.HTTPTransport() if inner is None else inner
+        self._require(inner, module.BaseTransport, "HTTPTransport")
 
     def handle_request(self, request: Any) -> Any:
         """Send a request to a node, and to others if need be."""
@@ -36,20 +40,9 @@ class SyncTransport(Transport):
                     if exchange.answered(verdict):
                         response.close()
                         continue
-                    if exchange.may_read_ahead(self.library.access.length(response.headers)):
-                        try:
-                            body = b"".join(response.stream)
-                        except Exception as error:
-                            if exchange.failed(error, self._judge(error)):
-                                response.close()
-                                continue
-                            raise
-                        response.stream.close()
-                        self._keep(response, exchange, verdict, body)
-                    else:
-                        response.stream = self.library.sync_stream(
-                            response.stream, self._hold(response, exchange, verdict)
-                        )
+                    if not self._take(response, exchange, verdict):
+                        response.close()
+                        continue
                 except BaseException:
                     response.close()
                     raise
@@ -59,6 +52,25 @@ class SyncTransport(Transport):
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
             exchange.lease.cancel()
             raise
+
+    def _take(self, response: Any, exchange: Exchange, verdict: Verdict) -> bool:
+        """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
+        if response.is_closed:
+            self._finish(response, exchange, verdict)
+        elif exchange.may_read_ahead(self.library.access.length(response.headers)):
+            try:
+                body = b"".join(response.stream)
+            except Exception as error:
+                if exchange.failed(error, self._judge(error)):
+                    return False
+                raise
+            response.stream.close()
+            self._keep(response, exchange, verdict, body)
+        else:
+            response.stream = self.library.sync_stream(
+                response.stream, self._hold(response, exchange, verdict)
+            )
+        return True
 
     def close(self) -> None:
         """Close the connections."""

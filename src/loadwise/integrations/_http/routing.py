@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from functools import lru_cache
+from urllib.parse import urlsplit
 
-__all__ = ["base_url_of"]
+__all__ = ["base_url_of", "checked_base_url"]
 
 
 @lru_cache(maxsize=4096)
@@ -13,7 +14,7 @@ def base_url_of(identity: Hashable) -> str:
     """Return the base URL that a node's id stands for.
 
     Raises:
-        ValueError: It is neither an http(s) URL, without a query, nor a host with a port.
+        ValueError: It is neither a base URL nor a host with a port.
 
     Example:
         >>> base_url_of("10.0.0.1:8080"), base_url_of("https://eu.example.com/v1")
@@ -21,16 +22,41 @@ def base_url_of(identity: Hashable) -> str:
     """
     if isinstance(identity, str):
         if identity.startswith(("http://", "https://")):
-            if "?" in identity or "#" in identity:
-                raise ValueError(
-                    f"node {identity!r} has a query or a fragment; a node's URL is what stands "
-                    f"before the path of each request"
-                )
-            return identity
+            return checked_base_url(identity, identity)
         host, colon, port = identity.rpartition(":")
         if colon and host and port.isdecimal() and "/" not in host and "@" not in host:
-            return f"http://{identity}"
+            return checked_base_url(identity, f"http://{identity}")
     raise ValueError(
         f"node {identity!r} is neither a URL nor host:port; tell where nodes are reached with "
         f"url=, a function of a node, such as url=lambda node: node.base_url"
     )
+
+
+def checked_base_url(identity: Hashable, url: object) -> str:
+    """Return the base URL that is given for a node, if it is one.
+
+    Raises:
+        ValueError: It is no http(s) URL with a host, or it has an odd port, a query or a fragment.
+    """
+    fault = _fault_of(url) if isinstance(url, str) else "it must be a str: an http or https URL"
+    if not isinstance(url, str) or fault is not None:
+        raise ValueError(f"the base URL of node {identity!r} is {url!r}; {fault}")
+    return url
+
+
+@lru_cache(maxsize=4096)
+def _fault_of(url: str) -> str | None:
+    """Return what is wrong with a base URL, if anything."""
+    if "?" in url or "#" in url:
+        return (
+            "it has a query or a fragment, but a node's URL is what stands before the path of "
+            "each request"
+        )
+    parts = urlsplit(url)
+    try:
+        is_valid = parts.hostname and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid or parts.scheme not in ("http", "https"):
+        return "it must be an http or https URL with a host and no port but 1 to 65535"
+    return None

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypedDict
 from loadwise.balancer import Balancer
 from loadwise.context import HashKey
 from loadwise.errors import nearest
-from loadwise.integrations._http.routing import base_url_of
+from loadwise.integrations._http.routing import base_url_of, checked_base_url
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
@@ -96,43 +96,94 @@ class Settings:
                 )
         if not isinstance(balancer, Balancer):
             raise TypeError(f"balancer is {balancer!r}; it must be a Balancer")
-        budget = options.setdefault("budget", RetryBudget(clock=balancer.clock))
+        options.setdefault("budget", RetryBudget(clock=balancer.clock))
+        settings = cls(balancer, **options)
         if balancer.metrics is not None:
-            balancer.metrics.watch_budget(budget)
-        return cls(balancer, **options)
+            balancer.metrics.watch_budget(settings.budget)
+        return settings
 
     def __post_init__(self) -> None:
-        if self.max_attempts != int(self.max_attempts) or self.max_attempts < 1:
-            raise ValueError(
-                f"max_attempts is {self.max_attempts!r}; it must be an int, at least 1"
+        for name in ("url", "prepare", "classify", "hash_key"):
+            function = getattr(self, name)
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} is {function!r}; it must be a function")
+        if self.meter is not None and not _is_meter(self.meter):
+            raise TypeError(f"meter is {self.meter!r}; it must be a meter, such as TokenMeter()")
+        if not isinstance(self.budget, RetryBudget):
+            raise TypeError(
+                f"budget is {self.budget!r}; it must be a RetryBudget (for no retries at all there "
+                f"is max_attempts=1)"
             )
-        if self.deadline is not None and not (math.isfinite(self.deadline) and self.deadline > 0):
-            raise ValueError(
-                f"deadline is {self.deadline!r}; it must be a finite number of seconds above 0"
-            )
+        if not isinstance(self.max_attempts, int):
+            raise TypeError(f"max_attempts is {self.max_attempts!r}; it must be an int")
+        if self.max_attempts < 1:
+            raise ValueError(f"max_attempts is {self.max_attempts}; it must be at least 1")
+        _check_deadline("deadline", self.deadline)
         for node in self.balancer.nodes:
             self.base_url(node, node_id(node))
 
     def base_url(self, node: object, identity: Hashable) -> str:
         """Return the base URL at which a node is reached."""
-        return base_url_of(identity) if self.url is None else self.url(node)
+        if self.url is None:
+            return base_url_of(identity)
+        return checked_base_url(identity, self.url(node))
+
+    def ruling(self, result: object) -> Verdict | None:
+        """Return what ``classify`` says of a response or an exception, if it says anything."""
+        if self.classify is None:
+            return None
+        judged = self.classify(result)
+        if isinstance(judged, Outcome):
+            return Verdict(judged)
+        if judged is None or isinstance(judged, Verdict):
+            return judged
+        raise TypeError(f"classify returned {judged!r}; it must be a Verdict, an Outcome or None")
+
+
+def _is_meter(value: object) -> bool:
+    methods = (getattr(value, name, None) for name in ("estimate", "reader"))
+    return all(map(callable, methods)) and not isinstance(value, type)
+
+
+def _check_deadline(what: str, seconds: object) -> None:
+    if seconds is None:
+        return
+    if not isinstance(seconds, int | float):
+        raise TypeError(f"{what} is {seconds!r}; it must be a number of seconds")
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError(f"{what} is {seconds!r}; it must be a finite number of seconds above 0")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one request says for itself in ``extensions={"loadwise": {...}}``.
+    """What one request says for itself.
 
     Args:
         retry: Whether it may be sent again although a server may have acted on it.
         hash_key: What it belongs to.
         cost: What it is expected to use, by quota dimension.
-        deadline: Seconds for all its attempts together.
+        deadline: Seconds for all its attempts together, finite and > 0.
+
+    Raises:
+        TypeError: An option is of the wrong type.
+        ValueError: The deadline is out of range.
     """
 
     retry: bool = False
     hash_key: HashKey = None
     cost: Amounts | None = None
     deadline: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.retry, bool):
+            # Whatever is not empty counts as true, and "no" would send an order twice.
+            raise TypeError(f"the request's retry is {self.retry!r}; it must be True or False")
+        if self.cost is not None and not isinstance(self.cost, Mapping):
+            raise TypeError(
+                f"the request's cost is {self.cost!r}; it must be a mapping of quota dimensions to "
+                f'amounts, such as {{"tpm": 700}}'
+            )
+        _check_deadline("the request's deadline", self.deadline)
 
 
 _NO_OPTIONS = Options()
@@ -142,8 +193,8 @@ def options_of(given: Mapping[str, Any] | None) -> Options:
     """Return the options in a request's extension.
 
     Raises:
-        TypeError: They are not a mapping.
-        ValueError: One is not known.
+        TypeError: They are not a mapping, or one is of the wrong type.
+        ValueError: One is not known or out of range.
     """
     if given is None:
         return _NO_OPTIONS

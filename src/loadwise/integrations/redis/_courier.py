@@ -9,6 +9,7 @@ from loadwise.integrations.redis._clients import TROUBLE, Commands, abandon, hur
 from loadwise.integrations.redis._events import EventLog
 from loadwise.integrations.redis._health_book import MOST_NODES
 from loadwise.integrations.redis._health_wire import (
+    Put,
     encode_note,
     parse_look,
     parse_note,
@@ -63,6 +64,7 @@ class Courier:
         self.link = Link(log, tracker.clock, "meanwhile each process goes by what it sees")
         self._sender = Worker(f"loadwise tells {prefix}:health")
         self._changed = ""
+        self._epoch = ""
         # By how many microseconds the server's clock is ahead of the local one, once it is known.
         self._ahead: int | None = None
         self._next_look = self._next_try = tracker.clock()
@@ -150,15 +152,25 @@ class Courier:
                 tracker.not_told(node_id, when)
 
     def _sent(self, tracker: SharedHealth, node_id: str, raw: object) -> None:
-        at, later = 0, None
+        put = Put(0)
         try:
-            at, later = parse_put(raw, self._clock())
+            put = parse_put(raw, self._clock())
         except Rejected as error:
             if self._changed != _UNREADABLE:
                 self._log.add("rejected", str(error))
-        tracker.told(node_id, at)
-        if later is not None:
-            tracker.take_over(later)
+        tracker.told(node_id, put.at)
+        if put.later is not None:
+            tracker.take_over(put.later)
+        if put.epoch:
+            self._follow(tracker, put.epoch)
+
+    def _follow(self, tracker: SharedHealth, epoch: str, *, lost: bool = False) -> None:
+        """Take note of the epoch; if it is another one, what was told before is lost."""
+        lost = lost or bool(self._epoch and epoch != self._epoch)
+        self._epoch = epoch
+        if lost and tracker.tell_anew(self._ttl):
+            self._log.add("resynchronised", "what is known of nodes' health is told anew")
+            self._sender.wake()
 
     def _look(self, tracker: SharedHealth) -> None:
         """Read what the server keeps, if it has changed."""
@@ -184,9 +196,7 @@ class Courier:
                 continue
             if tracker.take_over(note) and found.now - note.at > _SECOND:
                 self._listener.is_stale = True
-        lost = self._changed and not found.changed
+        lost = self._changed == _UNREADABLE
         self._changed = found.changed
         tracker.expire(self._ttl, found.now - ttl)
-        if lost and tracker.tell_anew(self._ttl):
-            self._log.add("resynchronised", "what is known of nodes' health is told anew")
-            self._sender.wake()
+        self._follow(tracker, found.epoch, lost=lost)

@@ -112,10 +112,9 @@ class Exchange(Mirror):
         now = self.clock()
         stake.slide(now)
         epoch = stake.epoch if stake.matters() else ""
-        told = list(stake.untold())
-        for use, amount in told:
-            use.told += amount
-        call = Call(node_id, next(self._orders), stake, now, told)
+        call = Call(node_id, next(self._orders), stake, now, list(stake.untold()))
+        stake.has_told(call)
+        stake.under_way.add(call)
         call.write(stake, op, epoch, amounts, self._lease(stake))
         stake.back, stake.rest = {}, None
         return call
@@ -129,11 +128,13 @@ class Exchange(Mirror):
             reply = yield call
         except BaseException as error:  # an interruption, too, leaves it open what has arrived
             with self._lock:
+                stake.under_way.discard(call)
                 stake.undo(call)
             if isinstance(error, Unreachable):
                 return None
             raise
         with self._lock:
+            stake.under_way.discard(call)
             self._take_in(stake, call, reply)
         return reply
 
@@ -155,10 +156,12 @@ class Exchange(Mirror):
             stake.epoch = reply.epoch
             anew = stake.tell_anew()
             if reply.status != "lost":
-                for use, amount in call.told:
-                    use.told = min(use.amount, amount)
+                stake.has_told(call)
             elif anew:
                 detail = f"what was used of {call.node_id[:100]!r} is told anew"
                 self.news.append(("resynchronised", detail))
+        elif reply.status == "lost" or reply.epoch != stake.epoch:
+            # Another call has found out before that what this one knew of was over.
+            stake.has_not_told(call)
         if reply.status != "lost":
             self._show(call.node_id, stake, call, reply)

@@ -17,13 +17,23 @@ from loadwise.integrations.redis._wire import (
     whole,
 )
 
-__all__ = ["Look", "Note", "encode_note", "parse_look", "parse_message", "parse_note", "parse_put"]
+__all__ = [
+    "Look",
+    "Note",
+    "Put",
+    "encode_note",
+    "parse_look",
+    "parse_message",
+    "parse_note",
+    "parse_put",
+]
 
 _LONGEST_NOTE = 8192
 
 _SCHEMA = 1
 _SECOND = 1_000_000
 _LONGEST_ID = 1024
+_LONGEST_EPOCH = 20
 _LONGEST_REASON = 300
 
 
@@ -43,17 +53,34 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Put:
+    """What became of a note.
+
+    Attributes:
+        at: When it happened, by the server's clock, in microseconds; 0 if it came too late.
+        epoch: As in `Look`; ``""`` if the note came too late.
+        later: What the server knows that happened later.
+    """
+
+    at: int
+    epoch: str = ""
+    later: Note | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What the server keeps.
 
     Attributes:
         changed: Another text after every change; ``""`` if the server keeps nothing.
+        epoch: Another text when what it keeps has begun anew; ``""`` if it keeps nothing.
         now: The server's time, in microseconds.
         dropped: How many fields it had to drop.
         entries: The changes of health, for `parse_note`; none if nothing has changed.
     """
 
     changed: str
+    epoch: str
     now: int
     dropped: int
     entries: list[object]
@@ -85,17 +112,17 @@ def encode_note(health: NodeHealth, when: float) -> bytes:
     ).encode()
 
 
-def parse_put(raw: object, received: float) -> tuple[int, Note | None]:
-    """Return what the server answered to a note: when it was, and what is known to be later.
+def parse_put(raw: object, received: float) -> Put:
+    """Return what the server answered to a note.
 
     Raises:
         Rejected: It makes no sense, or what the server keeps is not of loadwise.
     """
     status, answer = _status_of(raw)
-    if status == "ok" and len(answer) == 1:
-        return whole(answer[0]), None
+    if status == "ok" and len(answer) == len(("at", "epoch")):
+        return Put(whole(answer[0]), text(answer[1], _LONGEST_EPOCH))
     if status == "old" and len(answer) == len(("now", "note")):
-        return 0, parse_note(answer[1], whole(answer[0]), received)
+        return Put(0, later=parse_note(answer[1], whole(answer[0]), received))
     raise Rejected(f"the health of nodes: {text(answer[0]) if answer else status}")
 
 
@@ -106,11 +133,17 @@ def parse_look(raw: object) -> Look:
         Rejected: It makes no sense, or what the server keeps is not of loadwise.
     """
     status, answer = _status_of(raw)
-    head = ("changed", "now", "dropped")
+    head = ("changed", "now", "dropped", "epoch")
     if status != "ok" or len(answer) < len(head):
         raise Rejected(f"the health of nodes: {text(answer[0]) if answer else status}")
-    changed, now, dropped = answer[: len(head)]
-    return Look(text(changed, 20), whole(now), whole(dropped), answer[len(head) :])
+    changed, now, dropped, epoch = answer[: len(head)]
+    return Look(
+        text(changed, 20),
+        text(epoch, _LONGEST_EPOCH),
+        whole(now),
+        whole(dropped),
+        answer[len(head) :],
+    )
 
 
 def _status_of(raw: object) -> tuple[str, list[object]]:

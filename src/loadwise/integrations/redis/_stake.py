@@ -80,6 +80,7 @@ class Stake:
         order: Number of the latest call whose answer is shown.
         synced: When the server last answered.
         foreign: Whether what the server holds is not of loadwise.
+        under_way: The calls that have been planned and not answered yet.
     """
 
     def __init__(self, dimensions: Iterable[QuotaDimension]) -> None:
@@ -91,6 +92,7 @@ class Stake:
         self.order = -1
         self.synced = float("-inf")
         self.foreign = False
+        self.under_way: set[Call] = set()
 
     def inherit(self, before: Stake) -> None:
         """Go on from what an earlier configuration of the node had at stake."""
@@ -99,12 +101,14 @@ class Stake:
         # Whoever still plans with the old one must not give the same back once more.
         self.back, before.back = before.back, {}
         self.rest, before.rest = before.rest, None
+        self.under_way = before.under_way
 
     def forget(self) -> None:
         """Leave it to others, as the child of a fork does."""
         self.uses = {name: deque() for name in self.dimensions}
         self.back = {}
         self.rest = None
+        self.under_way = set()
 
     def slide(self, now: float) -> None:
         """Forget what has left the window."""
@@ -151,12 +155,28 @@ class Stake:
         use.told = min(use.told, use.amount)
 
     def tell_anew(self) -> bool:
-        """Have everything told again; tell whether there is anything."""
+        """Have everything told again; tell whether there is anything.
+
+        But what is being told: whether that reaches the counts that have begun anew or those before
+        is for its answer to say.
+        """
         self.back = {}
         for uses in self.uses.values():
             for use in uses:
                 use.told = 0
+        for call in self.under_way:
+            self.has_told(call)
         return any(True for _ in self.untold())
+
+    def has_told(self, call: Call) -> None:
+        """Take note that the server knows what a call tells, or is about to."""
+        for use, amount in call.told:
+            use.told = min(use.amount, use.told + amount)
+
+    def has_not_told(self, call: Call) -> None:
+        """Take note that the server does not know what a call told: it will be told again."""
+        for use, amount in call.told:
+            use.told = max(0, use.told - amount)
 
     def undo(self, call: Call) -> None:
         """Take note that a call may not have arrived.
@@ -164,7 +184,6 @@ class Stake:
         What it was to charge will be told again, at worst twice; what it was to give back will
         not, for that must not happen twice.
         """
-        for use, amount in call.told:
-            use.told = max(0, use.told - amount)
+        self.has_not_told(call)
         if call.rest is not None:
             self.rest = max(call.rest, self.rest or call.rest)

@@ -40,6 +40,13 @@ class StoreFormat(Generic[S]):
     ) -> None:
         check_prefix(prefix)
         check_seconds("ttl", ttl)
+        for name, function in (("encode", encode), ("decode", decode)):
+            if function is not None and not callable(function):
+                raise TypeError(f"{name} is {function!r}; it must be a function")
+        if not isinstance(longest, int):
+            raise TypeError(f"max_bytes is {longest!r}; it must be an int")
+        if longest < 1:
+            raise ValueError(f"max_bytes is {longest}; it must be at least 1")
         self.key = f"{prefix}:state".encode()
         self.expiry = math.ceil(ttl * 1000)
         self.log = EventLog("store", on_event)

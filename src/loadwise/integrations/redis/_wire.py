@@ -123,9 +123,16 @@ def decode_json(raw: str | bytes) -> object:
         Rejected: It is none, it is nested too deeply, or it has a NaN or an infinity.
     """
     try:
-        value: object = json.loads(raw, parse_constant=_refuse)
+        value: object = json.loads(raw, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise Rejected(f"no JSON ({error})") from None
+    return value
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if math.isinf(value):  # JSON has no word for infinity, but numbers that are as good as that
+        _refuse(literal)
     return value
 
 

@@ -1,8 +1,10 @@
 -- Note a node's change of health, and tell everybody.
 --
 -- KEYS[1]: the HASH of all nodes' health. ARGV: the channel, the node's id, what to note (JSON),
--- when it happened (it may have waited in a queue since), how long to remember it. Times are microseconds of the server's clock.
--- Returns "ok" and when it happened; or "old", the time and what is known that happened later.
+-- when it happened (it may have waited in a queue since), how long to remember it.
+-- Returns "ok", when it happened and the epoch, which is another one when the HASH has begun anew;
+-- or "old", the time and what is known that happened later. Times are microseconds of the server's
+-- clock.
 
 local SCHEMA = '1'
 local LONGEST = 8192
@@ -30,8 +32,13 @@ if redis.call('HSTRLEN', key, field) <= LONGEST then
   end
 end
 
+local epoch = redis.call('HSTRLEN', key, 'e') <= 20 and redis.call('HGET', key, 'e')
+if not (epoch and string.match(epoch, '^%d+$')) then
+  epoch = string.format('%.0f', now)
+end
 local entry = string.format('%.0f', at) .. ' ' .. note
-redis.call('HSET', key, 'v', SCHEMA, 'changed', string.format('%.0f', now), field, entry)
+local changed = string.format('%.0f', now)
+redis.call('HSET', key, 'v', SCHEMA, 'e', epoch, 'changed', changed, field, entry)
 redis.call('PEXPIRE', key, string.format('%.0f', math.ceil(tonumber(ARGV[5]) / 1000)))
 redis.call('PUBLISH', channel, string.format('%.0f', now) .. ' ' .. entry)
-return { 'ok', string.format('%.0f', at) }
+return { 'ok', string.format('%.0f', at), epoch }

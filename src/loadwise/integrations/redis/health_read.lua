@@ -2,8 +2,9 @@
 --
 -- KEYS[1]: the HASH of all nodes' health. ARGV: what `changed` was when last read ("" at first),
 -- how long what happened is remembered, how many nodes there may be at most.
--- Returns "ok", `changed`, the time, the number of fields dropped and, if anything has changed, all
--- entries. Times are microseconds of the server's clock.
+-- Returns "ok", `changed`, the time, the number of fields dropped, the epoch ("" if there is none:
+-- see health_put) and, if anything has changed, all entries. Times are microseconds of the server's
+-- clock.
 
 local SCHEMA = '1'
 local LONGEST = 8192
@@ -15,7 +16,7 @@ local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 
 local kind = redis.call('TYPE', key)['ok']
 if kind == 'none' then
-  return { 'ok', '', string.format('%.0f', now), '0' }
+  return { 'ok', '', string.format('%.0f', now), '0', '' }
 end
 if kind ~= 'hash' then
   return { 'foreign', 'a ' .. kind .. ' instead of a hash' }
@@ -29,7 +30,9 @@ end
 
 local changed = redis.call('HSTRLEN', key, 'changed') <= 20 and redis.call('HGET', key, 'changed')
 changed = changed or 'unknown'
-local reply = { 'ok', changed, string.format('%.0f', now), '0' }
+local epoch = redis.call('HSTRLEN', key, 'e') <= 20 and redis.call('HGET', key, 'e')
+epoch = epoch and string.match(epoch, '^%d+$') or ''
+local reply = { 'ok', changed, string.format('%.0f', now), '0', epoch }
 if changed == ARGV[1] then
   return reply
 end
