@@ -133,9 +133,8 @@ class PeakEwma:
     def cost(self, cell: Cell) -> float | None:
         """Return the present cost in seconds, or ``None`` for a node never measured."""
         measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
-        if measured.cost is None:
-            return None
-        return measured.cost * self._fade(measured.stamp, self._clock())
+        cost = measured.cost  # read once, for another thread may forget it meanwhile
+        return None if cost is None else cost * self._fade(measured.stamp, self._clock())
 
     def load(self, cell: Cell) -> float:
         """Return ``cost * (in flight + 1)``, in seconds."""
