@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 .PHONY: help
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | \
-		awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+		awk -F'|' '{ printf "  make %-14s %s\n", $$1, $$2 }'
 
 .PHONY: demo
 demo: .venv/.demo ## Watch loadwise route real requests to real servers, some of which fail
@@ -20,6 +20,15 @@ test: .venv/.dev ## Run every test: units, properties, threads, real servers, do
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 	$(BIN)/mypy
 	$(BIN)/pyright
+
+# With TESTS=tests, all of them.
+TESTS ?= tests/balancer tests/contracts tests/health tests/load tests/properties tests/quota \
+	tests/strategies tests/test_compiled.py tests/test_documents.py tests/test_examples.py
+
+.PHONY: test-compiled
+test-compiled: .compiled/.ready ## Run the core's tests on loadwise with its hot path compiled
+	LOADWISE_COMPILE=1 PYTHONPATH=.compiled $(BIN)/python -m pytest \
+		--numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
 
 .PHONY: check
 check: .venv/.dev ## Check style, formatting and types
@@ -40,6 +49,10 @@ bench-quick: .venv/.dev ## The same, less thoroughly (a minute)
 bench-peers: .venv-peers/.ready ## Compare with other libraries, installed into .venv-peers
 	$(PEERS)/python -m benchmarks --peers
 
+.PHONY: bench-compiled
+bench-compiled: .compiled/.ready ## Print what compiling the hot path saves
+	$(BIN)/python -m benchmarks.compiled .compiled
+
 .PHONY: bench-docs
 bench-docs: .venv/.dev ## Put the tables that bench and bench-peers printed into the documentation
 	$(BIN)/python -m benchmarks.pages
@@ -58,7 +71,7 @@ versions: .venv/.dev ## Run the tests on every Python found, 3.11 to 3.14
 
 .PHONY: clean
 clean: ## Remove everything that was built or installed
-	rm -rf .venv .venv-peers .nox .benchmarks build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-peers .compiled .nox .benchmarks build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -75,6 +88,12 @@ clean: ## Remove everything that was built or installed
 .venv/.dev: .venv/bin/python pyproject.toml requirements/dev.txt
 	@$(PIP) install --requirement requirements/dev.txt --editable '.[cli]'
 	@touch $@ .venv/.demo
+
+.compiled/.ready: .venv/.dev hatch_build.py $(shell find src -name '*.py')
+	@echo "Compiling into .compiled (less than a minute) ..."
+	@rm -rf .compiled
+	@LOADWISE_COMPILE=1 $(PIP) install --no-deps --no-build-isolation --target .compiled .
+	@touch $@
 
 # A peer that cannot be installed here is left out, and the comparison says so.
 .venv-peers/.ready: .venv/bin/python pyproject.toml requirements/peers.txt

@@ -17,18 +17,16 @@ import sysconfig
 from contextlib import chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-
-if TYPE_CHECKING:
-    from setuptools import Extension
 
 SWITCH = "LOADWISE_COMPILE"
 # The mend below is made for what this release writes.
 NEEDED = ["mypy==2.4.1", "setuptools>=65", "xxhash>=3.4"]
-# What is called for each request. The rest would gain nothing: it waits for locks, works in the
-# standard library's C code, or is called when something changes.
+# What is called for each request. The rest would gain nothing: it works in the standard library's
+# C code (LeastLoad and MostAvailable), waits for locks, or is called when something changes.
 COMPILED = [
     "balancer/balancer",
     "balancer/fleet",
@@ -42,8 +40,6 @@ COMPILED = [
     "strategies/consistent_hash",
     "strategies/fallback",
     "strategies/filtered",
-    "strategies/least_load",
-    "strategies/most_available",
     "strategies/power_of_two_choices",
     "strategies/round_robin",
     "strategies/uniform_random",
@@ -52,7 +48,7 @@ COMPILED = [
 ]
 
 
-class CompileHook(BuildHookInterface["BuilderConfig"]):
+class CompileHook(BuildHookInterface[BuilderConfig]):
     """Adds the compiled modules to a wheel that is to have them."""
 
     def dependencies(self) -> list[str]:
@@ -93,7 +89,7 @@ def _compile(root: Path, folder: Path) -> list[Path]:
     from setuptools import Distribution  # noqa: PLC0415 - as mypyc
 
     with chdir(root):
-        extensions: list[Extension] = mypycify(
+        extensions = mypycify(
             [
                 "--config-file=",
                 "--strict",
@@ -117,12 +113,8 @@ def _compile(root: Path, folder: Path) -> list[Path]:
 def _mend(code: str) -> str:
     """Return C code of mypyc's in which weak references are cleared when an instance goes."""
     # Python up to 3.11: the room is visited and cleared like a reference that the instance owns.
-    code = re.sub(
-        r"\n *Py_(?:VISIT|CLEAR)\(\*\(\(PyObject \*\*\)\(\(char \*\)self \+ sizeof\(PyObject \*\) \+ "
-        r"sizeof\(\w+\)\)\)\);",
-        "",
-        code,
-    )
+    room = r"*((PyObject **)((char *)self + sizeof(PyObject *) + sizeof("
+    code = re.sub(rf"\n *Py_(VISIT|CLEAR)\({re.escape(room)}\w+\)\)\)\);", "", code)
     # Python from 3.12 on: there is no room unless one asks for it.
     code = code.replace(
         "Py_TPFLAGS_MANAGED_DICT", "Py_TPFLAGS_MANAGED_DICT | Py_TPFLAGS_MANAGED_WEAKREF"

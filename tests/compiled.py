@@ -11,7 +11,7 @@ def wrong_type(message: str) -> str:
     Compiled code checks the types of arguments before the function begins, and has words of its
     own for it.
     """
-    return rf"{message}|^[\w., ]+ object expected; got \w+$" if COMPILED else message
+    return rf"{message}|^[\w., \[\]]+ object expected; got [\w., \[\]]+$" if COMPILED else message
 
 
 def unexpected_keyword(name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from loadwise import SelectionContext
-from loadwise.context import EMPTY
+from loadwise.context import EMPTY, context_of
 
 
 def test_by_default_nothing_is_said() -> None:
@@ -71,6 +71,25 @@ def test_it_is_frozen() -> None:
     changed = dataclasses.replace(context, exclude=[3])  # type: ignore[arg-type]  # wider than typed
     assert changed == SelectionContext("k", frozenset({3}), None, {"rpm": 1})
     assert context.exclude == frozenset()
+
+
+@pytest.mark.parametrize("has_gil", [True, False])
+@pytest.mark.parametrize("key", ["user-42", b"user-42", 7, None])
+def test_made_quickly(
+    key: str | bytes | int | None,
+    has_gil: bool,  # noqa: FBT001 - a parameter of the test
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a balancer makes for each request differs in nothing from a context made plainly."""
+    monkeypatch.setattr("loadwise.context.HAS_GIL", has_gil)
+    context = context_of(key, {"model": "large"})
+    assert context == SelectionContext(key, tags={"model": "large"})
+    assert type(context) is SelectionContext
+    assert context.exclude == frozenset()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        context.hash_key = "other"  # type: ignore[misc]  # the point of the test
+    with pytest.raises(TypeError, match=r"hash_key is 1\.5"):
+        context_of(1.5)  # type: ignore[arg-type]  # the point of the test
 
 
 def test_it_travels() -> None:

@@ -22,6 +22,7 @@ LAYERS = {
     "_fork": 0,
     "_gil": 0,
     "_log": 0,
+    "_native": 0,
     "clock": 0,
     "context": 0,
     "errors": 0,

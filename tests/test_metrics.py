@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Callable, Hashable
 from functools import partial
+from threading import Barrier, Thread
 from typing import Any
 
 import pytest
@@ -105,6 +106,21 @@ def test_a_collector_that_raises_is_logged_once(
     assert re.search(rf"failed in {first}\b.*further failures are not", record.getMessage())
     assert record.exc_info is not None
     assert str(record.exc_info[1]) == f"{first} is broken"
+
+
+def test_threads_in_which_it_raises_at_once_log_it_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Whichever thread is first speaks for all."""
+    for _ in range(50):
+        both = Barrier(2, timeout=20)
+        collector = Broken(ValueError)
+        collector.on_selection = lambda *_, both=both: 1 // (both.wait() * 0)  # type: ignore[method-assign]
+        guarded = GuardedCollector(collector)
+        workers = [Thread(target=tell, args=(guarded, "on_selection")) for _ in range(2)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(timeout=20)
+    assert len(caplog.records) == 50
 
 
 def test_each_collector_is_logged_by_itself(caplog: pytest.LogCaptureFixture) -> None:

@@ -19,7 +19,15 @@ import pytest
 import loadwise
 
 CHECKOUT = Path(__file__).parents[1]
-NEEDED = ["src", "pyproject.toml", "README.md", "LICENSE-MIT", "LICENSE-APACHE", "CHANGELOG.md"]
+NEEDED = [
+    "src",
+    "pyproject.toml",
+    "hatch_build.py",
+    "README.md",
+    "LICENSE-MIT",
+    "LICENSE-APACHE",
+    "CHANGELOG.md",
+]
 
 pytestmark = pytest.mark.slow
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import Protocol
 
 from loadwise._log import log_exception
@@ -69,7 +70,8 @@ class GuardedCollector:
                     f"loadwise.NoopCollector to define only what you need)"
                 )
         self._collector = collector
-        self._complained = False
+        # Emptied by the first who complains: pop is atomic, a flag is not.
+        self._complaints = [None]
 
     def on_selection(self, node_id: Hashable, strategy: str) -> None:
         """Pass on."""
@@ -105,8 +107,8 @@ class GuardedCollector:
         try:
             method(*event)
         except Exception:  # noqa: BLE001 - a collector may raise what it likes
-            if not self._complained:
-                self._complained = True
+            with suppress(IndexError):
+                self._complaints.pop()
                 log_exception(
                     "the metrics collector %r failed in %s%r; further failures are not logged",
                     self._collector,

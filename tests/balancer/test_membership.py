@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from threading import Event, Thread
 from typing import Any
 
@@ -188,6 +188,29 @@ def test_membership_changes_under_traffic(strategy: Strategy[int]) -> None:
     assert {status.in_flight for status in balancer.status()} == {0}
     assert balancer.health is not None
     assert balancer.health.snapshot().keys() <= set(balancer.nodes)
+
+
+def test_members_are_looked_at_as_they_are_at_one_moment() -> None:
+    """Nobody who explains or asks meanwhile finds the nodes of one membership with another's."""
+    few, many = ["a"], ["a", "b", "c"]
+    balancer = Balancer(few, RoundRobin(), health=False)
+    found: list[tuple[Hashable, ...]] = []
+    over = Event()
+
+    def look() -> None:
+        while not over.is_set():
+            found.append(balancer.explain().eligible)
+
+    workers = [Thread(target=look) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for _ in range(CHANGES):
+        balancer.replace(many)
+        balancer.replace(few)
+    over.set()
+    for worker in workers:
+        worker.join(timeout=30)
+    assert set(found) <= {("a",), ("a", "b", "c")}
 
 
 @pytest.mark.parametrize("end", [Lease.success, Lease.failure, Lease.cancel, Lease.rate_limited])

@@ -8,7 +8,7 @@ from math import exp
 from threading import Thread
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loadwise import LeastLoad, LoadMeasure, NodeSet, Outcome, PeakEwma
@@ -217,6 +217,25 @@ def test_threads_agree_on_the_peak() -> None:
     assert measure.cost(cell) == 499 / 500
 
 
+def test_a_cost_may_be_forgotten_while_it_is_read() -> None:
+    """Who reads the cost of a node that another thread forgets gets a cost or ``None``."""
+    measure = PeakEwma(clock=ManualClock())
+    cell = measure.cell("a")
+
+    def forget() -> None:
+        for _ in range(5000):
+            measure.observe(cell, 0.5, Outcome.SUCCESS, 0.0)
+            measure.forget(cell)
+
+    worker = Thread(target=forget)
+    worker.start()
+    seen = {None, 0.5}
+    while worker.is_alive():
+        seen.add(measure.cost(cell))
+    worker.join(timeout=30)
+    assert seen == {None, 0.5}
+
+
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
 def test_tau_is_finite_and_positive(bad: float) -> None:
     """Any other tau is refused at construction."""
@@ -241,6 +260,15 @@ EVENTS = st.one_of(
 
 
 @given(st.lists(EVENTS, max_size=30), st.floats(0.01, 100.0))
+@example(
+    [
+        ("sample", 0, 441.0),
+        *[("failure", 0, 0.0)] * 4,
+        ("begin", 0, 141),
+        ("begin", 1, 1),
+    ],
+    1.0,
+)
 def test_the_rank_orders_as_the_load_does(events: list[tuple[str, int, float]], tau: float) -> None:
     """Of two nodes, the one with the higher load has the higher rank, whatever happened to them.
 

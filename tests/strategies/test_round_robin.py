@@ -149,3 +149,21 @@ def test_turns_are_counted_beyond_any_machine_word() -> None:
     assert [(strategy.peek(nodes), strategy.select(nodes)) for _ in range(4)] == [
         (index, index) for index in expected
     ]
+
+
+def test_turns_beyond_any_machine_word_may_be_read_by_threads() -> None:
+    """Who asks about the next turn while others take theirs is given a turn that was to come."""
+    start, each = 2**70, 2000
+    strategy, nodes = RoundRobin[int](start=start), NodeSet(range(1_000_003))
+    strategy.prepare(nodes)
+    workers = [Thread(target=picks, args=(strategy, nodes, each)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    seen: set[int | None] = set()
+    while any(worker.is_alive() for worker in workers):
+        seen.add(strategy.peek(nodes))
+    for worker in workers:
+        worker.join(timeout=30)
+    first = start % len(nodes)
+    assert seen <= set(range(first, first + 2 * each + 1))
+    assert strategy.peek(nodes) == first + 2 * each

@@ -60,8 +60,9 @@ class Fleet(ForkAware, Generic[N]):
         # The first is held by whoever changes the membership, the second to work out a view.
         self._changing = Lock()
         self._lock = Lock()
-        self._whole: NodeSet[N] = NodeSet(())
-        self._slots: tuple[Slot, ...] = ()
+        # By one reference, so that whoever reads finds members and slots that belong together.
+        nobody: NodeSet[N] = NodeSet(())
+        self._members: tuple[NodeSet[N], tuple[Slot, ...]] = (nobody, ())
         self.view = self.look()
         reset_in_child(self)
 
@@ -69,19 +70,20 @@ class Fleet(ForkAware, Generic[N]):
         self._changing = Lock()
         self._lock = Lock()
         # The parent's leases go on holding the old slots, which nobody counts here.
-        for slot in self._slots:
+        whole, slots = self._members
+        for slot in slots:
             slot.alive = False
-        self._slots = tuple(slot.fresh(self._meters) for slot in self._slots)
+        self._members = (whole, tuple(slot.fresh(self._meters) for slot in slots))
         self.view = self.look()
 
     @property
     def nodes(self) -> tuple[N, ...]:
         """The members, in order."""
-        return self._whole.membership.nodes
+        return self._members[0].membership.nodes
 
     def has(self, identity: Hashable) -> bool:
         """Whether there is a member with this id."""
-        return self._whole.index_of(identity) is not None
+        return self._members[0].index_of(identity) is not None
 
     def refreshed(self) -> View[N]:
         """Return a view that holds now."""
@@ -100,7 +102,7 @@ class Fleet(ForkAware, Generic[N]):
 
     def look(self) -> View[N]:
         """Work out a view. O(n)."""
-        return self._look_at(self._whole, self._slots)
+        return self._look_at(*self._members)
 
     def _look_at(self, whole: NodeSet[N], slots: tuple[Slot, ...]) -> View[N]:
         return make_view(
@@ -132,7 +134,7 @@ class Fleet(ForkAware, Generic[N]):
     def set_draining(self, identity: Hashable, *, draining: bool) -> None:
         """Begin or end the drain of a member."""
         with self._changing, self._lock:
-            self._slots[self._index_of(identity)].draining = draining
+            self._members[1][self._index_of(identity)].draining = draining
             self._publish(self.look())
 
     def status(self) -> list[NodeStatus]:
@@ -164,23 +166,24 @@ class Fleet(ForkAware, Generic[N]):
         )
 
     def _index_of(self, identity: Hashable) -> int:
-        index = self._whole.index_of(identity)
+        whole = self._members[0]
+        index = whole.index_of(identity)
         if index is None:
-            raise UnknownNode(identity, f"balancer {self._name!r}", self._whole.ids)
+            raise UnknownNode(identity, f"balancer {self._name!r}", whole.ids)
         return index
 
     def _adopt(self, whole: NodeSet[N]) -> None:
         """Make ``whole`` the membership: all of it or, on an error, nothing. For one at a time."""
         self._prepare(whole)
         with self._lock:
-            gone = {slot.id: slot for slot in self._slots}
+            gone = {slot.id: slot for slot in self._members[1]}
             slots = tuple(
                 gone.pop(identity) if identity in gone else Slot(identity, self._meters)
                 for identity in whole.ids
             )
             view = self._look_at(whole, slots)
-            replaced = (self._whole, self._slots)
-            self._whole, self._slots = whole, slots
+            replaced = self._members
+            self._members = whole, slots
             self._publish(view)
             let_go(replaced)
         for slot in gone.values():

@@ -26,13 +26,15 @@ __all__ = ["PeakEwma"]
 
 _SUCCESS: Final = Outcome.SUCCESS
 _FAILURE: Final = Outcome.FAILURE
-_UNMEASURED_PENALTY: Final = 1e6
+_UNMEASURED_PENALTY: Final = 1e100
 _TABLED: Final = 256
 # Whether samples go without a lock: see PeakEwma.observe.
 _LOCK_FREE: Final = HAS_GIL
 # What the requests in flight add to a rank, by their number.
 _MEASURED: Final[list[float]] = [log(pending + 1) for pending in range(_TABLED)]
-_UNMEASURED: Final[list[float]] = [-inf] + [1e100 * pending for pending in range(1, _TABLED)]
+_UNMEASURED: Final[list[float]] = [-inf] + [
+    _UNMEASURED_PENALTY * pending for pending in range(1, _TABLED)
+]
 
 
 class _Gauge:
@@ -163,24 +165,27 @@ class PeakEwma(ForkAware):
         gauge = measured.gauge
         pending = len(cell)
         if gauge.weights is _UNMEASURED:
-            return _UNMEASURED_PENALTY + pending if pending else 0.0
+            return _UNMEASURED_PENALTY * pending
         return gauge.cost * self._fade(gauge.stamp, self._clock()) * (pending + 1)
 
     @staticmethod
-    def rank(cell: _EwmaCell) -> float:
+    def rank(cell: Cell) -> float:
         """Return a number that orders cells as their `load` does, without asking what time it is.
 
         All costs decay by the same factor, so which of two is higher does not depend on when one
         looks: it is settled by ``log(cost) + stamp / tau``, kept with each sample, and
         ``log(in flight + 1)``, from a table.
         """
-        gauge = cell.gauge
+        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        gauge = measured.gauge
         requests: list[None] = cell
         try:
             return gauge.score + gauge.weights[len(requests)]
         except IndexError:
             pending = len(requests)
-            more = 1e100 * pending if gauge.weights is _UNMEASURED else log(pending + 1)
+            more = (
+                _UNMEASURED_PENALTY * pending if gauge.weights is _UNMEASURED else log(pending + 1)
+            )
             return gauge.score + more
 
     def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:

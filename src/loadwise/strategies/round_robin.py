@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from random import randrange
 
-from loadwise._counter import upcoming
+from loadwise._counter import counter_from, upcoming
 from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
@@ -56,11 +56,12 @@ class RoundRobin(Planned[N, "count[int]", "Plan[count[int]]"]):
         super().__init__()
 
     def _after_fork(self) -> None:
-        self._latest = count(randrange(_RANDOM_START_RANGE) if self._start is None else self._start)
+        start = randrange(_RANDOM_START_RANGE) if self._start is None else self._start
+        self._latest = counter_from(start)
         super()._after_fork()
 
     def _make_state(self, nodes: NodeSet[N]) -> count[int]:  # noqa: ARG002 - any nodes
-        return count(upcoming(self._latest))
+        return counter_from(upcoming(self._latest))
 
     def _kept_now(self, state: count[int]) -> None:
         self._latest = state
