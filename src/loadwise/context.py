@@ -13,8 +13,10 @@ __all__ = ["EMPTY", "SelectionContext", "context_of"]
 
 HashKey = str | bytes | int | None
 
+_NOBODY: AbstractSet[int] = frozenset()
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, init=False)
 class SelectionContext:
     """Facts about one request that a strategy may use.
 
@@ -37,15 +39,26 @@ class SelectionContext:
     """
 
     hash_key: HashKey = None
-    exclude: AbstractSet[int] = frozenset()
+    exclude: AbstractSet[int] = _NOBODY
     tags: Mapping[str, str] | None = None
     estimated_cost: Mapping[str, float] | float | None = None
 
-    def __post_init__(self) -> None:
-        if self.exclude.__class__ is not frozenset:
-            object.__setattr__(self, "exclude", frozenset(self.exclude))
-        if not (self.hash_key is None or isinstance(self.hash_key, str | bytes | int)):
-            raise TypeError(f"hash_key is {self.hash_key!r}; it must be a str, bytes, int or None")
+    def __init__(
+        self,
+        hash_key: HashKey = None,
+        exclude: AbstractSet[int] = _NOBODY,
+        tags: Mapping[str, str] | None = None,
+        estimated_cost: Mapping[str, float] | float | None = None,
+    ) -> None:
+        if not (hash_key is None or isinstance(hash_key, (str, bytes, int))):
+            raise TypeError(f"hash_key is {hash_key!r}; it must be a str, bytes, int or None")
+        if exclude.__class__ is not frozenset:
+            exclude = frozenset(exclude)
+        # In half the time of the constructor that dataclass writes.
+        _set_hash_key(self, hash_key)
+        _set_exclude(self, exclude)
+        _set_tags(self, tags)
+        _set_estimated_cost(self, estimated_cost)
 
     def is_excluded(self, index: int) -> bool:
         """Whether the candidate at ``index`` must not be chosen."""
@@ -54,6 +67,12 @@ class SelectionContext:
     def tag(self, name: str) -> str | None:
         """The value of one tag, or ``None``."""
         return None if self.tags is None else self.tags.get(name)
+
+
+# The fields' descriptors write to them without asking whether the context is frozen.
+_set_hash_key, _set_exclude, _set_tags, _set_estimated_cost = (
+    getattr(SelectionContext, name).__set__ for name in SelectionContext.__slots__
+)
 
 
 class _Draft:
@@ -67,31 +86,14 @@ class _Draft:
     estimated_cost: Mapping[str, float] | float | None
 
 
-_NOBODY: AbstractSet[int] = frozenset()
-_new = object.__new__
-# The fields' descriptors write to them without asking whether the context is frozen.
-_set_hash_key, _set_exclude, _set_tags, _set_estimated_cost = (
-    getattr(SelectionContext, name).__set__ for name in SelectionContext.__slots__
-)
-
-
 def context_of(hash_key: HashKey, tags: Mapping[str, str] | None = None) -> SelectionContext:
-    """Return ``SelectionContext(hash_key, tags=tags)``, in half the time or less.
+    """Return ``SelectionContext(hash_key, tags=tags)``, for a balancer's every request with a key.
 
-    The constructor of a frozen dataclass pays for each field that it may write it, which is more
-    than a lookup in a hash ring costs; so the fields are written first, and frozen then. That is
-    a change of class, and one without the GIL stops all other threads for as long as it takes:
-    there the fields are written one by one behind the dataclass's back.
+    In half the time of the constructor: the fields are written first, and frozen then by a
+    change of class. Without the GIL that would stop all other threads for as long as it takes.
     """
-    if not (hash_key is None or isinstance(hash_key, str | bytes | int)):
-        return SelectionContext(hash_key)  # which refuses it
-    if not HAS_GIL:
-        context = _new(SelectionContext)
-        _set_hash_key(context, hash_key)
-        _set_exclude(context, _NOBODY)
-        _set_tags(context, tags)
-        _set_estimated_cost(context, None)
-        return context
+    if not HAS_GIL or not (hash_key is None or isinstance(hash_key, (str, bytes, int))):
+        return SelectionContext(hash_key, tags=tags)
     draft = _Draft()
     draft.hash_key = hash_key
     draft.exclude = _NOBODY
