@@ -153,16 +153,14 @@ class PeakEwma(ForkAware):
 
     def cost(self, cell: Cell) -> float | None:
         """Return the present cost in seconds, or ``None`` for a node never measured."""
-        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
-        gauge = measured.gauge
+        gauge: _Gauge = cell.gauge  # type: ignore[attr-defined]  # as made by cell()
         if gauge.weights is _UNMEASURED:
             return None
         return gauge.cost * self._fade(gauge.stamp, self._clock())
 
     def load(self, cell: Cell) -> float:
         """Return ``cost * (in flight + 1)``, in seconds."""
-        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
-        gauge = measured.gauge
+        gauge: _Gauge = cell.gauge  # type: ignore[attr-defined]  # as made by cell()
         pending = len(cell)
         if gauge.weights is _UNMEASURED:
             return _UNMEASURED_PENALTY * pending
@@ -176,8 +174,7 @@ class PeakEwma(ForkAware):
         looks: it is settled by ``log(cost) + stamp / tau``, kept with each sample, and
         ``log(in flight + 1)``, from a table.
         """
-        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
-        gauge = measured.gauge
+        gauge: _Gauge = cell.gauge  # type: ignore[attr-defined]  # as made by cell()
         requests: list[None] = cell
         try:
             return gauge.score + gauge.weights[len(requests)]
@@ -194,8 +191,7 @@ class PeakEwma(ForkAware):
             return
         if self._clock_given:
             now = self._clock()
-        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
-        gauge = measured.gauge
+        gauge: _Gauge = cell.gauge  # type: ignore[attr-defined]  # as made by cell()
         if _LOCK_FREE:
             # A lock would have threads queue for it: one that is suspended while it holds it stops
             # all that want the same, and each hand-over costs far more than a sample.
@@ -233,8 +229,7 @@ class PeakEwma(ForkAware):
         A Balancer does so with a node that is found UNHEALTHY. Otherwise the cost of its failures
         would keep the strategy from it long after its probe is due.
         """
-        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
-        gauge = measured.gauge
+        gauge: _Gauge = cell.gauge  # type: ignore[attr-defined]  # as made by cell()
         with gauge.lock:
             # Nothing is called here either: see _sample.
             gauge.samples += 1
