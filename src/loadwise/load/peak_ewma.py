@@ -142,7 +142,7 @@ class PeakEwma(ForkAware):
         if not self._clock_given:
             self._clock = clock
 
-    def cell(self, node_id: Hashable) -> Cell:
+    def cell(self, node_id: Hashable) -> _EwmaCell:
         """Return the entry of one node."""
         with self._lock:
             return self._cells.setdefault(node_id, _EwmaCell())
@@ -153,28 +153,30 @@ class PeakEwma(ForkAware):
 
     def cost(self, cell: Cell) -> float | None:
         """Return the present cost in seconds, or ``None`` for a node never measured."""
-        gauge: _Gauge = cell.gauge  # type: ignore[attr-defined]  # as made by cell()
+        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        gauge = measured.gauge
         if gauge.weights is _UNMEASURED:
             return None
         return gauge.cost * self._fade(gauge.stamp, self._clock())
 
     def load(self, cell: Cell) -> float:
         """Return ``cost * (in flight + 1)``, in seconds."""
-        gauge: _Gauge = cell.gauge  # type: ignore[attr-defined]  # as made by cell()
+        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        gauge = measured.gauge
         pending = len(cell)
         if gauge.weights is _UNMEASURED:
             return _UNMEASURED_PENALTY * pending
         return gauge.cost * self._fade(gauge.stamp, self._clock()) * (pending + 1)
 
     @staticmethod
-    def rank(cell: Cell) -> float:
+    def rank(cell: _EwmaCell) -> float:
         """Return a number that orders cells as their `load` does, without asking what time it is.
 
         All costs decay by the same factor, so which of two is higher does not depend on when one
         looks: it is settled by ``log(cost) + stamp / tau``, kept with each sample, and
         ``log(in flight + 1)``, from a table.
         """
-        gauge: _Gauge = cell.gauge  # type: ignore[attr-defined]  # as made by cell()
+        gauge = cell.gauge
         requests: list[None] = cell
         try:
             return gauge.score + gauge.weights[len(requests)]
@@ -191,7 +193,8 @@ class PeakEwma(ForkAware):
             return
         if self._clock_given:
             now = self._clock()
-        gauge: _Gauge = cell.gauge  # type: ignore[attr-defined]  # as made by cell()
+        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        gauge = measured.gauge
         if _LOCK_FREE:
             # A lock would have threads queue for it: one that is suspended while it holds it stops
             # all that want the same, and each hand-over costs far more than a sample.
@@ -229,7 +232,8 @@ class PeakEwma(ForkAware):
         A Balancer does so with a node that is found UNHEALTHY. Otherwise the cost of its failures
         would keep the strategy from it long after its probe is due.
         """
-        gauge: _Gauge = cell.gauge  # type: ignore[attr-defined]  # as made by cell()
+        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        gauge = measured.gauge
         with gauge.lock:
             # Nothing is called here either: see _sample.
             gauge.samples += 1

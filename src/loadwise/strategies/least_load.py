@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from random import Random as RandomSource
 
+from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.strategies._best import draw_lowest
 from loadwise.strategies._draws import check_rng, fork_of, source_of
@@ -14,6 +15,7 @@ from loadwise.strategies._planned import N, check_excluded
 __all__ = ["LeastLoad"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LeastLoad(LoadPlanned[N]):
     """The least loaded of all nodes; ties uniformly at random.
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from random import Random as RandomSource
 
+from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
 from loadwise.nodes import RateMetric
@@ -17,6 +18,7 @@ from loadwise.strategies._requirements import require_method
 __all__ = ["MostAvailable"]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class MostAvailable(Planned[N, None, Plan[None]]):
     """The node with the most ``remaining()``; ties within epsilon at random.
 
