@@ -236,6 +236,18 @@ def test_a_cost_may_be_forgotten_while_it_is_read() -> None:
     assert seen == {None, 0.5}
 
 
+@pytest.mark.parametrize(("latency", "now"), [(math.nan, 1.0), (1.0, math.nan)])
+def test_a_broken_clock_stops_nobody(latency: float, now: float) -> None:
+    """A sample that is no number is overwritten by the next that is one."""
+    measure = PeakEwma()
+    measure.use_clock(ManualClock(2.0))
+    cell = measure.cell("a")
+    measure.observe(cell, latency, Outcome.SUCCESS, now)
+    measure.observe(cell, 0.5, Outcome.SUCCESS, 2.0)
+    assert math.isfinite(measure.load(cell))
+    assert math.isfinite(measure.rank(cell))
+
+
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])
 def test_tau_is_finite_and_positive(bad: float) -> None:
     """Any other tau is refused at construction."""

@@ -49,18 +49,16 @@ class _Gauge:
         score: The logarithm of the cost that it would have had at time 0; see `PeakEwma.rank`.
         weights: What the requests in flight add to it, by their number; `_UNMEASURED` before the
             first sample.
-        samples: How often it was written, for who would know whether somebody else did.
         lock: Held while a sample is taken, where there is no GIL.
     """
 
-    __slots__ = ("cost", "lock", "samples", "score", "stamp", "weights")
+    __slots__ = ("cost", "lock", "score", "stamp", "weights")
 
     def __init__(self) -> None:
         self.cost = 0.0
         self.stamp = 0.0
         self.score = 0.0
         self.weights = _UNMEASURED
-        self.samples = 0
         self.lock = Lock()
 
 
@@ -206,9 +204,8 @@ class PeakEwma(ForkAware):
 
     def _sample(self, gauge: _Gauge, latency: float, outcome: Outcome, now: float) -> bool:
         """Work a sample in, unless another thread was quicker; return whether it was done."""
-        samples = gauge.samples
+        cost, stamp = gauge.cost, gauge.stamp
         if gauge.weights is _MEASURED:
-            cost, stamp = gauge.cost, gauge.stamp
             # What is left of the cost; all of it where a clock has gone back.
             kept = exp((stamp - now) / self._tau) if now > stamp else 1.0
             if outcome is _FAILURE:
@@ -217,9 +214,9 @@ class PeakEwma(ForkAware):
                 latency += (cost - latency) * kept
         score = log(latency) + now / self._tau if latency > 0.0 else -inf
         # From here on nothing is called, so under the GIL no other thread comes in between.
-        if gauge.samples != samples:
+        # (What is no number, by a broken clock, differs from itself; it is overwritten.)
+        if (gauge.cost != cost and cost == cost) or (gauge.stamp != stamp and stamp == stamp):  # noqa: PLR0124
             return False
-        gauge.samples = samples + 1
         gauge.stamp = now
         gauge.cost = latency
         gauge.score = score
@@ -236,6 +233,6 @@ class PeakEwma(ForkAware):
         gauge = measured.gauge
         with gauge.lock:
             # Nothing is called here either: see _sample.
-            gauge.samples += 1
+            gauge.cost = 0.0
             gauge.weights = _UNMEASURED
             gauge.score = 0.0
