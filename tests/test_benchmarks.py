@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 import pytest
-from benchmarks import pages, peers, registry
+from benchmarks import compiled, pages, peers, registry
 from benchmarks.__main__ import main, scorecard
 from benchmarks.duels import DUELS
 from benchmarks.fleets import RULES
@@ -20,8 +20,8 @@ from benchmarks.model import SMALLEST, Subject, Table, Target, show_seconds
 SUBJECTS = registry.SUBJECTS | peers.SUBJECTS
 ROOT = Path(__file__).resolve().parents[1]
 MARKER = re.compile(r"<!-- bench:(begin|end) ([a-z-]+) -->")
-# Written by the command itself, not by a subject.
-OTHERS = {"run-own", "run-peers", "targets-own", "targets-peers", "peers-setups"}
+# Written by the command itself, not by a subject, or by a program of its own.
+OTHERS = {"compiled", "run-own", "run-peers", "targets-own", "targets-peers", "peers-setups"}
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
@@ -91,6 +91,22 @@ def test_markers_name_tables(page: Path) -> None:
     assert names
     peer_tables = {"peers", "peers-ratios", "peers-versions"}
     assert set(names) <= set(registry.SUBJECTS) | peer_tables | OTHERS
+
+
+def test_what_is_compared_with_its_compiled_form_runs() -> None:
+    """Each operation does its work, and the one with a target is among them."""
+    batches = compiled.batches()
+    assert compiled.TARGET_ROW in batches
+    assert all(batch(3) > 0 for batch in batches.values())
+
+
+def test_a_folder_without_the_compiled_form_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The comparison says what it needs, and how to get it."""
+    monkeypatch.setattr("sys.argv", ["compiled", str(tmp_path)])
+    assert compiled.main() == 2
+    assert "make bench-compiled" in capsys.readouterr().err
 
 
 def test_setups_of_peers_are_programs() -> None:
