@@ -25,8 +25,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 SWITCH = "LOADWISE_COMPILE"
 # The mend below is made for what this release writes.
 NEEDED = ["mypy==2.4.1", "setuptools>=65", "xxhash>=3.4"]
-# What is called for each request. The rest would gain nothing: it waits for locks, works in the
-# standard library's C code, or is called when something changes.
+# What is called for each request. The rest waits for locks, works in the standard library's C code,
+# or is called when something changes.
 COMPILED = [
     "balancer/balancer",
     "balancer/fleet",
