@@ -21,12 +21,11 @@ test: .venv/.dev ## Run every test: units, properties, threads, real servers, do
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-# With TESTS=tests, all of them.
-TESTS ?= tests/balancer tests/contracts tests/health tests/load tests/properties tests/quota \
-	tests/strategies tests/test_compiled.py tests/test_documents.py tests/test_examples.py
+# Those of the parts that are compiled; with TESTS=tests, all of them.
+TESTS ?= tests/balancer tests/contracts tests/load tests/strategies tests/test_compiled.py
 
 .PHONY: test-compiled
-test-compiled: .compiled/.ready ## Run the core's tests on loadwise with its hot path compiled
+test-compiled: .compiled/.ready ## Run the tests of the hot path on its compiled form
 	LOADWISE_COMPILE=1 PYTHONPATH=.compiled $(BIN)/python -m pytest \
 		--numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
 

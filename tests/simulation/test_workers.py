@@ -12,7 +12,9 @@ import pytest
 
 from loadwise.simulation.workers import WorkerLost, work_through
 
+# What is started in the background of a shell ignores interrupts, and so would what it starts.
 PATIENT = """
+import signal
 import threading
 from loadwise.simulation.workers import work_through
 
@@ -21,6 +23,7 @@ def wait(number):
     threading.Event().wait()
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     list(work_through([1, 2, 3], wait, 2))
 """
 
