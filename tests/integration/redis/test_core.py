@@ -196,6 +196,20 @@ def test_what_the_server_was_not_told_yet_shows() -> None:
     assert desk.core.remaining("node", "rpm") == 77
 
 
+def test_what_is_being_told_is_not_granted_meanwhile() -> None:
+    """Whichever of two calls the server runs first, what one of them charges is not free."""
+    desk = Desk()
+    desk.core.record_usage("node", {"rpm": 97})
+    telling = desk.core.chores()
+    assert json.loads(next(telling).payload)["dims"][0]["due"] == 0
+    steps, call = desk.begin(5)
+    assert (asked(call)["add"], json.loads(call.payload)["dims"][0]["due"]) == ([], 97)
+    finish(telling, answer("ok", used=97))
+    finish(steps, answer("full", used=97))
+    _, call = desk.begin(5)
+    assert json.loads(call.payload)["dims"][0]["due"] == 0
+
+
 def test_nothing_is_asked_while_the_link_is_down() -> None:
     """With the circuit open no call is made; what is used counts, and is told in the end."""
     desk = Desk("local")

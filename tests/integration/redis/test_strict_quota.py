@@ -165,6 +165,17 @@ def test_what_was_used_beyond_the_reservation_counts_everywhere(share: Share) ->
         assert not quota.is_available("node")
 
 
+def test_what_was_recorded_counts_before_the_server_has_heard_of_it(share: Share) -> None:
+    """A request that overtakes the news of use on its way to the server is refused all the same."""
+    quota = share(rpm(10))
+    quota.record_usage("node", {"rpm": 10})
+    news = quota._core.chores()
+    next(news, None)  # planned and not sent, unless the background has taken care of it
+    assert quota.try_acquire("node") is None
+    news.close()
+    until(partial(is_exhausted, quota))
+
+
 def test_a_pause_holds_everywhere(share: Share) -> None:
     """A node that one process has sit out is left alone by all, until the pause is over."""
     mine, yours = share(rpm(10)), share(rpm(10))

@@ -114,8 +114,8 @@ class Exchange(Mirror):
         epoch = stake.epoch if stake.matters() else ""
         call = Call(node_id, next(self._orders), stake, now, list(stake.untold()))
         stake.has_told(call)
-        stake.under_way.add(call)
         call.write(stake, op, epoch, amounts, self._lease(stake))
+        stake.under_way.add(call)
         stake.back, stake.rest = {}, None
         return call
 

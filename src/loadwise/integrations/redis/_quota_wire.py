@@ -90,6 +90,7 @@ class Call:
                 "width": micros(dimension.window / dimension.resolution),
                 "amount": float(amounts.get(name, dimension.default_cost if acquires else 0)),
                 "need": float(needs(dimension, amounts) if acquires else 0),
+                "due": float(stake.due(name)),
                 "back": [],
                 "add": [],
             }

@@ -135,6 +135,12 @@ class Stake:
                 if use.amount > use.told:
                     yield use, use.amount - use.told
 
+    def due(self, name: str) -> float:
+        """Return what the server is being told of a dimension, and may not have heard yet."""
+        return sum(
+            amount for call in self.under_way for use, amount in call.told if use.name == name
+        )
+
     def matters(self) -> bool:
         """Whether the server should know of anything that this process did."""
         return bool(self.back) or any(use.told > 0 for uses in self.uses.values() for use in uses)

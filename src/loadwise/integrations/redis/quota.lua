@@ -7,6 +7,7 @@
 --   rest   have the node sit out so long
 --   lease  how long what is taken may be used
 --   dims   by dimension: name, limit, window, width, amount, need (the room there must be for it),
+--          due (what other calls of the asker are about to charge: not to be granted either),
 --          back (pairs of bucket and amount to give back), add (pairs of age and amount to charge)
 -- Returns status, epoch, time, end of rest, fields dropped, and per dimension the amount granted,
 -- its bucket, and all buckets. Times are whole microseconds of the server's clock.
@@ -144,7 +145,7 @@ for _, dim in ipairs(ask.dims) do
       changed = true
     end
   end
-  if used(dim.buckets) + dim.need > dim.limit then
+  if used(dim.buckets) + dim.due + dim.need > dim.limit then
     fits = fits and ask.op ~= 'acquire'
   end
 end
@@ -154,7 +155,7 @@ if granted then
   for _, dim in ipairs(ask.dims) do
     local at = now
     if ask.op == 'take' then
-      dim.amount = math.min(dim.amount, math.max(0, dim.limit - used(dim.buckets)))
+      dim.amount = math.min(dim.amount, math.max(0, dim.limit - dim.due - used(dim.buckets)))
       at = now + ask.lease
     end
     if dim.amount > 0 then
