@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from numbers import Real
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -137,7 +136,7 @@ def check_id(identity: object, node: object) -> None:
 
 def check_weight(weight: object, identity: object) -> None:
     """Raise unless ``weight`` is a finite number that is not negative."""
-    if not isinstance(weight, Real):
+    if not _is_real(weight):
         raise TypeError(
             f"node {identity!r} has the weight {weight!r}; it must be an int or a float"
         )
@@ -146,3 +145,11 @@ def check_weight(weight: object, identity: object) -> None:
             f"node {identity!r} has the weight {weight!r}; it must be finite and at least 0 "
             f"(0 means drained)"
         )
+
+
+def _is_real(value: object) -> TypeGuard[float]:
+    if isinstance(value, (int, float)):
+        return True
+    from numbers import Real  # noqa: PLC0415 - a twentieth of what importing loadwise takes
+
+    return isinstance(value, Real)

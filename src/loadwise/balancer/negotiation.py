@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from loadwise.balancer.request import Request
@@ -19,7 +18,6 @@ __all__ = ["Grant", "Negotiator"]
 N = TypeVar("N")
 
 
-@dataclass(frozen=True, slots=True)
 class Grant:
     """What a node has granted.
 
@@ -29,9 +27,12 @@ class Grant:
         reservation: Quota set aside, if there are quotas.
     """
 
-    index: int
-    probe: Probe | None
-    reservation: ReservedQuota | None
+    __slots__ = ("index", "probe", "reservation")
+
+    def __init__(self, index: int, probe: Probe | None, reservation: ReservedQuota | None) -> None:
+        self.index = index
+        self.probe = probe
+        self.reservation = reservation
 
 
 class Negotiator(Generic[N]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Container, Hashable
+from collections.abc import Hashable
 from typing import Any, Final
 
 from loadwise._fork import ForkAware, reset_in_child
@@ -12,6 +12,7 @@ from loadwise.balancer.fleet import Fleet
 from loadwise.balancer.view import Slot
 from loadwise.clock import Clock
 from loadwise.health import HealthStatus, HealthTracker, Probe
+from loadwise.health.tracker import Minded
 from loadwise.metrics import MetricsCollector
 from loadwise.outcome import Outcome
 from loadwise.quota import QuotaSource
@@ -58,7 +59,7 @@ class Reporter(ForkAware):
         self._health = health
         self._pauses = pauses
         self._metrics = metrics
-        self._minded: Container[Hashable] = () if health is None else health.minded
+        self._minded: Minded = {} if health is None else health.minded
         self._same_clock = health is not None and health.clock == clock
         self.leaks: deque[tuple[Slot, float, Probe | None]] = deque()
         reset_in_child(self)
@@ -82,7 +83,7 @@ class Reporter(ForkAware):
             observe(cell, latency, _SUCCESS, now)
         before = slot.latency
         slot.latency = latency if before is None else before + _LATENCY_WEIGHT * (latency - before)
-        if probe is not None or slot.id in self._minded:
+        if probe is not None or (self._minded and slot.id in self._minded):
             self._tell_health(slot, _SUCCESS, started, None, probe)
         if self._metrics is not None:
             self._metrics.on_outcome(slot.id, _SUCCESS, latency)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from threading import Lock
 
@@ -15,7 +15,7 @@ from loadwise.health.policy import ConsecutiveFailurePolicy, HealthPolicy, NodeH
 from loadwise.health.status import HealthStatus
 from loadwise.outcome import Outcome
 
-__all__ = ["HealthListener", "HealthTracker"]
+__all__ = ["HealthListener", "HealthTracker", "Minded"]
 
 HealthListener = Callable[[Hashable, HealthStatus, HealthStatus], None]
 """Called with a node's id, its old state and its new one."""
@@ -35,6 +35,13 @@ class _Everybody:
 
     def __contains__(self, node_id: Hashable) -> bool:
         return True
+
+    def __bool__(self) -> bool:
+        return True
+
+
+Minded = Mapping[Hashable, NodeHealth] | _Everybody
+"""The ids of nodes of which a success could change anything."""
 
 
 class HealthTracker(ForkAware):
@@ -79,7 +86,7 @@ class HealthTracker(ForkAware):
         self._listeners: dict[object, HealthListener] = {}
         self._after_fork()
         skips = bool(getattr(self.policy, "ignores_success_when_healthy", False))
-        self._minded: Container[Hashable] = self._records if skips else _Everybody()
+        self._minded: Minded = self._records if skips else _Everybody()
         reset_in_child(self)
 
     def _after_fork(self) -> None:
@@ -156,7 +163,7 @@ class HealthTracker(ForkAware):
         self.report(node_id, Outcome.FAILURE, reason)
 
     @property
-    def minded(self) -> Container[Hashable]:
+    def minded(self) -> Minded:
         """The ids of nodes of which a success could change anything; the same object always."""
         return self._minded
 

@@ -28,6 +28,8 @@ def draw_lowest(
         ties = values.count(lowest)
         if ties == 1:
             return values.index(lowest)
+        if ties == len(values):
+            return int(draw() * ties)
     limit = lowest + within
     best = [position for position, value in enumerate(values) if value <= limit]
     return best[int(draw() * len(best))]

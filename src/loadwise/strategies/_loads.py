@@ -74,6 +74,7 @@ class LoadPlan(Plan[Sequence[Any]]):
         """Return the plan that reads the very objects in ``candidates``."""
         twin = LoadPlan.__new__(LoadPlan)
         twin.eligible, twin.count, twin.size = self.eligible, self.count, self.size
+        twin.whole = self.whole
         twin.state = twin.items = candidates
         twin.choices = [candidates[i] for i in self.eligible]
         return twin

@@ -48,15 +48,17 @@ class Plan(Generic[S]):
         eligible: Indices that may be chosen.
         count: How many those are.
         size: How many nodes there are, eligible or not.
+        whole: Whether all of them are eligible, so that each position is its own index.
         state: What is shared with other views of the same nodes.
     """
 
-    __slots__ = ("count", "eligible", "size", "state")
+    __slots__ = ("count", "eligible", "size", "state", "whole")
 
     def __init__(self, nodes: NodeSet[Any], state: S) -> None:  # any node type: only indices count
         self.eligible = nodes.eligible
         self.count = len(nodes.eligible)
         self.size = len(nodes)
+        self.whole = self.count == self.size
         self.state = state
 
 

@@ -71,9 +71,8 @@ class PowerOfTwoChoices(LoadPlanned[N]):
             one = key(choices[first])
             other = key(choices[second])
         # The pair is drawn in either order alike, so on a tie its first is a random one.
-        if one <= other or other != other:  # noqa: PLR0124 - only NaN differs
-            return plan.eligible[first]
-        return plan.eligible[second]
+        chosen = first if one <= other or other != other else second  # noqa: PLR0124 - only NaN
+        return chosen if plan.whole else plan.eligible[chosen]
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without drawing."""
