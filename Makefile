@@ -29,10 +29,13 @@ test-compiled: .compiled/.ready ## Run the tests of the hot path on its compiled
 	LOADWISE_COMPILE=1 PYTHONPATH=.compiled $(BIN)/python -m pytest \
 		--numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
 
-.PHONY: check
-check: .venv/.dev ## Check style, formatting and types
+.PHONY: style
+style: .venv/.dev ## Check style and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+.PHONY: check
+check: style ## Check style, formatting and types
 	$(BIN)/mypy
 	$(BIN)/pyright
 

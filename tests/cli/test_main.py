@@ -39,6 +39,22 @@ def test_other_missing_modules_are_not_blamed_on_the_extra() -> None:
     assert "install loadwise" not in done.stderr
 
 
+def test_an_interrupt_while_python_imports() -> None:
+    """Ctrl-C in the first second ends the command as it does later: exit code 130, no traceback."""
+    done = run_python(
+        "import os, signal, sys\n"
+        "from importlib.abc import MetaPathFinder\n"
+        "class Interrupted(MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'typer':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from loadwise.cli import main; sys.exit(main())"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_library_and_entry_point_import_without_the_extra() -> None:
     """Neither `import loadwise` nor `import loadwise.cli` loads any of that extra."""
     done = run_python(

@@ -16,6 +16,8 @@ def main() -> int:
     """Run the command line on ``sys.argv`` and return the exit code."""
     try:
         from loadwise.cli.app import app  # noqa: PLC0415 - needs the extra
+    except KeyboardInterrupt:  # within the first second, while Python imports
+        return 130
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise

@@ -88,6 +88,9 @@ class Client:
         callers: What callers do about trouble.
         delays: How long messages take, or ``None`` where they take no time.
         recorder: Who takes note.
+
+    Attributes:
+        done: Called by a server that has done its work, with the attempt.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class Client:
         self._delays = delays
         self._recorder = recorder
         self._acquire = balancer.acquire
+        self.done: Action = self._answered if delays is None else self._answer_later
         self._gone = False
         self._budget = RetryBudget(callers.budget, clock=loop.clock)
         self._retries = callers.attempts > 1
@@ -159,7 +163,10 @@ class Client:
         server.picks += 1
         if server.troubled:
             server.troubled_picks += 1
-        self._tell(attempt, server.accept)
+        if self._delays is None:  # as _tell does, in one call less for each request
+            server.accept(attempt)
+        else:
+            self._tell(attempt, server.accept)
 
     def _tell(self, attempt: Attempt, action: Callable[[Attempt], None]) -> None:
         """Have the server of an attempt do something, once it hears of it."""
@@ -169,13 +176,9 @@ class Client:
             delay = self._delays.to(attempt.lease.node)
             self._loop.at(self._loop.now + delay, action, attempt)
 
-    def done(self, attempt: Attempt) -> None:
-        """A server has done its work: take the answer when it is here."""
-        if self._delays is None:
-            self._answered(attempt)
-        else:
-            arrives = self._loop.now + self._delays.to(attempt.lease.node)
-            self._loop.at(arrives, self._answered, attempt)
+    def _answer_later(self, attempt: Attempt) -> None:
+        delay = 0.0 if self._delays is None else self._delays.to(attempt.lease.node)
+        self._loop.at(self._loop.now + delay, self._answered, attempt)
 
     def broke(self, attempt: Attempt) -> None:
         """A server refused or broke the connection, or answered with an error."""
