@@ -10,8 +10,10 @@ from threading import Thread
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tests.compiled import COMPILED
 
 from loadwise import LeastLoad, LoadMeasure, NodeSet, Outcome, PeakEwma
+from loadwise._gil import HAS_GIL
 from loadwise.load import Cell
 from loadwise.testing import ManualClock
 
@@ -234,6 +236,26 @@ def test_a_cost_may_be_forgotten_while_it_is_read() -> None:
         seen.add(measure.cost(cell))
     worker.join(timeout=30)
     assert seen == {None, 0.5}
+
+
+@pytest.mark.skipif(not HAS_GIL, reason="without the GIL a sample holds a lock")
+@pytest.mark.skipif(COMPILED, reason="compiled code calls nothing of a latency's class")
+def test_a_sample_that_a_forget_came_into_begins_anew() -> None:
+    """What was known of a node when a sample began is not worked in once it has been forgotten."""
+    measure = PeakEwma(clock=ManualClock())
+    cell = measure.cell("a")
+    measure.observe(cell, 5.0, Outcome.SUCCESS, 0.0)
+
+    class Meanwhile(float):
+        """A latency that has the node forgotten when it is first compared with its cost."""
+
+        def __lt__(self, other: float) -> bool:
+            if measure.cost(cell) == 5.0:
+                measure.forget(cell)
+            return float(self) < other
+
+    measure.observe(cell, Meanwhile(0.5), Outcome.FAILURE, 0.0)
+    assert measure.cost(cell) == 0.5
 
 
 @pytest.mark.parametrize(("latency", "now"), [(math.nan, 1.0), (1.0, math.nan)])

@@ -204,8 +204,8 @@ class PeakEwma(ForkAware):
 
     def _sample(self, gauge: _Gauge, latency: float, outcome: Outcome, now: float) -> bool:
         """Work a sample in, unless another thread was quicker; return whether it was done."""
-        cost, stamp = gauge.cost, gauge.stamp
-        if gauge.weights is _MEASURED:
+        cost, stamp, weights = gauge.cost, gauge.stamp, gauge.weights
+        if weights is _MEASURED:
             # What is left of the cost; all of it where a clock has gone back.
             kept = exp((stamp - now) / self._tau) if now > stamp else 1.0
             if outcome is _FAILURE:
@@ -215,7 +215,11 @@ class PeakEwma(ForkAware):
         score = log(latency) + now / self._tau if latency > 0.0 else -inf
         # From here on nothing is called, so under the GIL no other thread comes in between.
         # (What is no number, by a broken clock, differs from itself; it is overwritten.)
-        if (gauge.cost != cost and cost == cost) or (gauge.stamp != stamp and stamp == stamp):  # noqa: PLR0124
+        if (
+            (gauge.cost != cost and cost == cost)  # noqa: PLR0124
+            or (gauge.stamp != stamp and stamp == stamp)  # noqa: PLR0124
+            or gauge.weights is not weights
+        ):
             return False
         gauge.stamp = now
         gauge.cost = latency
@@ -232,7 +236,6 @@ class PeakEwma(ForkAware):
         measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
         gauge = measured.gauge
         with measured.lock:
-            # Nothing is called here either: see _sample.
-            gauge.cost = 0.0
+            # Nothing is called here either: see _sample. The cost stays for who is reading it now.
             gauge.weights = _UNMEASURED
             gauge.score = 0.0
