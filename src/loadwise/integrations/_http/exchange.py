@@ -121,7 +121,10 @@ class Exchange:
         elif verdict.outcome is Outcome.FAILURE:
             lease.failure(error)
         elif verdict.outcome is Outcome.RATE_LIMITED:
-            lease.rate_limited(verdict.retry_after)
+            if lease.rate_limited(verdict.retry_after) and not verdict.never_sent:
+                refused = self._settings.refused()
+                if refused is not None:
+                    lease.settle(refused)
         else:
             lease.cancel()
 

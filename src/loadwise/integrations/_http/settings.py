@@ -33,7 +33,10 @@ class UsageReader(Protocol):
 
 
 class Meter(Protocol):
-    """Knows what requests cost, by quota dimension."""
+    """Knows what requests cost, by quota dimension.
+
+    It may have a ``refused()``, too: what a request has used that a rate limit refused.
+    """
 
     def estimate(self, body: bytes) -> Amounts | None:
         """Return what a request with this body is expected to use; ``None`` for the default."""
@@ -127,6 +130,11 @@ class Settings:
         if self.url is None:
             return base_url_of(identity)
         return checked_base_url(identity, self.url(node))
+
+    def refused(self) -> Amounts | None:
+        """Return what a request that a rate limit refuses has used, if the meter can tell."""
+        tell: Callable[[], Amounts] | None = getattr(self.meter, "refused", None)
+        return None if tell is None else tell()
 
     def ruling(self, result: object) -> Verdict | None:
         """Return what ``classify`` says of a response or an exception, if it says anything."""
