@@ -570,6 +570,64 @@ def test_in_flight_until_the_response_ends(
     assert recorder.latencies[-1] == 0.0
 
 
+async def read(response: ClientResponse) -> None:
+    """Read a response by its own method."""
+    await response.read()
+
+
+async def iterate(response: ClientResponse) -> None:
+    """Read a response piece by piece."""
+    async with response:
+        async for _ in response.content.iter_any():
+            pass
+
+
+async def read_in_time(response: ClientResponse) -> None:
+    """Read a response until the caller's own time is over."""
+    async with response, asyncio.timeout(0.0):
+        await response.content.read()
+
+
+@pytest.mark.parametrize(
+    ("way", "by", "outcome"),
+    [
+        (read, "cancellation", Outcome.CANCELLED),
+        (iterate, "cancellation", Outcome.CANCELLED),
+        (read_in_time, "the caller's timeout", Outcome.CANCELLED),
+        (read, "the session's timeout", Outcome.FAILURE),
+        (iterate, "the session's timeout", Outcome.FAILURE),
+    ],
+)
+def test_a_body_that_is_given_up_while_it_is_awaited(
+    a: Server,
+    way: Callable[[ClientResponse], Awaitable[None]],
+    by: str,
+    outcome: Outcome,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Given up by the caller it says nothing; the session's timeout counts against the node."""
+    recorder = Recorder()
+    balancer = Balancer([a.address], metrics=recorder)
+    headers = {"Plan": "a=stream", "X-Request-Id": request.node.name}
+
+    async def main() -> None:
+        async with ClientSession(middlewares=[LoadwiseMiddleware(balancer)]) as session:
+            response: Any = await session.get("http://service/", headers=headers)
+            assert await response.content.readline() == b"first\n"
+            reading = asyncio.ensure_future(way(response))
+            await asyncio.sleep(0)  # it waits for the rest by then
+            if by == "cancellation":
+                reading.cancel()
+            elif by == "the session's timeout":
+                response._timer.timeout()  # what aiohttp calls in five minutes
+            with pytest.raises((asyncio.CancelledError, TimeoutError)):
+                await reading
+            assert recorder.outcomes == [outcome]
+
+    asyncio.run(main())
+    assert in_flight(balancer) == 0
+
+
 @pytest.mark.parametrize("ends", ["by-the-server", "with-the-session"])
 def test_a_dropped_response_is_released_when_its_connection_ends(
     a: Server, ends: str, request: pytest.FixtureRequest

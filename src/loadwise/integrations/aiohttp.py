@@ -44,6 +44,7 @@ from loadwise.integrations._http.aiohttp_session import (
     remember_spent,
     send,
     stop_sending,
+    what_broke,
 )
 
 __all__ = [
@@ -251,9 +252,8 @@ class LoadwiseMiddleware:
             if alive is None or not alive.closed:
                 # It is being collected, where no lock may be taken: the lease sees to itself.
                 return
-            broken = alive.content.exception()
-            # aiohttp marks a response that was closed early by an error of this very type.
-            if broken is not None and type(broken) is not aiohttp.ClientConnectionError:
+            broken = what_broke(alive)
+            if broken is not None:
                 hold.broke(broken)
             hold.end()
 
