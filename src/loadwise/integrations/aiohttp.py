@@ -182,7 +182,7 @@ class LoadwiseMiddleware:
                 return response
         except BaseException:
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
-            exchange.lease.cancel()
+            exchange.give_up()
             raise
 
     async def _begin(self, request: ClientRequest) -> Exchange:
@@ -221,6 +221,7 @@ class LoadwiseMiddleware:
             outbound.headers[HOST] = target.host_port_subcomponent or ""
         if settings.prepare is not None:
             settings.prepare(outbound, node)
+        exchange.sent = True
         return outbound
 
     def _judge(self, result: ClientResponse | BaseException, outbound: ClientRequest) -> Verdict:

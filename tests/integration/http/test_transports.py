@@ -25,6 +25,9 @@ from loadwise import (
     NoNodeAvailable,
     NoopCollector,
     Outcome,
+    QuotaConfig,
+    QuotaDimension,
+    QuotaTracker,
     RoundRobin,
 )
 from loadwise.integrations._http.verdict import Verdict, parse_retry_after
@@ -163,6 +166,37 @@ def test_prepare_sets_what_a_node_needs(library: Any, ours: Any, upstreams: Star
             told = response.json()
             assert told["headers"]["authorization"] == keys[told["host"]]
             assert "authorization" not in response.request.headers
+
+
+@pytest.mark.parametrize("fault", ["prepare", "url"])
+def test_what_could_not_be_prepared_has_used_no_quota(
+    library: Any, ours: Any, upstreams: Start, fault: str
+) -> None:
+    """A request that fails before it is sent gives back what was reserved for it."""
+    (server,) = upstreams(1)
+    quota = QuotaTracker()
+    quota.register("node", QuotaConfig([QuotaDimension("rpm", limit=10)]))
+    balancer = Balancer(["node"], quota=quota)
+    options: dict[str, Any] = {
+        "url": lambda _: f"http://{server.address}",
+        "prepare": lambda _request, _node: None,
+    }
+    transport = ours.LoadwiseTransport(balancer, **options)
+    with library.Client(transport=transport) as client:
+        client.get("http://service/")
+        assert quota.remaining("node", "rpm") == 9
+
+    def fail(*_: Any) -> str:
+        if in_flight(balancer):
+            raise KeyError("mine")
+        return f"http://{server.address}"  # when the constructor asks
+
+    options[fault] = fail
+    transport = ours.LoadwiseTransport(balancer, **options)
+    with library.Client(transport=transport) as client, pytest.raises(KeyError, match="mine"):
+        client.get("http://service/")
+    assert quota.remaining("node", "rpm") == 9
+    assert in_flight(balancer) == 0
 
 
 def test_url_callable_and_addresses_that_cannot_be_told(
@@ -649,7 +683,10 @@ def test_cancelled_requests_say_nothing_about_their_node(
     balancer = Balancer([server.address], health=HealthTracker(policy), metrics=recorder)
 
     async def run() -> None:
-        transport = ours.AsyncLoadwiseTransport(balancer)
+        def classify(result: Any) -> None:
+            assert result.status_code  # a cancellation, which is nobody's to judge, has none
+
+        transport = ours.AsyncLoadwiseTransport(balancer, classify=classify)
         async with library.AsyncClient(transport=transport, timeout=30) as client:
             tasks = [
                 asyncio.create_task(client.get("http://service/sleep?seconds=5")) for _ in range(50)

@@ -38,6 +38,7 @@ class Exchange:
     Attributes:
         lease: The present attempt's hold on its node.
         node_id: The id of that node.
+        sent: Whether the present attempt's request has been made ready and may have been sent.
         attempts: How many attempts there have been.
     """
 
@@ -53,6 +54,7 @@ class Exchange:
         "attempts",
         "lease",
         "node_id",
+        "sent",
     )
 
     def __init__(
@@ -128,6 +130,12 @@ class Exchange:
         else:
             lease.cancel()
 
+    def give_up(self) -> None:
+        """Report that something else than the node has failed; a report made before holds."""
+        if not self.sent:
+            self.lease.refund()
+        self.lease.cancel()
+
     def _may_repeat(self) -> bool:
         """Whether the request may be sent again although a server may have acted on it.
 
@@ -172,4 +180,5 @@ class Exchange:
             hash_key=self._hash_key, exclude=self._tried, cost=self._cost
         )
         self.node_id = node_id(lease.node)
+        self.sent = False
         self.attempts += 1

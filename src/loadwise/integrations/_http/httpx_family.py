@@ -137,6 +137,7 @@ class Transport:
             }
         if settings.prepare is not None:
             settings.prepare(outbound, node)
+        exchange.sent = True
         return outbound
 
     def _judge(self, result: Any) -> Verdict:
