@@ -628,6 +628,36 @@ def test_a_body_that_is_given_up_while_it_is_awaited(
     assert in_flight(balancer) == 0
 
 
+@pytest.mark.parametrize("length", [2, 3], ids=["read", "left-early"])
+def test_an_answer_that_comes_before_the_whole_body_was_sent_is_a_success(length: int) -> None:
+    """What aiohttp stops to send then is its own business, and nobody's cancellation."""
+    recorder = Recorder()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: %d\r\n\r\nno" % length)
+        await reader.read()
+        writer.close()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"so"
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            balancer = Balancer([f"127.0.0.1:{port}"], metrics=recorder)
+            async with (
+                ClientSession(middlewares=[LoadwiseMiddleware(balancer)]) as session,
+                session.put("http://service/", data=endless()) as response,
+            ):
+                assert await response.content.readexactly(2) == b"no"
+            await turns_until(lambda: in_flight(balancer) == 0)
+
+    asyncio.run(main())
+    assert recorder.outcomes == [Outcome.SUCCESS]
+
+
 @pytest.mark.parametrize("ends", ["by-the-server", "with-the-session"])
 def test_a_dropped_response_is_released_when_its_connection_ends(
     a: Server, ends: str, request: pytest.FixtureRequest

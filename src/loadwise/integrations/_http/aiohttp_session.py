@@ -1,8 +1,8 @@
 """What aiohttp's sessions do around a middleware, and what their errors mean.
 
-Some of it is told only by attributes that aiohttp keeps to itself: a request's timer, and the name
-of the function that waits for a free connection. Should they go, timeouts and aiohttp's own
-repetition of a request are judged less well, and tests say so.
+Some of it is told only by attributes that aiohttp keeps to itself: a request's timer, who sends its
+body, and the name of the function that waits for a free connection. Should they go, timeouts and
+aiohttp's own repetition of a request are judged less well, and tests say so.
 """
 
 from __future__ import annotations
@@ -97,7 +97,11 @@ def what_broke(response: ClientResponse) -> BaseException | None:
         except TimeoutError:
             return error
         error = error.__cause__  # a timeout of the caller's own is a cancellation
-    return error if isinstance(error, asyncio.CancelledError) else None
+    if not isinstance(error, asyncio.CancelledError):
+        return None
+    # Once a response is done with, aiohttp cancels whoever still sends the request's body.
+    sender = getattr(response, "_writer", None)
+    return None if sender is not None and sender is asyncio.current_task() else error
 
 
 def _is_of_the_body(error: BaseException) -> bool:
