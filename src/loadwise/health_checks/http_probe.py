@@ -151,7 +151,7 @@ class HttpProbe(TimedProbe):
     def _request(self, parts: SplitResult, target: str) -> bytes:
         headers = dict(self._headers)
         if not any(name.lower() == "host" for name in headers):
-            headers = {"Host": parts.netloc.rpartition("@")[2], **headers}
+            headers = {"Host": parts.netloc, **headers}
         lines = [f"{self._method} {target} HTTP/1.1", *map(": ".join, headers.items())]
         return "\r\n".join([*lines, "", ""]).encode("ascii")
 

@@ -210,6 +210,8 @@ def test_url_callable_and_addresses_that_cannot_be_told(
     for address in ("http://10.0.0.1/v1?version=2", "https://10.0.0.1#top"):
         with pytest.raises(ValueError, match=r"has a query or a fragment"):
             ours.LoadwiseTransport(Balancer([address]))
+    with pytest.raises(ValueError, match=r"has a user name.*as a header"):
+        ours.LoadwiseTransport(Balancer(["http://ada:secret@10.0.0.1/v1"]))
     for address in ("10.0.0.1:99999", "::1:80", "http://"):
         with pytest.raises(ValueError, match=rf"node '{address}' is .*; it must be an http or"):
             ours.LoadwiseTransport(Balancer([address]))
