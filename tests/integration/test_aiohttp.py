@@ -27,6 +27,7 @@ from aiohttp import (
     ClientResponse,
     ClientSession,
     ClientTimeout,
+    ServerDisconnectedError,
     ServerTimeoutError,
     TCPConnector,
 )
@@ -75,6 +76,11 @@ class Server:
     def acted_on(self, identity: str) -> int:
         """How often it has acted on a request."""
         return self.all_acted_on().count(identity)
+
+    def until_acted_on(self, identity: str) -> None:
+        """Wait until it has acted on a request."""
+        while not self.acted_on(identity):
+            pass
 
     def all_acted_on(self) -> list[str]:
         """The ids of all requests it has acted on."""
@@ -656,6 +662,27 @@ def test_an_answer_that_comes_before_the_whole_body_was_sent_is_a_success(length
 
     asyncio.run(main())
     assert recorder.outcomes == [Outcome.SUCCESS]
+
+
+def test_what_breaks_because_the_session_is_closed_says_nothing_about_its_node(
+    a: Server, b: Server
+) -> None:
+    """Closing a session ends its requests; they are not sent again, and their node is well."""
+    recorder = Recorder()
+    balancer = Balancer([a.address, b.address], RoundRobin(), metrics=recorder)
+
+    async def main() -> None:
+        session = ClientSession(middlewares=[LoadwiseMiddleware(balancer)])
+        headers = {"Plan": "a=hang", "X-Request-Id": "closed"}
+        request = asyncio.ensure_future(told(session, headers=headers))
+        await asyncio.to_thread(a.until_acted_on, "closed")
+        await session.close()
+        with pytest.raises(ServerDisconnectedError):
+            await request
+
+    asyncio.run(main())
+    assert recorder.outcomes == [Outcome.CANCELLED]
+    assert in_flight(balancer) == 0
 
 
 @pytest.mark.parametrize("ends", ["by-the-server", "with-the-session"])

@@ -203,6 +203,7 @@ class LoadwiseMiddleware:
             key,
             cost,
             request=request,
+            client=request.session,
             replayable=replayable,
         )
 

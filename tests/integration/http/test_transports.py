@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from email.utils import formatdate
 from importlib import import_module
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -740,6 +742,70 @@ def test_a_body_whose_reader_is_cancelled_says_nothing_about_its_node(
 
     asyncio.run(run())
     assert [outcome for _, outcome in recorder.outcomes] == [Outcome.CANCELLED]
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["headers", "body"])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_breaks_because_the_client_is_closed_says_nothing_about_its_node(
+    library: Any, ours: Any, kind: str, *, begun: bool
+) -> None:
+    """Closing a client ends its requests; they are not sent again, and their node is well."""
+    recorder = Recorder()
+    asked, answer = Event(), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
+
+    def stall(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65_536)
+            if begun:
+                connection.sendall(answer)
+            asked.set()
+            with suppress(ConnectionError):  # how it is closed is for the client's system to say
+                connection.recv(1)
+
+    async def run(balancer: Balancer[str]) -> None:
+        client = library.AsyncClient(transport=ours.AsyncLoadwiseTransport(balancer))
+        task = asyncio.ensure_future(client.get("http://service/"))
+        await asyncio.to_thread(asked.wait, 20)
+        await client.aclose()
+        with pytest.raises(library.TransportError):
+            await task
+
+    def run_in_threads(balancer: Balancer[str]) -> None:
+        client = library.Client(transport=ours.LoadwiseTransport(balancer))
+        with ThreadPoolExecutor() as pool:
+            future = pool.submit(client.get, "http://service/")
+            assert asked.wait(20)
+            client.close()
+            with pytest.raises(library.TransportError):
+                future.result(20)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=stall, args=(listener,))
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        balancer = Balancer([address, "127.0.0.1:1"], RoundRobin(), metrics=recorder)
+        if kind == "sync":
+            run_in_threads(balancer)
+        else:
+            asyncio.run(run(balancer))
+        thread.join(20)
+    assert recorder.outcomes == [(address, Outcome.CANCELLED)]
+    assert in_flight(balancer) == 0
+
+
+def test_a_client_that_goes_on_after_closing_judges_as_ever(
+    library: Any, ours: Any, upstreams: Start, dead: str
+) -> None:
+    """A transport that several clients share is closed by each; later failures count still."""
+    (server,) = upstreams(1)
+    balancer = Balancer([dead, server.address], RoundRobin())
+    transport = ours.LoadwiseTransport(balancer)
+    for _ in range(2):
+        with library.Client(transport=transport) as client:
+            assert client.get("http://service/").status_code == 200
+    assert balancer.health is not None
+    assert balancer.health.health(dead).consecutive_failures == 2
 
 
 def test_a_body_that_is_left_early_is_a_success(library: Any, ours: Any, upstreams: Start) -> None:

@@ -6,7 +6,6 @@ import zlib
 from typing import Any
 
 from loadwise.balancer import Lease
-from loadwise.balancer.lease import outcome_of
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.settings import Amounts, UsageReader
 from loadwise.integrations._http.verdict import Verdict
@@ -42,7 +41,7 @@ class Hold:
         """The body did not come to its end."""
         # Who leaves a loop over the body early has had what was wanted: that is for `close`.
         if not isinstance(error, GeneratorExit):
-            self._exchange.end(self._lease, Verdict(outcome_of(type(error))), error)
+            self._exchange.broke(self._lease, error)
 
     def close(self) -> None:
         """The response is done with."""

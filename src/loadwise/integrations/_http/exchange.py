@@ -33,6 +33,7 @@ class Exchange:
         hash_key: What it belongs to.
         cost: What it is expected to use.
         request: The request itself, for its ``method`` and its ``headers``.
+        client: Who sends it, for its ``closed``: what breaks then is not the node's doing.
         replayable: Whether its body can be sent again.
 
     Attributes:
@@ -43,6 +44,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_client",
         "_cost",
         "_ends",
         "_hash_key",
@@ -65,6 +67,7 @@ class Exchange:
         cost: Amounts | None,
         *,
         request: Any,
+        client: Any,
         replayable: bool,
     ) -> None:
         self._settings = settings
@@ -72,6 +75,7 @@ class Exchange:
         self._hash_key = hash_key
         self._cost = cost
         self._request = request
+        self._client = client
         self._replayable = replayable
         limit = settings.deadline if options.deadline is None else options.deadline
         self._ends = None if limit is None else settings.balancer.clock() + limit
@@ -92,6 +96,9 @@ class Exchange:
             return False
         if verdict.never_sent:
             lease.refund()
+        if self._client.closed:
+            lease.cancel()
+            return False
         again = verdict.retry and (verdict.never_sent or self._may_send_again())
         self.end(lease, verdict, error)
         return again and self._begin_next(verdict)
@@ -115,6 +122,11 @@ class Exchange:
         response, a request that may be repeated can still be sent to another node.
         """
         return length is not None and length <= _READ_AHEAD and self._may_repeat()
+
+    def broke(self, lease: Lease[Any], error: BaseException) -> None:
+        """Report that the body of a response did not come to its end."""
+        outcome = Outcome.CANCELLED if self._client.closed else outcome_of(type(error))
+        self.end(lease, Verdict(outcome), error)
 
     def end(self, lease: Lease[Any], verdict: Verdict, error: BaseException | None = None) -> None:
         """Report how an attempt ended."""

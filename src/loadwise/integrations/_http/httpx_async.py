@@ -74,6 +74,7 @@ class AsyncTransport(Transport):
 
     async def aclose(self) -> None:
         """Close the connections."""
+        self._end_life()
         await self._inner.aclose()
 
 

@@ -74,6 +74,7 @@ class SyncTransport(Transport):
 
     def close(self) -> None:
         """Close the connections."""
+        self._end_life()
         self._inner.close()
 
 
