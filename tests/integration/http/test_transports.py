@@ -821,6 +821,21 @@ def test_a_body_that_is_left_early_is_a_success(library: Any, ours: Any, upstrea
     assert recorder.outcomes == [(server.address, Outcome.SUCCESS)]
 
 
+@pytest.mark.parametrize(("asked", "sent"), [("br", "gzip, deflate"), ("identity", "identity")])
+def test_a_meter_is_sent_nothing_that_it_cannot_read(
+    library: Any, ours: Any, upstreams: Start, asked: str, sent: str
+) -> None:
+    """Encodings that can be undone here take the place of others; who wants none gets none."""
+    (server,) = upstreams(1)
+    quota = QuotaTracker()
+    quota.register(server.address, QuotaConfig([QuotaDimension("rpm", limit=10)]))
+    balancer = Balancer([server.address], quota=quota)
+    transport = ours.LoadwiseTransport(balancer, meter=TokenMeter(tokens=None))
+    with library.Client(transport=transport) as client:
+        response = client.get("http://service/", headers={"Accept-Encoding": asked})
+    assert response.json()["headers"]["accept-encoding"] == sent
+
+
 def test_a_meter_that_raises_says_nothing_about_the_node(
     library: Any, ours: Any, upstreams: Start
 ) -> None:

@@ -139,7 +139,7 @@ class Transport:
         outbound.extensions = extensions = dict(request.extensions)
         extensions.pop("loadwise", None)
         library.access.readdress(headers, asked.netloc, target.host)
-        if settings.meter is not None:
+        if settings.meter is not None and headers.get("accept-encoding") != "identity":
             # What the meter is to read must be in an encoding that can be undone here.
             headers["accept-encoding"] = "gzip, deflate"
         left = exchange.time_left()
