@@ -40,7 +40,7 @@ class RetryCollector(Protocol):
         """A request that failed on this node is tried on another."""
 
     def on_retry_refused(self, reason: str) -> None:
-        """A retry was given up: ``"budget"``, ``"attempts"``, ``"deadline"`` or ``"unsafe"``."""
+        """A retry was given up: budget, attempts, deadline, unsafe or no_node is why."""
 
 
 class NoopCollector:

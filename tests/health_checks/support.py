@@ -48,6 +48,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         if kind == "early":
             self.wfile.write(b"HTTP/1.1 100 Continue\\r\\n\\r\\n")
+            self.wfile.write(b"HTTP/1.1 103 Early Hints\\r\\nLink: </a>\\r\\n\\r\\n")
         status = int(argument) if kind == "status" else 200
         if kind == "host":
             status = 200 if self.headers["Host"] == argument else 421

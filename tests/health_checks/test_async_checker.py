@@ -145,6 +145,30 @@ def test_it_ends_with_its_loop_and_reports_no_cancellation() -> None:
     assert balancer.health.snapshot() == {}
 
 
+def test_it_ends_with_a_loop_that_is_closed_as_it_is_and_starts_in_another() -> None:
+    """A loop that is closed without cancelling its tasks leaves them, but they run no more."""
+
+    async def main() -> AsyncHealthChecker[str]:
+        probe = Asked()
+        checker = pushed(Balancer(["a"]), probe, PushedTime())
+        checker.start()
+        assert await probe.next(1) == ["a"]
+        return checker
+
+    async def again(checker: AsyncHealthChecker[str]) -> None:
+        assert not checker.running
+        await checker.stop()
+        checker.start()
+        assert checker.running
+        await checker.stop()
+        assert not checker.running
+
+    loop = asyncio.new_event_loop()
+    checker = loop.run_until_complete(main())
+    loop.close()
+    asyncio.run(again(checker))
+
+
 def test_stop_ends_the_probes_and_it_can_start_again() -> None:
     """After stop no task is left and nothing is reported; twice the same changes nothing."""
 

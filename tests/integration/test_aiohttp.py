@@ -27,6 +27,7 @@ from aiohttp import (
     ClientResponse,
     ClientSession,
     ClientTimeout,
+    ServerDisconnectedError,
     ServerTimeoutError,
     TCPConnector,
 )
@@ -75,6 +76,11 @@ class Server:
     def acted_on(self, identity: str) -> int:
         """How often it has acted on a request."""
         return self.all_acted_on().count(identity)
+
+    def until_acted_on(self, identity: str) -> None:
+        """Wait until it has acted on a request."""
+        while not self.acted_on(identity):
+            pass
 
     def all_acted_on(self) -> list[str]:
         """The ids of all requests it has acted on."""
@@ -568,6 +574,115 @@ def test_in_flight_until_the_response_ends(
     assert in_flight(balancer) == 0
     assert recorder.outcomes[-1] is outcome
     assert recorder.latencies[-1] == 0.0
+
+
+async def read(response: ClientResponse) -> None:
+    """Read a response by its own method."""
+    await response.read()
+
+
+async def iterate(response: ClientResponse) -> None:
+    """Read a response piece by piece."""
+    async with response:
+        async for _ in response.content.iter_any():
+            pass
+
+
+async def read_in_time(response: ClientResponse) -> None:
+    """Read a response until the caller's own time is over."""
+    async with response, asyncio.timeout(0.0):
+        await response.content.read()
+
+
+@pytest.mark.parametrize(
+    ("way", "by", "outcome"),
+    [
+        (read, "cancellation", Outcome.CANCELLED),
+        (iterate, "cancellation", Outcome.CANCELLED),
+        (read_in_time, "the caller's timeout", Outcome.CANCELLED),
+        (read, "the session's timeout", Outcome.FAILURE),
+        (iterate, "the session's timeout", Outcome.FAILURE),
+    ],
+)
+def test_a_body_that_is_given_up_while_it_is_awaited(
+    a: Server,
+    way: Callable[[ClientResponse], Awaitable[None]],
+    by: str,
+    outcome: Outcome,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Given up by the caller it says nothing; the session's timeout counts against the node."""
+    recorder = Recorder()
+    balancer = Balancer([a.address], metrics=recorder)
+    headers = {"Plan": "a=stream", "X-Request-Id": request.node.name}
+
+    async def main() -> None:
+        async with ClientSession(middlewares=[LoadwiseMiddleware(balancer)]) as session:
+            response: Any = await session.get("http://service/", headers=headers)
+            assert await response.content.readline() == b"first\n"
+            reading = asyncio.ensure_future(way(response))
+            await asyncio.sleep(0)  # it waits for the rest by then
+            if by == "cancellation":
+                reading.cancel()
+            elif by == "the session's timeout":
+                response._timer.timeout()  # what aiohttp calls in five minutes
+            with pytest.raises((asyncio.CancelledError, TimeoutError)):
+                await reading
+            assert recorder.outcomes == [outcome]
+
+    asyncio.run(main())
+    assert in_flight(balancer) == 0
+
+
+@pytest.mark.parametrize("length", [2, 3], ids=["read", "left-early"])
+def test_an_answer_that_comes_before_the_whole_body_was_sent_is_a_success(length: int) -> None:
+    """What aiohttp stops to send then is its own business, and nobody's cancellation."""
+    recorder = Recorder()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: %d\r\n\r\nno" % length)
+        await reader.read()
+        writer.close()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"so"
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            balancer = Balancer([f"127.0.0.1:{port}"], metrics=recorder)
+            async with (
+                ClientSession(middlewares=[LoadwiseMiddleware(balancer)]) as session,
+                session.put("http://service/", data=endless()) as response,
+            ):
+                assert await response.content.readexactly(2) == b"no"
+            await turns_until(lambda: in_flight(balancer) == 0)
+
+    asyncio.run(main())
+    assert recorder.outcomes == [Outcome.SUCCESS]
+
+
+def test_what_breaks_because_the_session_is_closed_says_nothing_about_its_node(
+    a: Server, b: Server
+) -> None:
+    """Closing a session ends its requests; they are not sent again, and their node is well."""
+    recorder = Recorder()
+    balancer = Balancer([a.address, b.address], RoundRobin(), metrics=recorder)
+
+    async def main() -> None:
+        session = ClientSession(middlewares=[LoadwiseMiddleware(balancer)])
+        headers = {"Plan": "a=hang", "X-Request-Id": "closed"}
+        request = asyncio.ensure_future(told(session, headers=headers))
+        await asyncio.to_thread(a.until_acted_on, "closed")
+        await session.close()
+        with pytest.raises(ServerDisconnectedError):
+            await request
+
+    asyncio.run(main())
+    assert recorder.outcomes == [Outcome.CANCELLED]
+    assert in_flight(balancer) == 0
 
 
 @pytest.mark.parametrize("ends", ["by-the-server", "with-the-session"])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from loadwise.integrations._http.body import Decoded
 from loadwise.integrations.llm import TokenMeter
 
 METER = TokenMeter()
@@ -167,6 +170,29 @@ def test_a_long_stream_of_short_lines_is_read_to_its_end() -> None:
     for _ in range(1_000):
         reader.feed(lines({"delta": "word"}))
     reader.feed(lines({"usage": OPENAI}))
+    assert reader.amounts() == {"tpm": 8}
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", " deflate"])
+def test_a_packed_answer_is_unpacked_by_pieces(encoding: str) -> None:
+    """A small answer may unpack to a huge one, of which only a part is held at a time."""
+    text = b" " * 3_000_000 + json.dumps({"usage": OPENAI}).encode()
+    packed = zlib.compress(text) if "deflate" in encoding else gzip.compress(text)
+    inner: Any = TokenMeter(max_buffer=4_000_000).reader("application/json")
+    lengths: list[int] = []
+
+    class Watched:
+        def feed(self, chunk: bytes) -> None:
+            lengths.append(len(chunk))
+            inner.feed(chunk)
+
+        amounts = staticmethod(inner.amounts)
+
+    reader = Decoded(Watched(), encoding)
+    for start in range(0, len(packed), 1_000):
+        reader.feed(packed[start : start + 1_000])
+    assert max(lengths) <= 65_536
+    assert sum(lengths) == len(text)
     assert reader.amounts() == {"tpm": 8}
 
 

@@ -320,6 +320,30 @@ def test_a_429_makes_a_key_sit_out_and_another_one_answers(
     assert in_flight(balancer) == 0
 
 
+@pytest.mark.parametrize("elsewhere", [True, False])
+@MODES
+def test_a_refused_prompt_has_used_a_request_and_no_tokens(
+    start: Callable[..., Provider], mode: str, *, elsewhere: bool
+) -> None:
+    """What was reserved for it is free when its key is back, whether or not another answered."""
+    provider = start(limits={"none": {"requests": 0, "tokens": 0}, "some": PLENTY})
+    keys = [Key(name, base_url(provider, "chat")) for name in ("none", "some")]
+    quota = limited(keys, 100, 10_000)
+    balancer = Balancer(keys, RoundRobin(), quota=quota)
+
+    async def main() -> None:
+        async with asking(balancer, "chat", mode, max_retries=0, hooks=elsewhere) as asker:
+            if elsewhere:
+                assert await asker.ask("hello", stream=False) == ANSWER
+            else:
+                with pytest.raises(openai.RateLimitError):
+                    await asker.ask("hello", stream=False)
+
+    asyncio.run(main())
+    assert quota.rests_until("none") is not None
+    assert quota.remaining_by_dimension("none") == {"rpm": 99, "tpm": 10_000}
+
+
 @pytest.mark.parametrize("sdk", ["chat", "anthropic"])
 def test_without_opting_in_the_sdk_repeats_and_finds_the_other_key(
     start: Callable[..., Provider], sdk: str

@@ -151,7 +151,9 @@ class AsyncHealthChecker(Generic[N]):
     def running(self) -> bool:
         """Whether it runs."""
         run = self._run
-        return run is not None and run.process == os.getpid() and not run.task.done()
+        if run is None or run.process != os.getpid():
+            return False
+        return not (run.task.done() or run.task.get_loop().is_closed())
 
     def start(self) -> None:
         """Begin to check, all nodes at first. Does nothing if it runs.

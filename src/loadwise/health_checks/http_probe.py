@@ -26,6 +26,19 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t -~]*")
 _STATUS_LINE = re.compile(rb"HTTP/\d\.\d (\d{3})(?: ([^\r\n]*))?\r?\n")
 _MOST_INTERIM = 10
+_TOO_MANY = f"{_MOST_INTERIM} interim responses and no final one"
+
+
+class _FinalResponse(http.client.HTTPResponse):
+    """A response after any interim ones; of those `http.client` skips 100 Continue only."""
+
+    def begin(self) -> None:
+        for _ in range(_MOST_INTERIM):
+            super().begin()
+            if self.status >= http.client.OK:
+                return
+            vars(self)["headers"] = None  # else the next one would not be read
+        raise ConnectionError(_TOO_MANY)
 
 
 class HttpProbe(TimedProbe):
@@ -102,6 +115,7 @@ class HttpProbe(TimedProbe):
             )
         else:
             connection = http.client.HTTPConnection(host, port, timeout=timeout)
+        connection.response_class = _FinalResponse
         try:
             connection.request(self._method, target, headers=self._headers)
             with connection.getresponse() as response:
@@ -137,7 +151,7 @@ class HttpProbe(TimedProbe):
     def _request(self, parts: SplitResult, target: str) -> bytes:
         headers = dict(self._headers)
         if not any(name.lower() == "host" for name in headers):
-            headers = {"Host": parts.netloc.rpartition("@")[2], **headers}
+            headers = {"Host": parts.netloc, **headers}
         lines = [f"{self._method} {target} HTTP/1.1", *map(": ".join, headers.items())]
         return "\r\n".join([*lines, "", ""]).encode("ascii")
 
@@ -166,4 +180,4 @@ async def _status(reader: asyncio.StreamReader) -> tuple[int, str]:
             return status, (match[2] or b"").decode("latin-1")
         while (await reader.readline()).strip():
             pass
-    raise ConnectionError(f"{_MOST_INTERIM} interim responses and no final one")
+    raise ConnectionError(_TOO_MANY)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from operator import attrgetter
 from threading import Lock
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeGuard, TypeVar
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.balancer import NodeStatus
@@ -43,6 +45,16 @@ class Watched(Protocol):
         """The members."""
         ...
 
+    @property
+    def quota(self) -> object | None:
+        """Where its quotas are kept."""
+        ...
+
+    @property
+    def health(self) -> object | None:
+        """Where its nodes' health is kept."""
+        ...
+
     def status(self) -> list[NodeStatus]:
         """Return how each member is."""
         ...
@@ -56,6 +68,33 @@ class Budget(Protocol):
         ...
 
 
+class Shared(Protocol):
+    """What a collector wants of a quota or of health that processes share."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server can be reached."""
+        ...
+
+    @property
+    def events(self) -> Mapping[str, int]:
+        """How often each kind of event has happened."""
+        ...
+
+
+@dataclass(slots=True)
+class SharedState:
+    """How what is shared is, or all that is of its kind together.
+
+    Attributes:
+        connected: Whether the server of each can be reached.
+        events: How often each kind of event has happened.
+    """
+
+    connected: bool = True
+    events: Counter[str] = field(default_factory=Counter[str])
+
+
 @dataclass(slots=True)
 class NodeState:
     """The gauges of one label: of a node, or sums over those beyond the limit."""
@@ -66,6 +105,10 @@ class NodeState:
         default_factory=lambda: {state_name(status): 0 for status in HealthStatus}
     )
     quota: dict[str, float] = field(default_factory=dict[str, float])
+
+
+def _is_shared(value: object) -> TypeGuard[Shared]:
+    return hasattr(value, "connected") and hasattr(value, "events")
 
 
 def state_name(status: HealthStatus) -> str:
@@ -198,6 +241,17 @@ class Ledger(ForkAware, Generic[S]):
             state.health[state_name(status.health)] += 1
             for dimension, left in status.quota_remaining.items():
                 state.quota[dimension] = state.quota.get(dimension, 0) + left
+        return states
+
+    def shared(self) -> dict[str, SharedState]:
+        """Return what the balancers share with other processes: their quota, their health."""
+        states: dict[str, SharedState] = {}
+        for source in ("quota", "health"):
+            found = {id(each): each for each in map(attrgetter(source), self._living())}
+            for each in filter(_is_shared, found.values()):
+                state = states.setdefault(source, SharedState())
+                state.connected = state.connected and each.connected
+                state.events.update(each.events)
         return states
 
     # Which node has which series. The lock is held in all that follows but `_find`.

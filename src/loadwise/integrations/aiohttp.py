@@ -44,6 +44,7 @@ from loadwise.integrations._http.aiohttp_session import (
     remember_spent,
     send,
     stop_sending,
+    what_broke,
 )
 
 __all__ = [
@@ -181,7 +182,7 @@ class LoadwiseMiddleware:
                 return response
         except BaseException:
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
-            exchange.lease.cancel()
+            exchange.give_up()
             raise
 
     async def _begin(self, request: ClientRequest) -> Exchange:
@@ -202,6 +203,7 @@ class LoadwiseMiddleware:
             key,
             cost,
             request=request,
+            client=request.session,
             replayable=replayable,
         )
 
@@ -220,6 +222,7 @@ class LoadwiseMiddleware:
             outbound.headers[HOST] = target.host_port_subcomponent or ""
         if settings.prepare is not None:
             settings.prepare(outbound, node)
+        exchange.sent = True
         return outbound
 
     def _judge(self, result: ClientResponse | BaseException, outbound: ClientRequest) -> Verdict:
@@ -251,9 +254,8 @@ class LoadwiseMiddleware:
             if alive is None or not alive.closed:
                 # It is being collected, where no lock may be taken: the lease sees to itself.
                 return
-            broken = alive.content.exception()
-            # aiohttp marks a response that was closed early by an error of this very type.
-            if broken is not None and type(broken) is not aiohttp.ClientConnectionError:
+            broken = what_broke(alive)
+            if broken is not None:
                 hold.broke(broken)
             hold.end()
 

@@ -35,7 +35,8 @@ class TokenMeter:
     Before a request its cost is estimated: one request, and the tokens of its prompt (by its
     length; images, sound and files are not counted) plus the most it may answer. After it, the
     tokens are what the answer's ``usage`` says; where it says nothing, or nothing to be believed,
-    the estimate stays.
+    the estimate stays. One that a rate limit refuses has used a request, for providers count those,
+    and no tokens.
 
     It reads OpenAI's chat completions, completions, responses and embeddings, Anthropic's
     messages, and all APIs made like them, streamed or not. A stream of OpenAI's responses or
@@ -112,6 +113,10 @@ class TokenMeter:
         if self._tokens is not None:
             amounts[self._tokens] = self._tokens_of(_object(_parse(body)))
         return amounts
+
+    def refused(self) -> Mapping[str, float]:
+        """Return what a request has used that a rate limit refused: no tokens."""
+        return {} if self._tokens is None else {self._tokens: 0}
 
     def reader(self, content_type: str) -> UsageReader | None:
         """Return a reader for a response of this type, or ``None`` if there is nothing to read."""

@@ -120,6 +120,17 @@ def _budget(book: _Book) -> Iterator[Observation]:
         yield _observe(balance, book)
 
 
+def _connected(book: _Book) -> Iterator[Observation]:
+    for source, shared in book.shared().items():
+        yield _observe(int(shared.connected), book, source=source)
+
+
+def _events(book: _Book) -> Iterator[Observation]:
+    for source, shared in book.shared().items():
+        for kind, number in shared.events.items():
+            yield _observe(number, book, source=source, kind=kind)
+
+
 class _Instrument(NamedTuple):
     name: str
     unit: str
@@ -148,6 +159,12 @@ _COUNTERS = (
         "loadwise.retries", "{retry}", "Requests tried again on another node, by why.", _retries
     ),
     _Instrument("loadwise.refused_retries", "{retry}", "Retries given up, by why.", _refused),
+    _Instrument(
+        "loadwise.shared.events",
+        "{event}",
+        "What happened to state that processes share: outages and the like.",
+        _events,
+    ),
 )
 _UP_DOWN_COUNTERS = (
     _Instrument("loadwise.active_requests", "{request}", "Requests under way.", _active),
@@ -168,6 +185,12 @@ _GAUGES = (
     _Instrument("loadwise.quota.remaining", "{unit}", "Units of quota left.", _quota),
     _Instrument(
         "loadwise.retry_budget.balance", "{retry}", "Retries that the budget allows now.", _budget
+    ),
+    _Instrument(
+        "loadwise.shared.connected",
+        "1",
+        "1 if the server of state that processes share can be reached, 0 if not.",
+        _connected,
     ),
 )
 

@@ -129,6 +129,17 @@ class _Families:
             labels=("balancer",),
         )
 
+        self.shared_connected = GaugeMetricFamily(
+            "loadwise_shared_connected",
+            "1 if the server of state that processes share can be reached, 0 if not.",
+            labels=("balancer", "source"),
+        )
+        self.shared_events = CounterMetricFamily(
+            "loadwise_shared_events",
+            "What happened to state that processes share: outages and the like.",
+            labels=("balancer", "source", "kind"),
+        )
+
     def __iter__(self) -> Iterator[Metric]:
         return (each for each in vars(self).values() if isinstance(each, Metric))
 
@@ -155,6 +166,10 @@ class _Families:
         balance = ledger.balance()
         if balance is not None:
             self.budget.add_metric((name,), balance)
+        for source, shared in ledger.shared().items():
+            self.shared_connected.add_metric((name, source), shared.connected)
+            for kind, number in shared.events.items():
+                self.shared_events.add_metric((name, source, kind), number)
 
     def _add_series(self, node: tuple[str, str], series: _Series) -> None:
         for strategy, number in totals(series.picks).items():

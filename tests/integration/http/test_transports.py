@@ -10,9 +10,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from email.utils import formatdate
 from importlib import import_module
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -25,6 +27,9 @@ from loadwise import (
     NoNodeAvailable,
     NoopCollector,
     Outcome,
+    QuotaConfig,
+    QuotaDimension,
+    QuotaTracker,
     RoundRobin,
 )
 from loadwise.integrations._http.verdict import Verdict, parse_retry_after
@@ -165,6 +170,37 @@ def test_prepare_sets_what_a_node_needs(library: Any, ours: Any, upstreams: Star
             assert "authorization" not in response.request.headers
 
 
+@pytest.mark.parametrize("fault", ["prepare", "url"])
+def test_what_could_not_be_prepared_has_used_no_quota(
+    library: Any, ours: Any, upstreams: Start, fault: str
+) -> None:
+    """A request that fails before it is sent gives back what was reserved for it."""
+    (server,) = upstreams(1)
+    quota = QuotaTracker()
+    quota.register("node", QuotaConfig([QuotaDimension("rpm", limit=10)]))
+    balancer = Balancer(["node"], quota=quota)
+    options: dict[str, Any] = {
+        "url": lambda _: f"http://{server.address}",
+        "prepare": lambda _request, _node: None,
+    }
+    transport = ours.LoadwiseTransport(balancer, **options)
+    with library.Client(transport=transport) as client:
+        client.get("http://service/")
+        assert quota.remaining("node", "rpm") == 9
+
+    def fail(*_: Any) -> str:
+        if in_flight(balancer):
+            raise KeyError("mine")
+        return f"http://{server.address}"  # when the constructor asks
+
+    options[fault] = fail
+    transport = ours.LoadwiseTransport(balancer, **options)
+    with library.Client(transport=transport) as client, pytest.raises(KeyError, match="mine"):
+        client.get("http://service/")
+    assert quota.remaining("node", "rpm") == 9
+    assert in_flight(balancer) == 0
+
+
 def test_url_callable_and_addresses_that_cannot_be_told(
     library: Any, ours: Any, upstreams: Start
 ) -> None:
@@ -176,6 +212,8 @@ def test_url_callable_and_addresses_that_cannot_be_told(
     for address in ("http://10.0.0.1/v1?version=2", "https://10.0.0.1#top"):
         with pytest.raises(ValueError, match=r"has a query or a fragment"):
             ours.LoadwiseTransport(Balancer([address]))
+    with pytest.raises(ValueError, match=r"has a user name.*as a header"):
+        ours.LoadwiseTransport(Balancer(["http://ada:secret@10.0.0.1/v1"]))
     for address in ("10.0.0.1:99999", "::1:80", "http://"):
         with pytest.raises(ValueError, match=rf"node '{address}' is .*; it must be an http or"):
             ours.LoadwiseTransport(Balancer([address]))
@@ -649,7 +687,10 @@ def test_cancelled_requests_say_nothing_about_their_node(
     balancer = Balancer([server.address], health=HealthTracker(policy), metrics=recorder)
 
     async def run() -> None:
-        transport = ours.AsyncLoadwiseTransport(balancer)
+        def classify(result: Any) -> None:
+            assert result.status_code  # a cancellation, which is nobody's to judge, has none
+
+        transport = ours.AsyncLoadwiseTransport(balancer, classify=classify)
         async with library.AsyncClient(transport=transport, timeout=30) as client:
             tasks = [
                 asyncio.create_task(client.get("http://service/sleep?seconds=5")) for _ in range(50)
@@ -703,6 +744,70 @@ def test_a_body_whose_reader_is_cancelled_says_nothing_about_its_node(
     assert [outcome for _, outcome in recorder.outcomes] == [Outcome.CANCELLED]
 
 
+@pytest.mark.parametrize("begun", [False, True], ids=["headers", "body"])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_what_breaks_because_the_client_is_closed_says_nothing_about_its_node(
+    library: Any, ours: Any, kind: str, *, begun: bool
+) -> None:
+    """Closing a client ends its requests; they are not sent again, and their node is well."""
+    recorder = Recorder()
+    asked, answer = Event(), b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
+
+    def stall(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65_536)
+            if begun:
+                connection.sendall(answer)
+            asked.set()
+            with suppress(ConnectionError):  # how it is closed is for the client's system to say
+                connection.recv(1)
+
+    async def run(balancer: Balancer[str]) -> None:
+        client = library.AsyncClient(transport=ours.AsyncLoadwiseTransport(balancer))
+        task = asyncio.ensure_future(client.get("http://service/"))
+        await asyncio.to_thread(asked.wait, 20)
+        await client.aclose()
+        with pytest.raises(library.TransportError):
+            await task
+
+    def run_in_threads(balancer: Balancer[str]) -> None:
+        client = library.Client(transport=ours.LoadwiseTransport(balancer))
+        with ThreadPoolExecutor() as pool:
+            future = pool.submit(client.get, "http://service/")
+            assert asked.wait(20)
+            client.close()
+            with pytest.raises(library.TransportError):
+                future.result(20)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=stall, args=(listener,))
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        balancer = Balancer([address, "127.0.0.1:1"], RoundRobin(), metrics=recorder)
+        if kind == "sync":
+            run_in_threads(balancer)
+        else:
+            asyncio.run(run(balancer))
+        thread.join(20)
+    assert recorder.outcomes == [(address, Outcome.CANCELLED)]
+    assert in_flight(balancer) == 0
+
+
+def test_a_client_that_goes_on_after_closing_judges_as_ever(
+    library: Any, ours: Any, upstreams: Start, dead: str
+) -> None:
+    """A transport that several clients share is closed by each; later failures count still."""
+    (server,) = upstreams(1)
+    balancer = Balancer([dead, server.address], RoundRobin())
+    transport = ours.LoadwiseTransport(balancer)
+    for _ in range(2):
+        with library.Client(transport=transport) as client:
+            assert client.get("http://service/").status_code == 200
+    assert balancer.health is not None
+    assert balancer.health.health(dead).consecutive_failures == 2
+
+
 def test_a_body_that_is_left_early_is_a_success(library: Any, ours: Any, upstreams: Start) -> None:
     """Who has read enough leaves the loop; the node has done nothing wrong."""
     (server,) = upstreams(1)
@@ -714,6 +819,21 @@ def test_a_body_that_is_left_early_is_a_success(library: Any, ours: Any, upstrea
     ):
         next(response.iter_raw())
     assert recorder.outcomes == [(server.address, Outcome.SUCCESS)]
+
+
+@pytest.mark.parametrize(("asked", "sent"), [("br", "gzip, deflate"), ("identity", "identity")])
+def test_a_meter_is_sent_nothing_that_it_cannot_read(
+    library: Any, ours: Any, upstreams: Start, asked: str, sent: str
+) -> None:
+    """Encodings that can be undone here take the place of others; who wants none gets none."""
+    (server,) = upstreams(1)
+    quota = QuotaTracker()
+    quota.register(server.address, QuotaConfig([QuotaDimension("rpm", limit=10)]))
+    balancer = Balancer([server.address], quota=quota)
+    transport = ours.LoadwiseTransport(balancer, meter=TokenMeter(tokens=None))
+    with library.Client(transport=transport) as client:
+        response = client.get("http://service/", headers={"Accept-Encoding": asked})
+    assert response.json()["headers"]["accept-encoding"] == sent
 
 
 def test_a_meter_that_raises_says_nothing_about_the_node(

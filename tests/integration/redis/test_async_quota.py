@@ -126,6 +126,26 @@ def test_an_outage(fragile: Valkey, prefix: str) -> None:
     other.close()
 
 
+def test_closing_after_all_tasks_were_cancelled_tells_the_rest(
+    valkey: Valkey, prefix: str, client: redis.Redis
+) -> None:
+    """A program that ends by cancelling whatever runs has cancelled the background, not itself."""
+
+    async def main() -> None:
+        async with valkey.async_client() as async_client:
+            quota = AsyncSharedQuota(async_client, prefix, timeout=PATIENCE)
+            await quota.register("node", rpm(100, window=300.0))
+            quota.record_usage("node", {"rpm": 30})
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await quota.aclose()
+
+    asyncio.run(main())
+    with SharedQuota(client, prefix, timeout=PATIENCE) as other:
+        other.register("node", rpm(100, window=300.0))
+        assert other.remaining("node", "rpm") == 70
+
+
 def test_a_cancelled_await_leaves_no_debt_untold(fragile: Valkey, prefix: str) -> None:
     """What an interrupted call was to tell is told by the next one."""
 

@@ -467,7 +467,7 @@ def test_closing(valkey: Valkey, prefix: str) -> None:
 def test_refuses_wrong_arguments(client: redis.Redis) -> None:
     """What is of the wrong kind or out of range is refused by name."""
     wrong: list[dict[str, Any]] = [{"ttl": 0}, {"poll": -1}, {"timeout": float("inf")}]
-    for settings in [*wrong, {"prefix": ""}]:
+    for settings in [*wrong, {"prefix": ""}, {"prefix": "\ud800"}]:
         with pytest.raises(ValueError, match=next(iter(settings))):
             SharedHealth(client, **settings)
     with pytest.raises(TypeError, match="policy is 5"):

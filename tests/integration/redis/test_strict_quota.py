@@ -400,6 +400,7 @@ def test_refuses_wrong_arguments(share: Share, client: redis.Redis) -> None:
         (ValueError, {"slice_share": 0}),
         (ValueError, {"slice_share": 1.5}),
         (ValueError, {"prefix": ""}),
+        (ValueError, {"prefix": "\ud800"}),
         (TypeError, {"prefix": 5}),
         (TypeError, {"on_event": 5}),
     ]

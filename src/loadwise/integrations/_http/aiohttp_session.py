@@ -1,14 +1,15 @@
 """What aiohttp's sessions do around a middleware, and what their errors mean.
 
-Some of it is told only by attributes that aiohttp keeps to itself: a request's timer, and the name
-of the function that waits for a free connection. Should they go, timeouts and aiohttp's own
-repetition of a request are judged less well, and tests say so.
+Some of it is told only by attributes that aiohttp keeps to itself: a request's timer, who sends its
+body, and the name of the function that waits for a free connection. Should they go, timeouts and
+aiohttp's own repetition of a request are judged less well, and tests say so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
+import sys
 import weakref
 from contextlib import suppress
 from contextvars import ContextVar
@@ -20,7 +21,14 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.outcome import Outcome
 
-__all__ = ["judge_error", "raise_if_spent", "remember_spent", "send", "stop_sending"]
+__all__ = [
+    "judge_error",
+    "raise_if_spent",
+    "remember_spent",
+    "send",
+    "stop_sending",
+    "what_broke",
+]
 
 _NOT_CONNECTED = (
     aiohttp.ClientConnectorError,
@@ -73,6 +81,27 @@ def judge_error(error: BaseException, *, sent: bool) -> Verdict:
     if isinstance(error, OSError):
         return Verdict(Outcome.FAILURE, retry=True)
     return Verdict(Outcome.CANCELLED)
+
+
+def what_broke(response: ClientResponse) -> BaseException | None:
+    """Return what has broken a response off that is being closed, if anything has."""
+    broken = response.content.exception()
+    # aiohttp marks a response that was closed early by an error of this very type.
+    if broken is not None and type(broken) is not aiohttp.ClientConnectionError:
+        return broken
+    # It does not say why it was closed early, but it closes while that is being handled.
+    error = sys.exception()
+    if isinstance(error, TimeoutError):
+        try:
+            response._timer.assert_timeout()  # noqa: SLF001 - see the module's docstring
+        except TimeoutError:
+            return error
+        error = error.__cause__  # a timeout of the caller's own is a cancellation
+    if not isinstance(error, asyncio.CancelledError):
+        return None
+    # Once a response is done with, aiohttp cancels whoever still sends the request's body.
+    sender = getattr(response, "_writer", None)
+    return None if sender is not None and sender is asyncio.current_task() else error
 
 
 def _is_of_the_body(error: BaseException) -> bool:

@@ -6,12 +6,13 @@ import zlib
 from typing import Any
 
 from loadwise.balancer import Lease
-from loadwise.balancer.lease import outcome_of
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.settings import Amounts, UsageReader
 from loadwise.integrations._http.verdict import Verdict
 
 __all__ = ["Decoded", "Hold"]
+
+_PIECE = 65_536
 
 
 class Hold:
@@ -40,7 +41,7 @@ class Hold:
         """The body did not come to its end."""
         # Who leaves a loop over the body early has had what was wanted: that is for `close`.
         if not isinstance(error, GeneratorExit):
-            self._exchange.end(self._lease, Verdict(outcome_of(type(error))), error)
+            self._exchange.broke(self._lease, error)
 
     def close(self) -> None:
         """The response is done with."""
@@ -66,22 +67,29 @@ class Decoded:
     def __init__(self, reader: UsageReader, encoding: str) -> None:
         self._reader: UsageReader | None = reader
         self._inflate: Any = None
-        if encoding in ("gzip", "deflate"):
+        coding = encoding.strip().lower()
+        if coding in ("gzip", "deflate"):
             self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        elif encoding not in ("", "identity"):
+        elif coding not in ("", "identity"):
             self._reader = None
 
     def feed(self, chunk: bytes) -> None:
         """Take in a piece of the body as it came."""
         if self._reader is None:
             return
-        if self._inflate is not None:
+        if self._inflate is None:
+            self._reader.feed(chunk)
+            return
+        piece = b""
+        # By pieces, for little may unpack to very much. A full one may have left something behind.
+        while chunk or len(piece) == _PIECE:
             try:
-                chunk = self._inflate.decompress(chunk)
+                piece = self._inflate.decompress(chunk, _PIECE)
             except zlib.error:
                 self._reader = None
                 return
-        self._reader.feed(chunk)
+            self._reader.feed(piece)
+            chunk = self._inflate.unconsumed_tail
 
     def amounts(self) -> Amounts | None:
         """Return what the reader found, if it could read the body."""

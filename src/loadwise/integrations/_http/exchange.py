@@ -33,15 +33,18 @@ class Exchange:
         hash_key: What it belongs to.
         cost: What it is expected to use.
         request: The request itself, for its ``method`` and its ``headers``.
+        client: Who sends it, for its ``closed``: what breaks then is not the node's doing.
         replayable: Whether its body can be sent again.
 
     Attributes:
         lease: The present attempt's hold on its node.
         node_id: The id of that node.
+        sent: Whether the present attempt's request has been made ready and may have been sent.
         attempts: How many attempts there have been.
     """
 
     __slots__ = (
+        "_client",
         "_cost",
         "_ends",
         "_hash_key",
@@ -53,6 +56,7 @@ class Exchange:
         "attempts",
         "lease",
         "node_id",
+        "sent",
     )
 
     def __init__(
@@ -63,6 +67,7 @@ class Exchange:
         cost: Amounts | None,
         *,
         request: Any,
+        client: Any,
         replayable: bool,
     ) -> None:
         self._settings = settings
@@ -70,6 +75,7 @@ class Exchange:
         self._hash_key = hash_key
         self._cost = cost
         self._request = request
+        self._client = client
         self._replayable = replayable
         limit = settings.deadline if options.deadline is None else options.deadline
         self._ends = None if limit is None else settings.balancer.clock() + limit
@@ -90,6 +96,9 @@ class Exchange:
             return False
         if verdict.never_sent:
             lease.refund()
+        if self._client.closed:
+            lease.cancel()
+            return False
         again = verdict.retry and (verdict.never_sent or self._may_send_again())
         self.end(lease, verdict, error)
         return again and self._begin_next(verdict)
@@ -114,6 +123,11 @@ class Exchange:
         """
         return length is not None and length <= _READ_AHEAD and self._may_repeat()
 
+    def broke(self, lease: Lease[Any], error: BaseException) -> None:
+        """Report that the body of a response did not come to its end."""
+        outcome = Outcome.CANCELLED if self._client.closed else outcome_of(type(error))
+        self.end(lease, Verdict(outcome), error)
+
     def end(self, lease: Lease[Any], verdict: Verdict, error: BaseException | None = None) -> None:
         """Report how an attempt ended."""
         if verdict.outcome is Outcome.SUCCESS:
@@ -121,9 +135,18 @@ class Exchange:
         elif verdict.outcome is Outcome.FAILURE:
             lease.failure(error)
         elif verdict.outcome is Outcome.RATE_LIMITED:
-            lease.rate_limited(verdict.retry_after)
+            if lease.rate_limited(verdict.retry_after) and not verdict.never_sent:
+                refused = self._settings.refused()
+                if refused is not None:
+                    lease.settle(refused)
         else:
             lease.cancel()
+
+    def give_up(self) -> None:
+        """Report that something else than the node has failed; a report made before holds."""
+        if not self.sent:
+            self.lease.refund()
+        self.lease.cancel()
 
     def _may_repeat(self) -> bool:
         """Whether the request may be sent again although a server may have acted on it.
@@ -169,4 +192,5 @@ class Exchange:
             hash_key=self._hash_key, exclude=self._tried, cost=self._cost
         )
         self.node_id = node_id(lease.node)
+        self.sent = False
         self.attempts += 1

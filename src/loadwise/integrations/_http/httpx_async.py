@@ -50,7 +50,7 @@ class AsyncTransport(Transport):
                 return response
         except BaseException:
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
-            exchange.lease.cancel()
+            exchange.give_up()
             raise
 
     async def _take(self, response: Any, exchange: Exchange, verdict: Verdict) -> bool:
@@ -74,6 +74,7 @@ class AsyncTransport(Transport):
 
     async def aclose(self) -> None:
         """Close the connections."""
+        self._end_life()
         await self._inner.aclose()
 
 

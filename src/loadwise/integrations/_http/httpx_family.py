@@ -72,6 +72,15 @@ class Library:
         return Verdict(Outcome.CANCELLED)
 
 
+class _Life:
+    """What a transport's requests have in common up to its closing; it may be used after that."""
+
+    __slots__ = ("closed",)
+
+    def __init__(self) -> None:
+        self.closed = False
+
+
 class Transport:
     """What the sync and the async transport have in common."""
 
@@ -79,6 +88,12 @@ class Transport:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._life = _Life()
+
+    def _end_life(self) -> None:
+        """Tell the requests under way that they end by the client's own doing."""
+        self._life.closed = True
+        self._life = _Life()
 
     def _require(self, inner: Any, base: type[Any], example: str) -> None:
         if inner is not None and not isinstance(inner, base):
@@ -106,6 +121,7 @@ class Transport:
             key,
             cost,
             request=request,
+            client=self._life,
             replayable=replayable,
         )
 
@@ -123,7 +139,7 @@ class Transport:
         outbound.extensions = extensions = dict(request.extensions)
         extensions.pop("loadwise", None)
         library.access.readdress(headers, asked.netloc, target.host)
-        if settings.meter is not None:
+        if settings.meter is not None and headers.get("accept-encoding") != "identity":
             # What the meter is to read must be in an encoding that can be undone here.
             headers["accept-encoding"] = "gzip, deflate"
         left = exchange.time_left()
@@ -137,6 +153,7 @@ class Transport:
             }
         if settings.prepare is not None:
             settings.prepare(outbound, node)
+        exchange.sent = True
         return outbound
 
     def _judge(self, result: Any) -> Verdict:

@@ -50,7 +50,7 @@ class SyncTransport(Transport):
                 return response
         except BaseException:
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
-            exchange.lease.cancel()
+            exchange.give_up()
             raise
 
     def _take(self, response: Any, exchange: Exchange, verdict: Verdict) -> bool:
@@ -74,6 +74,7 @@ class SyncTransport(Transport):
 
     def close(self) -> None:
         """Close the connections."""
+        self._end_life()
         self._inner.close()
 
 

@@ -36,7 +36,8 @@ def checked_base_url(identity: Hashable, url: object) -> str:
     """Return the base URL that is given for a node, if it is one.
 
     Raises:
-        ValueError: It is no http(s) URL with a host, or it has an odd port, a query or a fragment.
+        ValueError: It is no http(s) URL with a host, or it has an odd port, a user name, a query
+            or a fragment.
     """
     fault = _fault_of(url) if isinstance(url, str) else "it must be a str: an http or https URL"
     if not isinstance(url, str) or fault is not None:
@@ -53,6 +54,8 @@ def _fault_of(url: str) -> str | None:
             "each request"
         )
     parts = urlsplit(url)
+    if "@" in parts.netloc:
+        return "it has a user name, which nobody would send; give credentials as a header"
     try:
         is_valid = parts.hostname and parts.port != 0
     except ValueError:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict
 
 from loadwise.balancer import Balancer
+from loadwise.balancer.lease import outcome_of
 from loadwise.context import HashKey
 from loadwise.errors import nearest
 from loadwise.integrations._http.routing import base_url_of, checked_base_url
@@ -33,7 +34,10 @@ class UsageReader(Protocol):
 
 
 class Meter(Protocol):
-    """Knows what requests cost, by quota dimension."""
+    """Knows what requests cost, by quota dimension.
+
+    It may have a ``refused()``, too: what a request has used that a rate limit refused.
+    """
 
     def estimate(self, body: bytes) -> Amounts | None:
         """Return what a request with this body is expected to use; ``None`` for the default."""
@@ -51,8 +55,8 @@ class TransportOptions(TypedDict, total=False):
         url: Returns the base URL of a node; by default its id, a URL or host:port.
         prepare: Called with the outgoing request and the node, to set what the node needs (an
             API key); it changes the request in place.
-        classify: Judges a response or an exception: returns a `Verdict`, an `Outcome`, or
-            ``None`` for the default rule.
+        classify: Judges a response or an exception, cancellations excepted: returns a `Verdict`,
+            an `Outcome`, or ``None`` for the default rule.
         hash_key: Returns what a request belongs to; see `by_header` and `by_cookie`.
         meter: Knows what requests cost, where the balancer has quotas.
         max_attempts: Attempts per request, the first included, >= 1; 3 by default.
@@ -128,9 +132,16 @@ class Settings:
             return base_url_of(identity)
         return checked_base_url(identity, self.url(node))
 
+    def refused(self) -> Amounts | None:
+        """Return what a request that a rate limit refuses has used, if the meter can tell."""
+        tell: Callable[[], Amounts] | None = getattr(self.meter, "refused", None)
+        return None if tell is None else tell()
+
     def ruling(self, result: object) -> Verdict | None:
         """Return what ``classify`` says of a response or an exception, if it says anything."""
-        if self.classify is None:
+        if self.classify is None or (
+            isinstance(result, BaseException) and outcome_of(type(result)) is Outcome.CANCELLED
+        ):
             return None
         judged = self.classify(result)
         if isinstance(judged, Outcome):

@@ -55,7 +55,7 @@ class TaskWorker:
         task, self._task = self._task, None
         if task is None or self._loop is not asyncio.get_running_loop():
             return False
-        await task
+        await asyncio.wait([task])  # it may have been cancelled, which is no concern of ours
         return True
 
     async def _work(self, reference: WeakMethod[Step], rung: asyncio.Event) -> None:

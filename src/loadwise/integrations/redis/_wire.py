@@ -32,12 +32,16 @@ def check_prefix(prefix: object) -> None:
 
     Raises:
         TypeError: It is no str.
-        ValueError: It is empty.
+        ValueError: It is empty, or cannot be written in UTF-8.
     """
     if not isinstance(prefix, str):
         raise TypeError(f"prefix is {prefix!r}; it must be a str")
     if not prefix:
         raise ValueError("prefix is empty; then nobody could tell loadwise's keys from others")
+    try:
+        prefix.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"prefix is {prefix!r}; it cannot be written in UTF-8") from None
 
 
 def check_seconds(name: str, value: float) -> None:
