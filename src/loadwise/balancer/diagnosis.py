@@ -77,12 +77,14 @@ def no_node_available(
         if reason is None:
             reason = "excluded" if index in request.excluded else "declined"
         reasons[reason] = reasons.get(reason, 0) + 1
+        wait = math.inf
+        if reason in ("unhealthy", "quota", "rate_limited"):
+            wait = pauses.available_at(identity, request.cost) - pauses.clock()
         if reason == "unhealthy" and health is not None:
+            # It may sit out or lack quota besides: it is back when the last of that is over.
             due = health.next_probe(identity)
-            if due is not None:
-                waits.append(due - health.clock())
-        elif reason in ("quota", "rate_limited"):
-            waits.append(pauses.available_at(identity, request.cost) - pauses.clock())
+            wait = math.inf if due is None else max(wait, due - health.clock())
+        waits.append(wait)
     wait = min(waits, default=math.inf)
     retry_after = None if math.isinf(wait) else max(0.0, wait)
     return NoNodeAvailable(balancer, len(view.nodes), reasons, retry_after)
