@@ -9,9 +9,9 @@ what is left of a budget.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -105,9 +105,14 @@ class Endpoint:
         check_weight(self.weight, self.id)
         object.__setattr__(self, "tags", MappingProxyType(dict(self.tags)))
 
-    def __reduce__(self) -> tuple[type[Endpoint], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[object, ...]:
         # A mapping proxy does not pickle; the constructor makes a new one.
-        return (Endpoint, (self.id, self.weight, self.zone, self.priority, dict(self.tags)))
+        named = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        return (_make, (type(self), {**named, "tags": dict(self.tags)}))
+
+
+def _make(kind: type[Endpoint], named: dict[str, Any]) -> Endpoint:
+    return kind(**named)
 
 
 def node_id(node: object) -> Hashable:
