@@ -29,6 +29,7 @@ from loadwise import (
     RoundRobin,
     SelectionContext,
     Strategy,
+    UnknownIndex,
     WeightedRandom,
     WeightedRoundRobin,
     WithFallback,
@@ -334,3 +335,6 @@ def test_a_strategy_without_peek_cannot_be_foretold() -> None:
     assert (told.strategy, told.foreseeable, told.choice) == ("Mine", False, None)
     assert (told.eligible, mine.asked) == (("a",), 0)
     assert "Mine cannot tell its choice" in str(told)
+    for outside in (2, -1):
+        with pytest.raises(UnknownIndex, match=f"exclude has the index {outside}"):
+            Balancer(["a", "b"], mine).explain(SelectionContext(exclude={outside}))

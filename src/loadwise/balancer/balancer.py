@@ -15,7 +15,14 @@ from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.request import Request
 from loadwise.balancer.status import Explanation, NodeStatus
 from loadwise.balancer.view import Slot, View
-from loadwise.balancer.wiring import Unchanging, as_tracker, first_clock, guarded, with_counter
+from loadwise.balancer.wiring import (
+    Unchanging,
+    as_tracker,
+    check_quota,
+    first_clock,
+    guarded,
+    with_counter,
+)
 from loadwise.clock import Clock
 from loadwise.context import EMPTY, HashKey, SelectionContext, context_of
 from loadwise.errors import NoNodeAvailable
@@ -85,6 +92,7 @@ class Balancer(Generic[N]):
         clock: Clock | None = None,
         name: str = "default",
     ) -> None:
+        check_quota(quota)
         self.name = name
         self._clock = first_clock(clock, health, quota)
         self._health = as_tracker(health, self._clock)
