@@ -383,6 +383,27 @@ def test_retry_after_waits_for_all_that_keeps_a_node(
         assert balancer.pick(cost=cost) == "a"
 
 
+def test_why_a_node_sits_out_is_told_as_of_now() -> None:
+    """A rate limit may begin and end while quota is used up; the error says what holds now."""
+    clock = ManualClock()
+    quota = QuotaTracker(clock)
+    quota.register("a", QuotaConfig([QuotaDimension("rpm", limit=1, window=60.0)]))
+    balancer = Balancer(["a"], quota=quota, clock=clock)
+    quota.record_usage("a", {"rpm": 1})
+
+    def reason() -> str:
+        with pytest.raises(NoNodeAvailable) as caught:
+            balancer.pick()
+        assert balancer.explain().ineligible == {"a": caught.value.reason}
+        return caught.value.reason
+
+    assert reason() == "quota"
+    quota.mark_exhausted("a", 30.0)
+    assert reason() == "rate_limited"
+    clock.advance(30.0)
+    assert reason() == "quota"
+
+
 @pytest.mark.parametrize(
     ("nodes", "keywords", "reason", "text"),
     [

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from loadwise.balancer.request import Request
 from loadwise.balancer.status import Explanation
-from loadwise.balancer.view import View
+from loadwise.balancer.view import View, why_it_rests
 from loadwise.errors import NoNodeAvailable
 from loadwise.health import HealthTracker
 from loadwise.quota import QuotaSource
@@ -76,6 +76,9 @@ def no_node_available(
         reason = ruled_out.get(index) or view.ruled_out.get(index)
         if reason is None:
             reason = "excluded" if index in request.excluded else "declined"
+        elif reason in ("quota", "rate_limited"):
+            # One may have taken the other's place since the view was made.
+            reason = why_it_rests(identity, pauses)
         reasons[reason] = reasons.get(reason, 0) + 1
         wait = math.inf
         if reason in ("unhealthy", "quota", "rate_limited"):
