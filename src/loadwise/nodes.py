@@ -8,10 +8,11 @@ what is left of a budget.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
+
+from loadwise._numbers import is_finite
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -145,7 +146,7 @@ def check_weight(weight: object, identity: object) -> None:
         raise TypeError(
             f"node {identity!r} has the weight {weight!r}; it must be an int or a float"
         )
-    if not (math.isfinite(weight) and float(weight) >= 0):
+    if not (is_finite("weight", weight) and float(weight) >= 0):
         raise ValueError(
             f"node {identity!r} has the weight {weight!r}; it must be finite and at least 0 "
             f"(0 means drained)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import warnings
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 from loadwise._native import mypyc_attr
+from loadwise._numbers import is_finite
 from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.view import Slot
 from loadwise.health import Probe
@@ -115,7 +115,7 @@ class Lease(Generic[N]):
             ValueError: ``retry_after`` is negative, NaN or infinite.
         """
         pause = 1.0 if retry_after is None else retry_after
-        if not (math.isfinite(pause) and pause >= 0):
+        if not (is_finite("retry_after", pause) and pause >= 0):
             raise ValueError(
                 f"retry_after is {retry_after!r}; it must be a finite number of seconds, at least 0"
             )
