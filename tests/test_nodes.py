@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import math
 import pickle
+from dataclasses import dataclass, field
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
@@ -90,6 +91,24 @@ def test_an_endpoint_travels(protocol: int) -> None:
     ):
         assert twin == endpoint
         assert isinstance(twin.tags, MappingProxyType)
+
+
+@dataclass(frozen=True)
+class Model(Endpoint):
+    """An endpoint with a field of its own."""
+
+    price: float = field(default=0.0, kw_only=True)
+
+
+def test_a_kind_of_endpoint_travels() -> None:
+    """A subclass comes out as what it was, with all of its fields."""
+    model = Model("a", 2, tags={"k": "v"}, price=0.5)
+    for twin in (
+        pickle.loads(pickle.dumps(model)),  # noqa: S301 - our own bytes
+        copy.copy(model),
+        copy.deepcopy(model),
+    ):
+        assert (type(twin), twin) == (Model, model)
 
 
 @pytest.mark.parametrize("weight", [0, 0.0, 1, 2.5, 10**18, Fraction(1, 3), True])

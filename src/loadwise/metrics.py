@@ -63,6 +63,9 @@ class GuardedCollector:
     """Passes events on, and keeps what they raise from the caller."""
 
     def __init__(self, collector: MetricsCollector) -> None:
+        if isinstance(collector, type):
+            name = collector.__name__
+            raise TypeError(f"metrics is the class {name}; give an instance: {name}()")
         for method in ("on_selection", "on_health_change", "on_outcome", "on_unavailable"):
             if not callable(getattr(collector, method, None)):
                 raise TypeError(

@@ -8,10 +8,11 @@ what is left of a budget.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
+
+from loadwise._numbers import is_finite
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -105,9 +106,14 @@ class Endpoint:
         check_weight(self.weight, self.id)
         object.__setattr__(self, "tags", MappingProxyType(dict(self.tags)))
 
-    def __reduce__(self) -> tuple[type[Endpoint], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[object, ...]:
         # A mapping proxy does not pickle; the constructor makes a new one.
-        return (Endpoint, (self.id, self.weight, self.zone, self.priority, dict(self.tags)))
+        named = {each.name: getattr(self, each.name) for each in fields(self) if each.init}
+        return (_make, (type(self), {**named, "tags": dict(self.tags)}))
+
+
+def _make(kind: type[Endpoint], named: dict[str, Any]) -> Endpoint:
+    return kind(**named)
 
 
 def node_id(node: object) -> Hashable:
@@ -140,7 +146,7 @@ def check_weight(weight: object, identity: object) -> None:
         raise TypeError(
             f"node {identity!r} has the weight {weight!r}; it must be an int or a float"
         )
-    if not (math.isfinite(weight) and float(weight) >= 0):
+    if not (is_finite("weight", weight) and float(weight) >= 0):
         raise ValueError(
             f"node {identity!r} has the weight {weight!r}; it must be finite and at least 0 "
             f"(0 means drained)"

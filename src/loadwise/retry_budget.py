@@ -7,11 +7,11 @@ failure is retried, a general one is not.
 
 from __future__ import annotations
 
-import math
 import time
 from threading import Lock
 
 from loadwise._fork import ForkAware, reset_in_child
+from loadwise._numbers import is_finite
 from loadwise.clock import Clock
 from loadwise.quota.config import QuotaDimension
 from loadwise.quota.window import SlidingWindow
@@ -57,9 +57,9 @@ class RetryBudget(ForkAware):
         clock: Clock = time.monotonic,
     ) -> None:
         for name, value in (("ratio", ratio), ("floor", floor)):
-            if not (math.isfinite(value) and value >= 0):
+            if not (is_finite(name, value) and value >= 0):
                 raise ValueError(f"{name} is {value!r}; it must be finite and at least 0")
-        if not (math.isfinite(window) and window > 0):
+        if not (is_finite("window", window) and window > 0):
             raise ValueError(f"window is {window!r}; it must be a finite number of seconds above 0")
         self._ratio = ratio
         self._reserve = floor * window

@@ -134,6 +134,32 @@ def test_explicit_failures_to_the_last_node_end_the_loop(n: int) -> None:
     assert len(tried) == min(n, 3)
 
 
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_last_word_ends_the_loop_whatever_was_before(n: int) -> None:
+    """An error that an earlier attempt raised is not that of the last, which ended by a word."""
+    tried: list[str] = []
+    run(
+        Balancer(["a", "b"]).attempts(n),
+        lambda lease: lease.failure() if len(tried) == 2 else refuse(),
+        tried,
+    )
+    assert len(tried) == 2
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), concurrent.futures.CancelledError()])
+def test_a_cancellation_after_a_word_is_not_retried(error: BaseException) -> None:
+    """A cancellation reaches the caller, even where the lease has been ended as a failure."""
+    tried: list[str] = []
+
+    def fail(lease: Lease[str]) -> None:
+        lease.failure("503")
+        raise error
+
+    with pytest.raises(type(error)):
+        run(Balancer(["a", "b"]).attempts(2, retry_on=BaseException), fail, tried)
+    assert len(tried) == 1
+
+
 def test_the_last_error_keeps_its_traceback_and_its_cause() -> None:
     """When no node is left for another attempt, the error raised is the very one of the last."""
     balancer = Balancer(["a", "b"], RoundRobin())

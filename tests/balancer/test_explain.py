@@ -11,6 +11,7 @@ import pytest
 from loadwise import (
     Balancer,
     ConsistentHash,
+    Endpoint,
     Explanation,
     FallbackChain,
     Filtered,
@@ -29,6 +30,7 @@ from loadwise import (
     RoundRobin,
     SelectionContext,
     Strategy,
+    UnknownIndex,
     WeightedRandom,
     WeightedRoundRobin,
     WithFallback,
@@ -215,6 +217,20 @@ def test_the_shared_random_source_is_left_alone(strategy: Strategy[Any]) -> None
     random.setstate(state)
 
 
+@pytest.mark.parametrize("kind", [Random, WeightedRandom])
+def test_the_choice_of_a_fallback_with_the_same_random_source(
+    kind: type[Random[Any] | WeightedRandom[Any]],
+) -> None:
+    """A strategy that has nothing left to choose from draws nothing, so the next is foretold."""
+    rng = random.Random(3)
+    nodes = [Endpoint(str(number)) for number in range(9)]
+    first = Filtered(kind(rng), lambda node: node.id in ("0", "1"))
+    balancer = Balancer(nodes, WithFallback(first, kind(rng)))
+    for _ in range(20):
+        told = balancer.explain(exclude=["0", "1"]).choice
+        assert balancer.pick(exclude=["0", "1"]).id == told
+
+
 def test_it_takes_no_probe_and_no_quota() -> None:
     """A probe that is due stays due, and quota stays where it is, however often one asks."""
     clock = ManualClock()
@@ -334,3 +350,6 @@ def test_a_strategy_without_peek_cannot_be_foretold() -> None:
     assert (told.strategy, told.foreseeable, told.choice) == ("Mine", False, None)
     assert (told.eligible, mine.asked) == (("a",), 0)
     assert "Mine cannot tell its choice" in str(told)
+    for outside in (2, -1):
+        with pytest.raises(UnknownIndex, match=f"exclude has the index {outside}"):
+            Balancer(["a", "b"], mine).explain(SelectionContext(exclude={outside}))

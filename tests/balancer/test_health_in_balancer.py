@@ -362,6 +362,49 @@ def test_retry_after_is_when_the_next_request_succeeds() -> None:
 
 
 @pytest.mark.parametrize(
+    ("cost", "expected"), [({"tpm": 1}, 30.0), ({"tpm": 6}, 60.0), ({"tpm": 11}, None)]
+)
+def test_retry_after_waits_for_all_that_keeps_a_node(
+    cost: dict[str, float], expected: float | None
+) -> None:
+    """A node that is down and sits out, or lacks quota, is back when the last of it is over."""
+    clock = ManualClock()
+    quota = QuotaTracker(clock)
+    quota.register("a", QuotaConfig([QuotaDimension("tpm", limit=10, window=60.0)]))
+    quota.record_usage("a", {"tpm": 5})
+    quota.mark_exhausted("a", 30.0)
+    balancer = Balancer(["a"], quota=quota, clock=clock)
+    bring_down(balancer, "a")
+    with pytest.raises(NoNodeAvailable) as caught:
+        balancer.pick(cost=cost)
+    assert (caught.value.reason, caught.value.retry_after) == ("unhealthy", expected)
+    if expected is not None:
+        clock.advance(expected)
+        assert balancer.pick(cost=cost) == "a"
+
+
+def test_why_a_node_sits_out_is_told_as_of_now() -> None:
+    """A rate limit may begin and end while quota is used up; the error says what holds now."""
+    clock = ManualClock()
+    quota = QuotaTracker(clock)
+    quota.register("a", QuotaConfig([QuotaDimension("rpm", limit=1, window=60.0)]))
+    balancer = Balancer(["a"], quota=quota, clock=clock)
+    quota.record_usage("a", {"rpm": 1})
+
+    def reason() -> str:
+        with pytest.raises(NoNodeAvailable) as caught:
+            balancer.pick()
+        assert balancer.explain().ineligible == {"a": caught.value.reason}
+        return caught.value.reason
+
+    assert reason() == "quota"
+    quota.mark_exhausted("a", 30.0)
+    assert reason() == "rate_limited"
+    clock.advance(30.0)
+    assert reason() == "quota"
+
+
+@pytest.mark.parametrize(
     ("nodes", "keywords", "reason", "text"),
     [
         ([], {}, "empty", "it has no nodes"),

@@ -9,9 +9,11 @@ import math
 import sys
 from collections.abc import Callable, Hashable, Iterator
 from threading import Barrier, Thread
+from types import FrameType
 from typing import Any
 
 import pytest
+from tests.compiled import COMPILED
 
 from loadwise import (
     Balancer,
@@ -318,6 +320,37 @@ def test_a_dropped_probe_is_free_again(asked_by: str) -> None:
     assert balancer.status()[0].health is HealthStatus.RECOVERING
 
 
+class WordlessError(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        (503, "503"),
+        (ConnectionError, "<class 'ConnectionError'>"),
+        (WordlessError(), "WordlessError"),
+        (ValueError("bad"), "ValueError: bad"),
+    ],
+)
+def test_any_reason_is_told(reason: Any, words: str) -> None:  # also what types forbid
+    """A failure counts whatever is given as its reason, and is told in words as far as it goes."""
+    balancer = Balancer(["a"])
+    assert balancer.acquire().failure(reason)
+    assert balancer.status()[0].health_reason == f"1 failure, the last: {words}"
+
+
+def test_an_error_without_words_leaves_the_block() -> None:
+    """The caller gets its own exception, not one from the attempt to describe it."""
+    balancer = Balancer(["a"])
+    with pytest.raises(WordlessError), balancer.acquire():
+        raise WordlessError
+    assert balancer.status()[0].health_reason == "1 failure, the last: WordlessError"
+
+
 class Unreliable(HealthPolicy):
     """A policy that fails when it is asked about a success."""
 
@@ -385,6 +418,60 @@ def test_interrupted_while_acquiring(place: str) -> None:
     interrupting.strikes = False
     balancer.acquire().success()
     assert in_flight(balancer) == 0
+
+
+@pytest.mark.skipif(COMPILED, reason="compiled code cannot be interrupted there, nor profiled")
+@pytest.mark.filterwarnings("ignore:a lease on node:ResourceWarning")
+def test_interrupted_anywhere() -> None:
+    """Wherever Ctrl-C strikes in a request, its slot is given back when the lease is collected.
+
+    Python runs signal handlers when a function begins and after a call of a built-in one. The
+    profiler is called at the same places, so it can strike at each of them in turn.
+    """
+    balancer = Balancer(["a"])
+    strikes = 0
+    while strike_at(strikes, lambda: balancer.acquire().success()):
+        strikes += 1
+        assert in_flight(balancer) == 0, f"leaked by strike {strikes}"
+    assert strikes > 5
+
+
+def strike_at(place: int, work: Callable[[], object]) -> bool:
+    """Do some work, and raise KeyboardInterrupt at one place; return whether it got that far."""
+    left = place
+
+    def profile(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal left
+        if event in ("call", "c_return") and frame.f_code.co_name != "__del__":
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+
+    sys.setprofile(profile)
+    try:
+        work()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+@pytest.mark.parametrize("end", ["success", "failure"])
+def test_a_probe_whose_end_is_interrupted_is_free_again(end: str) -> None:
+    """Ctrl-C or an error at the end of a probe must not leave the node without probes for ever."""
+    interrupting = Interrupting()
+    health = HealthTracker(clock=ManualClock())
+    for _ in range(3):
+        health.report_failure("a")
+    health.clock.advance(10.0)  # type: ignore[attr-defined]  # it is a ManualClock
+    balancer = Balancer(["a"], health=health, clock=interrupting)
+    probe = balancer.acquire()
+    interrupting.strikes = True
+    with pytest.raises(KeyboardInterrupt):
+        getattr(probe, end)()
+    interrupting.strikes = False
+    assert balancer.acquire().success()
 
 
 @pytest.mark.parametrize("wrong", [-1, -0.1, math.nan, math.inf])

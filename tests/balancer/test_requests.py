@@ -18,6 +18,7 @@ from loadwise import (
     LeastLoad,
     MissingHashKey,
     NoNodeAvailable,
+    NoopCollector,
     QuotaConfig,
     QuotaDimension,
     QuotaTracker,
@@ -51,6 +52,7 @@ BOTH_GIVEN = "give either a context or the keywords"
         ((), {"exclude": b"a"}, "exclude is b'a'"),
         ((), {"exclude": 5}, "not iterable"),
         ((), {"exclude": [["a"]]}, "unhashable"),
+        ((), {"cost": 5}, "cost is 5; give amounts by quota dimension"),
         ((), {"where": "zone"}, "it must be a Filter or a function of a node"),
         ((), {"wehre": None}, unexpected_keyword("wehre")),
     ],
@@ -75,7 +77,10 @@ def test_wrong_arguments(
         ({"strategy": RoundRobin}, r"strategy is the class RoundRobin; give an instance"),
         ({"strategy": "p2c"}, "strategy is 'p2c'; it needs a method select"),
         ({"metrics": object()}, r"metrics is .*; it lacks on_selection\(\)"),
+        ({"metrics": NoopCollector}, r"metrics is the class NoopCollector; give an instance"),
         ({"where": 3}, "the filter is 3"),
+        ({"quota": 42}, "quota is 42; it must be a QuotaTracker"),
+        ({"quota": QuotaTracker}, "quota is .*; it must be a QuotaTracker"),
     ],
 )
 def test_wrong_parts(keywords: dict[str, Any], message: str) -> None:

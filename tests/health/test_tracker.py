@@ -392,6 +392,14 @@ class Unfinished:
     probe_interval = 1.0
 
 
+def test_refuses_the_class_of_a_policy() -> None:
+    """A class has the names that a policy needs, but cannot be asked: brackets are missing."""
+    with pytest.raises(
+        TypeError, match=r"policy is the class Conse\w+; give an instance: Conse\w+\("
+    ):
+        HealthTracker(ConsecutiveFailurePolicy)  # type: ignore[arg-type]  # the point of the test
+
+
 def test_refuses_what_is_no_policy() -> None:
     """A policy without next_status is refused at construction, naming it and what is missing."""
     wrong: Any = Unfinished()

@@ -441,6 +441,20 @@ def test_a_clock_that_steps_backwards_frees_nothing(clock: ManualClock) -> None:
     assert quota.try_acquire("a") is not None
 
 
+def test_use_after_a_step_backwards_lets_nothing_be_forgotten_early(clock: ManualClock) -> None:
+    """What was used before the step counts for a window, whatever is used after it."""
+    quota = QuotaTracker(clock)
+    quota.register("a", QuotaConfig([QuotaDimension("rpm", 10, 60.0)]))
+    clock.now = 100.0
+    quota.record_usage("a", {"rpm": 9})
+    clock.now = 50.0
+    quota.record_usage("a", {"rpm": 1})
+    clock.now = 159.0
+    assert quota.remaining("a", "rpm") == 0
+    clock.now = 160.0
+    assert quota.remaining("a", "rpm") == 10
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_forked_child_goes_on_from_the_counts_of_its_parent() -> None:

@@ -80,6 +80,14 @@ def test_an_exclude_index_out_of_range_is_an_error(make: Maker) -> None:
             make().select(nodes, SelectionContext("key", exclude={outside}))
 
 
+@every_strategy
+def test_an_id_in_exclude_is_an_error(make: Maker) -> None:
+    """A context that excludes by id is told that it takes indices."""
+    nodes = NodeSet([Server("a"), Server("b")])
+    with pytest.raises(TypeError, match=r"exclude has 'a'.*takes indices"):
+        make().select(nodes, SelectionContext("key", exclude={"a"}))  # type: ignore[arg-type]
+
+
 def test_new_ids_in_a_list_are_noticed() -> None:
     """A key follows the ids as they are now: a renamed node is another node on the ring."""
     strategy = ConsistentHash[Server]()

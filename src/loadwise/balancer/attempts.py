@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from loadwise.balancer.lease import Lease
+from loadwise.balancer.lease import Lease, outcome_of
 from loadwise.balancer.request import Request
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
@@ -112,8 +112,12 @@ class Attempts(Generic[N]):
         """Take note of how an attempt ended; return whether its error is dealt with."""
         if error is None:
             self._over = lease.outcome not in _RETRIED
+            self._last_error = None
             return False
         if lease.outcome not in _RETRIED or not isinstance(error, self._retry_on):
+            return False
+        if outcome_of(type(error)) is Outcome.CANCELLED:
+            # The lease was ended by a word before.
             return False
         if self._left < 1 or self._tried.issuperset(map(node_id, self._balancer.nodes)):
             return False

@@ -15,7 +15,14 @@ from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.request import Request
 from loadwise.balancer.status import Explanation, NodeStatus
 from loadwise.balancer.view import Slot, View
-from loadwise.balancer.wiring import Unchanging, as_tracker, first_clock, guarded, with_counter
+from loadwise.balancer.wiring import (
+    Unchanging,
+    as_tracker,
+    check_quota,
+    first_clock,
+    guarded,
+    with_counter,
+)
 from loadwise.clock import Clock
 from loadwise.context import EMPTY, HashKey, SelectionContext, context_of
 from loadwise.errors import NoNodeAvailable
@@ -85,6 +92,7 @@ class Balancer(Generic[N]):
         clock: Clock | None = None,
         name: str = "default",
     ) -> None:
+        check_quota(quota)
         self.name = name
         self._clock = first_clock(clock, health, quota)
         self._health = as_tracker(health, self._clock)
@@ -193,14 +201,11 @@ class Balancer(Generic[N]):
                 if index is None:
                     raise self._unavailable(view, Request(context), {})
                 slot = view.slots[index]
-                # What may raise or be interrupted comes before the count.
+                # What may raise or be interrupted comes before the lease, which counts.
                 next(slot.picks)
                 if self._metrics is not None:
                     self._metrics.on_selection(slot.id, self._strategy_name)
                 started = self._clock()
-                slot.in_flight.append(None)
-                if slot.others:
-                    slot.enter_others()
                 return Lease(self._reporter, slot, view.members[index], started)
             hash_key = tags = None
         request: Request[N] = Request(
@@ -292,17 +297,14 @@ class Balancer(Generic[N]):
     def _lease(self, view: View[N], grant: Grant) -> Lease[N]:
         slot = view.slots[grant.index]
         try:
-            # What may raise or be interrupted comes before the count.
+            # What may raise or be interrupted comes before the lease, which counts.
             self._picked(slot)
+            node = view.members[grant.index]
             started = self._clock()
+            return Lease(self._reporter, slot, node, started, grant.probe, grant.reservation)
         except BaseException:
             self._negotiator.end_probe(slot.id, grant.probe)
             raise
-        slot.in_flight.append(None)
-        if slot.others:
-            slot.enter_others()
-        node = view.members[grant.index]
-        return Lease(self._reporter, slot, node, started, grant.probe, grant.reservation)
 
     def _picked(self, slot: Slot) -> None:
         next(slot.picks)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from loadwise.balancer.request import Request
 from loadwise.balancer.status import Explanation
-from loadwise.balancer.view import View
+from loadwise.balancer.view import View, why_it_rests
 from loadwise.errors import NoNodeAvailable
 from loadwise.health import HealthTracker
 from loadwise.quota import QuotaSource
@@ -76,13 +76,18 @@ def no_node_available(
         reason = ruled_out.get(index) or view.ruled_out.get(index)
         if reason is None:
             reason = "excluded" if index in request.excluded else "declined"
-        reasons[reason] = reasons.get(reason, 0) + 1
-        if reason == "unhealthy" and health is not None:
-            due = health.next_probe(identity)
-            if due is not None:
-                waits.append(due - health.clock())
         elif reason in ("quota", "rate_limited"):
-            waits.append(pauses.available_at(identity, request.cost) - pauses.clock())
+            # One may have taken the other's place since the view was made.
+            reason = why_it_rests(identity, pauses)
+        reasons[reason] = reasons.get(reason, 0) + 1
+        wait = math.inf
+        if reason in ("unhealthy", "quota", "rate_limited"):
+            wait = pauses.available_at(identity, request.cost) - pauses.clock()
+        if reason == "unhealthy" and health is not None:
+            # It may sit out or lack quota besides: it is back when the last of that is over.
+            due = health.next_probe(identity)
+            wait = math.inf if due is None else max(wait, due - health.clock())
+        waits.append(wait)
     wait = min(waits, default=math.inf)
     retry_after = None if math.isinf(wait) else max(0.0, wait)
     return NoNodeAvailable(balancer, len(view.nodes), reasons, retry_after)

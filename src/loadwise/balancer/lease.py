@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import warnings
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 from loadwise._native import mypyc_attr
+from loadwise._numbers import is_finite
 from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.view import Slot
 from loadwise.health import Probe
@@ -63,26 +63,35 @@ class Lease(Generic[N]):
         self._slot = slot
         self.node = node
         self._started = started
-        # Emptied by the first who ends the lease: pop is atomic, a flag is not.
-        self._open = [None]
         if probe is not None:
             self._probe = probe
         if reservation is not None:
             self._reservation = reservation
+        # Emptied by the first who ends the lease: that is atomic, a flag is not.
+        self._open = [None]
+        # Ctrl-C strikes before the line above, when nothing is to be given back, or after the call.
+        slot.in_flight.append(None)
+        if slot.others:
+            slot.enter_others()
 
     def success(self) -> bool:
         """End it as a success. Returns whether this was the first word on it."""
         # As _end does it, with a shorter way for what nearly all requests come to.
+        slot = self._slot
         try:
-            self._open.pop()
+            # Not pop: Ctrl-C strikes after calls, and must find both done or neither.
+            del self._open[0]
         except IndexError:
             return False
-        slot = self._slot
-        slot.in_flight.pop()
-        if slot.others:
-            slot.leave_others()
-        self.outcome = _SUCCESS
-        self.latency = self._reporter.succeeded(slot, self._started, self._probe, self._stopped)
+        try:
+            slot.in_flight.pop()
+            if slot.others:
+                slot.leave_others()
+            self.outcome = _SUCCESS
+            self.latency = self._reporter.succeeded(slot, self._started, self._probe, self._stopped)
+        except BaseException:
+            self._reporter.end_probe(slot, self._probe)
+            raise
         return True
 
     def failure(self, reason: str | BaseException | None = None) -> bool:
@@ -106,7 +115,7 @@ class Lease(Generic[N]):
             ValueError: ``retry_after`` is negative, NaN or infinite.
         """
         pause = 1.0 if retry_after is None else retry_after
-        if not (math.isfinite(pause) and pause >= 0):
+        if not (is_finite("retry_after", pause) and pause >= 0):
             raise ValueError(
                 f"retry_after is {retry_after!r}; it must be a finite number of seconds, at least 0"
             )
@@ -146,18 +155,22 @@ class Lease(Generic[N]):
         self._stopped = self._reporter.clock()
 
     def _end(self, outcome: Outcome, reason: str | BaseException | None = None) -> bool:
+        slot = self._slot
         try:
-            self._open.pop()
+            del self._open[0]  # as in success()
         except IndexError:
             return False
-        slot = self._slot
-        slot.in_flight.pop()
-        if slot.others:
-            slot.leave_others()
-        self.outcome = outcome
-        self.latency = self._reporter.ended(
-            slot, outcome, self._started, reason, self._probe, self._stopped
-        )
+        try:
+            slot.in_flight.pop()
+            if slot.others:
+                slot.leave_others()
+            self.outcome = outcome
+            self.latency = self._reporter.ended(
+                slot, outcome, self._started, reason, self._probe, self._stopped
+            )
+        except BaseException:
+            self._reporter.end_probe(slot, self._probe)
+            raise
         return True
 
     def __enter__(self) -> Self:
@@ -189,7 +202,7 @@ class Lease(Generic[N]):
         try:
             if not self._open:
                 return
-            self._open.pop()
+            del self._open[0]
         except (AttributeError, IndexError):
             # The constructor was interrupted, or another thread has ended it in between.
             return

@@ -121,12 +121,14 @@ class Reporter(ForkAware):
         health = self._health
         if health is None:
             return
-        try:
-            if outcome is _SUCCESS or outcome is _FAILURE:
-                self._report(health, slot, outcome, started, reason)
-        finally:
-            if probe is not None:
-                health.end_probe(slot.id, probe)
+        if outcome is _SUCCESS or outcome is _FAILURE:
+            self._report(health, slot, outcome, started, reason)
+        self.end_probe(slot, probe)
+
+    def end_probe(self, slot: Slot, probe: Probe | None) -> None:
+        """Take back a probe, if there is one, that may not have been taken back yet."""
+        if probe is not None and self._health is not None:
+            self._health.end_probe(slot.id, probe)
 
     def _report(
         self,
@@ -160,11 +162,16 @@ class Reporter(ForkAware):
             self.ended(slot, Outcome.CANCELLED, started, None, probe)
 
 
-def _in_words(reason: str | BaseException | None) -> str | None:
-    if isinstance(reason, BaseException):
+def _in_words(reason: object) -> str | None:
+    if reason is None:
+        return None
+    try:
         text = str(reason)
-        reason = type(reason).__name__ + (f": {text}" if text else "")
-    return None if reason is None else reason[:_LONGEST_REASON]
+    except Exception:  # noqa: BLE001 - an error of the user's own may be broken itself
+        text = ""
+    if isinstance(reason, BaseException):
+        text = type(reason).__name__ + (f": {text}" if text else "")
+    return text[:_LONGEST_REASON]
 
 
 def _forward_health_changes(

@@ -43,6 +43,10 @@ class Request(Generic[N]):
     ) -> None:
         if isinstance(exclude, str | bytes):
             raise TypeError(f"exclude is {exclude!r}; give a collection of ids, such as {{'a'}}")
+        if cost is not None and not isinstance(cost, Mapping):
+            raise TypeError(
+                f"cost is {cost!r}; give amounts by quota dimension, such as {{'rpm': 1}}"
+            )
         self._excluded_ids = frozenset(exclude)
         self.excluded: frozenset[int] = frozenset()
         estimate: Mapping[str, float] | float | None = cost

@@ -13,7 +13,7 @@ from loadwise.node_set import NodeSet
 from loadwise.outcome import Outcome
 from loadwise.quota import QuotaSource
 
-__all__ = ["Meter", "Slot", "View", "make_view"]
+__all__ = ["Meter", "Slot", "View", "make_view", "why_it_rests"]
 
 N = TypeVar("N")
 
@@ -190,7 +190,12 @@ def _sitting_out(whole: NodeSet[N], pauses: QuotaSource) -> Iterator[tuple[int, 
     for identity in pauses.unavailable():
         index = whole.index_of(identity)
         if index is not None:
-            yield index, "quota" if pauses.rests_until(identity) is None else "rate_limited"
+            yield index, why_it_rests(identity, pauses)
+
+
+def why_it_rests(identity: Hashable, pauses: QuotaSource) -> str:
+    """Return the reason for which a node sits out now."""
+    return "quota" if pauses.rests_until(identity) is None else "rate_limited"
 
 
 def _down(whole: NodeSet[N], health: HealthTracker) -> dict[int, bool]:

@@ -11,7 +11,7 @@ from loadwise.load import InFlight, LoadMeasure
 from loadwise.metrics import GuardedCollector, MetricsCollector, NoopCollector
 from loadwise.quota import QuotaSource
 
-__all__ = ["Unchanging", "as_tracker", "first_clock", "guarded", "with_counter"]
+__all__ = ["Unchanging", "as_tracker", "check_quota", "first_clock", "guarded", "with_counter"]
 
 HealthArgument = HealthTracker | bool | None
 
@@ -20,6 +20,14 @@ class Unchanging:
     """Stands in for a tracker where there is none: its version is always that of any view."""
 
     version = 0
+
+
+def check_quota(quota: object) -> None:
+    """Raise ``TypeError`` unless ``quota`` is a `QuotaSource`, or nothing."""
+    if quota is not None and (
+        isinstance(quota, type) or not callable(getattr(quota, "try_acquire", None))
+    ):
+        raise TypeError(f"quota is {quota!r}; it must be a QuotaTracker, or another QuotaSource")
 
 
 def first_clock(clock: Clock | None, health: HealthArgument, quota: QuotaSource | None) -> Clock:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
+from loadwise._numbers import is_finite
 from loadwise.health.status import HealthStatus
 from loadwise.outcome import Outcome
 
@@ -111,7 +111,7 @@ class ConsecutiveFailurePolicy:
                 raise TypeError(f"{name} is {value!r}; it must be an int")
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
-        if not (math.isfinite(self.probe_interval) and self.probe_interval >= 0):
+        if not (is_finite("probe_interval", self.probe_interval) and self.probe_interval >= 0):
             raise ValueError(
                 f"probe_interval is {self.probe_interval!r}; it must be a finite number of "
                 f"seconds, at least 0"

@@ -77,6 +77,9 @@ class HealthTracker(ForkAware):
         clock: Clock = time.monotonic,
     ) -> None:
         self.policy: HealthPolicy = ConsecutiveFailurePolicy() if policy is None else policy
+        if isinstance(policy, type):
+            name = policy.__name__
+            raise TypeError(f"policy is the class {name}; give an instance: {name}()")
         for member in ("next_status", "probe_interval"):
             if not hasattr(self.policy, member):
                 raise TypeError(f"policy is {policy!r}; a HealthPolicy needs `{member}`")

@@ -7,7 +7,6 @@ fast ones, or time, to win it back.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Hashable
 from math import exp, inf, log
@@ -18,6 +17,7 @@ from weakref import WeakValueDictionary
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._gil import HAS_GIL
 from loadwise._native import mypyc_attr
+from loadwise._numbers import is_finite
 from loadwise.clock import Clock
 from loadwise.load._measure import Cell
 from loadwise.outcome import Outcome
@@ -118,9 +118,9 @@ class PeakEwma(ForkAware):
         failure_factor: float = 2.0,
         clock: Clock | None = None,
     ) -> None:
-        if not (math.isfinite(tau) and tau > 0):
+        if not (is_finite("tau", tau) and tau > 0):
             raise ValueError(f"tau is {tau!r}; it must be a finite number of seconds above 0")
-        if not (math.isfinite(failure_factor) and failure_factor >= 1):
+        if not (is_finite("failure_factor", failure_factor) and failure_factor >= 1):
             raise ValueError(
                 f"failure_factor is {failure_factor!r}; it must be a finite number, at least 1"
             )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from loadwise._numbers import is_finite
 
 __all__ = ["QuotaConfig", "QuotaDimension"]
 
@@ -46,11 +47,12 @@ class QuotaDimension:
             raise ValueError(f"{self.name}: resolution is {self.resolution}; it must be at least 1")
         for field in ("limit", "window"):
             value = getattr(self, field)
-            if not (math.isfinite(value) and value > 0):
+            if not (is_finite(f"{self.name}: {field}", value) and value > 0):
                 raise ValueError(
                     f"{self.name}: {field} is {value!r}; it must be finite and above 0"
                 )
-        if not 0 <= self.default_cost <= self.limit:
+        cost = self.default_cost
+        if not (is_finite(f"{self.name}: default_cost", cost) and 0 <= cost <= self.limit):
             raise ValueError(
                 f"{self.name}: default_cost is {self.default_cost!r}; it must be between 0 and "
                 f"the limit, {self.limit!r}"

@@ -9,6 +9,7 @@ from contextlib import suppress
 from threading import Lock
 
 from loadwise._fork import ForkAware, reset_in_child
+from loadwise._numbers import is_finite
 from loadwise.clock import Clock
 from loadwise.errors import LoadwiseError, nearest
 from loadwise.quota.config import QuotaConfig
@@ -226,7 +227,7 @@ class QuotaTracker(ForkAware):
         Raises:
             ValueError: ``seconds`` is negative, NaN or infinite.
         """
-        if not (math.isfinite(seconds) and seconds >= 0):
+        if not (is_finite("seconds", seconds) and seconds >= 0):
             raise ValueError(f"seconds is {seconds!r}; it must be finite and at least 0")
         with self._lock:
             now = self.clock()
@@ -328,7 +329,7 @@ class QuotaTracker(ForkAware):
     def _check(self, amounts: Amounts, node: _NodeQuota | None, node_id: Hashable) -> None:
         """Raise unless the amounts make sense; what only other nodes limit is free here."""
         for name, amount in amounts.items():
-            if not (math.isfinite(amount) and amount >= 0):
+            if not (is_finite(f"{name}: the amount", amount) and amount >= 0):
                 raise ValueError(
                     f"{name}: the amount is {amount!r}; it must be finite and at least 0"
                 )

@@ -71,7 +71,7 @@ class SlidingWindow:
             self.buckets.append(bucket)
             self.recount()
         bucket.amount += amount
-        bucket.last = now
+        bucket.last = max(bucket.last, now)  # the clock may have gone back
         self.used = self._closed + bucket.amount
         return bucket
 

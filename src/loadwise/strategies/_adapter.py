@@ -80,9 +80,10 @@ class _Adapter(Generic[N]):
 
     def peek(
         self,
-        candidates: Sequence[N],  # noqa: ARG002 - as in ViewStrategy
-        context: SelectionContext = EMPTY,  # noqa: ARG002
+        candidates: Sequence[N],
+        context: SelectionContext = EMPTY,
     ) -> int | None:
+        check_excluded(context.exclude, len(candidates))
         raise Unforeseeable(f"{self.name} has no peek()")
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
-__all__ = ["check_rng", "draw_one", "fork_of", "random_of_this_thread", "source_of"]
+__all__ = ["check_rng", "draw_one", "fork_of", "none_left", "random_of_this_thread", "source_of"]
 
 _MOST_TRIES = 8
 
@@ -74,16 +74,21 @@ def fork_of(rng: random.Random | None, *, shared: bool = HAS_GIL) -> Callable[[]
         return rng.random
 
 
+def none_left(eligible: Sequence[int], exclude: AbstractSet[int]) -> bool:
+    """Whether all are excluded. Ask before a draw: who declines after it cannot be foretold."""
+    return len(exclude) >= len(eligible) and exclude >= frozenset(eligible)
+
+
 def draw_one(
     eligible: Sequence[int], draw: Callable[[], float], exclude: AbstractSet[int]
 ) -> int | None:
     """Draw one index uniformly among those not excluded."""
     count = len(eligible)
-    if not count:
+    if none_left(eligible, exclude):
         return None
     for _ in range(_MOST_TRIES):
         index = eligible[int(draw() * count)]
         if index not in exclude:
             return index
     rest = [i for i in eligible if i not in exclude]
-    return rest[int(draw() * len(rest))] if rest else None
+    return rest[int(draw() * len(rest))]

@@ -37,6 +37,10 @@ S = TypeVar("S")
 
 __all__ = ["Plan", "Planned", "check_excluded"]
 
+_TAKES_INDICES = (
+    "it takes indices into the candidates of this very call (the keyword of a Balancer takes ids)"
+)
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Plan(Generic[S]):
@@ -66,13 +70,21 @@ P = TypeVar("P", bound=Plan[Any])
 
 
 def check_excluded(exclude: AbstractSet[int], size: int) -> None:
-    """Raise `UnknownIndex` unless all excluded indices are those of ``size`` candidates."""
-    if exclude and not (min(exclude) >= 0 and max(exclude) < size):
-        wrong = min(exclude) if min(exclude) < 0 else max(exclude)
-        raise UnknownIndex(
-            f"exclude has the index {wrong}, but there are {size} candidates; it takes indices "
-            f"into the candidates of this very call (a Balancer takes ids)"
-        )
+    """Raise `UnknownIndex` unless all excluded indices are those of ``size`` candidates.
+
+    What is no index at all is a ``TypeError``.
+    """
+    try:
+        if not exclude or (min(exclude) >= 0 and max(exclude) < size):
+            return
+    except TypeError:
+        given: AbstractSet[object] = exclude
+        wrong = next((each for each in given if not isinstance(each, int)), given)
+        raise TypeError(f"exclude has {wrong!r}; {_TAKES_INDICES}") from None
+    index = min(exclude) if min(exclude) < 0 else max(exclude)
+    raise UnknownIndex(
+        f"exclude has the index {index}, but there are {size} candidates; {_TAKES_INDICES}"
+    )
 
 
 class _Known(Generic[N, S]):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from random import Random as RandomSource
 
 from loadwise._native import mypyc_attr
+from loadwise._numbers import is_finite
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
 from loadwise.nodes import RateMetric
@@ -49,7 +49,7 @@ class MostAvailable(Planned[N, None, Plan[None]]):
     """
 
     def __init__(self, epsilon: float = 0.0, rng: RandomSource | None = None) -> None:
-        if not (math.isfinite(epsilon) and epsilon >= 0):
+        if not (is_finite("epsilon", epsilon) and epsilon >= 0):
             raise ValueError(f"epsilon is {epsilon!r}; it must be finite and at least 0")
         check_rng(rng)
         self._epsilon = epsilon

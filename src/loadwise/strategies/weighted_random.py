@@ -9,7 +9,7 @@ from typing import Any
 from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
-from loadwise.strategies._draws import check_rng, fork_of, source_of
+from loadwise.strategies._draws import check_rng, fork_of, none_left, source_of
 from loadwise.strategies._planned import N, Plan, Planned, check_excluded
 from loadwise.strategies._requirements import require_weights
 
@@ -96,7 +96,7 @@ class WeightedRandom(Planned[N, None, _Plan]):
 def _draw(plan: _Plan, draw: Callable[[], float], context: SelectionContext) -> int | None:
     exclude = context.exclude
     check_excluded(exclude, plan.size)
-    if not plan.count:
+    if none_left(plan.eligible, exclude):
         return None
     for _ in range(_MOST_TRIES):
         point = draw() * plan.count
@@ -111,7 +111,7 @@ def _draw(plan: _Plan, draw: Callable[[], float], context: SelectionContext) -> 
         target -= plan.weights[index]
         if target < 0:
             return index
-    return rest[-1] if rest else None
+    return rest[-1]
 
 
 def alias_table(weights: Sequence[int | float]) -> tuple[list[float], list[int]]:
