@@ -98,6 +98,20 @@ def test_trace_replaces_arrivals_and_two_costs_are_tokens() -> None:
         assert json.loads(Path("out.json").read_text())["results"][0]["arrived"] == 30
 
 
+def test_recording_has_no_more_requests_than_it_has() -> None:
+    """What is said of a run, and written down of it, is what is played."""
+    file = trace(*(f"{n / 10},{100 + n},{n}" for n in range(50)))
+    recorded = ("--set", "arrivals.kind=trace", "--set", f"arrivals.file={file}")
+    for options in (
+        ("--trace", file, "--time", "when", "--requests", "3000"),
+        (*recorded, "--set", "arrivals.time=when"),
+    ):
+        code, text = invoke("slow-node", *options, "-s", "p2c", "--seeds", "1", "--json", "o.json")
+        assert code == 0
+        assert "50 requests per run" in text
+        assert json.loads(Path("o.json").read_text())["definition"]["requests"] == 50
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -119,6 +133,17 @@ def test_trace_replaces_arrivals_and_two_costs_are_tokens() -> None:
         (
             ["slow-node", "--trace", "calls.csv", "--time", "wen"],
             ["--trace", "no column 'wen'", "'when'?"],
+        ),
+        (
+            ["slow-node", "--trace", "calls.csv", "--time", "wen", "-n", "1"],
+            ["--trace", "no column 'wen'", "'when'?"],
+        ),
+        (
+            [
+                *["slow-node", "--set", "arrivals.kind=trace", "--set", "arrivals.file=no.csv"],
+                *["--set", "arrivals.time=when"],
+            ],
+            ["SCENARIO", "'no.csv' cannot be read"],
         ),
         (
             ["slow-node", "--trace", "calls.csv", "--time", "when", "--cost", "read"],
