@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 from tests.cli.compare.support import invoke
+from typer.testing import CliRunner
+
+from loadwise.cli.app import app
+from loadwise.cli.compare.command import HELP
 
 QUICK = ("--requests", "300", "--seeds", "2", "--jobs", "1")
 
@@ -20,8 +24,17 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
+def test_help_breaks_no_line() -> None:
+    """What is laid out for a terminal of 80 columns is shown so."""
+    output = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["compare", "--help"]).output
+    shown = {line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", output).splitlines()}
+    plain = re.sub(r"\[/?(bold|cyan)\]", "", HELP).replace("\\", "")
+    text, _ = plain.split("Examples")
+    assert [line for line in text.splitlines() if line.strip() not in shown] == []
+
+
 def test_help_teaches_with_examples() -> None:
-    """Every option in the examples is one that there is, and no line of the text is broken."""
+    """Every option in the examples is one that there is."""
     code, text = invoke("--help")
     assert code == 0
     examples, options = text.split("Options", 1)
@@ -58,6 +71,28 @@ def test_files_are_written() -> None:
     assert len(Path("out.csv").read_text().splitlines()) == 5
     assert Path("out.html").read_text().rstrip().endswith("</html>")
     assert sorted(path.name for path in Path().iterdir()) == ["out.csv", "out.html", "out.json"]
+
+
+def test_interrupt_between_two_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has been written by then is not said not to be."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("loadwise.simulation.report.write_report", interrupted)
+    targets = ("--json", "out.json", "--html", "out.html")
+    code, text = invoke("slow-node", "-s", "p2c", *QUICK, *targets)
+    assert code == 130
+    assert text.endswith("stopped; --json out.json is written")
+    assert [path.name for path in Path().iterdir()] == ["out.json"]
+
+
+def test_fleet_that_a_strategy_refuses() -> None:
+    """Weights that are too large for a hash ring are said to be."""
+    options = ("--set", "clients.keys=5", "--set", "servers.weight=1e5", "-s", "consistent-hash")
+    code, text = invoke("homogeneous", *options, *QUICK)
+    assert code == 1
+    assert "the comparison cannot be made: the ring of 10 nodes would have 160000000" in text
 
 
 def test_settings_and_names_in_any_spelling() -> None:
