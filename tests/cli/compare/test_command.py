@@ -73,6 +73,15 @@ def test_files_are_written() -> None:
     assert sorted(path.name for path in Path().iterdir()) == ["out.csv", "out.html", "out.json"]
 
 
+@pytest.mark.parametrize("name", ["a[red]b.json", "[", "q[/x"])
+def test_file_is_named_as_it_is(name: str) -> None:
+    """What would be a style or a mistake in markup is but a name."""
+    Path("q[").mkdir()
+    code, text = invoke("slow-node", "-s", "p2c", *QUICK, "--json", name)
+    assert code == 0
+    assert text.endswith(f"--json {name} is written")
+
+
 def test_interrupt_between_two_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has been written by then is not said not to be."""
 

@@ -56,7 +56,7 @@ def run_compare(request: Request, write_report: Write | None = None) -> int:
             show_tables(console, comparison)
             show_verdict(console, comparison.verdict)
             for line in written:
-                console.print(line, highlight=False, soft_wrap=True)
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
             return code
     except KeyboardInterrupt:
         sys.stderr.write(f"\nstopped; {', '.join(written) or 'nothing was written'}\n")
