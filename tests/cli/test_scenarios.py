@@ -41,6 +41,18 @@ def test_table_fits_the_terminal(width: int) -> None:
     assert "…" not in capture.get()
 
 
+def test_narrow_terminal_hides_nothing() -> None:
+    """It breaks the lines itself; the names and the lessons are all there."""
+    console = Console(file=io.StringIO(), width=30)
+    with console.capture() as capture:
+        show(console)
+    text = capture.get()
+    assert "…" not in text
+    assert "second choice" in " ".join(text.split())
+    firsts = [line.split()[0] for line in text.splitlines() if re.match(r"  \w", line)]
+    assert firsts == ["scenario", *scenario_names()]
+
+
 def test_table_is_printed() -> None:
     """The command prints it, with servers, loads and lessons."""
     code, text = invoke()

@@ -181,6 +181,21 @@ def test_a_standstill_answers_nothing() -> None:
     assert limited.rate_limited == 15
 
 
+def test_clients_that_are_gone_change_no_view() -> None:
+    """Requests of 1 to 5 time out from 11 on; the client of then knows of that of 6 only, at 16."""
+    scenario = steady(
+        Hang(at=0.0, servers=("server-1",)),
+        RestartClients(at=5.5),
+        count=1,
+        requests=6,
+        callers=Callers(timeout=10.0),
+        health=Health(failure_threshold=1),
+    )
+    result = simulate(scenario)
+    assert counts(result) == {"failed": 6, "timeouts": 6}
+    assert [(each.at, each.new) for each in result.timeline.health] == [(16.0, "UNHEALTHY")]
+
+
 def test_what_hangs_for_good_stays_in_flight() -> None:
     """Nobody gives it up without a timeout, and that is no leak."""
     with warnings.catch_warnings():

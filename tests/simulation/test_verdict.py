@@ -99,6 +99,14 @@ def test_errors_come_first() -> None:
     assert "lossy" not in line(text, "Mean latency")
 
 
+def test_requests_without_an_end_are_lost() -> None:
+    """Who has a tenth of the requests hang for good is not the best by the latency of the rest."""
+    hangs = summary("hangs", [0.5, 0.6, 0.55], in_flight=[100, 102, 101])
+    text = said([hangs, QUICK, MIDDLE])
+    assert line(text, "Requests lost").startswith("Requests lost: hangs (10 %) loses more than")
+    assert line(text, "Mean latency").startswith("Mean latency: quick has the lowest, 1.05 s.")
+
+
 def test_few_more_errors_do_not_outweigh_latency() -> None:
     """8.05 % lost instead of 8 % is beyond chance here, and beside the point."""
     one = summary("one", [2.0, 2.1, 2.05], failed=[8000, 8000, 8001], arrived=100_000)

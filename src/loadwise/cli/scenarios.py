@@ -17,6 +17,8 @@ from loadwise.simulation.scenario_file import load_scenario
 
 __all__ = ["Entry", "as_json", "entries", "show", "text_of"]
 
+_LEAST_WIDTH = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -75,8 +77,9 @@ def text_of(name: str) -> str:
 
 
 def show(console: Console) -> None:
-    """Print the list as a table, as wide as the terminal."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), expand=True)
+    """Print the list as a table, as wide as the terminal; a narrow one breaks the lines itself."""
+    width = max(console.width, _LEAST_WIDTH)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), width=width)
     table.add_column("scenario", style="bold", no_wrap=True)
     table.add_column("servers", justify="right", no_wrap=True)
     table.add_column("load", justify="right", no_wrap=True)
@@ -84,7 +87,7 @@ def show(console: Console) -> None:
     for entry in entries():
         table.add_row(entry.name, str(entry.servers), f"{entry.load:g}", entry.about)
         table.add_row()
-    console.print(table)
+    console.print(table, crop=False)
     console.print(
         Text(
             "Load is the work that arrives, as a share of what the servers can do. Play one with "

@@ -179,9 +179,11 @@ class _Run:
         return balancer
 
     def _listener(self, client: int) -> Callable[[object, HealthStatus, HealthStatus], None]:
-        loop, changes = self._loop, self._recorder.health
+        loop, changes, generation = self._loop, self._recorder.health, self._generation
 
         def listen(identity: object, old: HealthStatus, new: HealthStatus) -> None:
+            if self._generation != generation:
+                return  # a client that is gone learns how its last requests end
             changes.append(
                 HealthChange(loop.now, client, str(identity), str(old.name), str(new.name))
             )

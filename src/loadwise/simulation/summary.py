@@ -24,7 +24,7 @@ class Summary:
         runs: Its results, by seed.
         latency: Estimates of mean, p50, p90, p99 and p999 in seconds, by these names.
         throughput: Requests completed per second.
-        errors: Share of the requests that failed or were dropped.
+        errors: Share of the requests that failed, were dropped or had no end.
         retries: Retries per request.
         imbalance: The largest share over the mean one.
         jain: Jain's fairness index.
@@ -48,8 +48,12 @@ class Summary:
 
 
 def error_share(run: Result) -> float:
-    """Return the share of a run's requests that failed or were dropped."""
-    return (run.failed + run.dropped) / run.arrived if run.arrived else math.nan
+    """Return the share of a run's requests that failed, were dropped or had no end.
+
+    A run ends when nothing can happen any more: what is in flight then will never be answered.
+    """
+    lost = run.failed + run.dropped + run.in_flight
+    return lost / run.arrived if run.arrived else math.nan
 
 
 def unhealthy_share(run: Result) -> float:

@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 from tests.cli.compare.support import invoke
+from typer.testing import CliRunner
+
+from loadwise.cli.app import app
+from loadwise.cli.compare.command import HELP
 
 QUICK = ("--requests", "300", "--seeds", "2", "--jobs", "1")
 
@@ -20,8 +24,17 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
 
 
+def test_help_breaks_no_line() -> None:
+    """What is laid out for a terminal of 80 columns is shown so."""
+    output = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["compare", "--help"]).output
+    shown = {line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", output).splitlines()}
+    plain = re.sub(r"\[/?(bold|cyan)\]", "", HELP).replace("\\", "")
+    text, _ = plain.split("Examples")
+    assert [line for line in text.splitlines() if line.strip() not in shown] == []
+
+
 def test_help_teaches_with_examples() -> None:
-    """Every option in the examples is one that there is, and no line of the text is broken."""
+    """Every option in the examples is one that there is."""
     code, text = invoke("--help")
     assert code == 0
     examples, options = text.split("Options", 1)
@@ -58,6 +71,37 @@ def test_files_are_written() -> None:
     assert len(Path("out.csv").read_text().splitlines()) == 5
     assert Path("out.html").read_text().rstrip().endswith("</html>")
     assert sorted(path.name for path in Path().iterdir()) == ["out.csv", "out.html", "out.json"]
+
+
+@pytest.mark.parametrize("name", ["a[red]b.json", "q[/x].json"])
+def test_file_is_named_as_it_is(name: str) -> None:
+    """What would be a style or a mistake in markup is but a name."""
+    Path("q[").mkdir()
+    code, text = invoke("slow-node", "-s", "p2c", *QUICK, "--json", name)
+    assert code == 0
+    assert text.endswith(f"--json {name} is written")
+
+
+def test_interrupt_between_two_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has been written by then is not said not to be."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("loadwise.simulation.report.write_report", interrupted)
+    targets = ("--json", "out.json", "--html", "out.html")
+    code, text = invoke("slow-node", "-s", "p2c", *QUICK, *targets)
+    assert code == 130
+    assert text.endswith("stopped; --json out.json is written")
+    assert [path.name for path in Path().iterdir()] == ["out.json"]
+
+
+def test_fleet_that_a_strategy_refuses() -> None:
+    """Weights that are too large for a hash ring are said to be."""
+    options = ("--set", "clients.keys=5", "--set", "servers.weight=1e5", "-s", "consistent-hash")
+    code, text = invoke("homogeneous", *options, *QUICK)
+    assert code == 1
+    assert "the comparison cannot be made: the ring of 10 nodes would have 160000000" in text
 
 
 def test_settings_and_names_in_any_spelling() -> None:
@@ -98,6 +142,20 @@ def test_trace_replaces_arrivals_and_two_costs_are_tokens() -> None:
         assert json.loads(Path("out.json").read_text())["results"][0]["arrived"] == 30
 
 
+def test_recording_has_no_more_requests_than_it_has() -> None:
+    """What is said of a run, and written down of it, is what is played."""
+    file = trace(*(f"{n / 10},{100 + n},{n}" for n in range(50)))
+    recorded = ("--set", "arrivals.kind=trace", "--set", f"arrivals.file={file}")
+    for options in (
+        ("--trace", file, "--time", "when", "--requests", "3000"),
+        (*recorded, "--set", "arrivals.time=when"),
+    ):
+        code, text = invoke("slow-node", *options, "-s", "p2c", "--seeds", "1", "--json", "o.json")
+        assert code == 0
+        assert "50 requests per run" in text
+        assert json.loads(Path("o.json").read_text())["definition"]["requests"] == 50
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -119,6 +177,17 @@ def test_trace_replaces_arrivals_and_two_costs_are_tokens() -> None:
         (
             ["slow-node", "--trace", "calls.csv", "--time", "wen"],
             ["--trace", "no column 'wen'", "'when'?"],
+        ),
+        (
+            ["slow-node", "--trace", "calls.csv", "--time", "wen", "-n", "1"],
+            ["--trace", "no column 'wen'", "'when'?"],
+        ),
+        (
+            [
+                *["slow-node", "--set", "arrivals.kind=trace", "--set", "arrivals.file=no.csv"],
+                *["--set", "arrivals.time=when"],
+            ],
+            ["SCENARIO", "'no.csv' cannot be read"],
         ),
         (
             ["slow-node", "--trace", "calls.csv", "--time", "when", "--cost", "read"],

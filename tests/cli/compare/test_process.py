@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,31 @@ def test_output_can_be_piped(tmp_path: Path) -> None:
     assert "runs done" not in output
     assert "\x1b" not in output + errors
     assert max(map(len, output.splitlines())) <= 80
+
+
+def test_files_are_written_though_nobody_reads_on(tmp_path: Path) -> None:
+    """As with ``| head -1``, which ends before there is anything to show."""
+    with start(tmp_path, *SMALL, "--json", "out.json") as process:
+        under_way(process)
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    assert process.returncode == 1
+    assert (tmp_path / "out.json").read_text().endswith("}\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    """A full disk is said to be full, in a line."""
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "loadwise", "compare", *SMALL]
+        ended = subprocess.run(
+            command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert "the comparison cannot be made: [Errno 28]" in ended.stderr
 
 
 def test_file_that_becomes_unwritable(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from loadwise.simulation.summary import Summary
 SCENARIO = Scenario(name="test", about="", servers=Servers(count=2))
 
 
-def printed(*summaries: Summary, encoding: str = "utf-8") -> str:
-    """Return the tables as a terminal of 80 columns shows them."""
+def printed(*summaries: Summary, encoding: str = "utf-8", width: int = 80) -> str:
+    """Return the tables as a terminal of 80 columns shows them, or of another width."""
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    console = Console(file=file, width=80)
+    console = Console(file=file, width=width)
     with console.capture() as capture:
         show_tables(console, Comparison(SCENARIO, summaries, ()))
     return capture.get()
@@ -50,6 +50,18 @@ def test_every_name_fits() -> None:
         assert text.count(f"\n {name} ") == 3
     assert text.count("/no-health") == 3 * len(STRATEGIES)
     assert "1,790,123" in text
+
+
+@pytest.mark.parametrize("width", [20, 40, 60])
+def test_narrow_terminal_hides_nothing(width: int) -> None:
+    """It breaks the lines itself; names and figures are all there."""
+    wide = [
+        summary(name, [1234.5, 987.6], throughput=12345.6, failed=[3, 400])
+        for name in ("p2c", "round-robin-random-start/no-health")
+    ]
+    narrow = printed(*wide, width=width)
+    assert "…" not in narrow
+    assert narrow.split("±")[:-1] == printed(*wide).split("±")[:-1]
 
 
 def test_units_adapt() -> None:

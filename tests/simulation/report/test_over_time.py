@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from tests.simulation.report.made import few_servers, many_servers
 
+from loadwise.simulation.comparison import compare
 from loadwise.simulation.report.faults import Fault, faults_of, key, mark_all, mark_rows
 from loadwise.simulation.report.health import STATES, health
 from loadwise.simulation.report.looks import layout
@@ -15,6 +16,7 @@ from loadwise.simulation.report.overview import failures
 from loadwise.simulation.report.servers import ROWS, load, queue
 from loadwise.simulation.report.views import View, views_of
 from loadwise.simulation.result import HealthChange, Mark, Timeline
+from loadwise.simulation.scenario import Callers, Constant, Exponential, Hang, Scenario, Servers
 
 
 def view(
@@ -177,3 +179,37 @@ def test_no_failures_are_a_sentence() -> None:
     [seen] = views_of(many_servers())
     calm = replace(seen, timeline=replace(seen.timeline, failures=(0,) * len(seen.timeline.times)))
     assert failures([calm]) == (None, "No request failed or was dropped in these runs.")
+
+
+def test_failures_after_the_chart_are_told() -> None:
+    """A timeout that is longer than the timeline brings failures which that cannot show."""
+    [seen] = views_of(many_servers())
+    figure, words = failures([replace(seen, late=70)])
+    shown = sum(seen.timeline.failures)
+    assert figure is not None
+    assert words == f"{shown + 70:,} in the whole run. In all, 70 came after the end of the chart."
+    calm = replace(seen, timeline=replace(seen.timeline, failures=(0,) * len(seen.timeline.times)))
+    none, words = failures([replace(calm, late=70)])
+    assert none is None
+    assert words == "70 in the whole run. In all, 70 came after the end of the charts over time."
+
+
+def test_late_failures_are_those_of_the_run() -> None:
+    """Those that the timeline knows and those that it does not are all there are."""
+    hang = Hang(at="20%", servers=("server-1",))
+    run = compare(
+        Scenario(
+            name="late",
+            about="",
+            servers=Servers(count=4),
+            requests=200,
+            arrivals=Constant(rate=50.0),
+            service=Exponential(mean=0.01),
+            callers=Callers(timeout=30.0),
+            faults=(hang,),
+        ),
+        ["round-robin"],
+        seeds=1,
+    )
+    [seen] = views_of(run)
+    assert seen.late == run.summaries[0].runs[0].failed > 0

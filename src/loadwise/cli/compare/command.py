@@ -13,13 +13,14 @@ __all__ = ["HELP", "compare"]
 
 HELP = """Which strategy suits this fleet? Simulate them all and see.
 
-The real strategies, health tracking, quotas and retries run in virtual time, on
-a fleet that a scenario describes: one that comes along (see loadwise scenarios)
-or a TOML file of yours. Each strategy is given the same requests, with several
-seeds, and a verdict says no more than the differences support.
+The real strategies, health tracking, quotas and retries run in virtual
+time, on a fleet that a scenario describes: one that comes along (see
+loadwise scenarios) or a TOML file of yours. Each strategy is given the same
+requests, with several seeds, and a verdict says no more than the
+differences support.
 
-The exit code is 0, or 1 if something could not be simulated or written, or 130
-after Ctrl-C. It needs loadwise\\[simulation].
+The exit code is 0, or 1 if something could not be simulated or written, or
+130 after Ctrl-C. It needs loadwise\\[simulation].
 
 [bold]Examples[/bold]
 

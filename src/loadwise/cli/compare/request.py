@@ -85,7 +85,7 @@ def prepare(
     own_count = bool(counted) or any(
         setting.partition("=")[0].strip() == "requests" for setting in settings
     )
-    scenario = _with_trace(scenario, recorded, whole=not own_count)
+    scenario = _counted(_with_trace(scenario, recorded), recorded, whole=not own_count)
     names = _names(scenario, strategies or scenario.strategies)
     return Request(scenario, names, seeds, jobs or usable_cpus(), targets)
 
@@ -111,7 +111,7 @@ def _check_targets(targets: Targets) -> None:
             )
 
 
-def _with_trace(scenario: Scenario, recorded: Recorded, *, whole: bool) -> Scenario:
+def _with_trace(scenario: Scenario, recorded: Recorded) -> Scenario:
     """Return the scenario with recorded arrivals, if a trace is to be played."""
     if recorded.file is None:
         for option, value in (
@@ -140,13 +140,32 @@ def _with_trace(scenario: Scenario, recorded: Recorded, *, whole: bool) -> Scena
     service = scenario.service
     if len(cost) == _TOKEN_COLUMNS and not isinstance(service, Tokens):
         service = Tokens()
+    played = replace(scenario, arrivals=trace, service=service)
     try:
-        requests = len(read_trace(trace).times) if whole else scenario.requests
-        played = replace(scenario, arrivals=trace, service=service, requests=requests)
         check(played)
     except ScenarioError as error:
         raise typer.BadParameter(_sentence(error), param_hint="--trace") from None
     return played
+
+
+def _counted(scenario: Scenario, recorded: Recorded, *, whole: bool) -> Scenario:
+    """Return the scenario with as many requests as its recording has, if it plays one.
+
+    Args:
+        scenario: It, with the recording.
+        recorded: What the command line says of that.
+        whole: Whether nothing there says how many requests there are.
+    """
+    if not isinstance(scenario.arrivals, Trace):
+        return scenario
+    try:
+        rows = len(read_trace(scenario.arrivals).times)
+    except ScenarioError as error:
+        hint = "SCENARIO" if recorded.file is None else "--trace"
+        raise typer.BadParameter(_sentence(error), param_hint=hint) from None
+    if recorded.file is not None and whole:
+        return replace(scenario, requests=rows)
+    return replace(scenario, requests=min(rows, scenario.requests))
 
 
 def _names(scenario: Scenario, strategies: Sequence[str]) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ def run_compare(request: Request, write_report: Write | None = None) -> int:
         0 when all went well, 1 when it could not be simulated or written, 130 when interrupted.
     """
     console = Console()
+    written: list[str] = []
     try:
         with _interruptible():
             _introduce(console, request)
@@ -50,13 +51,18 @@ def run_compare(request: Request, write_report: Write | None = None) -> int:
                     jobs=request.jobs,
                     progress=show,
                 )
+            # Ahead of the tables, of which a pipe to another command may take no more than a part.
+            code = _write_all(request, comparison, write_report, written)
             show_tables(console, comparison)
             show_verdict(console, comparison.verdict)
-            return _write_all(console, request, comparison, write_report)
+            for line in written:
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+            return code
     except KeyboardInterrupt:
-        sys.stderr.write("\nstopped; nothing was written\n")
+        sys.stderr.write(f"\nstopped; {', '.join(written) or 'nothing was written'}\n")
         return _INTERRUPTED
-    except LoadwiseError as error:
+    except (LoadwiseError, OSError, ValueError) as error:
+        # A ValueError is what a strategy has for a fleet with which it cannot work.
         sys.stderr.write(f"the comparison cannot be made: {error}\n")
         return 1
 
@@ -78,8 +84,9 @@ def _introduce(console: Console, request: Request) -> None:
 
 
 def _write_all(
-    console: Console, request: Request, comparison: Comparison, write_report: Write | None
+    request: Request, comparison: Comparison, write_report: Write | None, written: list[str]
 ) -> int:
+    """Write all files that are wanted, note which, and return the exit code."""
     writers: dict[str, Write | None] = {
         "--json": _write_json,
         "--csv": _write_csv,
@@ -96,7 +103,7 @@ def _write_all(
             sys.stderr.write(f"{option} {path} was not written: {error}\n")
             code = 1
         else:
-            console.print(f"{option} {path} is written", highlight=False, soft_wrap=True)
+            written.append(f"{option} {path} is written")
     return code
 
 

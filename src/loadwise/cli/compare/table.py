@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console, Group
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +18,7 @@ from loadwise.simulation.units import duration, duration_unit, percentage, round
 __all__ = ["show_tables", "show_verdict"]
 
 _WIDEST_NAME = 26
+_UNBOUNDED = 1000
 _SPREAD_LOOK = "dim"
 
 
@@ -82,11 +84,11 @@ _SPECIAL = (
 def show_tables(console: Console, comparison: Comparison) -> None:
     """Print what came of each strategy: latency, then service, then what only some runs have."""
     summaries = comparison.summaries
-    console.print(_table(console, "Latency of the completed requests", _LATENCY, summaries))
-    console.print(_table(console, "Service", _SERVICE, summaries))
+    _show(console, _table(console, "Latency of the completed requests", _LATENCY, summaries))
+    _show(console, _table(console, "Service", _SERVICE, summaries))
     special = [column for column in _SPECIAL if _matters(column, summaries)]
     if special:
-        console.print(_table(console, "Affinity and health", special, summaries))
+        _show(console, _table(console, "Affinity and health", special, summaries))
     seeds = len(summaries[0].runs)
     if seeds > 1:
         sign = _plus_minus(console)
@@ -106,6 +108,14 @@ def _matters(column: _Column, summaries: Sequence[Summary]) -> bool:
     """Whether some strategy has a figure that is not 0."""
     estimates = [column.of(each) for each in summaries]
     return any(each is not None and (each.mean != 0) for each in estimates)
+
+
+def _show(console: Console, table: Table) -> None:
+    """Print a table as wide as it is: a narrow terminal breaks lines, and hides nothing."""
+    needed = Measurement.get(console, console.options.update(width=_UNBOUNDED), table).maximum
+    if needed > console.width:
+        table.width = needed
+    console.print(table, crop=False)
 
 
 def _table(

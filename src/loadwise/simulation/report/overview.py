@@ -95,19 +95,27 @@ def latency_over_time(views: Sequence[View]) -> tuple[Figure, str]:
 
 def failures(views: Sequence[View]) -> tuple[Figure | None, str]:
     """Return failures per second over time, and what that says; no chart without failures."""
-    totals = [(sum(view.timeline.failures), view.strategy) for view in views]
+    totals = [(sum(view.timeline.failures) + view.late, view.strategy) for view in views]
     (least, best), (most, worst) = min(totals), max(totals)
     if not most:
         return None, "No request failed or was dropped in these runs."
+    words = f"From {least:,} with {best} to {most:,} with {worst} in the whole run."
+    if len(views) == 1:
+        words = f"{most:,} in the whole run."
+    late = sum(view.late for view in views)
+    drawn = any(any(view.timeline.failures) for view in views)
+    if late:
+        where = "chart" if drawn else "charts over time"
+        words += f" In all, {late:,} came after the end of the {where}."
+    if not drawn:
+        return None, words
     figure = _over_time(
         views,
         [for_chart(count / view.step for count in view.timeline.failures) for view in views],
         "%{y:.3~g} failures/s at %{x:.4~g} s",
     )
     figure["layout"]["yaxis"]["rangemode"] = "tozero"
-    if len(views) == 1:
-        return figure, f"{most:,} in the whole run."
-    return figure, f"From {least:,} with {best} to {most:,} with {worst} in the whole run."
+    return figure, words
 
 
 def _over_time(

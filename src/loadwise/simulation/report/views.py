@@ -24,6 +24,7 @@ class View:
         end: Where the time axis ends, the same for all strategies.
         faults: What went wrong.
         clients: How many clients there were.
+        late: Requests that failed or were dropped after the timeline's end.
     """
 
     strategy: str
@@ -33,6 +34,7 @@ class View:
     end: float
     faults: tuple[Fault, ...]
     clients: int
+    late: int = 0
 
 
 def views_of(comparison: Comparison) -> tuple[View, ...]:
@@ -57,6 +59,7 @@ def views_of(comparison: Comparison) -> tuple[View, ...]:
                 end=end,
                 faults=faults_of(timeline.marks, end),
                 clients=comparison.scenario.clients.count,
+                late=run.failed + run.dropped - sum(timeline.failures),
             )
         )
     return tuple(views)
