@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, cast
+from threading import Event, current_thread
+from typing import Any, ClassVar, cast
 
 import pytest
 import redis
@@ -212,6 +213,50 @@ def test_news_that_had_to_wait_is_as_old_as_it_is(
         until(lambda: one.connected and other.connected)
         sees(first, "a", UNHEALTHY)
         assert second.status("a") is UNHEALTHY
+
+
+class HeldUp(redis.Connection):
+    """Once, when asked to, hands an answer to the thread that looks a second after it came."""
+
+    wanted: ClassVar[Event]
+    over: ClassVar[Event]
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        """Read, and dawdle if it is time for that."""
+        answer = super().read_response(*args, **kwargs)  # type: ignore[no-untyped-call]  # it has no types
+        if self.wanted.is_set() and current_thread().name.startswith("loadwise tells"):
+            self.wanted.clear()
+            self.over.wait(1.0)
+            self.over.set()
+        return answer
+
+
+def test_a_process_that_was_held_up_still_knows_when_things_happened(
+    valkey: Valkey, share: Share
+) -> None:
+    """What it finds out right after somebody else's news is the later of the two.
+
+    It was suspended for a second while it looked at the server, and so that answer says little of
+    how far their clocks are apart.
+    """
+    HeldUp.wanted, HeldUp.over = Event(), Event()
+    pool = redis.ConnectionPool(connection_class=HeldUp, port=valkey.port)
+    one, other = share(redis.Redis(connection_pool=pool), poll=60.0, timeout=0.5), share()
+    one.report_failure("a")
+    sees(other, "a", UNHEALTHY)
+    courier = one._courier
+    assert courier is not None
+    HeldUp.wanted.set()
+    courier._next_look = time.monotonic()
+    courier.wake()
+    until(HeldUp.over.is_set)
+    one.report_failure("b")
+    sees(other, "b", UNHEALTHY)  # so what came late has been taken in
+    other.report_success("a")
+    sees(one, "a", HEALTHY)
+    one.report_failure("a")
+    sees(other, "a", UNHEALTHY)
+    assert one.status("a") is UNHEALTHY
 
 
 def test_a_note_that_arrives_late_keeps_its_time(client: redis.Redis, prefix: str) -> None:
@@ -462,6 +507,19 @@ def test_closing(valkey: Valkey, prefix: str) -> None:
     with SharedHealth(valkey.client(), prefix) as other:
         sees(other, "a", UNHEALTHY)
         assert other.status("b") is HEALTHY
+
+
+def test_closing_before_the_background_has_begun(valkey: Valkey, prefix: str) -> None:
+    """What was found out until then is told, although nobody has looked at the server yet."""
+    tracker = SharedHealth(valkey.client(), prefix, ABRUPT, timeout=PATIENCE)
+    courier = tracker._courier
+    assert courier is not None
+    courier._sender.close()
+    courier._ahead = None  # as it is before the first look, should the thread be slow to begin
+    tracker.report_failure("a")
+    tracker.close()
+    with SharedHealth(valkey.client(), prefix, timeout=PATIENCE) as other:
+        sees(other, "a", UNHEALTHY)
 
 
 def test_refuses_wrong_arguments(client: redis.Redis) -> None:
