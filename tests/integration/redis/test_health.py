@@ -76,7 +76,7 @@ def test_other_processes_see_a_change_within_a_second(
 
     def is_quick(teller: Peer, listener: Peer) -> bool:
         node_id = f"node-{next(numbers)}"
-        failed = teller.ask("fail", node_id, 3)
+        failed: float = teller.ask("fail", node_id, 3)
         seen: float = listener.ask("see", node_id, "UNHEALTHY", DEADLINE)
         return seen - failed < 1
 
