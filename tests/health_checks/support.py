@@ -14,6 +14,8 @@ from threading import Condition, Event, Thread
 from types import TracebackType
 from typing import Any, Self
 
+from tests.ports import free_port
+
 from loadwise import (
     Balancer,
     ConsecutiveFailurePolicy,
@@ -83,7 +85,7 @@ class Server:
     """
 
     def __init__(self) -> None:
-        self.port = 0
+        self.port = free_port()
         self.start()
 
     def start(self) -> None:
@@ -183,9 +185,9 @@ class PushedTime(ManualClock):
 
     def push(self, seconds: float) -> None:
         self.advance(seconds)
-        for event in self._events:
+        for event in tuple(self._events):
             event.set()
-        for async_event in self._async_events:
+        for async_event in tuple(self._async_events):
             async_event.set()
 
 

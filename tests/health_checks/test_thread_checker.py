@@ -38,6 +38,7 @@ class Asked:
         self.nodes: Queue[str] = Queue()
         self.verdicts: dict[str, bool | BaseException | None] = {}
         self.hangs: dict[str, Event] = {}
+        self.threads: dict[str, Thread] = {}
         self.at_once: dict[str, int] = {}
         self.most_at_once = 0
         self._lock = threading.Lock()
@@ -46,6 +47,7 @@ class Asked:
         with self._lock:
             self.at_once[node] = self.at_once.get(node, 0) + 1
             self.most_at_once = max(self.most_at_once, self.at_once[node])
+            self.threads[node] = threading.current_thread()
         self.nodes.put(node)
         if node in self.hangs:
             assert self.hangs[node].wait(TIMEOUT)
@@ -71,12 +73,6 @@ def pushed(
 ) -> HealthChecker[str]:
     """A checker without jitter whose time only goes on when it is pushed."""
     return HealthChecker(balancer, probe, clock=time, wait=time.wait, jitter=0.0, **options)
-
-
-def asking_about(node: str) -> Thread:
-    """The thread that asks the node at this moment."""
-    (thread,) = (each for each in threading.enumerate() if each.name == f"loadwise-health {node!r}")
-    return thread
 
 
 @pytest.mark.parametrize(
@@ -167,7 +163,7 @@ def test_a_hanging_node_delays_no_other_and_is_asked_once_at_a_time() -> None:
             assert balancer.status()[0].health is UNHEALTHY
             if turn < 4:
                 time.push(5.0)
-        asking = asking_about("a")
+        asking = probe.threads["a"]
         probe.hangs.pop("a").set()
         asking.join(TIMEOUT)
         time.push(5.0)
@@ -185,7 +181,7 @@ def test_stop_is_prompt_and_final() -> None:
     checker = pushed(balancer, probe, PushedTime(), timeout=3600.0)
     checker.start()
     assert probe.next(1) == ["a"]
-    asking = asking_about("a")
+    asking = probe.threads["a"]
     checker.stop()
     assert not checker.running
     assert "loadwise-health" not in {thread.name for thread in threading.enumerate()}

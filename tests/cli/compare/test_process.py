@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from tests.cli.compare.support import DEADLINE, Compare, start
@@ -114,13 +116,18 @@ def test_output_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_file_that_becomes_unwritable(tmp_path: Path) -> None:
     """What cannot be written in the end is said, with exit code 1, and the tables are there."""
-    folder = tmp_path / "results"
+    folder, pipe = tmp_path / "results", tmp_path / "pipe"
     folder.mkdir()
-    with start(tmp_path, *SMALL, "--json", "results/out.json", "--csv", "out.csv") as process:
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    with start(tmp_path, *SMALL, "--json", "pipe", "--csv", "results/out.csv") as process:
         under_way(process)
         folder.rmdir()
+        reader.start()  # for which the JSON, and so the CSV, has waited
         output, errors = finished(process)
+    reader.join(DEADLINE)
     assert process.returncode == 1
-    assert "--json results/out.json was not written" in errors
+    assert "--csv results/out.csv was not written" in errors
     assert "Verdict" in output
-    assert (tmp_path / "out.csv").exists()
+    assert json.loads(read[0])["results"]

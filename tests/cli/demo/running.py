@@ -14,6 +14,8 @@ from threading import Timer
 
 DEADLINE = 60.0
 _END = 20.0
+LONG = ("--requests", "8000")
+"""So many that the first server is killed seconds after a tenth of them are through."""
 
 Demo = subprocess.Popen[str]
 

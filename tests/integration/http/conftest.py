@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.ports import free_port
 
 UPSTREAM = Path(__file__).with_name("upstream.py")
 
@@ -21,11 +22,11 @@ class Upstream:
     def __init__(self, journal: Path) -> None:
         self.journal = journal
         self.journal.touch()
-        self.port = 0
+        self.port = free_port()
         self.start()
 
     def start(self) -> None:
-        """Start it, on the port it had before if it had one."""
+        """Start it, on the port it had before."""
         self.process = subprocess.Popen(
             [sys.executable, str(UPSTREAM), str(self.journal), str(self.port)],
             stdout=subprocess.PIPE,

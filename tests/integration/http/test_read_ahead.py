@@ -59,6 +59,17 @@ def in_flight(balancer: Balancer[Any]) -> int:
     return sum(status.in_flight for status in balancer.status())
 
 
+def take_request(connection: socket.socket) -> None:
+    """Read a request with its body, which may come later than its head."""
+    length = 0
+    with connection.makefile("rb") as stream:
+        while line := stream.readline().strip():
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        stream.read(length)
+
+
 @contextmanager
 def answering(head: str, body: bytes) -> Generator[str, None, None]:
     """Run a server that sends the same bytes to whoever connects, and hangs up."""
@@ -71,7 +82,7 @@ def answering(head: str, body: bytes) -> Generator[str, None, None]:
                 except OSError:
                     return
                 with connection:
-                    connection.recv(65_536)
+                    take_request(connection)
                     connection.sendall(f"HTTP/1.1 200 OK\r\n{head}\r\n\r\n".encode() + body)
 
         thread = Thread(target=serve)

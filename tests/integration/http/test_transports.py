@@ -619,8 +619,9 @@ def test_deadline_bounds_all_attempts(library: Any, ours: Any, upstreams: Start)
     recorder = Recorder()
     balancer = Balancer([server.address for server in servers], metrics=recorder)
     transport = ours.LoadwiseTransport(balancer, deadline=0.2)
-    with library.Client(transport=transport) as client, pytest.raises(library.ReadTimeout):
-        client.get("http://service/sleep?seconds=5")
+    # It may strike while the connection is made, on a busy machine.
+    with library.Client(transport=transport) as client, pytest.raises(library.TimeoutException):
+        client.get("http://service/sleep?seconds=30")
     assert recorder.refused == ["deadline"]
 
 
@@ -691,9 +692,10 @@ def test_cancelled_requests_say_nothing_about_their_node(
             assert result.status_code  # a cancellation, which is nobody's to judge, has none
 
         transport = ours.AsyncLoadwiseTransport(balancer, classify=classify)
-        async with library.AsyncClient(transport=transport, timeout=30) as client:
+        async with library.AsyncClient(transport=transport, timeout=60) as client:
             tasks = [
-                asyncio.create_task(client.get("http://service/sleep?seconds=5")) for _ in range(50)
+                asyncio.create_task(client.get("http://service/sleep?seconds=30"))
+                for _ in range(50)
             ]
             while in_flight(balancer) < 50:  # noqa: ASYNC110 - the requests tell nobody else
                 await asyncio.sleep(0)

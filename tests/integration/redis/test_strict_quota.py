@@ -62,12 +62,19 @@ def test_processes_admit_exactly_the_limit(
 def test_no_window_holds_more_than_the_limit(valkey: Valkey, prefix: str, peer: StartPeer) -> None:
     """3 processes ask all the time for 4 windows: none of them, wherever it begins, is overfull.
 
-    Yet most of what is allowed is used: a window and a sixth of it after it was used, it is back.
+    Yet most of what is allowed is used, as soon as the machine lets them: a window and a sixth of
+    it after it was used, it is back.
     """
     peers = [peer(valkey, prefix, limit=30, window=0.6) for _ in range(3)]
-    uses = [tuple(use) for answer in all_at_once(peers, "hammer", 2.4) for use in answer]
+    uses: list[tuple[float, float]] = []
+
+    def most_is_used() -> bool:
+        fresh = [tuple(use) for answer in all_at_once(peers, "hammer", 2.4) for use in answer]
+        uses.extend(fresh)
+        return len(fresh) >= 3 * 30
+
+    until(most_is_used)
     assert most_in_any_window(uses, 0.6) <= 30
-    assert len(uses) >= 3 * 30
 
 
 def is_refused(quota: SharedQuota, amounts: dict[str, float]) -> bool:
@@ -179,7 +186,7 @@ def test_what_was_recorded_counts_before_the_server_has_heard_of_it(share: Share
 def test_a_pause_holds_everywhere(share: Share) -> None:
     """A node that one process has sit out is left alone by all, until the pause is over."""
     mine, yours = share(rpm(10)), share(rpm(10))
-    mine.mark_exhausted("node", 0.5)
+    mine.mark_exhausted("node", 3.0)  # long enough to look at it on a busy machine
     assert mine.try_acquire("node") is None
     until(lambda: yours.try_acquire("node") is None)
     assert yours.rests_until("node") is not None
@@ -278,12 +285,13 @@ def test_removing_and_registering_again(share: Share) -> None:
 def test_keys_expire(share: Share, client: redis.Redis, prefix: str) -> None:
     """When nothing in it counts any more, the key goes: nothing is left behind."""
     quota = share(rpm(10, window=60.0))
+    began = time.monotonic()
     assert quota.try_acquire("node")
-    key = f"{prefix}:quota:node"
-    assert 60_000 <= client.pttl(key) <= 61_500
+    left = client.pttl(f"{prefix}:quota:node")
+    assert 60_000 - 1000 * (time.monotonic() - began) <= left <= 61_500
     quota.register("brief", rpm(10, window=0.2))
     assert quota.try_acquire("brief")
-    until(lambda: not client.exists(f"{prefix}:quota:brief"), 5)
+    until(lambda: not client.exists(f"{prefix}:quota:brief"))
     assert quota.remaining("brief", "rpm") == 10
     assert quota.try_acquire("brief")
     assert quota.events["resynchronised"] == 0
@@ -328,30 +336,28 @@ def test_a_key_that_is_not_loadwises_is_left_alone(
         assert quota.is_available("node")
 
 
-NOW = int(time.time() * 1_000_000)
-
-
 @pytest.mark.parametrize(
     ("buckets", "used"),
     [
         (b"garbage", 0),
         (b"\xff\x00", 0),
-        (f"1,{NOW},{NOW},-5", 0),
-        (f"1,{NOW},{NOW},nan", 0),
-        (f"1,{NOW},{NOW},inf", 0),
-        (f"1,{NOW},{NOW},1e300", 0),
-        (f"1,{NOW},{NOW},0x10", 0),
-        (f"1,{'9' * 30},{NOW},1", 0),
-        (f"1,{NOW},{NOW},3;garbage;2,{NOW},{NOW},2", 5),
-        ("1,2,3,4;" * 50_000, 0),
+        (b"1,now,now,-5", 0),
+        (b"1,now,now,nan", 0),
+        (b"1,now,now,inf", 0),
+        (b"1,now,now,1e300", 0),
+        (b"1,now,now,0x10", 0),
+        (b"1," + b"9" * 30 + b",now,1", 0),
+        (b"1,now,now,3;garbage;2,now,now,2", 5),
+        (b"1,2,3,4;" * 50_000, 0),
     ],
-    ids=lambda value: repr(value).replace(str(NOW), "now")[:30],
+    ids=lambda value: repr(value)[:30],
 )
 def test_garbage_in_a_quota_is_dropped(
-    share: Share, client: redis.Redis, prefix: str, buckets: bytes | str, used: int
+    share: Share, client: redis.Redis, prefix: str, buckets: bytes, used: int
 ) -> None:
     """Numbers that make no sense are dropped and reported; what does make sense counts."""
     key = f"{prefix}:quota:node"
+    buckets = buckets.replace(b"now", b"%d" % microseconds())
     client.hset(key, mapping={"v": "1", "e": "ab", "rest": "garbage", "d:rpm": buckets})
     heard: list[SharedEvent] = []
     quota = share(rpm(10, window=1000.0), on_event=heard.append)
@@ -362,18 +368,25 @@ def test_garbage_in_a_quota_is_dropped(
     assert len(heard) == 1
 
 
+def microseconds() -> int:
+    """Return what the server's clock shows."""
+    return int(time.time() * 1_000_000)
+
+
 def test_times_from_the_future_do_not_block_for_ever(
     share: Share, client: redis.Redis, prefix: str
 ) -> None:
     """When the server's clock was set back, use counts for two windows at most."""
-    far = NOW + 3600 * 1_000_000
-    key = f"{prefix}:quota:node"
-    client.hset(key, mapping={"v": "1", "e": "ab", "rest": "0", "d:rpm": f"1,{far},{far},10"})
+    far = microseconds() + 3600 * 1_000_000
+    for node_id in ("node", "brief"):
+        key = f"{prefix}:quota:{node_id}"
+        client.hset(key, mapping={"v": "1", "e": "ab", "rest": "0", "d:rpm": f"1,{far},{far},10"})
     begin = time.monotonic()
-    quota = share(rpm(10, window=0.3))
+    quota = share(rpm(10, window=300.0))
     assert quota.try_acquire("node") is None
-    assert begin < quota.available_at("node") <= time.monotonic() + 0.6
-    until(lambda: quota.try_acquire("node"), 5)
+    assert begin < quota.available_at("node") <= time.monotonic() + 600.0
+    quota.register("brief", rpm(10, window=0.3))
+    until(lambda: quota.try_acquire("brief"))
 
 
 def test_refuses_wrong_arguments(share: Share, client: redis.Redis) -> None:

@@ -91,6 +91,8 @@ class Courier:
         tracker = self._tracker()
         if self.link.up and tracker is not None:
             try:
+                if self._ahead is None:
+                    self._look(tracker)
                 self._send(tracker)
             except TROUBLE as error:
                 self.link.failed(error)
@@ -185,7 +187,9 @@ class Courier:
                 self._changed = _UNREADABLE
                 self._log.add("rejected", str(error))
             return
-        self._ahead = found.now - round((asked + received) / 2 * _SECOND)
+        if self._ahead is None or received - asked <= self._timeout:
+            # Else this process was held up since, and what it knew before is better.
+            self._ahead = found.now - round((asked + received) / 2 * _SECOND)
         if found.dropped:
             self._log.add("rejected", f"{found.dropped} fields of the health of nodes")
         for entry in found.entries:

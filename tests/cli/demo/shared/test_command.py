@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.cli.demo.running import DEADLINE, alive, demo, ends_of, pids_in, read_until
+from tests.cli.demo.running import DEADLINE, LONG, alive, demo, ends_of, pids_in, read_until
 
 
 def test_one_quota_for_both_and_news_for_each(tmp_path: Path) -> None:
@@ -40,10 +40,10 @@ def test_one_quota_for_both_and_news_for_each(tmp_path: Path) -> None:
         ("B", 400),
     ]
     assert sum(client["failed_attempts"] for client in run["clients"]) >= run["retried"] > 0
-    # Together they used up what each alone did not.
+    # Both had their share of what they used up together.
     scarce = run["quotas"][0]
     assert (scarce["server"], scarce["limit"]) == ("fast-1", 16)
-    assert max(scarce["most_by_client"].values()) < scarce["most"]
+    assert min(scarce["most_by_client"].values()) > 0
     assert 12 <= scarce["most"] <= 16
     assert all(quota["most"] <= quota["limit"] for quota in run["quotas"])
     # One found out and told the other, or both found out at the same time.
@@ -67,7 +67,7 @@ def test_any_strategy_and_few_threads(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_everything(number: signal.Signals, tmp_path: Path) -> None:
     """After SIGINT or SIGTERM in mid-run the exit code is 130; no process and no file is left."""
-    with demo("--shared", TMPDIR=str(tmp_path)) as process:
+    with demo("--shared", *LONG, TMPDIR=str(tmp_path)) as process:
         output = read_until(process, "10%")
         pids = pids_in(output)
         assert len(alive(pids)) == len(pids) == 9
@@ -82,7 +82,7 @@ def test_signals_end_everything(number: signal.Signals, tmp_path: Path) -> None:
 
 def test_client_that_dies_ends_the_demo(tmp_path: Path) -> None:
     """When somebody kills a client process, the demo says so and ends all the others."""
-    with demo("--shared", TMPDIR=str(tmp_path)) as process:
+    with demo("--shared", *LONG, TMPDIR=str(tmp_path)) as process:
         pids = pids_in(read_until(process, "10%"))
         os.kill(pids[-1], signal.SIGKILL)
         _, errors = process.communicate()
@@ -95,7 +95,7 @@ def test_client_that_dies_ends_the_demo(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux's pidfd to await strangers")
 def test_nothing_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
     """After SIGKILL of the demo itself, all processes end, Valkey too, and its folder is gone."""
-    with demo("--shared", TMPDIR=str(tmp_path)) as process:
+    with demo("--shared", *LONG, TMPDIR=str(tmp_path)) as process:
         pids = pids_in(read_until(process, "10%"))
         (folder,) = tmp_path.iterdir()
         assert len(pids) == 9
