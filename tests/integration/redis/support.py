@@ -177,7 +177,7 @@ def most_in_any_window(uses: Iterable[tuple[float, float]], window: float) -> in
     late = sorted(end for _, end in known)
     most, first = 0, 0
     for last, end in enumerate(late):
-        while end - early[first] >= window:
+        while first <= last and end - early[first] >= window:
             first += 1
         most = max(most, last - first + 1)
     return most

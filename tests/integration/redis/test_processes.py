@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.integration.redis.support import Valkey
+from tests.integration.redis.support import PATIENCE, Valkey
 
 FORKER = Path(__file__).with_name("forker.py")
 
@@ -47,8 +47,8 @@ from loadwise import QuotaConfig, QuotaDimension
 from loadwise.integrations.redis import SharedHealth, SharedQuota
 
 client = redis.Redis(port={valkey.port})
-health = SharedHealth(client, {prefix!r})
-quota = SharedQuota(client, {prefix!r}, "leased")
+health = SharedHealth(client, {prefix!r}, timeout={PATIENCE})
+quota = SharedQuota(client, {prefix!r}, "leased", timeout={PATIENCE})
 quota.register("node", QuotaConfig([QuotaDimension("rpm", limit=100)]))
 assert quota.try_acquire("node")
 for _ in range(3):

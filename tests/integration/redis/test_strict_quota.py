@@ -326,6 +326,7 @@ def test_a_key_that_is_not_loadwises_is_left_alone(
     assert sum(each is not None for each in granted) == (5 if on_outage == "local" else 0)
     assert quota.connected
     assert client.dump(key) == before
+    until(lambda: heard)  # it may be the background that tells
     assert [(event.source, event.kind) for event in heard] == [("quota", "rejected")]
     client.delete(key)
     if on_outage == "local":  # what was used meanwhile is told afterwards
@@ -361,6 +362,7 @@ def test_garbage_in_a_quota_is_dropped(
     client.hset(key, mapping={"v": "1", "e": "ab", "rest": "garbage", "d:rpm": buckets})
     heard: list[SharedEvent] = []
     quota = share(rpm(10, window=1000.0), on_event=heard.append)
+    until(lambda: heard)
     assert {event.kind for event in heard} == {"rejected"}
     assert quota.remaining("node", "rpm") == 10 - used
     assert quota.try_acquire("node", {"rpm": 10 - used})
