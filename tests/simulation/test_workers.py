@@ -16,6 +16,7 @@ from loadwise.simulation.workers import WorkerLost, work_through
 PATIENT = """
 import signal
 import threading
+from multiprocessing import resource_tracker
 from loadwise.simulation.workers import work_through
 
 def wait(number):
@@ -90,6 +91,26 @@ def test_interrupt_in_the_middle_of_work(tmp_path: Path) -> None:
         parent.send_signal(signal.SIGINT)
         _, errors = parent.communicate(timeout=60)
     assert errors.count("Traceback") == 1
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+
+
+def test_interrupt_that_another_thread_is_given(tmp_path: Path) -> None:
+    """The system may give it to any thread, as it does when the process was suspended before."""
+    source = PATIENT.replace(
+        "    list(work",
+        "    threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "    resource_tracker.ensure_running()  # which would let interrupts in again\n"
+        "    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
+        "    list(work",
+    )
+    with start(tmp_path, source) as parent:
+        assert parent.stdout is not None
+        assert [parent.stdout.readline() for _ in range(2)] == ["began\n", "began\n"]
+        parent.send_signal(signal.SIGINT)
+        try:
+            _, errors = parent.communicate(timeout=20)
+        finally:
+            parent.kill()
     assert errors.rstrip().endswith("KeyboardInterrupt")
 
 

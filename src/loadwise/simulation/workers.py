@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkerLost", "work_through"]
 
+_LONGEST_WAIT = 0.5
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -65,7 +67,8 @@ def work_through(
         for pipe in [*pipes]:
             _hand_over(pipe, following, pipes)
         while pipes:
-            for pipe in wait([*pipes]):
+            # Not for ever: an interrupt given to another thread shows when this one goes on.
+            for pipe in wait([*pipes], _LONGEST_WAIT):
                 place = pipes[pipe]
                 result: R = _receive(pipe)
                 _hand_over(pipe, following, pipes)
