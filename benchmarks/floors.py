@@ -164,11 +164,16 @@ def _filtered(servers: Sequence[Server]) -> Floor:
 
 
 def _scan(scores: Callable[[], Sequence[float]]) -> Floor:
+    size = len(scores())
+
     def floor(_nodes: object, _context: SelectionContext) -> int:
         values = scores()
         lowest = min(values)
-        if values.count(lowest) == 1:
+        ties = values.count(lowest)
+        if ties == 1:
             return values.index(lowest)
+        if ties == size:
+            return int(random() * size)
         best = [index for index, value in enumerate(values) if value == lowest]
         return best[int(random() * len(best))]
 
