@@ -173,12 +173,14 @@ class Client:
         if self._delays is None:
             action(attempt)
         else:
-            delay = self._delays.to(attempt.lease.node)
-            self._loop.at(self._loop.now + delay, action, attempt)
+            self._loop.at(self._loop.now + self._delay(attempt), action, attempt)
+
+    def _delay(self, attempt: Attempt) -> float:
+        """Return the seconds that a message takes to the server of an attempt, or back."""
+        return 0.0 if self._delays is None else self._delays.to(attempt.lease.node)
 
     def _answer_later(self, attempt: Attempt) -> None:
-        delay = 0.0 if self._delays is None else self._delays.to(attempt.lease.node)
-        self._loop.at(self._loop.now + delay, self._answered, attempt)
+        self._loop.at(self._loop.now + self._delay(attempt), self._answered, attempt)
 
     def broke(self, attempt: Attempt) -> None:
         """A server refused or broke the connection, or answered with an error."""
@@ -193,9 +195,8 @@ class Client:
         self._after_delay(attempt, self._refused, retry_after)
 
     def _after_delay(self, attempt: Attempt, then: Action, word: object) -> None:
-        delay = 0.0 if self._delays is None else self._delays.to(attempt.lease.node)
         # By way of the loop even without a delay: a retry then begins on a clean stack.
-        self._loop.at(self._loop.now + delay, then, (attempt, word))
+        self._loop.at(self._loop.now + self._delay(attempt), then, (attempt, word))
 
     def _answered(self, attempt: Attempt) -> None:
         if attempt.over:

@@ -17,12 +17,13 @@ from threading import local
 from typing import TYPE_CHECKING
 
 from loadwise._gil import HAS_GIL
+from loadwise.strategies._planned import none_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
-__all__ = ["check_rng", "draw_one", "fork_of", "none_left", "random_of_this_thread", "source_of"]
+__all__ = ["check_rng", "draw_one", "fork_of", "random_of_this_thread", "source_of"]
 
 _MOST_TRIES = 8
 
@@ -74,16 +75,12 @@ def fork_of(rng: random.Random | None, *, shared: bool = HAS_GIL) -> Callable[[]
         return rng.random
 
 
-def none_left(eligible: Sequence[int], exclude: AbstractSet[int]) -> bool:
-    """Whether all are excluded. Ask before a draw: who declines after it cannot be foretold."""
-    return len(exclude) >= len(eligible) and exclude >= frozenset(eligible)
-
-
 def draw_one(
     eligible: Sequence[int], draw: Callable[[], float], exclude: AbstractSet[int]
 ) -> int | None:
     """Draw one index uniformly among those not excluded."""
     count = len(eligible)
+    # Ahead of any draw, for what declines after one cannot be foretold.
     if none_left(eligible, exclude):
         return None
     for _ in range(_MOST_TRIES):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 N = TypeVar("N")
 S = TypeVar("S")
 
-__all__ = ["Plan", "Planned", "check_excluded"]
+__all__ = ["Plan", "Planned", "check_excluded", "none_left"]
 
 _TAKES_INDICES = (
     "it takes indices into the candidates of this very call (the keyword of a Balancer takes ids)"
@@ -85,6 +85,11 @@ def check_excluded(exclude: AbstractSet[int], size: int) -> None:
     raise UnknownIndex(
         f"exclude has the index {index}, but there are {size} candidates; {_TAKES_INDICES}"
     )
+
+
+def none_left(eligible: Sequence[int], exclude: AbstractSet[int]) -> bool:
+    """Whether all that may be chosen are excluded."""
+    return len(exclude) >= len(eligible) and exclude >= frozenset(eligible)
 
 
 class _Known(Generic[N, S]):

@@ -18,7 +18,7 @@ from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.errors import MissingHashKey
 from loadwise.node_set import NodeSet
-from loadwise.strategies._planned import N, Plan, Planned, check_excluded
+from loadwise.strategies._planned import N, Plan, Planned, check_excluded, none_left
 from loadwise.strategies._ring import Ring, build, derive
 
 __all__ = ["ConsistentHash"]
@@ -162,7 +162,7 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
 def _walk(plan: _Plan, position: int, exclude: AbstractSet[int]) -> int | None:
     """Return the owner of the first point from ``position`` on that may be chosen."""
     check_excluded(exclude, plan.size)
-    if len(exclude) >= plan.count and exclude >= frozenset(plan.eligible):
+    if none_left(plan.eligible, exclude):
         return None
     indices, owners = plan.indices, plan.owners
     while True:

@@ -9,8 +9,8 @@ from typing import Any
 from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
-from loadwise.strategies._draws import check_rng, fork_of, none_left, source_of
-from loadwise.strategies._planned import N, Plan, Planned, check_excluded
+from loadwise.strategies._draws import check_rng, fork_of, source_of
+from loadwise.strategies._planned import N, Plan, Planned, check_excluded, none_left
 from loadwise.strategies._requirements import require_weights
 
 __all__ = ["WeightedRandom"]
