@@ -665,7 +665,7 @@ def test_an_answer_that_comes_before_the_whole_body_was_sent_is_a_success(length
 
 
 def test_what_breaks_because_the_session_is_closed_says_nothing_about_its_node(
-    a: Server, b: Server
+    a: Server, b: Server, request: pytest.FixtureRequest
 ) -> None:
     """Closing a session ends its requests; they are not sent again, and their node is well."""
     recorder = Recorder()
@@ -673,12 +673,12 @@ def test_what_breaks_because_the_session_is_closed_says_nothing_about_its_node(
 
     async def main() -> None:
         session = ClientSession(middlewares=[LoadwiseMiddleware(balancer)])
-        headers = {"Plan": "a=hang", "X-Request-Id": "closed"}
-        request = asyncio.ensure_future(told(session, headers=headers))
-        await asyncio.to_thread(a.until_acted_on, "closed")
+        headers = {"Plan": "a=hang", "X-Request-Id": request.node.name}
+        asked = asyncio.ensure_future(told(session, headers=headers))
+        await asyncio.to_thread(a.until_acted_on, request.node.name)
         await session.close()
         with pytest.raises(ServerDisconnectedError):
-            await request
+            await asked
 
     asyncio.run(main())
     assert recorder.outcomes == [Outcome.CANCELLED]
