@@ -81,11 +81,7 @@ node = cycle([f"key-{i}" for i in range(n)]).__next__
 _NODE_SET = _NAMES + "import loadwise\nnodes = loadwise.NodeSet(names)\n"
 _ROUND_ROBIN = _NODE_SET + "strategy = loadwise.RoundRobin()\n"
 _RING = _KEYS + _NODE_SET + "ring = loadwise.ConsistentHash()\n"
-_RING_CALL = "names[ring.select(nodes, loadwise.SelectionContext(hash_key=key()))]"
-_CONTEXTS = """
-contexts = [loadwise.SelectionContext(hash_key=key()) for _ in range(1000)]
-context = cycle(contexts).__next__
-"""
+_OWNER = "names[ring.owner(nodes, key())]"
 _BALANCER = _NAMES + "import loadwise\nbalancer = loadwise.Balancer(names)\n"
 _QUOTA = """
 from itertools import cycle
@@ -123,17 +119,16 @@ DUELS = (
         _UHASHRING,
         "ring.get_node(key())",
         _RING,
-        _RING_CALL,
+        _OWNER,
         ((0, 3.0),),
     ),
     Duel(
         "uhashring",
-        "the same, by contexts made before",
+        "the same, for requests: each key in a context",
         _UHASHRING,
         "ring.get_node(key())",
-        _RING + _CONTEXTS,
-        "names[ring.select(nodes, context())]",
-        ((0, 3.0),),
+        _RING,
+        "names[ring.select(nodes, loadwise.SelectionContext(hash_key=key()))]",
     ),
     Duel(
         "uhashring",
@@ -150,7 +145,7 @@ DUELS = (
         _HRW,
         "choose(key().encode(), members, k=1)",
         _RING,
-        _RING_CALL,
+        _OWNER,
     ),
     Duel(
         "cassandra-driver",

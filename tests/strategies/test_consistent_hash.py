@@ -121,6 +121,28 @@ def test_ineligible_and_excluded_nodes_are_walked_past() -> None:
     assert strategy.select(view, SelectionContext(7, exclude=set(range(6)))) is None
 
 
+@pytest.mark.parametrize("key", ["user-42", "ключ", b"bytes", "", 0, LAST, 1033482794131418490])
+def test_the_owner_of_a_key_is_who_its_request_goes_to(key: str | bytes | int) -> None:
+    """`owner` agrees with `select`: on a set, a view, a list, and where nobody is left."""
+    strategy, other = ConsistentHash[str](virtual_nodes=2), ConsistentHash[str](virtual_nodes=2)
+    for nodes in (HOSTS, HOSTS.without([4, 0]), list(HOSTS), HOSTS.without(range(6)), []):
+        chosen = other.select(nodes, SelectionContext(key))
+        assert [strategy.owner(nodes, key) for _ in range(2)] == [chosen, chosen]
+
+
+def test_bad_keys_have_no_owner() -> None:
+    """What is no key is refused as `select` and `SelectionContext` refuse it."""
+    strategy = ConsistentHash[str]()
+    absent: Any = None
+    with pytest.raises(MissingHashKey, match="no hash_key"):
+        strategy.owner(HOSTS, absent)
+    wrong: Any = 4.2
+    with pytest.raises(TypeError, match=wrong_type("hash_key is 4.2; it must be a str, bytes")):
+        strategy.owner(HOSTS, wrong)
+    with pytest.raises(ValueError, match=r"hash_key is -1; .* in 0\.\.2\^64-1"):
+        strategy.owner(HOSTS, -1)
+
+
 @pytest.mark.parametrize(("points", "expected"), [(160, 1.24), (1000, 1.08)])
 def test_balance_of_the_ring(points: int, expected: float) -> None:
     """100 nodes of 160 points share with max/mean about 1.24, of 1000 points 1.08.

@@ -215,6 +215,8 @@ def selecting() -> None:
     assert_type(list(nodes), list[Server])
     index = strategy.select(nodes, SelectionContext(exclude={1}))
     assert_type(index, int | None)
+    ring: ConsistentHash[Server] = ConsistentHash()
+    assert_type(ring.owner(nodes, "user-42"), int | None)
     as_sequence: Sequence[Node] = nodes
     assert_type(len(as_sequence), int)
     assert_type(node_id(servers[0]), Hashable)

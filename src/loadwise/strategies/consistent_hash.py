@@ -15,7 +15,7 @@ from typing import Any
 from xxhash import xxh64_intdigest
 
 from loadwise._native import mypyc_attr
-from loadwise.context import EMPTY, SelectionContext
+from loadwise.context import EMPTY, HashKey, SelectionContext
 from loadwise.errors import MissingHashKey
 from loadwise.node_set import NodeSet
 from loadwise.strategies._planned import N, Plan, Planned, check_excluded, none_left
@@ -138,6 +138,45 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
                 return index
         return _walk(plan, position, context.exclude)
 
+    def owner(self, candidates: Sequence[N], hash_key: HashKey) -> int | None:
+        """Return the index of the node that a key belongs to, or ``None`` when there is none.
+
+        Use it where there is no request to describe, to shard data or to look up where a key is
+        kept: it is ``select(candidates, SelectionContext(hash_key))`` in half the time or less.
+
+        Args:
+            candidates: As for `select`.
+            hash_key: As in a `SelectionContext`.
+
+        Raises:
+            MissingHashKey: ``hash_key`` is ``None``.
+            TypeError: It is no str, bytes or int.
+            ValueError: It is an int outside 0..2^64-1.
+
+        Thread-safety and cost: those of `select`.
+
+        Example:
+            >>> shards = NodeSet(["shard-0", "shard-1", "shard-2"])
+            >>> ring = ConsistentHash()
+            >>> [shards[ring.owner(shards, name)] for name in ("ada", "grace", "edsger")]
+            ['shard-1', 'shard-1', 'shard-2']
+        """
+        # What `select` does, written out, for a call would cost a third of it.
+        source, plan = self._hot
+        if source is not candidates:
+            plan = self._resolve(candidates)
+        hashed = (
+            xxh64_intdigest(hash_key.encode())
+            if isinstance(hash_key, str)
+            else self._hash(hash_key)
+        )
+        points = plan.points
+        position = hashed >> plan.shift
+        while points[position] < hashed:
+            position += 1
+        index = plan.indices[plan.owners[position]]
+        return index if index >= 0 else _walk(plan, position, EMPTY.exclude)
+
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return: it depends on the key alone."""
         return self.select(candidates, context)
@@ -152,6 +191,8 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
             return key
         if isinstance(key, bytes):
             return xxh64_intdigest(key)
+        if key is not None:
+            raise TypeError(f"hash_key is {key!r}; it must be a str, bytes or int")
         raise MissingHashKey(
             f"{type(self).__name__} maps a key to a node, but the request has no hash_key; give "
             f"one, such as select(nodes, SelectionContext(hash_key='user-42')) or "
