@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PEERS := .venv-peers/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Most of what is installed is never imported, so it is not compiled to bytecode in advance.
+INSTALL := $(PIP) install --no-compile
 
 .DEFAULT_GOAL := help
 
@@ -84,11 +86,11 @@ clean: ## Remove everything that was built or installed
 
 # The package is installed in place, so a change to its sources needs no new installation.
 .venv/.demo: .venv/bin/python pyproject.toml requirements/dev.txt
-	@$(PIP) install --constraint requirements/dev.txt --editable '.[cli]'
+	@$(INSTALL) --constraint requirements/dev.txt --editable '.[cli]'
 	@touch $@
 
 .venv/.dev: .venv/bin/python pyproject.toml requirements/dev.txt
-	@$(PIP) install --requirement requirements/dev.txt --editable '.[cli]'
+	@$(INSTALL) --requirement requirements/dev.txt --editable '.[cli]'
 	@touch $@ .venv/.demo
 
 .compiled/.ready: .venv/.dev hatch_build.py $(shell find src -name '*.py')
