@@ -200,6 +200,15 @@ def test_refuses_what_health_filters_cannot_read(arguments: tuple[Any, Any]) -> 
         HealthFilter(*arguments)
 
 
+@pytest.mark.parametrize(
+    "tracker", [None, QuotaTracker, QuotaConfig([QuotaDimension("rpm", limit=1)])]
+)
+def test_refuses_what_quota_filters_cannot_read(tracker: Any) -> None:
+    """A tracker of the wrong kind is refused at construction, not at the first pick."""
+    with pytest.raises(TypeError, match=r"tracker is .*; it must be a QuotaTracker"):
+        QuotaFilter(tracker)
+
+
 def one_request(clock: ManualClock) -> QuotaTracker:
     """Return a tracker that allows node "a" one request a minute."""
     quota = QuotaTracker(clock)

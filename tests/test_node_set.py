@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -105,6 +106,13 @@ def test_duplicate_ids(nodes: list[Any], message: str) -> None:
     """Two nodes of one id are refused, with the id and both places."""
     with pytest.raises(ValueError, match=message):
         NodeSet(nodes)
+
+
+def test_one_address_instead_of_a_list() -> None:
+    """An address without a list around it is named as such, not by its letters."""
+    message = "'10.0.0.1:8080' is one str, of which each character would be a node; give a list"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        NodeSet("10.0.0.1:8080")
 
 
 @pytest.mark.parametrize("weight", [-1, -0.5, math.nan, math.inf])

@@ -243,6 +243,9 @@ class QuotaFilter(Filter[Any]):
     Args:
         tracker: Who knows the quotas.
 
+    Raises:
+        TypeError: ``tracker`` is of the wrong kind.
+
     Example:
         >>> from loadwise import QuotaConfig, QuotaDimension, QuotaTracker
         >>> quota = QuotaTracker()
@@ -254,6 +257,8 @@ class QuotaFilter(Filter[Any]):
     """
 
     def __init__(self, tracker: QuotaState) -> None:
+        if isinstance(tracker, type) or not callable(getattr(tracker, "is_available", None)):
+            raise TypeError(f"tracker is {tracker!r}; it must be a QuotaTracker")
         self._tracker = tracker
 
     def __call__(self, node: object) -> bool:

@@ -112,6 +112,11 @@ class NodeSet(Sequence[N_co]):
 
     def __init__(self, nodes: Iterable[N_co]) -> None:
         members = tuple(nodes)
+        if isinstance(nodes, str) and len(set(nodes)) < len(members):
+            raise ValueError(
+                f"{nodes!r} is one str, of which each character would be a node; give a list, "
+                f"such as [{nodes!r}]"
+            )
         self.membership = Membership(members, Content(members))
         self.eligible = self.membership.eligible
         self._mask: bytes | None = None

@@ -70,6 +70,20 @@ def test_wrong_arguments(
     assert [(status.in_flight, status.picks) for status in balancer.status()] == [(0, 0), (0, 0)]
 
 
+class AwaitedQuota(QuotaTracker):
+    """A quota for asyncio: its answer would pass for a reservation, and nothing be limited."""
+
+    async def try_acquire(self, node_id: object, amounts: object = None) -> Any:  # type: ignore[override]
+        raise AssertionError("nobody awaits it")
+
+
+class AttachedCollector(NoopCollector):
+    """A collector that wants to know its balancers."""
+
+    def attach(self, balancer: object) -> AttachedCollector:
+        raise AssertionError("it is not for the class to attach")
+
+
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
@@ -81,6 +95,8 @@ def test_wrong_arguments(
         ({"where": 3}, "the filter is 3"),
         ({"quota": 42}, "quota is 42; it must be a QuotaTracker"),
         ({"quota": QuotaTracker}, "quota is .*; it must be a QuotaTracker"),
+        ({"quota": AwaitedQuota()}, "whose try_acquire is to be awaited; .* where=QuotaFilter"),
+        ({"metrics": AttachedCollector}, "metrics is the class AttachedCollector; give an inst"),
     ],
 )
 def test_wrong_parts(keywords: dict[str, Any], message: str) -> None:

@@ -348,6 +348,8 @@ def make(**options: Any) -> Callable[[], object]:
         ({"interval": 0}, ValueError, "interval is 0; it must be a finite number of seconds"),
         ({"interval": float("nan")}, ValueError, "interval is nan"),
         ({"timeout": -1.0}, ValueError, "timeout is -1.0"),
+        ({"timeout": "1"}, TypeError, "timeout is '1'; it must be a number"),
+        ({"jitter": "0.1"}, TypeError, "jitter is '0.1'; it must be a number"),
         ({"unhealthy_interval": float("inf")}, ValueError, "unhealthy_interval is inf"),
         ({"jitter": 1.0}, ValueError, "jitter is 1.0; it must be at least 0 and below 1"),
         ({"healthy_threshold": 0}, ValueError, "healthy_threshold is 0; it must be at least 1"),

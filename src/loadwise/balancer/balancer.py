@@ -246,6 +246,7 @@ class Balancer(Generic[N]):
         Raises:
             TypeError: ``n`` is not an int or ``retry_on`` not an exception type.
             ValueError: ``n`` is below 1.
+            NoNodeAvailable: When an attempt is entered, and there is no earlier error to raise.
 
         Example:
             >>> balancer = Balancer(["a", "b"])

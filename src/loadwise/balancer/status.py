@@ -21,7 +21,7 @@ class NodeStatus:
         in_flight: Requests under way.
         latency: Moving average of its successful requests' latency in seconds; ``None`` before
             the first.
-        picks: How often it was chosen since it joined.
+        picks: How often it was chosen since it joined, by this process.
         quota_remaining: Units left by quota dimension; empty without quotas.
         next_probe: Seconds until it may be probed, 0 when a probe is due; ``None`` for a node
             that needs none or whose probe is under way.

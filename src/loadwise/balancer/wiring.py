@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from inspect import iscoroutinefunction
 
 from loadwise.clock import Clock
 from loadwise.health import HealthTracker
@@ -24,10 +25,17 @@ class Unchanging:
 
 def check_quota(quota: object) -> None:
     """Raise ``TypeError`` unless ``quota`` is a `QuotaSource`, or nothing."""
-    if quota is not None and (
-        isinstance(quota, type) or not callable(getattr(quota, "try_acquire", None))
-    ):
+    if quota is None:
+        return
+    try_acquire = getattr(quota, "try_acquire", None)
+    if isinstance(quota, type) or not callable(try_acquire):
         raise TypeError(f"quota is {quota!r}; it must be a QuotaTracker, or another QuotaSource")
+    if iscoroutinefunction(try_acquire):
+        # What it returns would pass for a reservation.
+        raise TypeError(
+            f"quota is {quota!r}, whose try_acquire is to be awaited; a pick cannot wait: give the "
+            f"balancer where=QuotaFilter(quota), and await try_acquire yourself"
+        )
 
 
 def first_clock(clock: Clock | None, health: HealthArgument, quota: QuotaSource | None) -> Clock:
@@ -68,4 +76,6 @@ def guarded(
     if metrics is None or type(metrics) is NoopCollector:
         return None
     attach: Callable[[object], MetricsCollector] | None = getattr(metrics, "attach", None)
-    return GuardedCollector(metrics if attach is None else attach(balancer))
+    if attach is None or isinstance(metrics, type):
+        return GuardedCollector(metrics)
+    return GuardedCollector(attach(balancer))

@@ -86,6 +86,7 @@ class ConsecutiveFailurePolicy:
         probe_interval: Seconds after the last failure before a probe, finite and >= 0.
 
     Raises:
+        TypeError: A number of failures or successes is not an int.
         ValueError: An argument is out of range.
 
     Immutable, so thread-safe.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import TypedDict
 
+from loadwise._numbers import is_finite
 from loadwise.clock import Clock
 from loadwise.errors import nearest
 from loadwise.health import HealthTracker
@@ -81,11 +81,11 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("interval", "timeout", "unhealthy_interval"):
             seconds = getattr(self, name)
-            if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+            if seconds is not None and not (is_finite(name, seconds) and seconds > 0):
                 raise ValueError(
                     f"{name} is {seconds!r}; it must be a finite number of seconds above 0"
                 )
-        if not 0 <= self.jitter < 1:
+        if not (is_finite("jitter", self.jitter) and 0 <= self.jitter < 1):
             raise ValueError(f"jitter is {self.jitter!r}; it must be at least 0 and below 1")
         for name in ("healthy_threshold", "unhealthy_threshold", "concurrency"):
             number = getattr(self, name)

@@ -58,7 +58,7 @@ def compare(
         ScenarioError: The scenario contradicts itself, or its trace cannot be read.
         ValueError: There is no such strategy, one is given twice, or there is no seed.
         TypeError: An argument is of the wrong kind, or cannot be sent to another process.
-        WorkerLost: A process ended before its time.
+        RuntimeError: A process ended before its time.
 
     Thread-safety: calls share nothing. Ctrl-C ends all processes before ``KeyboardInterrupt``
     reaches the caller.

@@ -547,6 +547,8 @@ def test_refuses_wrong_arguments(client: redis.Redis) -> None:
     for settings in [*wrong, {"prefix": ""}, {"prefix": "\ud800"}]:
         with pytest.raises(ValueError, match=next(iter(settings))):
             SharedHealth(client, **settings)
+    with pytest.raises(TypeError, match="timeout is '1'; it must be a number"):
+        SharedHealth(client, timeout="1")  # type: ignore[arg-type]  # the error under test
     with pytest.raises(TypeError, match="policy is 5"):
         SharedHealth(client, policy=5)  # type: ignore[arg-type]  # the error under test
     with pytest.raises(TypeError, match=r"it must be a redis\.Redis"):

@@ -6,6 +6,8 @@ import json
 import math
 from typing import NoReturn, cast
 
+from loadwise._numbers import is_finite
+
 __all__ = [
     "EXACT",
     "Rejected",
@@ -48,9 +50,10 @@ def check_seconds(name: str, value: float) -> None:
     """Refuse what is no stretch of time.
 
     Raises:
+        TypeError: It is no number.
         ValueError: It is not finite or not above 0.
     """
-    if not (math.isfinite(value) and value > 0):
+    if not (is_finite(name, value) and value > 0):
         raise ValueError(f"{name} is {value!r}; it must be finite and above 0")
 
 
