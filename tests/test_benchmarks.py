@@ -6,6 +6,7 @@ Nothing is said here of how long anything takes.
 from __future__ import annotations
 
 import json
+import random
 import re
 from pathlib import Path
 
@@ -13,9 +14,11 @@ import pytest
 from benchmarks import compiled, pages, peers, registry
 from benchmarks.__main__ import main, scorecard
 from benchmarks.duels import DUELS
-from benchmarks.fleets import RULES
+from benchmarks.fleets import CONTEXTS, RULES, Rule, servers
 from benchmarks.floors import FLOORS
 from benchmarks.model import SMALLEST, Subject, Table, Target, show_seconds
+
+from loadwise import NodeSet
 
 SUBJECTS = registry.SUBJECTS | peers.SUBJECTS
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,8 +41,22 @@ def test_every_benchmark_prints_its_rows(name: str) -> None:
 
 
 def test_every_strategy_has_a_floor() -> None:
-    """There is a floor for each rule, which chooses an index as ``select`` does."""
+    """There is a floor for each rule."""
     assert set(FLOORS) == {rule.name for rule in RULES}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule.name))
+@pytest.mark.parametrize("size", [2, 10, 57])
+def test_floors_choose_as_their_strategies_do(rule: Rule, size: int) -> None:
+    """From the same draws both choose the same nodes: neither leaves a part of the work out."""
+    nodes = servers(size, uneven=rule.uneven)
+    members = NodeSet(nodes)
+    floor, strategy = FLOORS[rule.name](nodes), rule.make()
+    chosen: list[list[int | None]] = []
+    for choose in (strategy.select, floor):
+        random.seed(1)
+        chosen.append([choose(members, context) for context in CONTEXTS])
+    assert chosen[0] == chosen[1]
 
 
 def test_the_command_writes_tables_and_figures(
