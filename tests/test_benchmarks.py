@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from benchmarks.__main__ import main, scorecard
 from benchmarks.duels import DUELS
 from benchmarks.fleets import CONTEXTS, RULES, Rule, servers
 from benchmarks.floors import FLOORS
-from benchmarks.model import SMALLEST, Subject, Table, Target, show_seconds
+from benchmarks.grid import by_size
+from benchmarks.model import SMALLEST, Scale, Subject, Table, Target, show_seconds
+from benchmarks.timing import Case, Timed, Timings, measure
 
 from loadwise import NodeSet
 
@@ -132,6 +135,40 @@ def test_setups_of_peers_are_programs() -> None:
         compile(f"{duel.setup}\n{duel.call}\n", duel.package, "exec")
         compile(f"{duel.own_setup}\n{duel.own_call}\n", "loadwise", "exec")
     assert all(duel.call in peers.setups() for duel in DUELS)
+
+
+def test_a_turn_is_whole_rounds() -> None:
+    """Where operations differ in cost by turns, each turn has as many of the dear ones."""
+    done: list[int] = []
+
+    def batch(loops: int) -> float:
+        done.append(loops)
+        return loops * 1e-4
+
+    scale = Scale((10,), turns=2, turn_seconds=0.002, most_seconds=1.0, share=0.0)
+    measure("subject", [Case("row", "10", batch, round=7)], scale)
+    assert done[-4:] == [21, 21, 21, 21]
+
+
+def test_all_that_grow_too_much_are_named() -> None:
+    """A row that misses its limit does not hide another; if none does, the nearest is shown."""
+    scale = replace(SMALLEST, sizes=(10, 1000))
+    growth = {"much": 3.0, "more": 2.0, "little": 1.2}
+    timed = [
+        Timed(Case(row, str(size), lambda _: 0.0), [1e-6 * (times if size > 10 else 1.0)])
+        for row, times in growth.items()
+        for size in scale.sizes
+    ]
+    timings = Timings("s", timed, Timed(Case("", "", lambda _: 0.0), [1e-8]))
+    [target] = by_size(timings, scale, "T", limit=lambda _: 1.4).targets
+    assert (target.found, target.met) == ("3 (much); 2 (more)", False)
+    [target] = by_size(timings, scale, "T", limit=lambda _: 4.0).targets
+    assert (target.found, target.met) == ("3 (much)", True)
+
+
+def test_only_scans_may_grow() -> None:
+    """Every strategy has a limit on its growth but those that look at every node."""
+    assert all((rule.most is None) == rule.scans for rule in RULES)
 
 
 def test_numbers_stand_to_the_right() -> None:
