@@ -76,7 +76,7 @@ class Rule:
         name: What to call it.
         make: Makes it.
         most: How much more it may cost on the largest fleet than on the smallest; ``None`` for
-            those whose cost grows by design.
+            those that look at every node.
         scans: Whether it looks at every node.
         uneven: Whether its nodes have float weights.
     """
@@ -91,7 +91,7 @@ class Rule:
 RULES = (
     Rule("RoundRobin", RoundRobin),
     Rule("WeightedRoundRobin", WeightedRoundRobin),
-    Rule("WeightedRoundRobin, float weights", WeightedRoundRobin, most=None, uneven=True),
+    Rule("WeightedRoundRobin, float weights", WeightedRoundRobin, uneven=True),
     Rule("Random", Random),
     Rule("WeightedRandom", WeightedRandom),
     Rule("PowerOfTwoChoices, own load", PowerOfTwoChoices),
