@@ -18,7 +18,7 @@ from benchmarks.duels import DUELS
 from benchmarks.fleets import CONTEXTS, RULES, Rule, servers
 from benchmarks.floors import FLOORS
 from benchmarks.grid import by_size
-from benchmarks.model import SMALLEST, Scale, Subject, Table, Target, show_seconds
+from benchmarks.model import SMALLEST, Result, Scale, Subject, Table, Target, show_seconds
 from benchmarks.timing import Case, Timed, Timings, measure
 
 from loadwise import NodeSet
@@ -78,6 +78,62 @@ def test_an_unknown_subject_is_refused(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         main(["--only", "selekt"])
     assert "select" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["", "selekt"])
+def test_a_subject_without_a_name_is_refused(
+    wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error quotes what is no subject, were it empty."""
+    with pytest.raises(SystemExit):
+        main(["--only", f"startup,{wrong}"])
+    assert f"no such subject: {wrong!r}; there are" in capsys.readouterr().err
+    if not wrong:
+        with pytest.raises(SystemExit):
+            main(["--only", wrong])
+
+
+def test_a_subject_named_twice_is_measured_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Blanks after the commas are none of the names."""
+    main(["--quick", "--only", "startup, startup", "--out", str(tmp_path)])
+    assert capsys.readouterr().out.count("### Start-up") == 1
+
+
+def test_an_interrupted_run_leaves_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No table of it is mixed with those of the run before."""
+
+    def interrupt(_: Scale) -> Result:
+        raise KeyboardInterrupt
+
+    (tmp_path / "startup.md").write_text("before")
+    monkeypatch.setitem(registry.SUBJECTS, "interrupted", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        main(["--quick", "--only", "startup,interrupted", "--out", str(tmp_path)])
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+def test_a_part_is_not_written_over_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The documentation's tables and scorecard are those of a run of everything."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(registry.SUBJECTS, "short", lambda _: SUBJECTS["startup"](SMALLEST))
+    main(["--only", "short"])
+    assert [path.name for path in (tmp_path / ".benchmarks").iterdir()] == ["only"]
+
+
+def test_pages_need_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a fresh checkout all tables stay, and only the setups of peers are written."""
+    monkeypatch.chdir(tmp_path)
+    for page in pages.PAGES:
+        page.parent.mkdir(exist_ok=True)
+        page.write_text("no markers\n")
+    pages.main()
+    assert (tmp_path / ".benchmarks" / "peers-setups.md").exists()
 
 
 def test_missed_targets_come_first() -> None:
@@ -185,6 +241,10 @@ def test_numbers_stand_to_the_right() -> None:
         (0.0123, "12.3 ms"),
         (0.5, "500 ms"),
         (3.1, "3.10 s"),
+        (999.7e-9, "1.00 us"),
+        (9.997e-6, "10.0 us"),
+        (99.97e-3, "100 ms"),
+        (-2.5e-6, "-2.50 us"),
     ],
 )
 def test_times_have_three_digits(seconds: float, shown: str) -> None:
