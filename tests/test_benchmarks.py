@@ -185,6 +185,16 @@ def test_a_folder_without_the_compiled_form_is_refused(
     assert "make bench-compiled" in capsys.readouterr().err
 
 
+def test_what_is_compiled_for_another_python_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here it would be interpreted, and compared with the same."""
+    (tmp_path / "loadwise__mypyc.cpython-27-pdp11.so").touch()
+    monkeypatch.setattr("sys.argv", ["compiled", str(tmp_path)])
+    monkeypatch.setattr(compiled, "_TURNS", 1)
+    assert compiled.main() == 2
+
+
 def test_setups_of_peers_are_programs() -> None:
     """The setups and calls that the documentation shows are valid Python."""
     for duel in DUELS:
