@@ -5,14 +5,16 @@ Nothing is said here of how long anything takes.
 
 from __future__ import annotations
 
+import gc
 import json
 import random
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from benchmarks import compiled, pages, peers, registry
+from benchmarks import compiled, pages, peers, registry, simulation, transport
 from benchmarks.__main__ import main, scorecard
 from benchmarks.duels import DUELS
 from benchmarks.fleets import CONTEXTS, RULES, Rule, servers
@@ -193,6 +195,36 @@ def test_what_is_compiled_for_another_python_is_refused(
     monkeypatch.setattr("sys.argv", ["compiled", str(tmp_path)])
     monkeypatch.setattr(compiled, "_TURNS", 1)
     assert compiled.main() == 2
+
+
+@pytest.mark.parametrize(
+    ("program", "option", "value"),
+    [
+        (transport, "--nodes", "0"),
+        (transport, "--batches", "1"),
+        (transport, "--requests", "0"),
+        (simulation, "--requests", "0"),
+    ],
+)
+def test_too_little_to_do_is_refused(
+    program: ModuleType,
+    option: str,
+    value: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The programs say what is too small, and how much there must be."""
+    monkeypatch.setattr("sys.argv", ["program", option, value])
+    with pytest.raises(SystemExit):
+        program.main()
+    assert f"{option} is {value}; it must be at least {int(value) + 1}" in capsys.readouterr().err
+
+
+def test_the_transport_leaves_nothing_frozen() -> None:
+    """What is measured after it in the same process is collected as before."""
+    before = gc.get_freeze_count()
+    SUBJECTS["transport"](SMALLEST)
+    assert gc.get_freeze_count() <= before
 
 
 def test_setups_of_peers_are_programs() -> None:
