@@ -127,7 +127,10 @@ def _operations_per_turn(case: Case, scale: Scale) -> int:
     """Return how many operations make a turn."""
     case.batch(1)  # builds what is built at the first time
     count = 1
-    while (seconds := case.batch(count)) < scale.turn_seconds / 2:
+    # The quicker of two, for a stall would be taken for an operation that is slow.
+    while (seconds := case.batch(count)) < scale.turn_seconds / 2 or (
+        seconds := min(seconds, case.batch(count))
+    ) < scale.turn_seconds / 2:
         count *= 2
     wanted = count * scale.turn_seconds / max(seconds, 1e-9)
     return max(1, round(wanted / case.round)) * case.round

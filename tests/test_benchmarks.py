@@ -248,6 +248,19 @@ def test_a_turn_is_whole_rounds() -> None:
     assert done[-4:] == [21, 21, 21, 21]
 
 
+def test_one_stall_does_not_make_turns_short() -> None:
+    """A turn of two operations could miss what only each 64th has to do."""
+    done: list[int] = []
+
+    def batch(loops: int) -> float:
+        done.append(loops)
+        return 0.002 if len(done) == 2 else loops * 1e-6
+
+    scale = Scale((10,), turns=1, turn_seconds=0.002, most_seconds=1.0, share=0.0)
+    measure("subject", [Case("row", "10", batch)], scale)
+    assert done[-1] == 2000
+
+
 def test_all_that_grow_too_much_are_named() -> None:
     """A row that misses its limit does not hide another; if none does, the nearest is shown."""
     scale = replace(SMALLEST, sizes=(10, 1000))
