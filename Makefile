@@ -82,7 +82,7 @@ clean: ## Remove everything that was built or installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "loadwise needs Python 3.11 or newer; say which: make PYTHON=/path/to/python3"; exit 1; }
 	@echo "Setting up .venv (once) ..."
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 # The package is installed in place, so a change to its sources needs no new installation.
 .venv/.demo: .venv/bin/python pyproject.toml requirements/dev.txt
@@ -102,7 +102,7 @@ clean: ## Remove everything that was built or installed
 # A peer that cannot be installed here is left out, and the comparison says so.
 .venv-peers/.ready: .venv/bin/python pyproject.toml requirements/peers.txt
 	@echo "Setting up .venv-peers (once) ..."
-	@$(PYTHON) -m venv .venv-peers
+	@$(BIN)/python -m venv .venv-peers
 	@$(PEERS)/python -m pip --disable-pip-version-check --quiet install \
 		--requirement requirements/peers.txt || \
 		while read -r pin; do \

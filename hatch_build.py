@@ -15,6 +15,7 @@ import os
 import re
 import sysconfig
 from contextlib import chdir
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +25,8 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 SWITCH = "LOADWISE_COMPILE"
 # The mend below is made for what this release writes.
-NEEDED = ["mypy==2.4.1", "setuptools>=65", "xxhash>=3.4"]
+RELEASE = "2.4.1"
+NEEDED = [f"mypy=={RELEASE}", "setuptools>=65", "xxhash>=3.4"]
 # What is called for each request. The rest waits for locks, works in the standard library's C code,
 # or is called when something changes.
 COMPILED = [
@@ -61,6 +63,9 @@ class CompileHook(BuildHookInterface[BuilderConfig]):
         """Compile, unless the sources are installed in place, to be edited."""
         if version == "editable" or not _wanted():
             return
+        found = metadata.version("mypy")  # pip --no-build-isolation takes what is there
+        if found != RELEASE:
+            raise ValueError(f"mypy is {found}; compiling needs {RELEASE}")
         self._folder = TemporaryDirectory(prefix="loadwise-")
         for library in _compile(Path(self.root), Path(self._folder.name)):
             where = library.relative_to(Path(self._folder.name) / "lib")

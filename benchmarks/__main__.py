@@ -1,7 +1,9 @@
 """Measures what loadwise costs: ``python -m benchmarks``, from the repository's root.
 
-Prints Markdown tables, and writes each of them and all figures into a folder: ``NAME.md`` for the
-documentation, and a file in pyperf's format with every turn.
+Prints Markdown tables, and in the end writes each of them and all figures into a folder:
+``NAME.md`` for the documentation, and a file in pyperf's format with every turn. A run with fewer
+turns or subjects has a folder of its own, and one that is interrupted writes nothing, so that what
+the documentation takes is from a whole run.
 
     python -m benchmarks --quick
     python -m benchmarks --only select,floors
@@ -35,33 +37,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="fewer sizes and turns: a minute")
     parser.add_argument("--peers", action="store_true", help="the peers that are installed")
     parser.add_argument("--only", help="some of the subjects, by name, with commas in between")
-    parser.add_argument("--out", type=Path, help=f"where to write (default: {FOLDER})")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help=f"where to write (default: {FOLDER}, with --quick or --only a folder in there)",
+    )
     parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
     options = parser.parse_args(arguments)
     # The peers' environment has not what the others need, nor the other way round.
     registry = import_module("benchmarks.peers" if options.peers else "benchmarks.registry")
     subjects: dict[str, Subject] = registry.SUBJECTS
-    chosen = options.only.split(",") if options.only else list(subjects)
-    unknown = set(chosen) - set(subjects)
+    chosen = list(subjects)
+    if options.only is not None:
+        chosen = list(dict.fromkeys(name.strip() for name in options.only.split(",")))
+    unknown = [repr(name) for name in chosen if name not in subjects]
     if unknown:
         parser.error(f"no such subject: {', '.join(unknown)}; there are {', '.join(subjects)}")
-    out: Path = options.out or (FOLDER / "quick" if options.quick else FOLDER)
+    part = "quick" if options.quick else "" if options.only is None else "only"
+    out: Path = options.out or FOLDER / part
     out.mkdir(parents=True, exist_ok=True)
     scale = QUICK if options.quick else FULL
     began = monotonic()
     kind = "peers" if options.peers else "own"
     print(heading(scale), flush=True)
-    (out / f"run-{kind}.md").write_text(f"{heading(scale)}\n", encoding="utf-8")
+    tables: list[Table] = []
     figures: list[Figure] = []
     targets: list[Target] = []
     for name in chosen:
         result = subjects[name](scale)
         for table in result.tables:
-            show(table, out)
+            show(table)
+        tables += result.tables
         figures += result.figures
         targets += result.targets
     if targets:
-        show(scorecard(f"targets-{kind}", targets), out)
+        tables.append(scorecard(f"targets-{kind}", targets))
+        show(tables[-1])
+    (out / f"run-{kind}.md").write_text(f"{heading(scale)}\n", encoding="utf-8")
+    for table in tables:
+        (out / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")
     write(figures, out / f"{kind}.json")
     print(f"\n{monotonic() - began:.0f} s; written to {out}/")
     return 1 if options.check and not all(target.met for target in targets) else 0
@@ -76,10 +90,9 @@ def heading(scale: Scale) -> str:
     )
 
 
-def show(table: Table, out: Path) -> None:
-    """Print a table, and write it where the documentation takes it from."""
+def show(table: Table) -> None:
+    """Print a table."""
     print(f"\n### {table.title}\n\n{table.markdown()}", end="", flush=True)
-    (out / f"{table.name}.md").write_text(table.markdown(), encoding="utf-8")
 
 
 def scorecard(name: str, targets: Sequence[Target]) -> Table:

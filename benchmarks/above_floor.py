@@ -70,7 +70,7 @@ def _cases(size: int) -> Iterator[Case]:
         warm = 0 if rule.scans else 2 * size
         select = partial(time_select, rule.make(), members)
         floor = partial(_time, FLOORS[rule.name](nodes), members)
-        yield Case(rule.name, f"select, {size}", select, warm)
+        yield Case(rule.name, f"select, {size}", select, warm, rule.round)
         yield Case(rule.name, f"floor, {size}", floor, warm)
 
 

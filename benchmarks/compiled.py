@@ -1,8 +1,8 @@
 """What compiling saves: ``make bench-compiled``, or ``python -m benchmarks.compiled FOLDER``.
 
-FOLDER holds an installed loadwise whose hot path is compiled. It and the sources of this checkout
-each get an interpreter of their own, which take turns of some milliseconds; the quickest turn of
-each counts. Exits with 1 if the target is missed.
+FOLDER holds an installed loadwise whose hot path is compiled for this Python. It and the sources of
+this checkout each get an interpreter of their own, which take turns of some milliseconds; the
+quickest turn of each counts. Exits with 1 if the target is missed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from sysconfig import get_config_var
 from types import TracebackType
 from typing import Self
 
@@ -114,7 +115,9 @@ def main() -> int:
     if sys.argv[1:] == ["--serve"]:
         serve()
         return 0
-    if len(sys.argv) != 2 or not any(Path(sys.argv[1]).glob("loadwise__mypyc*")):  # noqa: PLR2004
+    # What was compiled for another Python would be interpreted here.
+    library = f"loadwise__mypyc{get_config_var('EXT_SUFFIX')}"
+    if len(sys.argv) != 2 or not (Path(sys.argv[1]) / library).exists():  # noqa: PLR2004
         print(__doc__, file=sys.stderr)
         return 2
     rows: list[tuple[str, ...]] = []

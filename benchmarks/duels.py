@@ -24,6 +24,8 @@ class Duel:
         own_call: What is timed of it.
         least: How many times faster loadwise ought to be, by number of nodes; 0 for every other.
             Ahead of the peer it ought to be at any.
+        in_turn: Whether the peer's cost depends on whose turn it is, so that it is timed over whole
+            rounds.
     """
 
     package: str
@@ -33,6 +35,7 @@ class Duel:
     own_setup: str
     own_call: str
     least: tuple[tuple[int, float], ...] = ()
+    in_turn: bool = False
 
 
 _KEYS = """
@@ -154,6 +157,7 @@ DUELS = (
         "next(iter(policy.make_query_plan()))",
         _ROUND_ROBIN,
         "names[strategy.select(nodes)]",
+        in_turn=True,
     ),
     Duel(
         "redis",

@@ -76,9 +76,10 @@ class Rule:
         name: What to call it.
         make: Makes it.
         most: How much more it may cost on the largest fleet than on the smallest; ``None`` for
-            those whose cost grows by design.
+            those that look at every node.
         scans: Whether it looks at every node.
         uneven: Whether its nodes have float weights.
+        round: Picks whose work one of them does.
     """
 
     name: str
@@ -86,12 +87,13 @@ class Rule:
     most: float | None = 1.4
     scans: bool = False
     uneven: bool = False
+    round: int = 1
 
 
 RULES = (
     Rule("RoundRobin", RoundRobin),
     Rule("WeightedRoundRobin", WeightedRoundRobin),
-    Rule("WeightedRoundRobin, float weights", WeightedRoundRobin, most=None, uneven=True),
+    Rule("WeightedRoundRobin, float weights", WeightedRoundRobin, uneven=True, round=64),
     Rule("Random", Random),
     Rule("WeightedRandom", WeightedRandom),
     Rule("PowerOfTwoChoices, own load", PowerOfTwoChoices),

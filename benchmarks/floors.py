@@ -7,7 +7,6 @@ may be chosen. Its tables are local. It is what interpreted Python can do at bes
 from __future__ import annotations
 
 from array import array
-from bisect import bisect
 from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import count
@@ -18,6 +17,7 @@ from benchmarks.fleets import Server
 from xxhash import xxh64_intdigest
 
 from loadwise import HealthTracker, SelectionContext
+from loadwise.strategies._ring import build
 from loadwise.strategies.weighted_random import alias_table
 from loadwise.strategies.weighted_round_robin import smooth_cycle
 
@@ -48,20 +48,20 @@ def _weighted_round_robin(servers: Sequence[Server]) -> Floor:
 def _fair_schedule(servers: Sequence[Server]) -> Floor:
     total = sum(server.weight for server in servers)
     periods = [total / server.weight for server in servers]
-    picks = [0] * len(servers)
+    picks = [0.0] * len(servers)  # floats, which are quicker to compare with floats
     ready = [(period, index) for index, period in enumerate(periods)]
     heapify(ready)
-    waiting, now = list[tuple[float, int]](), 0
+    waiting, now = list[tuple[float, int]](), 0.0
 
     def floor(_nodes: object, _context: SelectionContext) -> int:
         nonlocal now
         while waiting and waiting[0][0] <= now:
             index = heappop(waiting)[1]
-            heappush(ready, ((picks[index] + 1) * periods[index], index))
+            heappush(ready, ((picks[index] + 1.0) * periods[index], index))
         index = heappop(ready or waiting)[1]
-        picks[index] += 1
+        picks[index] += 1.0
         heappush(waiting, (picks[index] * periods[index], index))
-        now += 1
+        now += 1.0
         return index
 
     return floor
@@ -131,21 +131,16 @@ def _two_choices_peak_ewma(servers: Sequence[Server]) -> Floor:
 
 
 def _ring(servers: Sequence[Server]) -> Floor:
-    points = sorted(
-        (xxh64_intdigest(f"{server.id}_{point}".encode()), index)
-        for index, server in enumerate(servers)
-        for point in range(160 * int(server.weight))
-    )
-    hashes = array("Q", [point for point, _ in points] + [2**64 - 1])
-    owners = array("L", [index for _, index in points] + [points[0][1]])
-    bits = len(points).bit_length()
-    shift = 64 - bits
-    starts = array("L", [bisect(hashes, (bucket << shift) - 1) for bucket in range(1 << bits)])
+    names = [f"{server.id}_" for server in servers]
+    ring = build(names, [160 * int(server.weight) for server in servers])
+    points, shift = ring.points, ring.shift
+    # The end, which nobody owns, goes on at the first point. Owners are numbered from 1.
+    owners = array("I", [(owner or ring.owners[0]) - 1 for owner in ring.owners])
 
     def floor(_nodes: object, context: SelectionContext) -> int:
         hashed = xxh64_intdigest(context.hash_key.encode())  # type: ignore[union-attr]  # all are str
-        position = starts[hashed >> shift]
-        while hashes[position] < hashed:
+        position = hashed >> shift
+        while points[position] < hashed:
             position += 1
         return owners[position]
 
@@ -163,26 +158,56 @@ def _filtered(servers: Sequence[Server]) -> Floor:
     return floor
 
 
-def _scan(scores: Callable[[], Sequence[float]]) -> Floor:
-    size = len(scores())
+def _least_own_load(servers: Sequence[Server]) -> Floor:
+    size = len(servers)
 
     def floor(_nodes: object, _context: SelectionContext) -> int:
-        values = scores()
+        values = [server.load_score() for server in servers]
         lowest = min(values)
         ties = values.count(lowest)
         if ties == 1:
             return values.index(lowest)
         if ties == size:
             return int(random() * size)
-        best = [index for index, value in enumerate(values) if value == lowest]
-        return best[int(random() * len(best))]
+        tied = [index for index, value in enumerate(values) if value == lowest]
+        return tied[int(random() * ties)]
 
     return floor
 
 
 def _least_in_flight(servers: Sequence[Server]) -> Floor:
+    size = len(servers)
     cells: list[list[None]] = [[] for _ in servers]
-    return _scan(lambda: list(map(len, cells)))
+
+    def floor(_nodes: object, _context: SelectionContext) -> int:
+        values = list(map(len, cells))
+        lowest = min(values)
+        ties = values.count(lowest)
+        if ties == 1:
+            return values.index(lowest)
+        if ties == size:
+            return int(random() * size)
+        tied = [index for index, value in enumerate(values) if value == lowest]
+        return tied[int(random() * ties)]
+
+    return floor
+
+
+def _most_available(servers: Sequence[Server]) -> Floor:
+    size = len(servers)
+
+    def floor(_nodes: object, _context: SelectionContext) -> int:
+        values = [server.remaining() for server in servers]
+        highest = max(values)
+        ties = values.count(highest)
+        if ties == 1:
+            return values.index(highest)
+        if ties == size:
+            return int(random() * size)
+        tied = [index for index, value in enumerate(values) if value == highest]
+        return tied[int(random() * ties)]
+
+    return floor
 
 
 FLOORS: dict[str, Callable[[Sequence[Server]], Floor]] = {
@@ -198,8 +223,8 @@ FLOORS: dict[str, Callable[[Sequence[Server]], Floor]] = {
     "Filtered by health, RoundRobin": _filtered,
     "WithFallback, RoundRobin": _round_robin,
     "FallbackChain, RoundRobin": _round_robin,
-    "LeastLoad, own load": lambda servers: _scan(lambda: [s.load_score() for s in servers]),
+    "LeastLoad, own load": _least_own_load,
     "LeastLoad, InFlight": _least_in_flight,
-    "MostAvailable": lambda servers: _scan(lambda: [-s.remaining() for s in servers]),
+    "MostAvailable": _most_available,
 }
 """What makes the floor below each rule, by the rule's name."""

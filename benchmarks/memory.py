@@ -109,7 +109,8 @@ def _come_and_go(size: int, generations: int, settled: int) -> Target:
                 health.report_failure(lease.node)
         growth = held() - before
     return Target(
-        f"bytes more after {size * generations:,} nodes have come and gone, {size:,} at a time",
+        f"bytes more after {size * generations:,} nodes have come and gone, {size:,} at a time, "
+        f"than after {size * settled:,}",
         f"at most {_MOST_GROWTH:,}",
         f"{growth:,}",
         growth <= _MOST_GROWTH,

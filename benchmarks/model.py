@@ -131,7 +131,8 @@ _UNITS = ((1e-6, 1e9, "ns"), (1e-3, 1e6, "us"), (1.0, 1e3, "ms"), (float("inf"),
 
 def show_seconds(seconds: float) -> str:
     """Return a time in three digits or so and the unit that fits."""
-    factor, unit = next((factor, unit) for limit, factor, unit in _UNITS if seconds < limit)
+    seconds = float(f"{seconds:.3g}")  # or 999.7 ns would be shown as 1000 ns
+    factor, unit = next((factor, unit) for limit, factor, unit in _UNITS if abs(seconds) < limit)
     value = seconds * factor
-    digits = 0 if value >= 100 or unit == "ns" else 1 if value >= 10 else 2  # noqa: PLR2004
+    digits = 0 if abs(value) >= 100 or unit == "ns" else 1 if abs(value) >= 10 else 2  # noqa: PLR2004
     return f"{value:.{digits}f} {unit}"

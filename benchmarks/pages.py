@@ -41,6 +41,7 @@ def filled(text: str, tables: Path) -> str:
 
 def main() -> None:
     """Renew the pages."""
+    FOLDER.mkdir(exist_ok=True)
     (FOLDER / "peers-setups.md").write_text(setups(), encoding="utf-8")
     for page in PAGES:
         before = page.read_text(encoding="utf-8")

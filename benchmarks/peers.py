@@ -107,7 +107,8 @@ def _cases(duels: list[Duel], scale: Scale) -> Iterator[Case]:
     for duel in duels:
         for size in scale.sizes:
             column = str(size)
-            yield Case(_row(duel), column, _batch(duel.setup, duel.call, size))
+            rounds = size if duel.in_turn else 1
+            yield Case(_row(duel), column, _batch(duel.setup, duel.call, size), round=rounds)
             yield Case(_own_row(duel), column, _batch(duel.own_setup, duel.own_call, size))
 
 

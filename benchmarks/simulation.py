@@ -62,6 +62,8 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
+    if options.requests < 1:
+        parser.error(f"--requests is {options.requests}; it must be at least 1")
     figures: dict[str, float] = {}
     if options.memory:
         before = peak_megabytes()

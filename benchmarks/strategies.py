@@ -41,7 +41,11 @@ def acquire_and_release(scale: Scale) -> Result:
     """Time ``acquire`` and ``success`` with every strategy."""
     cases = (
         Case(
-            rule.name, str(size), partial(_batch_of(rule), _balancer(rule, size)), _warm(rule, size)
+            rule.name,
+            str(size),
+            partial(_batch_of(rule), _balancer(rule, size)),
+            _warm(rule, size),
+            rule.round,
         )
         for rule in RULES
         for size in scale.sizes
@@ -86,7 +90,9 @@ def _selects(scale: Scale, kind: Callable[[list[Server]], Sequence[Server]]) -> 
         for size in scale.sizes:
             nodes = kind(servers(size, uneven=rule.uneven))
             warm = _warm(rule, size) if kind is NodeSet else 0
-            yield Case(rule.name, str(size), partial(time_select, rule.make(), nodes), warm)
+            yield Case(
+                rule.name, str(size), partial(time_select, rule.make(), nodes), warm, rule.round
+            )
 
 
 def _warm(rule: Rule, size: int) -> int:

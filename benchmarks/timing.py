@@ -40,12 +40,15 @@ class Case:
         warm: How often to do it before each turn, untimed; a whole turn at least. With twice the
             number of nodes, what is compared is the work, and not whose nodes happened to be in
             the processor's cache.
+        round: How many make a round, where one costs more than another; a turn is whole rounds, or
+            the quickest would be that of the cheapest.
     """
 
     row: str
     column: str
     batch: Batch
     warm: int = 0
+    round: int = 1
 
 
 @dataclass
@@ -124,9 +127,13 @@ def _operations_per_turn(case: Case, scale: Scale) -> int:
     """Return how many operations make a turn."""
     case.batch(1)  # builds what is built at the first time
     count = 1
-    while (seconds := case.batch(count)) < scale.turn_seconds / 2:
+    # The quicker of two, for a stall would be taken for an operation that is slow.
+    while (seconds := case.batch(count)) < scale.turn_seconds / 2 or (
+        seconds := min(seconds, case.batch(count))
+    ) < scale.turn_seconds / 2:
         count *= 2
-    return max(1, round(count * scale.turn_seconds / max(seconds, 1e-9)))
+    wanted = count * scale.turn_seconds / max(seconds, 1e-9)
+    return max(1, round(wanted / case.round)) * case.round
 
 
 @contextmanager

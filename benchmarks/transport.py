@@ -93,6 +93,7 @@ def measure(
             if batch >= 0:
                 bare.append(times[plain])
                 ratios.append(times[balanced] / times[plain])
+    gc.unfreeze()
     quartiles = statistics.quantiles(ratios, n=4)
     return {
         "bare_us": statistics.median(bare) * 1e6,
@@ -110,6 +111,10 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=20, help="requests per batch")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
+    for name, least in (("nodes", 1), ("batches", 2), ("requests", 1)):
+        given = getattr(options, name)
+        if given < least:
+            parser.error(f"--{name} is {given}; it must be at least {least}")
     results = {}
     print("| package | bare request | with the transport | quartiles |")
     print("|---|---|---|---|")

@@ -5,17 +5,25 @@ Nothing is said here of how long anything takes.
 
 from __future__ import annotations
 
+import gc
 import json
+import random
 import re
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from benchmarks import compiled, pages, peers, registry
+from benchmarks import compiled, pages, peers, registry, simulation, transport
 from benchmarks.__main__ import main, scorecard
 from benchmarks.duels import DUELS
-from benchmarks.fleets import RULES
+from benchmarks.fleets import CONTEXTS, RULES, Rule, servers
 from benchmarks.floors import FLOORS
-from benchmarks.model import SMALLEST, Subject, Table, Target, show_seconds
+from benchmarks.grid import by_size
+from benchmarks.model import SMALLEST, Result, Scale, Subject, Table, Target, show_seconds
+from benchmarks.timing import Case, Timed, Timings, measure
+
+from loadwise import NodeSet
 
 SUBJECTS = registry.SUBJECTS | peers.SUBJECTS
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,8 +46,22 @@ def test_every_benchmark_prints_its_rows(name: str) -> None:
 
 
 def test_every_strategy_has_a_floor() -> None:
-    """There is a floor for each rule, which chooses an index as ``select`` does."""
+    """There is a floor for each rule."""
     assert set(FLOORS) == {rule.name for rule in RULES}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: str(rule.name))
+@pytest.mark.parametrize("size", [2, 10, 57])
+def test_floors_choose_as_their_strategies_do(rule: Rule, size: int) -> None:
+    """From the same draws both choose the same nodes: neither leaves a part of the work out."""
+    nodes = servers(size, uneven=rule.uneven)
+    members = NodeSet(nodes)
+    floor, strategy = FLOORS[rule.name](nodes), rule.make()
+    chosen: list[list[int | None]] = []
+    for choose in (strategy.select, floor):
+        random.seed(1)
+        chosen.append([choose(members, context) for context in CONTEXTS])
+    assert chosen[0] == chosen[1]
 
 
 def test_the_command_writes_tables_and_figures(
@@ -58,6 +80,62 @@ def test_an_unknown_subject_is_refused(capsys: pytest.CaptureFixture[str]) -> No
     with pytest.raises(SystemExit):
         main(["--only", "selekt"])
     assert "select" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["", "selekt"])
+def test_a_subject_without_a_name_is_refused(
+    wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The error quotes what is no subject, were it empty."""
+    with pytest.raises(SystemExit):
+        main(["--only", f"startup,{wrong}"])
+    assert f"no such subject: {wrong!r}; there are" in capsys.readouterr().err
+    if not wrong:
+        with pytest.raises(SystemExit):
+            main(["--only", wrong])
+
+
+def test_a_subject_named_twice_is_measured_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Blanks after the commas are none of the names."""
+    main(["--quick", "--only", "startup, startup", "--out", str(tmp_path)])
+    assert capsys.readouterr().out.count("### Start-up") == 1
+
+
+def test_an_interrupted_run_leaves_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No table of it is mixed with those of the run before."""
+
+    def interrupt(_: Scale) -> Result:
+        raise KeyboardInterrupt
+
+    (tmp_path / "startup.md").write_text("before")
+    monkeypatch.setitem(registry.SUBJECTS, "interrupted", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        main(["--quick", "--only", "startup,interrupted", "--out", str(tmp_path)])
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+def test_a_part_is_not_written_over_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The documentation's tables and scorecard are those of a run of everything."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(registry.SUBJECTS, "short", lambda _: SUBJECTS["startup"](SMALLEST))
+    main(["--only", "short"])
+    assert [path.name for path in (tmp_path / ".benchmarks").iterdir()] == ["only"]
+
+
+def test_pages_need_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a fresh checkout all tables stay, and only the setups of peers are written."""
+    monkeypatch.chdir(tmp_path)
+    for page in pages.PAGES:
+        page.parent.mkdir(exist_ok=True)
+        page.write_text("no markers\n")
+    pages.main()
+    assert (tmp_path / ".benchmarks" / "peers-setups.md").exists()
 
 
 def test_missed_targets_come_first() -> None:
@@ -109,12 +187,99 @@ def test_a_folder_without_the_compiled_form_is_refused(
     assert "make bench-compiled" in capsys.readouterr().err
 
 
+def test_what_is_compiled_for_another_python_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here it would be interpreted, and compared with the same."""
+    (tmp_path / "loadwise__mypyc.cpython-27-pdp11.so").touch()
+    monkeypatch.setattr("sys.argv", ["compiled", str(tmp_path)])
+    monkeypatch.setattr(compiled, "_TURNS", 1)
+    assert compiled.main() == 2
+
+
+@pytest.mark.parametrize(
+    ("program", "option", "value"),
+    [
+        (transport, "--nodes", "0"),
+        (transport, "--batches", "1"),
+        (transport, "--requests", "0"),
+        (simulation, "--requests", "0"),
+    ],
+)
+def test_too_little_to_do_is_refused(
+    program: ModuleType,
+    option: str,
+    value: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The programs say what is too small, and how much there must be."""
+    monkeypatch.setattr("sys.argv", ["program", option, value])
+    with pytest.raises(SystemExit):
+        program.main()
+    assert f"{option} is {value}; it must be at least {int(value) + 1}" in capsys.readouterr().err
+
+
+def test_the_transport_leaves_nothing_frozen() -> None:
+    """What is measured after it in the same process is collected as before."""
+    before = gc.get_freeze_count()
+    SUBJECTS["transport"](SMALLEST)
+    assert gc.get_freeze_count() <= before
+
+
 def test_setups_of_peers_are_programs() -> None:
     """The setups and calls that the documentation shows are valid Python."""
     for duel in DUELS:
         compile(f"{duel.setup}\n{duel.call}\n", duel.package, "exec")
         compile(f"{duel.own_setup}\n{duel.own_call}\n", "loadwise", "exec")
     assert all(duel.call in peers.setups() for duel in DUELS)
+
+
+def test_a_turn_is_whole_rounds() -> None:
+    """Where operations differ in cost by turns, each turn has as many of the dear ones."""
+    done: list[int] = []
+
+    def batch(loops: int) -> float:
+        done.append(loops)
+        return loops * 1e-4
+
+    scale = Scale((10,), turns=2, turn_seconds=0.002, most_seconds=1.0, share=0.0)
+    measure("subject", [Case("row", "10", batch, round=7)], scale)
+    assert done[-4:] == [21, 21, 21, 21]
+
+
+def test_one_stall_does_not_make_turns_short() -> None:
+    """A turn of two operations could miss what only each 64th has to do."""
+    done: list[int] = []
+
+    def batch(loops: int) -> float:
+        done.append(loops)
+        return 0.002 if len(done) == 2 else loops * 1e-6
+
+    scale = Scale((10,), turns=1, turn_seconds=0.002, most_seconds=1.0, share=0.0)
+    measure("subject", [Case("row", "10", batch)], scale)
+    assert done[-1] == 2000
+
+
+def test_all_that_grow_too_much_are_named() -> None:
+    """A row that misses its limit does not hide another; if none does, the nearest is shown."""
+    scale = replace(SMALLEST, sizes=(10, 1000))
+    growth = {"much": 3.0, "more": 2.0, "little": 1.2}
+    timed = [
+        Timed(Case(row, str(size), lambda _: 0.0), [1e-6 * (times if size > 10 else 1.0)])
+        for row, times in growth.items()
+        for size in scale.sizes
+    ]
+    timings = Timings("s", timed, Timed(Case("", "", lambda _: 0.0), [1e-8]))
+    [target] = by_size(timings, scale, "T", limit=lambda _: 1.4).targets
+    assert (target.found, target.met) == ("3 (much); 2 (more)", False)
+    [target] = by_size(timings, scale, "T", limit=lambda _: 4.0).targets
+    assert (target.found, target.met) == ("3 (much)", True)
+
+
+def test_only_scans_may_grow() -> None:
+    """Every strategy has a limit on its growth but those that look at every node."""
+    assert all((rule.most is None) == rule.scans for rule in RULES)
 
 
 def test_numbers_stand_to_the_right() -> None:
@@ -131,6 +296,10 @@ def test_numbers_stand_to_the_right() -> None:
         (0.0123, "12.3 ms"),
         (0.5, "500 ms"),
         (3.1, "3.10 s"),
+        (999.7e-9, "1.00 us"),
+        (9.997e-6, "10.0 us"),
+        (99.97e-3, "100 ms"),
+        (-2.5e-6, "-2.50 us"),
     ],
 )
 def test_times_have_three_digits(seconds: float, shown: str) -> None:

@@ -216,26 +216,37 @@ def together(works: list[Callable[[], None]]) -> None:
         raise failure
 
 
-def test_the_switch_takes_one_or_nothing(tmp_path: Path) -> None:
-    """Another value is refused by name, before anything is built."""
-    command = [
-        sys.executable,
-        "-m",
-        "build",
-        "--wheel",
-        "--no-isolation",
-        "--outdir",
-        str(tmp_path),
-    ]
-    done = subprocess.run(
-        command,
+def build_wheel(
+    folder: Path, switch: str, path: str = "", *options: str
+) -> subprocess.CompletedProcess[str]:
+    """Try to build a wheel into ``folder``."""
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", *options]
+    return subprocess.run(
+        [*command, "--outdir", str(folder)],
         cwd=CHECKOUT,
-        env={**os.environ, "LOADWISE_COMPILE": "yes", "PYTHONPATH": ""},
+        env={**os.environ, "LOADWISE_COMPILE": switch, "PYTHONPATH": path},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+
+
+def test_the_switch_takes_one_or_nothing(tmp_path: Path) -> None:
+    """Another value is refused by name, before anything is built."""
+    done = build_wheel(tmp_path, "yes")
     assert done.returncode != 0
     assert "LOADWISE_COMPILE is 'yes'; it must be 1 to compile, or 0" in done.stdout + done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_release_of_the_compiler_is_refused(tmp_path: Path) -> None:
+    """What it writes might not be mended, and nobody would be told; pip asks for no release."""
+    other = tmp_path / "path" / "mypy-0.1.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: mypy\nVersion: 0.1\n")
+    out = tmp_path / "out"
+    done = build_wheel(out, "1", str(other.parent), "--skip-dependency-check")
+    assert done.returncode != 0
+    assert "mypy is 0.1; compiling needs 2.4.1" in done.stdout + done.stderr
+    assert not out.exists() or list(out.iterdir()) == []

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from dataclasses import dataclass
@@ -147,6 +148,24 @@ def test_the_metadata(metadata: Message) -> None:
     page = metadata.get_payload(decode=True)
     assert isinstance(page, bytes)
     assert page.decode().strip() == readme.strip()
+
+
+def test_an_unpacked_sdist_can_be_tested(tmp_path: Path) -> None:
+    """It holds what the tests import and read, and what runs and compiles them."""
+    command = ("-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path)
+    run(sys.executable, *command, cwd=CHECKOUT)
+    [built] = tmp_path.iterdir()
+    with tarfile.open(built) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    parts = ("benchmarks", "docs", "examples", "requirements", "src", "tests")
+    files = [path for part in parts for path in (CHECKOUT / part).rglob("*") if path.is_file()]
+    expected = {
+        path.relative_to(CHECKOUT).as_posix()
+        for path in files
+        if not {"__pycache__", "_build"} & set(path.parts)
+    }
+    assert expected <= names
+    assert {*NEEDED, "CONTRIBUTING.md", "Makefile", "noxfile.py"} - {"src"} <= names
 
 
 PROGRAM = """

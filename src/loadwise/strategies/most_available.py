@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from random import Random as RandomSource
+from typing import cast
 
 from loadwise._native import mypyc_attr
 from loadwise._numbers import is_finite
@@ -93,7 +94,10 @@ class MostAvailable(Planned[N, None, Plan[None]]):
         if context.exclude:
             check_excluded(context.exclude, len(candidates))
             eligible = [i for i in eligible if i not in context.exclude]
-        lacks = [-_left(nodes[i]) for i in eligible]
+        if len(eligible) < len(nodes):
+            nodes = [nodes[i] for i in eligible]
+        rated = cast("Sequence[RateMetric]", nodes)  # checked when the plan was made
+        lacks = [-node.remaining() for node in rated]
         position = draw_lowest(lacks, draw, self._epsilon)
         return None if position is None else eligible[position]
 
