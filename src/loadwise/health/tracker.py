@@ -7,15 +7,20 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from threading import Lock
+from typing import Final
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._log import log_exception
+from loadwise._numbers import is_finite
 from loadwise.clock import Clock
+from loadwise.errors import LoadwiseError
 from loadwise.health.policy import ConsecutiveFailurePolicy, HealthPolicy, NodeHealth
 from loadwise.health.status import HealthStatus
 from loadwise.outcome import Outcome
 
 __all__ = ["HealthListener", "HealthTracker", "Minded"]
+
+_STATES: Final = tuple(HealthStatus)
 
 HealthListener = Callable[[Hashable, HealthStatus, HealthStatus], None]
 """Called with a node's id, its old state and its new one."""
@@ -54,6 +59,10 @@ class HealthTracker(ForkAware):
         policy: When a node changes its state.
         clock: Source of monotonic seconds.
 
+    Raises:
+        TypeError: ``policy`` is no `HealthPolicy`.
+        ValueError: Its ``probe_interval`` is negative or NaN.
+
     An UNHEALTHY node is given one probe request at a time, once ``probe_interval`` has passed
     since its last failure; what is reported of it decides.
 
@@ -83,6 +92,12 @@ class HealthTracker(ForkAware):
         for member in ("next_status", "probe_interval"):
             if not hasattr(self.policy, member):
                 raise TypeError(f"policy is {policy!r}; a HealthPolicy needs `{member}`")
+        pause = self.policy.probe_interval
+        # An infinite one is sensible where only active checks may bring a node back.
+        if pause != math.inf and not (is_finite("probe_interval", pause) and pause >= 0):
+            raise ValueError(
+                f"probe_interval is {pause!r}; it must be a number of seconds, at least 0"
+            )
         self.clock = clock
         self.version = 0
         self._records: dict[Hashable, NodeHealth] = {}
@@ -137,6 +152,7 @@ class HealthTracker(ForkAware):
 
         Raises:
             TypeError: ``outcome`` is not an `Outcome`.
+            LoadwiseError: The policy returned what is not one `HealthStatus`.
         """
         if not isinstance(outcome, Outcome):
             raise TypeError(
@@ -279,6 +295,11 @@ class HealthTracker(ForkAware):
             if reason:
                 text += f", the last: {reason}"
         status = self.policy.next_status(counted, outcome)
+        if status not in _STATES:
+            raise LoadwiseError(
+                f"{type(self.policy).__name__}.next_status returned {status!r}; it must return one "
+                f"of {', '.join(map(str, _STATES))}"
+            )
         if status is HealthStatus.HEALTHY and not counted.consecutive_failures:
             return NodeHealth(old.id)
         down_since = counted.down_since
