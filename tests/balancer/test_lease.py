@@ -320,6 +320,48 @@ def test_a_dropped_probe_is_free_again(asked_by: str) -> None:
     assert balancer.status()[0].health is HealthStatus.RECOVERING
 
 
+class Collecting(HealthPolicy):
+    """A policy in whose midst, under the tracker's lock, garbage is collected."""
+
+    @property
+    def probe_interval(self) -> float:
+        return 10.0
+
+    def next_status(self, health: NodeHealth, outcome: Outcome) -> HealthStatus:
+        gc.collect()
+        return HealthStatus.UNHEALTHY
+
+
+def test_a_stream_with_a_probe_may_be_collected_anywhere() -> None:
+    """A generator that holds a probe waits for no lock when the collector closes it."""
+    clock, recorder = ManualClock(), Recorder()
+    health = HealthTracker(Collecting(), clock)
+    balancer = Balancer(["a"], health=health, metrics=recorder)
+    health.report_failure("a")
+    clock.advance(10.0)
+    leases: list[Lease[str]] = []
+
+    def stream(_: object) -> Iterator[str]:
+        with balancer.acquire() as lease:
+            leases.append(lease)
+            yield lease.node
+
+    cycle: list[object] = []
+    cycle.append(stream(cycle))
+    assert next(cycle[0]) == "a"  # type: ignore[call-overload]  # it is the stream
+    clock.advance(4.0)
+    del cycle
+    reporting = Thread(target=health.report_failure, args=("b",), daemon=True)
+    reporting.start()
+    reporting.join(10.0)
+    assert not reporting.is_alive(), "it waits for the lock that it holds"
+    assert (leases[0].outcome, leases[0].latency) == (Outcome.CANCELLED, 4.0)
+    clock.advance(1.0)
+    assert balancer.acquire().success(), "the probe is free again"
+    assert recorder.outcomes[0] == ("a", Outcome.CANCELLED, 4.0)
+    assert in_flight(balancer) == 0
+
+
 class WordlessError(Exception):
     """An error that cannot say what it is."""
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
-from threading import Lock
+from threading import RLock
 from typing import Final
 
 from loadwise._fork import ForkAware, reset_in_child
@@ -108,7 +108,9 @@ class HealthTracker(ForkAware):
         reset_in_child(self)
 
     def _after_fork(self) -> None:
-        self._lock = Lock()
+        # Re-entrant: the collector may strike while it is held, and close a generator whose lease
+        # is a probe. To wait for oneself would be to wait for ever.
+        self._lock = RLock()
         self._probes: dict[Hashable, Probe] = {}
         # The fork may have struck between the two writes of one report.
         self._down = {
