@@ -478,6 +478,50 @@ def test_interrupted_anywhere() -> None:
     assert strikes > 5
 
 
+@pytest.mark.skipif(COMPILED, reason="compiled code cannot be interrupted there, nor profiled")
+@pytest.mark.filterwarnings("ignore:a lease on node:ResourceWarning")
+@pytest.mark.parametrize("with_quota", [False, True])
+@pytest.mark.parametrize("after_a_drop", [False, True])
+def test_a_probe_interrupted_anywhere_is_free_again(
+    with_quota: bool,  # noqa: FBT001 - a parameter of pytest
+    after_a_drop: bool,  # noqa: FBT001
+) -> None:
+    """Wherever Ctrl-C strikes in the request that is a probe, the node may be probed again."""
+    clock = ManualClock()
+    quota = QuotaTracker(clock) if with_quota else None
+    strikes, struck = 0, True
+    while struck:
+        health = HealthTracker(clock=clock)
+        balancer = Balancer(["a"], health=health, quota=quota)
+        for _ in range(3):
+            health.report_failure("a")
+        clock.advance(10.0)
+        if after_a_drop:
+            balancer.acquire()
+        struck = strike_at(strikes, lambda: balancer.acquire().failure())  # noqa: B023 - used at once
+        clock.advance(10.0)
+        assert balancer.acquire().success(), f"kept by strike {strikes}"
+        assert in_flight(balancer) == 0, f"leaked by strike {strikes}"
+        strikes += 1
+    assert strikes > 5
+
+
+@pytest.mark.parametrize("call", [Balancer.pick, Balancer.acquire])
+def test_a_wrong_cost_does_not_keep_the_probe(call: Callable[..., object]) -> None:
+    """What raises after the probe was granted gives it back."""
+    clock = ManualClock()
+    quota = QuotaTracker(clock)
+    quota.register("a", QuotaConfig([QuotaDimension("rpm", limit=10)]))
+    balancer = Balancer(["a"], quota=quota, clock=clock)
+    assert balancer.health is not None
+    for _ in range(3):
+        balancer.health.report_failure("a")
+    clock.advance(10.0)
+    with pytest.raises(ValueError, match="did you mean 'rpm'"):
+        call(balancer, cost={"rmp": 1})
+    assert balancer.acquire().success()
+
+
 def strike_at(place: int, work: Callable[[], object]) -> bool:
     """Do some work, and raise KeyboardInterrupt at one place; return whether it got that far."""
     left = place

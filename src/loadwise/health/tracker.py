@@ -31,8 +31,8 @@ class Probe:
 
     __slots__ = ("expires",)
 
-    def __init__(self, expires: float) -> None:
-        self.expires = expires
+    def __init__(self) -> None:
+        self.expires = math.inf
 
 
 class _Everybody:
@@ -245,16 +245,23 @@ class HealthTracker(ForkAware):
             dues = [self._due(record) for record in self._down.values()]
         return min((due for due in dues if due > now), default=math.inf)
 
-    def grant_probe(self, node_id: Hashable, lapse: float = math.inf) -> Probe | None:
-        """Grant the probe of an UNHEALTHY node for ``lapse`` seconds, or return ``None``."""
+    def grant_probe(
+        self, node_id: Hashable, lapse: float = math.inf, probe: Probe | None = None
+    ) -> Probe | None:
+        """Grant the probe of an UNHEALTHY node for ``lapse`` seconds, or return ``None``.
+
+        Who makes the ``probe`` can take it back though interrupted before this has returned.
+        """
         with self._lock:
             record = self._down.get(node_id)
             now = self.clock()
             if record is None or self._due(record) > now:
                 return None
-            probe = self._probes[node_id] = Probe(now + lapse)
+            granted = Probe() if probe is None else probe
+            granted.expires = now + lapse
+            self._probes[node_id] = granted
             self.version += 1
-            return probe
+            return granted
 
     def end_probe(self, node_id: Hashable, probe: Probe) -> None:
         """Take back a probe that was granted, whatever became of it."""
