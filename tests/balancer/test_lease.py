@@ -320,6 +320,48 @@ def test_a_dropped_probe_is_free_again(asked_by: str) -> None:
     assert balancer.status()[0].health is HealthStatus.RECOVERING
 
 
+class Collecting(HealthPolicy):
+    """A policy in whose midst, under the tracker's lock, garbage is collected."""
+
+    @property
+    def probe_interval(self) -> float:
+        return 10.0
+
+    def next_status(self, health: NodeHealth, outcome: Outcome) -> HealthStatus:
+        gc.collect()
+        return HealthStatus.UNHEALTHY
+
+
+def test_a_stream_with_a_probe_may_be_collected_anywhere() -> None:
+    """A generator that holds a probe waits for no lock when the collector closes it."""
+    clock, recorder = ManualClock(), Recorder()
+    health = HealthTracker(Collecting(), clock)
+    balancer = Balancer(["a"], health=health, metrics=recorder)
+    health.report_failure("a")
+    clock.advance(10.0)
+    leases: list[Lease[str]] = []
+
+    def stream(_: object) -> Iterator[str]:
+        with balancer.acquire() as lease:
+            leases.append(lease)
+            yield lease.node
+
+    cycle: list[object] = []
+    cycle.append(stream(cycle))
+    assert next(cycle[0]) == "a"  # type: ignore[call-overload]  # it is the stream
+    clock.advance(4.0)
+    del cycle
+    reporting = Thread(target=health.report_failure, args=("b",), daemon=True)
+    reporting.start()
+    reporting.join(10.0)
+    assert not reporting.is_alive(), "it waits for the lock that it holds"
+    assert (leases[0].outcome, leases[0].latency) == (Outcome.CANCELLED, 4.0)
+    clock.advance(1.0)
+    assert balancer.acquire().success(), "the probe is free again"
+    assert recorder.outcomes[0] == ("a", Outcome.CANCELLED, 4.0)
+    assert in_flight(balancer) == 0
+
+
 class WordlessError(Exception):
     """An error that cannot say what it is."""
 
@@ -434,6 +476,50 @@ def test_interrupted_anywhere() -> None:
         strikes += 1
         assert in_flight(balancer) == 0, f"leaked by strike {strikes}"
     assert strikes > 5
+
+
+@pytest.mark.skipif(COMPILED, reason="compiled code cannot be interrupted there, nor profiled")
+@pytest.mark.filterwarnings("ignore:a lease on node:ResourceWarning")
+@pytest.mark.parametrize("with_quota", [False, True])
+@pytest.mark.parametrize("after_a_drop", [False, True])
+def test_a_probe_interrupted_anywhere_is_free_again(
+    with_quota: bool,  # noqa: FBT001 - a parameter of pytest
+    after_a_drop: bool,  # noqa: FBT001
+) -> None:
+    """Wherever Ctrl-C strikes in the request that is a probe, the node may be probed again."""
+    clock = ManualClock()
+    quota = QuotaTracker(clock) if with_quota else None
+    strikes, struck = 0, True
+    while struck:
+        health = HealthTracker(clock=clock)
+        balancer = Balancer(["a"], health=health, quota=quota)
+        for _ in range(3):
+            health.report_failure("a")
+        clock.advance(10.0)
+        if after_a_drop:
+            balancer.acquire()
+        struck = strike_at(strikes, lambda: balancer.acquire().failure())  # noqa: B023 - used at once
+        clock.advance(10.0)
+        assert balancer.acquire().success(), f"kept by strike {strikes}"
+        assert in_flight(balancer) == 0, f"leaked by strike {strikes}"
+        strikes += 1
+    assert strikes > 5
+
+
+@pytest.mark.parametrize("call", [Balancer.pick, Balancer.acquire])
+def test_a_wrong_cost_does_not_keep_the_probe(call: Callable[..., object]) -> None:
+    """What raises after the probe was granted gives it back."""
+    clock = ManualClock()
+    quota = QuotaTracker(clock)
+    quota.register("a", QuotaConfig([QuotaDimension("rpm", limit=10)]))
+    balancer = Balancer(["a"], quota=quota, clock=clock)
+    assert balancer.health is not None
+    for _ in range(3):
+        balancer.health.report_failure("a")
+    clock.advance(10.0)
+    with pytest.raises(ValueError, match="did you mean 'rpm'"):
+        call(balancer, cost={"rmp": 1})
+    assert balancer.acquire().success()
 
 
 def strike_at(place: int, work: Callable[[], object]) -> bool:

@@ -6,6 +6,7 @@ The states themselves and `version` are compared with a reference in tests/prope
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import os
 import sys
@@ -21,6 +22,7 @@ from loadwise import (
     ConsecutiveFailurePolicy,
     HealthStatus,
     HealthTracker,
+    LoadwiseError,
     NodeHealth,
     Outcome,
 )
@@ -405,6 +407,46 @@ def test_refuses_what_is_no_policy() -> None:
     wrong: Any = Unfinished()
     with pytest.raises(TypeError, match=r"Unfinished.*needs `next_status`"):
         HealthTracker(wrong)
+
+
+class Careless:
+    """A policy with a wrong answer or a wrong interval."""
+
+    def __init__(self, answer: object = HEALTHY, probe_interval: float = 1.0) -> None:
+        self.answer: Any = answer
+        self.probe_interval = probe_interval
+
+    def next_status(self, health: NodeHealth, outcome: Outcome) -> HealthStatus:
+        answer: HealthStatus = self.answer
+        return answer
+
+
+@pytest.mark.parametrize("answer", [None, "UNHEALTHY", True, [], UNHEALTHY | DEGRADED])
+def test_refuses_an_answer_that_is_no_state(answer: object) -> None:
+    """A policy that returns anything but one state is told so, and the node stays as it was."""
+    tracker = HealthTracker(Careless(answer))
+    with pytest.raises(LoadwiseError, match=r"Careless.next_status returned .*HealthStatus\.HEALT"):
+        tracker.report_failure("a")
+    assert tracker.health("a") == NodeHealth("a")
+    assert entries(tracker) == 0
+
+
+@pytest.mark.parametrize(
+    ("interval", "error"), [("3", TypeError), (-1.0, ValueError), (float("nan"), ValueError)]
+)
+def test_refuses_a_wrong_probe_interval(interval: float, error: type[Exception]) -> None:
+    """A policy's interval is checked where the policy is given, and not at some pick."""
+    with pytest.raises(error, match=r"probe_interval is .*; it must be a"):
+        HealthTracker(Careless(probe_interval=interval))
+
+
+def test_a_probe_interval_may_be_infinite(clock: ManualClock) -> None:
+    """A node is then never given a probe: only a report from outside brings it back."""
+    tracker = HealthTracker(Careless(UNHEALTHY, math.inf), clock)
+    tracker.report_failure("a")
+    clock.advance(1e9)
+    assert not tracker.should_probe("a")
+    assert tracker.next_probe("a") is None
 
 
 @pytest.mark.parametrize("wrong", ["failure", None, True])

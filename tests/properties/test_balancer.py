@@ -160,7 +160,7 @@ class Model:
             member = self.members[node]
             due = member.probe_due()
             if reason == "unhealthy" and due is not None:
-                waits.append(due - now)
+                waits.append(max(due, member.rests_until) - now)  # it may sit out besides
             elif reason == "rate_limited":
                 waits.append(member.rests_until - now)
         return min(waits, default=None)

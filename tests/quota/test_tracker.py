@@ -5,12 +5,13 @@ That windows slide as they should is compared with a full log in tests/propertie
 
 from __future__ import annotations
 
+import gc
 import math
 import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event, Thread, current_thread
 from typing import Any, TypeVar
@@ -423,6 +424,38 @@ def test_threads_that_race_to_end_a_reservation(clock: ManualClock) -> None:
 
     assert sum(together(work)) == 4_000
     assert quota.remaining("a", "rpm") == 10_000
+
+
+class CollectingClock(ManualClock):
+    """A clock in whose midst, under the tracker's lock, garbage is collected."""
+
+    def __call__(self) -> float:
+        gc.collect()
+        return super().__call__()
+
+
+def test_a_stream_that_settles_may_be_collected_anywhere() -> None:
+    """A generator that settles at its end waits for no lock when the collector closes it."""
+    quota = QuotaTracker(CollectingClock())
+    quota.register("a", QuotaConfig([QuotaDimension("tpm", limit=100)]))
+
+    def stream(_: object) -> Iterator[None]:
+        reservation = quota.try_acquire("a", {"tpm": 60})
+        assert reservation is not None
+        try:
+            yield
+        finally:
+            reservation.settle({"tpm": 10})
+
+    cycle: list[Any] = []
+    cycle.append(stream(cycle))
+    next(cycle[0])
+    del cycle
+    asking = Thread(target=quota.try_acquire, args=("a", {"tpm": 30}), daemon=True)
+    asking.start()
+    asking.join(TIMEOUT)
+    assert not asking.is_alive(), "it waits for the lock that it holds"
+    assert quota.remaining("a", "tpm") == 100 - 10 - 30
 
 
 def test_a_clock_that_steps_backwards_frees_nothing(clock: ManualClock) -> None:

@@ -152,9 +152,13 @@ class Balancer(Generic[N]):
         request: Request[N] = Request(
             context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
         )
-        view, grant = self._negotiate(request, for_lease=False)
-        self._picked(view.slots[grant.index])
-        return view.members[grant.index]
+        try:
+            view, grant = self._negotiate(request, for_lease=False)
+            self._picked(view.slots[grant.index])
+            return view.members[grant.index]
+        except BaseException:
+            self._negotiator.give_up(request)
+            raise
 
     def acquire(
         self,
@@ -211,8 +215,12 @@ class Balancer(Generic[N]):
         request: Request[N] = Request(
             context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
         )
-        view, grant = self._negotiate(request)
-        return self._lease(view, grant)
+        try:
+            view, grant = self._negotiate(request)
+            return self._lease(view, grant)
+        except BaseException:
+            self._negotiator.give_up(request)
+            raise
 
     def attempts(
         self,
@@ -297,15 +305,11 @@ class Balancer(Generic[N]):
 
     def _lease(self, view: View[N], grant: Grant) -> Lease[N]:
         slot = view.slots[grant.index]
-        try:
-            # What may raise or be interrupted comes before the lease, which counts.
-            self._picked(slot)
-            node = view.members[grant.index]
-            started = self._clock()
-            return Lease(self._reporter, slot, node, started, grant.probe, grant.reservation)
-        except BaseException:
-            self._negotiator.end_probe(slot.id, grant.probe)
-            raise
+        # What may raise or be interrupted comes before the lease, which counts.
+        self._picked(slot)
+        node = view.members[grant.index]
+        started = self._clock()
+        return Lease(self._reporter, slot, node, started, grant.probe, grant.reservation)
 
     def _picked(self, slot: Slot) -> None:
         next(slot.picks)

@@ -60,37 +60,36 @@ class Negotiator(Generic[N]):
             identity = nodes.ids[index]
             probe = None
             if index in view.probes:
-                probe = self._probe(identity, for_lease=for_lease)
+                probe = self._probe(identity, request, for_lease=for_lease)
                 if probe is None and not self._is_up(identity):
                     refused[index] = "unhealthy"
                     continue
             if self._quota is None:
                 return Grant(index, probe, None), refused
-            try:
-                reservation = self._quota.try_acquire(identity, request.cost)
-            except BaseException:
-                self.end_probe(identity, probe)
-                raise
+            reservation = self._quota.try_acquire(identity, request.cost)
             if reservation is not None:
                 return Grant(index, probe, reservation), refused
-            self.end_probe(identity, probe)
+            self.give_up(request)
             # Most likely others cannot afford it either: rule them out in one go.
             for i in nodes.eligible:
                 if self._quota.available_at(nodes.ids[i], request.cost) > self._quota.clock():
                     refused[i] = "quota"
             refused[index] = "quota"
 
-    def end_probe(self, identity: Hashable, probe: Probe | None) -> None:
-        """Give a probe back, if there is one."""
-        if probe is not None and self._health is not None:
-            self._health.end_probe(identity, probe)
+    def give_up(self, request: Request[N]) -> None:
+        """Take back the probe of a request that will not be sent, if it has one."""
+        if request.probe is not None and self._health is not None:
+            self._health.end_probe(*request.probe)
 
-    def _probe(self, identity: Hashable, *, for_lease: bool) -> Probe | None:
+    def _probe(self, identity: Hashable, request: Request[N], *, for_lease: bool) -> Probe | None:
         if self._health is None:
             return None
         # A lease ends its probe itself; after a mere pick it lapses if nothing is reported.
         lapse = math.inf if for_lease else self._health.policy.probe_interval
-        return self._health.grant_probe(identity, lapse)
+        # Known before it is granted: Ctrl-C may strike in between, and it must not be lost.
+        probe = Probe()
+        request.probe = identity, probe
+        return self._health.grant_probe(identity, lapse, probe)
 
     def _is_up(self, identity: Hashable) -> bool:
         return self._health is None or self._health.status(identity) != HealthStatus.UNHEALTHY

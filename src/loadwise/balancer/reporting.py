@@ -156,6 +156,9 @@ class Reporter(ForkAware):
         """Report the leases that were dropped as cancelled."""
         while self.leaks:
             try:
+                # Before it is taken off: Ctrl-C may strike after that, and the probe be lost.
+                slot, _, probe = self.leaks[0]
+                self.end_probe(slot, probe)
                 slot, started, probe = self.leaks.popleft()
             except IndexError:  # another thread was quicker
                 return

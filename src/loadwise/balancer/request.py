@@ -11,6 +11,7 @@ from loadwise.filters import as_filter
 
 if TYPE_CHECKING:
     from loadwise.balancer.view import View
+    from loadwise.health import Probe
     from loadwise.node_set import NodeSet
 
 __all__ = ["Request"]
@@ -25,11 +26,23 @@ class Request(Generic[N]):
 
     Args: as for `Balancer.acquire`.
 
+    Attributes:
+        probe: The last probe asked for on its behalf, with the node's id, granted or not.
+
     Raises:
         TypeError: Both a context and its keywords were given, or an argument is of the wrong kind.
     """
 
-    __slots__ = ("_estimate", "_excluded_ids", "_hash_key", "_tags", "_where", "cost", "excluded")
+    __slots__ = (
+        "_estimate",
+        "_excluded_ids",
+        "_hash_key",
+        "_tags",
+        "_where",
+        "cost",
+        "excluded",
+        "probe",
+    )
 
     def __init__(
         self,
@@ -47,6 +60,7 @@ class Request(Generic[N]):
             raise TypeError(
                 f"cost is {cost!r}; give amounts by quota dimension, such as {{'rpm': 1}}"
             )
+        self.probe: tuple[Hashable, Probe] | None = None
         self._excluded_ids = frozenset(exclude)
         self.excluded: frozenset[int] = frozenset()
         estimate: Mapping[str, float] | float | None = cost

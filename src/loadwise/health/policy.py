@@ -48,7 +48,7 @@ class HealthPolicy(Protocol):
 
     @property
     def probe_interval(self) -> float:
-        """Seconds after a failure before an UNHEALTHY node is given a probe."""
+        """Seconds from a failure to the probe of an UNHEALTHY node, >= 0; inf for no probe."""
         ...
 
     def next_status(self, health: NodeHealth, outcome: Outcome) -> HealthStatus:

@@ -6,16 +6,21 @@ import math
 import time
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
-from threading import Lock
+from threading import RLock
+from typing import Final
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._log import log_exception
+from loadwise._numbers import is_finite
 from loadwise.clock import Clock
+from loadwise.errors import LoadwiseError
 from loadwise.health.policy import ConsecutiveFailurePolicy, HealthPolicy, NodeHealth
 from loadwise.health.status import HealthStatus
 from loadwise.outcome import Outcome
 
 __all__ = ["HealthListener", "HealthTracker", "Minded"]
+
+_STATES: Final = tuple(HealthStatus)
 
 HealthListener = Callable[[Hashable, HealthStatus, HealthStatus], None]
 """Called with a node's id, its old state and its new one."""
@@ -26,8 +31,8 @@ class Probe:
 
     __slots__ = ("expires",)
 
-    def __init__(self, expires: float) -> None:
-        self.expires = expires
+    def __init__(self) -> None:
+        self.expires = math.inf
 
 
 class _Everybody:
@@ -53,6 +58,10 @@ class HealthTracker(ForkAware):
     Args:
         policy: When a node changes its state.
         clock: Source of monotonic seconds.
+
+    Raises:
+        TypeError: ``policy`` is no `HealthPolicy`.
+        ValueError: Its ``probe_interval`` is negative or NaN.
 
     An UNHEALTHY node is given one probe request at a time, once ``probe_interval`` has passed
     since its last failure; what is reported of it decides.
@@ -83,6 +92,12 @@ class HealthTracker(ForkAware):
         for member in ("next_status", "probe_interval"):
             if not hasattr(self.policy, member):
                 raise TypeError(f"policy is {policy!r}; a HealthPolicy needs `{member}`")
+        pause = self.policy.probe_interval
+        # An infinite one is sensible where only active checks may bring a node back.
+        if pause != math.inf and not (is_finite("probe_interval", pause) and pause >= 0):
+            raise ValueError(
+                f"probe_interval is {pause!r}; it must be a number of seconds, at least 0"
+            )
         self.clock = clock
         self.version = 0
         self._records: dict[Hashable, NodeHealth] = {}
@@ -93,7 +108,9 @@ class HealthTracker(ForkAware):
         reset_in_child(self)
 
     def _after_fork(self) -> None:
-        self._lock = Lock()
+        # Re-entrant: the collector may strike while it is held, and close a generator whose lease
+        # is a probe. To wait for oneself would be to wait for ever.
+        self._lock = RLock()
         self._probes: dict[Hashable, Probe] = {}
         # The fork may have struck between the two writes of one report.
         self._down = {
@@ -137,6 +154,7 @@ class HealthTracker(ForkAware):
 
         Raises:
             TypeError: ``outcome`` is not an `Outcome`.
+            LoadwiseError: The policy returned what is not one `HealthStatus`.
         """
         if not isinstance(outcome, Outcome):
             raise TypeError(
@@ -227,16 +245,23 @@ class HealthTracker(ForkAware):
             dues = [self._due(record) for record in self._down.values()]
         return min((due for due in dues if due > now), default=math.inf)
 
-    def grant_probe(self, node_id: Hashable, lapse: float = math.inf) -> Probe | None:
-        """Grant the probe of an UNHEALTHY node for ``lapse`` seconds, or return ``None``."""
+    def grant_probe(
+        self, node_id: Hashable, lapse: float = math.inf, probe: Probe | None = None
+    ) -> Probe | None:
+        """Grant the probe of an UNHEALTHY node for ``lapse`` seconds, or return ``None``.
+
+        Who makes the ``probe`` can take it back though interrupted before this has returned.
+        """
         with self._lock:
             record = self._down.get(node_id)
             now = self.clock()
             if record is None or self._due(record) > now:
                 return None
-            probe = self._probes[node_id] = Probe(now + lapse)
+            granted = Probe() if probe is None else probe
+            granted.expires = now + lapse
+            self._probes[node_id] = granted
             self.version += 1
-            return probe
+            return granted
 
     def end_probe(self, node_id: Hashable, probe: Probe) -> None:
         """Take back a probe that was granted, whatever became of it."""
@@ -279,6 +304,11 @@ class HealthTracker(ForkAware):
             if reason:
                 text += f", the last: {reason}"
         status = self.policy.next_status(counted, outcome)
+        if status not in _STATES:
+            raise LoadwiseError(
+                f"{type(self.policy).__name__}.next_status returned {status!r}; it must return one "
+                f"of {', '.join(map(str, _STATES))}"
+            )
         if status is HealthStatus.HEALTHY and not counted.consecutive_failures:
             return NodeHealth(old.id)
         down_since = counted.down_since

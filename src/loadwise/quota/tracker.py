@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Hashable, Iterable, Mapping
 from contextlib import suppress
-from threading import Lock
+from threading import RLock
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._numbers import is_finite
@@ -127,7 +127,9 @@ class QuotaTracker(ForkAware):
         reset_in_child(self)
 
     def _after_fork(self) -> None:
-        self._lock = Lock()
+        # Re-entrant: the collector may strike while it is held, and close a generator that settles.
+        # To wait for oneself would be to wait for ever.
+        self._lock = RLock()
         for node in self._nodes.values():
             for window in node.windows.values():
                 window.recount()
