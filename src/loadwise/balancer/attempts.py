@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from loadwise.balancer.lease import Lease, outcome_of
-from loadwise.balancer.request import Request
+from loadwise.balancer.request import NOBODY, Request
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
 from loadwise.nodes import node_id
@@ -36,7 +36,7 @@ class Attempts(Generic[N]):
         retry_on: type[BaseException] | tuple[type[BaseException], ...],
         *,
         hash_key: HashKey = None,
-        exclude: Iterable[Hashable] = (),
+        exclude: Iterable[Hashable] = NOBODY,
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
@@ -48,7 +48,8 @@ class Attempts(Generic[N]):
         kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
         for kind in kinds:
             _check_kind(kind)
-        exclude = exclude if isinstance(exclude, str | bytes) else frozenset(exclude)
+        if exclude is not NOBODY and not isinstance(exclude, str | bytes):
+            exclude = frozenset(exclude)
         # What is wrong with the keywords is said now, not at the first attempt.
         Request(hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where)
         self._balancer = balancer
@@ -79,10 +80,14 @@ class Attempts(Generic[N]):
         self._over = True
         return Attempt(self, self._number)
 
+    def _spared(self) -> Iterable[Hashable]:
+        """Return the ids not to choose; `NOBODY` where there are none, the balancer's short way."""
+        return self._exclude | self._tried if self._exclude or self._tried else NOBODY
+
     def _anyone_left(self) -> bool:
         explanation = self._balancer.explain(
             hash_key=self._hash_key,
-            exclude=self._exclude | self._tried,
+            exclude=self._spared(),
             cost=self._cost,
             tags=self._tags,
             where=self._where,
@@ -95,7 +100,7 @@ class Attempts(Generic[N]):
         try:
             lease = self._balancer.acquire(
                 hash_key=self._hash_key,
-                exclude=self._exclude | self._tried,
+                exclude=self._spared(),
                 cost=self._cost,
                 tags=self._tags,
                 where=self._where,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from loadwise._native import mypyc_attr
 from loadwise.balancer.attempts import Attempts
@@ -12,7 +12,7 @@ from loadwise.balancer.fleet import Fleet
 from loadwise.balancer.lease import Lease
 from loadwise.balancer.negotiation import Grant, Negotiator
 from loadwise.balancer.reporting import Reporter
-from loadwise.balancer.request import Request
+from loadwise.balancer.request import NOBODY, Request
 from loadwise.balancer.status import Explanation, NodeStatus
 from loadwise.balancer.view import Slot, View
 from loadwise.balancer.wiring import (
@@ -37,8 +37,6 @@ from loadwise.strategies._adapter import adapt, strategy_name
 __all__ = ["Balancer"]
 
 N = TypeVar("N")
-
-_NOBODY: Final[tuple[Hashable, ...]] = ()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -127,7 +125,7 @@ class Balancer(Generic[N]):
         context: SelectionContext | None = None,
         *,
         hash_key: HashKey = None,
-        exclude: Iterable[Hashable] = _NOBODY,
+        exclude: Iterable[Hashable] = NOBODY,
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
@@ -139,7 +137,7 @@ class Balancer(Generic[N]):
 
         Args and errors: as for `acquire`.
         """
-        if context is None and exclude is _NOBODY and cost is None and where is None:
+        if context is None and exclude is NOBODY and cost is None and where is None:
             context = EMPTY if hash_key is None and tags is None else context_of(hash_key, tags)
             view = self._current_view()
             if view.plain:
@@ -165,7 +163,7 @@ class Balancer(Generic[N]):
         context: SelectionContext | None = None,
         *,
         hash_key: HashKey = None,
-        exclude: Iterable[Hashable] = _NOBODY,
+        exclude: Iterable[Hashable] = NOBODY,
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
@@ -189,7 +187,7 @@ class Balancer(Generic[N]):
             TypeError: Both a context and keywords were given.
             ValueError: ``cost`` names an unknown dimension or a bad amount.
         """
-        if context is None and exclude is _NOBODY and cost is None and where is None:
+        if context is None and exclude is NOBODY and cost is None and where is None:
             context = EMPTY if hash_key is None and tags is None else context_of(hash_key, tags)
             # The common case, written out: each call saved is a twentieth of the whole.
             view = self._fleet.view
@@ -228,7 +226,7 @@ class Balancer(Generic[N]):
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
         *,
         hash_key: HashKey = None,
-        exclude: Iterable[Hashable] = _NOBODY,
+        exclude: Iterable[Hashable] = NOBODY,
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
@@ -283,7 +281,7 @@ class Balancer(Generic[N]):
         context: SelectionContext | None = None,
         *,
         hash_key: HashKey = None,
-        exclude: Iterable[Hashable] = _NOBODY,
+        exclude: Iterable[Hashable] = NOBODY,
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from loadwise.context import HashKey, SelectionContext
 from loadwise.filters import as_filter
@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from loadwise.health import Probe
     from loadwise.node_set import NodeSet
 
-__all__ = ["Request"]
+__all__ = ["NOBODY", "Request"]
 
 N = TypeVar("N")
+
+NOBODY: Final[tuple[Hashable, ...]] = ()
+"""Of whom to exclude, by a request that says nothing of it."""
 
 _NO_COST: Mapping[str, float] = MappingProxyType({})
 
@@ -49,7 +52,7 @@ class Request(Generic[N]):
         context: SelectionContext | None = None,
         *,
         hash_key: HashKey = None,
-        exclude: Iterable[Hashable] = (),
+        exclude: Iterable[Hashable] = NOBODY,
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
