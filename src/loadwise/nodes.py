@@ -129,6 +129,15 @@ def node_id(node: object) -> Hashable:
     return identity
 
 
+def refuse_node(identity: object) -> None:
+    """Raise ``TypeError`` where an `Endpoint` is given instead of its id.
+
+    Nothing is known of an id nobody has, so what is said of it would be lost without a word.
+    """
+    if isinstance(identity, Endpoint):
+        raise TypeError(f"{identity!r} is a node; give its id, {identity.id!r}")
+
+
 def check_id(identity: object, node: object) -> None:
     """Raise ``TypeError`` unless ``identity`` can be a key."""
     try:

@@ -414,6 +414,8 @@ def test_an_unknown_id(method: str) -> None:
     balancer = Balancer(["node-1", "other"], name="search")
     with pytest.raises(UnknownNode, match=r"balancer 'search' has no .*; did you mean 'node-1'"):
         getattr(balancer, method)("node-2")
+    with pytest.raises(UnknownNode, match=r"did you mean 'node-1'\?$"):
+        getattr(balancer, method)(Endpoint("node-1"))
     assert len(balancer.nodes) == 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -122,6 +123,18 @@ def test_exclusions_by_id_need_not_be_members() -> None:
     balancer = Balancer([Endpoint("a"), Endpoint(("b", 2)), Endpoint(3)], RoundRobin())
     for exclude in (["a", "gone", 3], {"a", 3}, iter(["a", 3]), {"a": 1, 3: 1}.keys()):
         assert balancer.pick(exclude=exclude).id == ("b", 2)
+
+
+def test_a_node_is_not_taken_for_an_id() -> None:
+    """A node that stands where its id should is told, for else it would be chosen all the same."""
+    balancer = Balancer([Endpoint("a"), Endpoint("b")], RoundRobin())
+    for ask in (balancer.pick, balancer.acquire, balancer.explain):
+        with pytest.raises(TypeError, match=r"exclude has the node Endpoint\(id='a'.*'a'$"):
+            ask(exclude=[Endpoint("a")])
+    (attempt,) = itertools.islice(balancer.attempts(2, exclude=[Endpoint("a")]), 1)
+    with pytest.raises(TypeError, match="exclude has the node"), attempt:
+        pass
+    assert balancer.pick(exclude=[Endpoint("gone")]) in balancer.nodes
 
 
 def test_a_ready_context_carries_cost_and_key() -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from loadwise import (
     ConsecutiveFailurePolicy,
+    Endpoint,
     HealthStatus,
     HealthTracker,
     LoadwiseError,
@@ -515,3 +516,11 @@ def test_a_forked_child_goes_on() -> None:
     assert not hung, "the child waits for a lock that nobody will release"
     assert process.exitcode == 0
     assert tracker.status("new") is HEALTHY, "the child's reports are its own"
+
+
+def test_what_is_said_of_a_node_itself_is_not_lost() -> None:
+    """A node that stands where its id should is refused: nobody would ask about it."""
+    tracker = HealthTracker()
+    with pytest.raises(TypeError, match=r"Endpoint\(id='a'.* is a node; give its id, 'a'$"):
+        tracker.report_failure(Endpoint("a"))
+    assert tracker.snapshot() == {}

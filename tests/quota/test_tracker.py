@@ -18,7 +18,14 @@ from typing import Any, TypeVar
 
 import pytest
 
-from loadwise import LoadwiseError, QuotaConfig, QuotaDimension, QuotaTracker, Reservation
+from loadwise import (
+    Endpoint,
+    LoadwiseError,
+    QuotaConfig,
+    QuotaDimension,
+    QuotaTracker,
+    Reservation,
+)
 from loadwise.testing import ManualClock
 
 THREADS = 8
@@ -523,3 +530,18 @@ def test_a_forked_child_goes_on_from_the_counts_of_its_parent() -> None:
     assert not hung, "the child waits for a lock that nobody will release"
     assert process.exitcode == 0
     assert quota.remaining("a", "rpm") == 6, "the child's counts are its own"
+
+
+def test_what_is_said_of_a_node_itself_is_not_lost(quota: QuotaTracker) -> None:
+    """A node that stands where its id should is refused: it would be without limits."""
+    node = Endpoint("a")
+    tell: list[Callable[[], object]] = [
+        lambda: quota.register(node, QuotaConfig([QuotaDimension("rpm", 10)])),
+        lambda: quota.record_usage(node, {"rpm": 1}),
+        lambda: quota.try_acquire(node),
+        lambda: quota.mark_exhausted(node, 10.0),
+    ]
+    for each in tell:
+        with pytest.raises(TypeError, match=r"Endpoint\(id='a'.* is a node; give its id, 'a'$"):
+            each()
+    assert quota.unavailable() == []

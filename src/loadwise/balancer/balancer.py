@@ -184,7 +184,7 @@ class Balancer(Generic[N]):
         Raises:
             NoNodeAvailable: There is no node to choose.
             MissingHashKey: The strategy needs a ``hash_key``.
-            TypeError: Both a context and keywords were given.
+            TypeError: Both a context and keywords were given, or ``exclude`` has a node itself.
             ValueError: ``cost`` names an unknown dimension or a bad amount.
         """
         if context is None and exclude is NOBODY and cost is None and where is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from loadwise.context import HashKey, SelectionContext
 from loadwise.filters import as_filter
+from loadwise.nodes import node_id
 
 if TYPE_CHECKING:
     from loadwise.balancer.view import View
@@ -97,7 +98,7 @@ class Request(Generic[N]):
                     left = frozenset(nodes.eligible)
                     ruled_out.update((i, "filtered") for i in before.eligible if i not in left)
         if self._excluded_ids:
-            found = map(nodes.index_of, self._excluded_ids)
+            found = (_index_of(identity, nodes) for identity in self._excluded_ids)
             self.excluded = frozenset(index for index in found if index is not None)
         return nodes, ruled_out
 
@@ -105,3 +106,11 @@ class Request(Generic[N]):
         """Return what to tell the strategy, given who has refused so far."""
         exclude = self.excluded.union(refused) if refused else self.excluded
         return SelectionContext(self._hash_key, exclude, self._tags, self._estimate)
+
+
+def _index_of(identity: Hashable, nodes: NodeSet[N]) -> int | None:
+    index = nodes.index_of(identity)
+    if index is None and nodes.index_of(node_id(identity)) is not None:
+        # Ids of nobody are ignored, so it would be chosen all the same.
+        raise TypeError(f"exclude has the node {identity!r}; give its id, {node_id(identity)!r}")
+    return index

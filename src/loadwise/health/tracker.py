@@ -16,6 +16,7 @@ from loadwise.clock import Clock
 from loadwise.errors import LoadwiseError
 from loadwise.health.policy import ConsecutiveFailurePolicy, HealthPolicy, NodeHealth
 from loadwise.health.status import HealthStatus
+from loadwise.nodes import refuse_node
 from loadwise.outcome import Outcome
 
 __all__ = ["HealthListener", "HealthTracker", "Minded"]
@@ -153,7 +154,7 @@ class HealthTracker(ForkAware):
                 throws it out again.
 
         Raises:
-            TypeError: ``outcome`` is not an `Outcome`.
+            TypeError: ``outcome`` is not an `Outcome`, or an `Endpoint` is given for its id.
             LoadwiseError: The policy returned what is not one `HealthStatus`.
         """
         if not isinstance(outcome, Outcome):
@@ -163,6 +164,7 @@ class HealthTracker(ForkAware):
             )
         if outcome is Outcome.SUCCESS and node_id not in self._minded:
             return
+        refuse_node(node_id)
         with self._lock:
             old = self.health(node_id)
             if began is not None and old.down_since is not None and began < old.down_since:

@@ -12,6 +12,7 @@ from loadwise._fork import ForkAware, reset_in_child
 from loadwise._numbers import is_finite
 from loadwise.clock import Clock
 from loadwise.errors import LoadwiseError, nearest
+from loadwise.nodes import refuse_node
 from loadwise.quota.config import QuotaConfig
 from loadwise.quota.window import Bucket, SlidingWindow
 
@@ -138,8 +139,9 @@ class QuotaTracker(ForkAware):
         """Set a node's limits. Registering again replaces them and keeps what was used.
 
         Raises:
-            TypeError: ``config`` is not a `QuotaConfig`.
+            TypeError: ``config`` is not a `QuotaConfig`, or an `Endpoint` is given for its id.
         """
+        refuse_node(node_id)
         if not isinstance(config, QuotaConfig):
             raise TypeError(f"config is {config!r}; it must be a QuotaConfig")
         with self._lock:
@@ -166,11 +168,13 @@ class QuotaTracker(ForkAware):
             Whether the node has a registered quota (else there is nothing to charge).
 
         Raises:
+            TypeError: An `Endpoint` is given for its id.
             ValueError: An amount is negative, NaN or infinite.
         """
         with self._lock:
             node = self._nodes.get(node_id)
             if node is None:
+                refuse_node(node_id)
                 return False
             self._check(amounts, None, node_id)
             now = self._slide(node)
@@ -192,6 +196,7 @@ class QuotaTracker(ForkAware):
             The reservation, or ``None`` when it does not fit or the node sits out.
 
         Raises:
+            TypeError: An `Endpoint` is given for its id.
             ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
         """
         named = _NOTHING if amounts is None else amounts
@@ -203,6 +208,7 @@ class QuotaTracker(ForkAware):
             if self._rests.get(node_id, now) > now:
                 return None
             if node is None:
+                refuse_node(node_id)
                 return Reservation(self, node_id, _NOTHING, {})
             full: dict[str, float] = {}
             for name, window in node.windows.items():
@@ -227,8 +233,10 @@ class QuotaTracker(ForkAware):
             seconds: How long from now, finite and >= 0. A longer pause under way is kept.
 
         Raises:
+            TypeError: An `Endpoint` is given for its id.
             ValueError: ``seconds`` is negative, NaN or infinite.
         """
+        refuse_node(node_id)
         if not (is_finite("seconds", seconds) and seconds >= 0):
             raise ValueError(f"seconds is {seconds!r}; it must be finite and at least 0")
         with self._lock:
