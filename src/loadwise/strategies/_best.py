@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["draw_lowest"]
+__all__ = ["draw_highest", "draw_lowest"]
 
 
-def draw_lowest(
-    values: Sequence[float], draw: Callable[[], float], within: float = 0.0
-) -> int | None:
-    """Return the position of the lowest value; one at random of those ``within`` of it.
+def draw_lowest(values: Sequence[float], draw: Callable[[], float]) -> int | None:
+    """Return the position of the lowest value, one at random of several.
 
     A NaN counts as infinitely high.
     """
@@ -24,12 +22,35 @@ def draw_lowest(
     if lowest != lowest:  # noqa: PLR0124 - only NaN differs from itself
         values = [inf if value != value else value for value in values]  # noqa: PLR0124
         lowest = min(values)
+    return _draw_among(values, lowest, draw)
+
+
+def draw_highest(
+    values: Sequence[float], draw: Callable[[], float], within: float = 0.0
+) -> int | None:
+    """Return the position of the highest value; one at random of those ``within`` of it.
+
+    A NaN counts as infinitely low.
+    """
+    if not values:
+        return None
+    highest = max(values)
+    if highest != highest:  # noqa: PLR0124
+        values = [-inf if value != value else value for value in values]  # noqa: PLR0124
+        highest = max(values)
     if not within:
-        ties = values.count(lowest)
-        if ties == 1:
-            return values.index(lowest)
-        if ties == len(values):
-            return int(draw() * ties)
-    limit = lowest + within
-    best = [position for position, value in enumerate(values) if value <= limit]
+        return _draw_among(values, highest, draw)
+    limit = highest - within
+    best = [position for position, value in enumerate(values) if value >= limit]
     return best[int(draw() * len(best))]
+
+
+def _draw_among(values: Sequence[float], best: float, draw: Callable[[], float]) -> int:
+    """Return the position of one of the values that equal ``best``."""
+    ties = values.count(best)
+    if ties == 1:
+        return values.index(best)
+    if ties == len(values):
+        return int(draw() * ties)
+    tied = [position for position, value in enumerate(values) if value == best]
+    return tied[int(draw() * ties)]

@@ -11,7 +11,7 @@ from loadwise._numbers import is_finite
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
 from loadwise.nodes import RateMetric
-from loadwise.strategies._best import draw_lowest
+from loadwise.strategies._best import draw_highest
 from loadwise.strategies._draws import check_rng, fork_of, source_of
 from loadwise.strategies._planned import N, Plan, Planned, check_excluded
 from loadwise.strategies._requirements import require_method
@@ -97,8 +97,8 @@ class MostAvailable(Planned[N, None, Plan[None]]):
         if len(eligible) < len(nodes):
             nodes = [nodes[i] for i in eligible]
         rated = cast("Sequence[RateMetric]", nodes)  # checked when the plan was made
-        lacks = [-node.remaining() for node in rated]
-        position = draw_lowest(lacks, draw, self._epsilon)
+        budgets = [node.remaining() for node in rated]
+        position = draw_highest(budgets, draw, self._epsilon)
         return None if position is None else eligible[position]
 
 
