@@ -72,6 +72,7 @@ def _cases(size: int) -> Iterator[Case]:
     yield acquires("... with a collector of one's own", Balancer(nodes, metrics=Listening()))
     yield acquires("... with a quota", Balancer(nodes, quota=_quota(nodes)))
     yield case("... with one node excluded", calls(partial(_exclude, Balancer(nodes), nodes[0].id)))
+    yield case("... by `attempts(3)`, of which the first succeeds", calls(partial(_attempt, plain)))
     yield acquires(
         _PEAK_EWMA,
         Balancer(nodes, PowerOfTwoChoices(load=PeakEwma()), metrics=NoopCollector()),
@@ -90,6 +91,12 @@ def _pick_and_report(balancer: Balancer[Server]) -> None:
 
 def _exclude(balancer: Balancer[Server], identity: str) -> None:
     balancer.acquire(exclude=(identity,)).success()
+
+
+def _attempt(balancer: Balancer[Server]) -> None:
+    for attempt in balancer.attempts(3):
+        with attempt:
+            pass
 
 
 def _time_with(balancer: Balancer[Server], loops: int) -> float:
