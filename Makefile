@@ -20,8 +20,7 @@ demo: .venv/.demo ## Watch loadwise route real requests to real servers, some of
 .PHONY: test
 test: .venv/.dev ## Run every test: units, properties, threads, real servers, documents, types, wheel
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
-	$(BIN)/mypy
-	$(BIN)/pyright
+	@$(MAKE) --no-print-directory --jobs 2 mypy pyright
 
 # Those of the parts that are compiled; with TESTS=tests, all of them.
 TESTS ?= tests/balancer tests/contracts tests/load tests/strategies tests/test_compiled.py
@@ -37,9 +36,11 @@ style: .venv/.dev ## Check style and formatting
 	$(BIN)/ruff format --check .
 
 .PHONY: check
-check: style ## Check style, formatting and types
-	$(BIN)/mypy
-	$(BIN)/pyright
+check: style mypy pyright ## Check style, formatting and types
+
+.PHONY: mypy pyright
+mypy pyright: .venv/.dev
+	$(BIN)/$@
 
 .PHONY: bench
 bench: .venv/.dev ## Print what everything costs, how it grows and what its floor is (minutes)
