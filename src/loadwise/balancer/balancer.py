@@ -1,4 +1,8 @@
-"""The balancer: strategy, health, quotas and filters wired together for the common case."""
+"""The balancer: strategy, health, quotas and filters wired together for the common case.
+
+All that callers ask of a balancer stands on this one page, which is long for its docstrings; what
+it does for them is in the modules beside it.
+"""
 
 from __future__ import annotations
 
