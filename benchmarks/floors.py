@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush, heapreplace
 from itertools import count
 from math import log2
 from random import random
@@ -48,21 +48,48 @@ def _weighted_round_robin(servers: Sequence[Server]) -> Floor:
 def _fair_schedule(servers: Sequence[Server]) -> Floor:
     total = sum(server.weight for server in servers)
     periods = [total / server.weight for server in servers]
-    picks = [0.0] * len(servers)  # floats, which are quicker to compare with floats
-    ready = [(period, index) for index, period in enumerate(periods)]
-    heapify(ready)
-    waiting, now = list[tuple[float, int]](), 0.0
+    picks = [1.0 for _ in servers]  # floats, which are quicker to multiply with floats
+    following: list[int | None] = [None for _ in servers]
+    due, released = dict[int, int](), dict[int, int]()
+    for index in reversed(range(len(servers))):
+        deadline = int(periods[index])
+        following[index] = due.get(deadline)
+        due[deadline] = index
+    deadlines = sorted(due)
+    slot = 0
 
     def floor(_nodes: object, _context: SelectionContext) -> int:
-        nonlocal now
-        while waiting and waiting[0][0] <= now:
-            index = heappop(waiting)[1]
-            heappush(ready, ((picks[index] + 1.0) * periods[index], index))
-        index = heappop(ready or waiting)[1]
-        picks[index] += 1.0
-        heappush(waiting, (picks[index] * periods[index], index))
-        now += 1.0
-        return index
+        nonlocal slot
+        slot += 1
+        deadline = deadlines[0]
+        served = due[deadline]
+        after = following[served]
+        emptied = after is None
+        if after is None:
+            del due[deadline]
+        else:
+            due[deadline] = after
+        if deadline < slot:  # noqa: PLR1730 - rounding; max() would be a call
+            deadline = slot
+        following[served] = released.get(deadline)
+        released[deadline] = served
+        index = released.pop(slot, None)
+        while index is not None:
+            after = following[index]
+            picks[index] = pick = picks[index] + 1.0
+            deadline = int(pick * periods[index])
+            following[index] = other = due.get(deadline)
+            due[deadline] = index
+            if other is None:
+                if emptied:
+                    heapreplace(deadlines, deadline)
+                    emptied = False
+                else:
+                    heappush(deadlines, deadline)
+            index = after
+        if emptied:
+            heappop(deadlines)
+        return served
 
     return floor
 

@@ -135,14 +135,19 @@ def test_the_table_is_the_smooth_sequence(weights: list[int], data: st.DataObjec
 @relaxed
 @given(
     weights=st.lists(
-        st.floats(1e-3, 1e3) | st.integers(1, 10**6) | st.sampled_from([1.0, 0.5, 100.0]),
+        st.floats(1e-3, 1e3)
+        | st.integers(1, 10**6)
+        | st.sampled_from([1.0, 0.5, 100.0])
+        | st.integers(1, 30).map(lambda tenths: tenths * 0.1),  # whose periods are often rounded
         min_size=1,
         max_size=40,
     ),
     count=st.integers(1, 400),
 )
-def test_a_schedule_is_never_two_picks_from_proportional(weights: list[float], count: int) -> None:
-    """At any prefix each node is less than 2 picks behind its share, and not 1 ahead of it.
+def test_a_schedule_is_never_more_than_a_pick_from_proportional(
+    weights: list[float], count: int
+) -> None:
+    """At any prefix each node is at most one pick behind its share or ahead of it.
 
     And it is the sequence of the definition.
     """
@@ -150,7 +155,7 @@ def test_a_schedule_is_never_two_picks_from_proportional(weights: list[float], c
     chosen = [schedule.pick() for _ in range(count)]
     assert chosen == fair_sequence(weights, count)
     behind, ahead = furthest_from_proportional(chosen, weights)
-    assert behind < 2
+    assert behind < 1 + 1e-6
     assert ahead < 1 + 1e-6
 
 

@@ -149,22 +149,26 @@ def furthest_from_proportional(
 
 
 def fair_sequence(weights: Sequence[float], count: int) -> list[int]:
-    """Return the first picks of WF2Q, by its definition and in floats, one step at a time.
+    """Return the first picks of the fair schedule by its definition, one step at a time.
 
-    Pick number p of a node may start at p times its period and has to end one period later.
+    Pick number p of a node has the slots from floor(p * period) until floor((p + 1) * period).
+    The earliest deadline wins; then the latest release; then who has waited longest; then the
+    lowest index.
     """
     largest = max(weights)
-    total = sum(weight / largest for weight in weights)
+    total = math.fsum(weight / largest for weight in weights)
     periods = [total / (weight / largest) for weight in weights]
-    done = [0] * len(weights)
+    nodes = range(len(weights))
+    done, releases, last_slots = [0] * len(nodes), [0] * len(nodes), [-1] * len(nodes)
     chosen = []
-    for now in range(count):
-        starts = [d * period for d, period in zip(done, periods, strict=True)]
-        ends = [(d + 1) * period for d, period in zip(done, periods, strict=True)]
-        due = [i for i, start in enumerate(starts) if start <= now]
-        # Where rounding has none begin in time, the first to begin.
-        best = min(due, key=ends.__getitem__) if due else starts.index(min(starts))
+    for slot in range(count):
+        rank = [
+            (math.floor((done[i] + 1) * periods[i]), -releases[i], last_slots[i]) for i in nodes
+        ]
+        best = min((i for i in nodes if releases[i] <= slot), key=rank.__getitem__)
         done[best] += 1
+        releases[best] = max(math.floor(done[best] * periods[best]), slot + 1)
+        last_slots[best] = slot
         chosen.append(best)
     return chosen
 

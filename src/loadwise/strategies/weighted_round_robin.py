@@ -3,7 +3,7 @@
 nginx's smooth sequence is periodic, with period W = sum of the weights over their greatest common
 divisor. So the whole cycle can be laid out once and read by a counter, and a pick costs no more
 than a plain round robin. Where the cycle would be too long to lay out, or the weights are floats
-and there is none, a worst-case-fair schedule takes over.
+and there is none, a proportionate fair schedule takes over.
 """
 
 from __future__ import annotations
@@ -73,8 +73,9 @@ class WeightedRoundRobin(Planned[N, _State, _Plan]):
     - **nginx's smooth sequence**, exactly, when all are ints, W (their sum over their greatest
       common divisor) is at most 65,536, and W times the number of distinct weights at most 2^20.
       Its cycle is laid out once per snapshot, so a pick reads one table entry.
-    - **A worst-case-fair schedule (WF2Q)** otherwise, that is for very uneven ints and whenever a
-      weight is a float. No node is ever two picks away from its proportional share.
+    - **A proportionate fair schedule** otherwise, that is for very uneven ints and whenever a
+      weight is a float. No node is ever more than one pick from its proportional share, be it
+      behind or ahead.
 
     An excluded node's turn passes to the next node of the sequence. New nodes or weights begin
     the sequence anew; a health change goes on in the sequence of those that are left.
@@ -89,7 +90,7 @@ class WeightedRoundRobin(Planned[N, _State, _Plan]):
     by one of them; O(W k) to lay out the table for k distinct weights, O(n) for the schedule.
 
     Source: nginx commit 52327e0 ("Upstream: smooth weighted round-robin balancing");
-    J. Bennett and H. Zhang, "WF2Q", INFOCOM 1996.
+    S. Baruah et al., "Proportionate progress", Algorithmica 15, 1996.
 
     Example:
         >>> from loadwise import Endpoint
