@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tests.simulation.report.browsing import DESKTOP, PHONE, Report
 from tests.simulation.report.made import few_servers, hostile, many_servers
 
 from loadwise.simulation.report import write_report
+
+USUAL = {"name": "few", "scheme": "light", "size": DESKTOP}
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +50,41 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def opened(
     browser: Browser, files: dict[str, Path], request: pytest.FixtureRequest
 ) -> Iterator[Report]:
-    """A report in a page of its own; by default the one on few servers, light, on a desktop.
+    """A report in a page of its own; by default the one on few servers, light, on a desktop."""
+    with report_in(browser, files, **getattr(request, "param", {})) as report:
+        yield report
 
-    Whatever a test does, the page must not complain and must ask for nothing.
+
+@pytest.fixture(scope="module")
+def on_show(browser: Browser, files: dict[str, Path]) -> Iterator[Callable[..., Report]]:
+    """Reports that are only looked at, so that each has to be drawn but once."""
+    shown: dict[str, Report] = {}
+    with ExitStack() as stack:
+
+        def show(**wanted: Any) -> Report:
+            key = repr(sorted({**USUAL, **wanted}.items()))
+            if key not in shown:
+                shown[key] = stack.enter_context(report_in(browser, files, **wanted))
+            return shown[key]
+
+        yield show
+
+
+@pytest.fixture
+def seen(on_show: Callable[..., Report], request: pytest.FixtureRequest) -> Report:
+    """As `opened`, but shared with others that only look at it; the scenario is unfolded."""
+    report = on_show(**getattr(request, "param", {}))
+    report.page.evaluate("document.querySelector('details').open = true")
+    return report
+
+
+@contextmanager
+def report_in(browser: Browser, files: dict[str, Path], **wanted: Any) -> Iterator[Report]:
+    """Open a report.
+
+    Whatever is done to it, the page must not complain and must ask for nothing.
     """
-    wanted: dict[str, Any] = {"name": "few", "scheme": "light", "size": DESKTOP}
-    wanted |= getattr(request, "param", {})
+    wanted = {**USUAL, **wanted}
     width, height = wanted["size"]
     context = browser.new_context(
         viewport={"width": width, "height": height},
