@@ -1,7 +1,7 @@
 """The report in a real browser, without a window: what is drawn, read, pressed and sent.
 
-Needs Debian's ``chromium`` or another one in the path. A test that does more than look has a page of
-its own.
+Needs Debian's ``chromium`` or another one in the path. Tests that only look at a page share it;
+others have one of their own.
 """
 
 from __future__ import annotations
