@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from loadwise import (
     AllOf,
     AnyOf,
+    Balancer,
     ConsecutiveFailurePolicy,
     Endpoint,
     Filter,
+    Filtered,
     FnFilter,
     HealthFilter,
     HealthStatus,
@@ -27,6 +29,7 @@ from loadwise import (
     QuotaDimension,
     QuotaFilter,
     QuotaTracker,
+    RoundRobin,
 )
 from loadwise.filters import StateSource
 from loadwise.testing import ManualClock
@@ -147,6 +150,27 @@ def test_refuses_what_is_no_filter(combine: Callable[[Any], object]) -> None:
     """Something that cannot be called is refused where it is given, by value."""
     with pytest.raises(TypeError, match="the filter is 'eu'; it must be a Filter or a function"):
         combine("eu")
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        FnFilter,
+        AllOf,
+        lambda accept: Filtered(RoundRobin(), accept),
+        lambda accept: Balancer(["a"], where=accept),
+        lambda accept: Balancer(["a"]).acquire(where=accept),
+    ],
+    ids=["FnFilter", "AllOf", "Filtered", "balancer", "request"],
+)
+def test_refuses_what_is_to_be_awaited(give: Callable[[Any], object]) -> None:
+    """A coroutine would pass for true, and every node for accepted."""
+
+    async def accept(_: object) -> bool:
+        return False
+
+    with pytest.raises(TypeError, match=r"the filter is <function .*accept.*to be awaited; a pick"):
+        give(accept)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from inspect import CO_COROUTINE
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 from loadwise.health import HealthStatus, HealthTracker
@@ -175,7 +176,7 @@ class FnFilter(Filter[N]):
             because nobody knows when it changes its mind: O(n) per pick.
 
     Raises:
-        TypeError: ``fn`` is not callable.
+        TypeError: ``fn`` is not callable, or is to be awaited.
 
     Example:
         >>> near = FnFilter(lambda node: node.startswith("eu"))
@@ -186,6 +187,13 @@ class FnFilter(Filter[N]):
     def __init__(self, fn: Callable[[N], object]) -> None:
         if not callable(fn):
             raise TypeError(f"the filter is {fn!r}; it must be a Filter or a function of a node")
+        code = getattr(fn, "__code__", None)
+        if code is not None and code.co_flags & CO_COROUTINE:
+            # What it returns would pass for true. (`iscoroutinefunction` takes 1 us.)
+            raise TypeError(
+                f"the filter is {fn!r}, which is to be awaited; a pick cannot wait: have it look up "
+                f"what was found out before"
+            )
         self._fn = fn
 
     def __call__(self, node: N) -> bool:
