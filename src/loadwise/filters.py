@@ -191,8 +191,8 @@ class FnFilter(Filter[N]):
         if code is not None and code.co_flags & CO_COROUTINE:
             # What it returns would pass for true. (`iscoroutinefunction` takes 1 us.)
             raise TypeError(
-                f"the filter is {fn!r}, which is to be awaited; a pick cannot wait: have it look up "
-                f"what was found out before"
+                f"the filter is {fn!r}, which is to be awaited; a pick cannot wait: find out the "
+                f"answers beforehand, and look them up"
             )
         self._fn = fn
 
