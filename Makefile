@@ -5,6 +5,9 @@ PEERS := .venv-peers/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Most of what is installed is never imported, so it is not compiled to bytecode in advance.
 INSTALL := $(PIP) install --no-compile
+# A file's tests share what they start, so they stay together.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
+	--dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 
@@ -19,7 +22,7 @@ demo: .venv/.demo ## Watch loadwise route real requests to real servers, some of
 
 .PHONY: test
 test: .venv/.dev ## Run every test: units, properties, threads, real servers, documents, types, wheel
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(PYTEST)
 	@$(MAKE) --no-print-directory --jobs 2 mypy pyright
 
 # Those of the parts that are compiled; with TESTS=tests, all of them.
@@ -27,8 +30,7 @@ TESTS ?= tests/balancer tests/contracts tests/load tests/strategies tests/test_c
 
 .PHONY: test-compiled
 test-compiled: .compiled/.ready ## Run the tests of the hot path on its compiled form
-	LOADWISE_COMPILE=1 PYTHONPATH=.compiled $(BIN)/python -m pytest \
-		--numprocesses auto --maxprocesses 4 --dist loadfile $(TESTS)
+	LOADWISE_COMPILE=1 PYTHONPATH=.compiled $(PYTEST) $(TESTS)
 
 .PHONY: style
 style: .venv/.dev ## Check style and formatting

@@ -25,6 +25,8 @@ from benchmarks.timing import Case, Timed, Timings, measure
 
 from loadwise import NodeSet
 
+pytestmark = pytest.mark.slow
+
 SUBJECTS = registry.SUBJECTS | peers.SUBJECTS
 ROOT = Path(__file__).resolve().parents[1]
 MARKER = re.compile(r"<!-- bench:(begin|end) ([a-z-]+) -->")

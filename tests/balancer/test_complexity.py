@@ -37,6 +37,8 @@ from loadwise import (
 from loadwise.strategies._ring import Ring
 from loadwise.testing import ManualClock
 
+pytestmark = pytest.mark.slow
+
 FEW, MANY = 10, 10_000
 PICKS = 300
 RING_STEPS = 40

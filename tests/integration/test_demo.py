@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from tests.cli.demo.running import DEADLINE, LONG, alive, demo, ends_of, pids_in, read_until
 
+pytestmark = pytest.mark.slow
+
 
 def test_no_request_is_lost_and_the_servers_come_back(tmp_path: Path) -> None:
     """A whole run: nothing is lost, the killed server returns, and all accounts agree."""

@@ -48,6 +48,8 @@ from loadwise.simulation.scenario import (
     Tokens,
 )
 
+pytestmark = pytest.mark.slow
+
 MOMENTS = st.integers(0, 100).map("{}%".format)
 LENGTHS = st.integers(1, 100).map("{}%".format)
 MAYBE_LENGTHS = st.none() | LENGTHS

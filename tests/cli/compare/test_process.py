@@ -13,6 +13,8 @@ from threading import Thread
 import pytest
 from tests.cli.compare.support import DEADLINE, Compare, start
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("slow-node", "-s", "p2c", "-s", "random", "--requests", "2000", "--seeds", "3")
 LONG = ("supermarket", "--requests", "40000", "--seeds", "3", "--json", "out.json")
 

@@ -37,6 +37,8 @@ from loadwise.integrations.llm import TokenMeter
 from loadwise.retry_budget import RetryBudget
 from loadwise.testing import ManualClock
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[[int], list[Any]]
 
 # The packages have no common base, so what is theirs is Any here as in the sources.

@@ -29,6 +29,8 @@ from loadwise.integrations.redis._clients import run
 from loadwise.integrations.redis._health_wire import Put, encode_note, parse_put
 from loadwise.integrations.redis._scripts import HEALTH_PUT
 
+pytestmark = pytest.mark.slow
+
 HEALTHY, UNHEALTHY = HealthStatus.HEALTHY, HealthStatus.UNHEALTHY
 ABRUPT = ConsecutiveFailurePolicy(failure_threshold=1, recovery_successes=1)
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from tests.cli.demo.running import DEADLINE, LONG, alive, demo, ends_of, pids_in, read_until
 
+pytestmark = pytest.mark.slow
+
 
 def test_one_quota_for_both_and_news_for_each(tmp_path: Path) -> None:
     """A whole run: nothing lost, the quota used up and kept, and health known to both."""
