@@ -7,6 +7,7 @@ the last full run wrote to ``NAME.md``. A table that has not been measured stays
 from __future__ import annotations
 
 import re
+from argparse import ArgumentParser
 from pathlib import Path
 
 from benchmarks.__main__ import FOLDER
@@ -52,4 +53,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    ArgumentParser(
+        prog="python -m benchmarks.pages",
+        description="Put the tables of the last runs into README.md and docs/performance.md.",
+    ).parse_args()
     main()
