@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from heapq import heappop, heappush, heapreplace
+from heapq import heappop, heappush
 from itertools import count
 from math import log2
 from random import random
@@ -64,9 +64,8 @@ def _fair_schedule(servers: Sequence[Server]) -> Floor:
         deadline = deadlines[0]
         served = due[deadline]
         after = following[served]
-        emptied = after is None
         if after is None:
-            del due[deadline]
+            del due[heappop(deadlines)]
         else:
             due[deadline] = after
         if deadline < slot:  # noqa: PLR1730 - rounding; max() would be a call
@@ -81,14 +80,8 @@ def _fair_schedule(servers: Sequence[Server]) -> Floor:
             following[index] = other = due.get(deadline)
             due[deadline] = index
             if other is None:
-                if emptied:
-                    heapreplace(deadlines, deadline)
-                    emptied = False
-                else:
-                    heappush(deadlines, deadline)
+                heappush(deadlines, deadline)
             index = after
-        if emptied:
-            heappop(deadlines)
         return served
 
     return floor

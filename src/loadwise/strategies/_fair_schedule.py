@@ -22,7 +22,7 @@ in resource allocation", Algorithmica 15, 1996.
 from __future__ import annotations
 
 from copy import copy
-from heapq import heappop, heappush, heapreplace
+from heapq import heappop, heappush
 from math import fsum, inf
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -106,9 +106,8 @@ class FairSchedule:
                 served = due[deadline]
                 chosen.append(served)
                 after = following[served]
-                emptied = after is None  # the top of the heap then waits to be replaced
                 if after is None:
-                    del due[deadline]
+                    del due[heappop(deadlines)]
                 else:
                     due[deadline] = after
                 # Rounded periods may be missed by a slot. (max() would cost a call per pick.)
@@ -125,14 +124,8 @@ class FairSchedule:
                     following[index] = other = due.get(deadline)
                     due[deadline] = index
                     if other is None:
-                        if emptied:
-                            heapreplace(deadlines, deadline)
-                            emptied = False
-                        else:
-                            heappush(deadlines, deadline)
+                        heappush(deadlines, deadline)
                     index = after
-                if emptied:
-                    heappop(deadlines)
             self._position = start + _AHEAD, picks, following, due, released, deadlines
             chosen.reverse()
             self._ahead.extend(chosen)
