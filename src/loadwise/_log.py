@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-__all__ = ["log_exception"]
+__all__ = ["log_exception", "log_warning"]
 
 
 def log_exception(message: str, *arguments: object) -> None:
@@ -16,3 +16,10 @@ def log_exception(message: str, *arguments: object) -> None:
     import logging  # noqa: PLC0415 - see above
 
     logging.getLogger("loadwise").error(message, *arguments, exc_info=sys.exception(), stacklevel=2)
+
+
+def log_warning(message: str, *arguments: object) -> None:
+    """Log a warning to the logger ``loadwise``."""
+    import logging  # noqa: PLC0415 - see above
+
+    logging.getLogger("loadwise").warning(message, *arguments, stacklevel=2)

@@ -73,6 +73,9 @@ class Watch:
     """Remembers the versions of some sources, to tell whether they are still the same.
 
     Make it *before* reading the state: a change in between is then seen as one.
+
+    Args:
+        sources: Whose versions and times of change to heed.
     """
 
     __slots__ = ("_deadlines", "_versions")
@@ -81,6 +84,10 @@ class Watch:
         self._versions = [(source, source.version) for source in sources]
         changes = [(source.clock, source.next_change()) for source, _ in self._versions]
         self._deadlines = [(clock, when) for clock, when in changes if when < math.inf]
+
+    def until(self, clock: Clock, when: float) -> None:
+        """End it at ``when`` by ``clock`` besides."""
+        self._deadlines = [*self._deadlines, (clock, when)]
 
     @property
     def timed(self) -> bool:

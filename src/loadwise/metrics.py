@@ -10,7 +10,7 @@ from loadwise._log import log_exception
 from loadwise.health import HealthStatus
 from loadwise.outcome import Outcome
 
-__all__ = ["MetricsCollector", "NoopCollector", "RetryCollector"]
+__all__ = ["MetricsCollector", "NoopCollector", "PanicCollector", "RetryCollector"]
 
 
 class MetricsCollector(Protocol):
@@ -41,6 +41,13 @@ class RetryCollector(Protocol):
 
     def on_retry_refused(self, reason: str) -> None:
         """A retry was given up: budget, attempts, deadline, unsafe or no_node is why."""
+
+
+class PanicCollector(Protocol):
+    """What a collector may offer beyond `MetricsCollector`, to hear of panic."""
+
+    def on_panic(self, entered: bool) -> None:  # noqa: FBT001 - the event is nothing else
+        """Panic began in the balancer, or ended."""
 
 
 class NoopCollector:
@@ -91,6 +98,10 @@ class GuardedCollector:
     def on_unavailable(self, reason: str) -> None:
         """Pass on."""
         self._tell(self._collector.on_unavailable, reason)
+
+    def on_panic(self, entered: bool) -> None:  # noqa: FBT001 - as the collector's
+        """Pass on, if the collector cares."""
+        self._tell(getattr(self._collector, "on_panic", None), entered)
 
     def on_retry(self, node_id: Hashable, reason: str) -> None:
         """Pass on, if the collector cares."""

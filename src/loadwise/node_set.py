@@ -18,6 +18,7 @@ __all__ = ["NodeSet"]
 N_co = TypeVar("N_co", covariant=True)
 
 _NO_WEIGHT: Any = object()
+_NOBODY: frozenset[int] = frozenset()
 
 
 class Membership(Generic[N_co]):
@@ -103,7 +104,11 @@ class NodeSet(Sequence[N_co]):
         (3, (0, 2))
     """
 
-    __slots__ = ("__weakref__", "_mask", "eligible", "membership")
+    __slots__ = ("__weakref__", "_mask", "_well", "ailing", "eligible", "membership")
+
+    ailing: frozenset[int]
+    """Indices of nodes that are UNHEALTHY and may be chosen all the same, because a balancer is in
+    panic; strategies in tiers ask for all others first. Empty for what is not such a view."""
 
     eligible: tuple[int, ...]
     """Indices that may be chosen, ascending: those of this view whose weight is not 0."""
@@ -119,13 +124,15 @@ class NodeSet(Sequence[N_co]):
             )
         self.membership = Membership(members, Content(members))
         self.eligible = self.membership.eligible
+        self.ailing = _NOBODY
         self._mask: bytes | None = None
+        self._well: NodeSet[N_co] | None = None
 
     @staticmethod
     def of_content(content: Content) -> NodeSet[Hashable]:
         """Return a set with this content whose nodes are the mere ids."""
         membership = Membership(content.ids, content)
-        return _view(membership, membership.eligible)
+        return _view(membership, membership.eligible, _NOBODY)
 
     @property
     def ids(self) -> tuple[Hashable, ...]:
@@ -182,6 +189,23 @@ class NodeSet(Sequence[N_co]):
             keep[i] = 0
         return self._kept(keep)
 
+    def marked(self, ailing: Iterable[int]) -> NodeSet[N_co]:
+        """Return the same view with the nodes at these indices marked as ailing.
+
+        Raises:
+            UnknownIndex: An index is negative or not below ``len(self)``.
+        """
+        return _view(self.membership, self.eligible, frozenset(self._checked(ailing)))
+
+    @property
+    def well(self) -> NodeSet[N_co]:
+        """This view without the ailing; the view itself where there are none. O(n) once."""
+        if not self.ailing:
+            return self
+        if self._well is None:
+            self._well = self.without(self.ailing)
+        return self._well
+
     def _checked(self, indices: Iterable[int]) -> Iterator[int]:
         size = len(self)
         for i in map(as_index, indices):
@@ -192,8 +216,11 @@ class NodeSet(Sequence[N_co]):
     def _kept(self, keep: bytearray) -> NodeSet[N_co]:
         eligible = self.eligible
         if len(eligible) == len(keep):
-            return _view(self.membership, tuple(compress(eligible, keep)))
-        return _view(self.membership, tuple(i for i in eligible if keep[i]))
+            left = tuple(compress(eligible, keep))
+        else:
+            left = tuple(i for i in eligible if keep[i])
+        ailing = frozenset(i for i in self.ailing if keep[i]) if self.ailing else _NOBODY
+        return _view(self.membership, left, ailing)
 
     def __len__(self) -> int:
         return len(self.membership.nodes)
@@ -214,9 +241,14 @@ class NodeSet(Sequence[N_co]):
         return f"<NodeSet of {len(self)}: {shown}{more}; {len(self.eligible)} eligible>"
 
 
-def _view(membership: Membership[N_co], eligible: tuple[int, ...]) -> NodeSet[N_co]:
+def _view(
+    membership: Membership[N_co], eligible: tuple[int, ...], ailing: frozenset[int]
+) -> NodeSet[N_co]:
     view = cast("NodeSet[N_co]", NodeSet.__new__(NodeSet))
     view.membership = membership
     view.eligible = eligible
-    view._mask = None  # noqa: SLF001 - the constructor of this class for views
+    view.ailing = ailing
+    # The constructor of this class for views.
+    view._mask = None  # noqa: SLF001
+    view._well = None  # noqa: SLF001
     return view

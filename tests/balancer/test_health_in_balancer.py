@@ -105,7 +105,7 @@ def test_one_probe_at_a_time_then_on_trial_then_well() -> None:
 def test_a_failed_probe_starts_the_wait_anew() -> None:
     """The next probe comes an interval after the failure of the last."""
     clock = ManualClock()
-    balancer = Balancer(["a"], clock=clock)
+    balancer = Balancer(["a"], clock=clock, panic_threshold=None)
     bring_down(balancer, "a")
     for _ in range(3):
         clock.advance(10.0)
@@ -131,7 +131,7 @@ def test_a_probe_that_tells_nothing_is_free_again(
 ) -> None:
     """A probe that was cancelled or rate-limited frees the probe and changes no state."""
     clock = ManualClock()
-    balancer = Balancer(["a"], clock=clock)
+    balancer = Balancer(["a"], clock=clock, panic_threshold=None)
     bring_down(balancer, "a")
     before = tracker(balancer).health("a")
     clock.advance(10.0)
@@ -147,7 +147,7 @@ def test_a_probe_that_tells_nothing_is_free_again(
 def test_a_pick_takes_the_probe_and_it_lapses() -> None:
     """Who merely picks reports by itself; if it does not, the probe lapses after an interval."""
     clock = ManualClock()
-    balancer = Balancer(["a"], clock=clock)
+    balancer = Balancer(["a"], clock=clock, panic_threshold=None)
     bring_down(balancer, "a")
     clock.advance(10.0)
     assert balancer.pick() == "a"
@@ -199,7 +199,7 @@ def test_a_wrong_cost_gives_the_probe_back(as_lease: bool) -> None:  # noqa: FBT
     clock = ManualClock()
     quota = QuotaTracker(clock)
     quota.register("a", QuotaConfig([QuotaDimension("rpm", limit=100)]))
-    balancer = Balancer(["a"], quota=quota, clock=clock)
+    balancer = Balancer(["a"], quota=quota, clock=clock, panic_threshold=None)
     bring_down(balancer, "a")
     clock.advance(10.0)
     ask = balancer.acquire if as_lease else balancer.pick
@@ -213,7 +213,7 @@ def test_a_refused_cost_gives_the_probe_back() -> None:
     clock = ManualClock()
     quota = QuotaTracker(clock)
     quota.register("a", QuotaConfig([QuotaDimension("tpm", limit=100)]))
-    balancer = Balancer(["a"], quota=quota, clock=clock)
+    balancer = Balancer(["a"], quota=quota, clock=clock, panic_threshold=None)
     bring_down(balancer, "a")
     clock.advance(10.0)
     quota.record_usage("a", {"tpm": 60})
@@ -227,7 +227,7 @@ def test_a_refused_cost_gives_the_probe_back() -> None:
 def test_old_news_does_not_change_who_is_down(late: Callable[[Lease[str]], object]) -> None:
     """A request begun before its node went down neither lets it back nor prolongs its wait."""
     clock = ManualClock()
-    balancer = Balancer(["a"], clock=clock)
+    balancer = Balancer(["a"], clock=clock, panic_threshold=None)
     old = balancer.acquire()
     clock.advance(1.0)
     for _ in range(3):
@@ -259,7 +259,7 @@ def test_a_rate_limit_sits_out_and_leaves_health_alone() -> None:
 def test_a_rate_limit_without_a_time_is_a_second() -> None:
     """A node that did not say how long sits out one second; a longer pause is not cut short."""
     clock = ManualClock()
-    balancer = Balancer(["a"], clock=clock)
+    balancer = Balancer(["a"], clock=clock, panic_threshold=None)
     leases = [balancer.acquire() for _ in range(2)]
     leases[0].rate_limited()
     with pytest.raises(NoNodeAvailable) as caught:
@@ -373,7 +373,7 @@ def test_retry_after_waits_for_all_that_keeps_a_node(
     quota.register("a", QuotaConfig([QuotaDimension("tpm", limit=10, window=60.0)]))
     quota.record_usage("a", {"tpm": 5})
     quota.mark_exhausted("a", 30.0)
-    balancer = Balancer(["a"], quota=quota, clock=clock)
+    balancer = Balancer(["a"], quota=quota, clock=clock, panic_threshold=None)
     bring_down(balancer, "a")
     with pytest.raises(NoNodeAvailable) as caught:
         balancer.pick(cost=cost)
@@ -388,7 +388,7 @@ def test_why_a_node_sits_out_is_told_as_of_now() -> None:
     clock = ManualClock()
     quota = QuotaTracker(clock)
     quota.register("a", QuotaConfig([QuotaDimension("rpm", limit=1, window=60.0)]))
-    balancer = Balancer(["a"], quota=quota, clock=clock)
+    balancer = Balancer(["a"], quota=quota, clock=clock, panic_threshold=None)
     quota.record_usage("a", {"rpm": 1})
 
     def reason() -> str:
@@ -425,7 +425,7 @@ def test_reasons_that_time_does_not_mend(
 def test_a_probe_under_way_has_no_known_end() -> None:
     """When all nodes are down and being probed, nobody knows when one is back."""
     clock = ManualClock()
-    balancer = Balancer(["a"], clock=clock)
+    balancer = Balancer(["a"], clock=clock, panic_threshold=None)
     bring_down(balancer, "a")
     clock.advance(10.0)
     probe = balancer.acquire()

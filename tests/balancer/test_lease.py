@@ -50,7 +50,8 @@ def in_flight(balancer: Balancer[Any]) -> int:
 
 def down_and_due(clock: ManualClock, health: HealthTracker | None = None) -> Balancer[str]:
     """Return a balancer of one node that is UNHEALTHY and due for its probe."""
-    balancer = Balancer(["a"], clock=clock, health=health or HealthTracker(clock=clock))
+    tracker = health or HealthTracker(clock=clock)
+    balancer = Balancer(["a"], clock=clock, health=tracker, panic_threshold=None)
     assert balancer.health is not None
     while balancer.health.status("a") is not HealthStatus.UNHEALTHY:
         balancer.health.report_failure("a")

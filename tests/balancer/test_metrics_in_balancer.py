@@ -50,7 +50,9 @@ def test_every_event_is_told_once() -> None:
     """Choices, outcomes with latency, changes of health and vain requests, in order."""
     clock, diary = ManualClock(), Diary()
     health = HealthTracker(ConsecutiveFailurePolicy(2, recovery_successes=1), clock)
-    balancer = Balancer(["a"], RoundRobin(), health=health, metrics=diary, clock=clock)
+    balancer = Balancer(
+        ["a"], RoundRobin(), health=health, metrics=diary, clock=clock, panic_threshold=None
+    )
     for seconds in (1.0, 2.0):
         lease = balancer.acquire()
         clock.advance(seconds)

@@ -259,7 +259,7 @@ class LeavesBefore(HealthTracker):
 
     balancer: Balancer[str]
 
-    def report(self, node_id: Hashable, *what: Any) -> None:
+    def report(self, node_id: Hashable, *what: Any, **more: Any) -> None:
         self.balancer.remove("a")
         super().report(node_id, *what)
 

@@ -15,6 +15,7 @@ from loadwise.balancer.diagnosis import explain, no_node_available
 from loadwise.balancer.fleet import Fleet
 from loadwise.balancer.lease import Lease
 from loadwise.balancer.negotiation import Grant, Negotiator
+from loadwise.balancer.panic import Panic, PanicLog, PanicRule
 from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.request import NOBODY, Request
 from loadwise.balancer.status import Explanation, NodeStatus
@@ -52,6 +53,11 @@ class Balancer(Generic[N]):
         strategy: Who chooses; by default `PowerOfTwoChoices` over requests in flight.
         health: A tracker to use or share; ``True`` for one of its own, ``False`` or ``None`` to
             do without.
+        panic_threshold: Share of available members, from 0 to 1, below which the balancer is in
+            panic: then nodes that are ailing get requests, too, and if there are none, all do.
+            0 for only when nobody is available; ``None`` for never.
+        panic_window: Seconds since its last success for which a node may count as ailing, finite
+            and > 0; ``None`` for the policy's ``probe_interval``, but at least 1 and at most 60.
         quota: Quotas to reserve from, by node id.
         where: A filter, or a function of a node, that holds for every request.
         metrics: Receives events.
@@ -63,8 +69,9 @@ class Balancer(Generic[N]):
         TypeError: An argument is of the wrong kind, or the strategy needs what a node lacks.
         ValueError: Two nodes share an id, or a weight is out of range.
 
-    When nothing is left to choose, `NoNodeAvailable` says why and when to come back; the balancer
-    does not fall back on nodes it knows to be down.
+    Health never makes a fleet worse: where most nodes fail, the balancer is in panic, and chooses
+    among the nodes that still answer now and then, too; where all are dead, among all of them.
+    When nothing is left to choose, `NoNodeAvailable` says why and when to come back.
 
     Thread-safety: for threads and asyncio alike, by immutable views swapped by one assignment; a
     pick takes no lock while health, quotas and membership stay the same. In a forked child,
@@ -82,12 +89,14 @@ class Balancer(Generic[N]):
         [0, 0]
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one keyword for each thing that a balancer decides
         self,
         nodes: Iterable[N] = (),
         strategy: Strategy[N] | None = None,
         *,
         health: HealthTracker | bool | None = True,
+        panic_threshold: float | None = 0.5,
+        panic_window: float | None = None,
         quota: QuotaSource | None = None,
         where: Callable[[N], bool] | None = None,
         metrics: MetricsCollector | None = None,
@@ -107,6 +116,9 @@ class Balancer(Generic[N]):
         measures = with_counter(self._strategy.measures)
         for measure in measures:
             measure.use_clock(self._clock)
+        self._metrics = guarded(metrics, self)
+        rule = PanicRule.of(panic_threshold, panic_window, self._health)
+        on_panic = None if self._metrics is None else self._metrics.on_panic
         self._fleet: Fleet[N] = Fleet(
             name,
             measures,
@@ -114,12 +126,13 @@ class Balancer(Generic[N]):
             self._pauses,
             has_quota=quota is not None,
             where=None if where is None else as_filter(where),
+            rule=rule,
+            on_panic=PanicLog(name, rule, self._clock, on_panic).tell,
             prepare=self._strategy.prepare,
         )
         self._fleet.replace(nodes)
         self._negotiator: Negotiator[N] = Negotiator(self._strategy, self._health, quota)
-        self._metrics = guarded(metrics, self)
-        told = (self._health, self._pauses, self._metrics)
+        told = (self._health, self._pauses, self._metrics, rule)
         self._reporter = Reporter(self._fleet, self._clock, *told)
         self._leaks = self._reporter.leaks
         self._vitals: HealthTracker | Unchanging = self._health or Unchanging()
@@ -298,7 +311,8 @@ class Balancer(Generic[N]):
             context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
         )
         self._reporter.clear_up()
-        return explain(self.name, self._strategy, self._fleet.look(), request, self._quota)
+        view = self._fleet.look()
+        return explain(self.name, self._strategy, view, request, self._quota, self._negotiator)
 
     def _current_view(self) -> View[N]:
         if self._leaks:
@@ -322,10 +336,9 @@ class Balancer(Generic[N]):
         """Find a node that grants what the request needs, or raise."""
         self._reporter.clear_up()
         view = self._fleet.refreshed()
-        nodes, ruled_out = request.restrict(view)
-        grant, refused = self._negotiator.find(view, nodes, request, for_lease=for_lease)
+        grant, refused = self._negotiator.find(view, request, for_lease=for_lease)
         if grant is None:
-            raise self._unavailable(view, request, ruled_out | refused)
+            raise self._unavailable(view, request, refused)
         return view, grant
 
     def _unavailable(
@@ -345,6 +358,11 @@ class Balancer(Generic[N]):
     def health(self) -> HealthTracker | None:
         """The health tracker, if there is one."""
         return self._health
+
+    @property
+    def panic(self) -> Panic | None:
+        """How bad it is, while the balancer is in panic; else ``None``. O(1) between changes."""
+        return self._fleet.refreshed().panic
 
     @property
     def metrics(self) -> GuardedCollector | None:

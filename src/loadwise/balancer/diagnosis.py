@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TypeVar
 
+from loadwise.balancer.negotiation import Negotiator
 from loadwise.balancer.request import Request
 from loadwise.balancer.status import Explanation
 from loadwise.balancer.view import View, why_it_rests
@@ -26,25 +27,33 @@ def explain(
     view: View[N],
     request: Request[N],
     quota: QuotaSource | None,
+    negotiator: Negotiator[N],
 ) -> Explanation:
     """Tell where ``request`` would go, given ``view``, and change nothing."""
-    nodes, ruled_out = request.restrict(view)
-    refused: dict[int, str] = {}
+    nodes, ruled_out = request.restrict(view.nodes)
+    if view.others is not None and view.candidates <= request.excluded:
+        nodes, ruled_out = request.restrict(view.others)
+    without_quota: dict[int, str] = {}
     if quota is not None:
         for i in nodes.eligible:
             # The clock is read last: what is available now was so a moment ago.
             if quota.available_at(nodes.ids[i], request.cost) > quota.clock():
-                refused[i] = "quota"
+                without_quota[i] = "quota"
+    refused = {i: "recovering" for i in nodes.eligible if negotiator.is_passed_over(view, i)}
     foreseeable, index = True, None
     try:
+        if refused and strategy.peek(nodes, request.context(refused | without_quota)) is None:
+            refused = {}  # there is nobody else
         index = strategy.peek(nodes, request.context({}))
-        if index in refused:
+        if index in without_quota or index in refused:
             # The balancer will ask again without it, but what is drawn then nobody knows.
             foreseeable, index = False, None
     except Unforeseeable:
         foreseeable = False
-    ruled_out |= view.ruled_out | refused
-    ruled_out |= {i: "excluded" for i in request.excluded if nodes.mask[i]}
+    chosen_from = frozenset(nodes.eligible)
+    ruled_out |= {i: why for i, why in view.ruled_out.items() if i not in chosen_from}
+    ruled_out |= refused | without_quota
+    ruled_out |= {i: "excluded" for i in request.excluded if view.nodes.mask[i] or nodes.mask[i]}
     nodes = nodes.restrict([i for i in nodes.eligible if i not in ruled_out])
     facts = strategy.facts(nodes)
     return Explanation(
@@ -58,6 +67,8 @@ def explain(
         },
         choice=None if index is None else nodes.ids[index],
         foreseeable=foreseeable,
+        panic=view.panic,
+        ailing=frozenset(nodes.ids[i] for i in view.nodes.ailing),
     )
 
 

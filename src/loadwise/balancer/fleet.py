@@ -1,7 +1,8 @@
-"""The members of a balancer, and the picture of who may be chosen among them."""
+"""Members of a balancer, and the view of who may be chosen among them."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from threading import Lock
 from typing import Generic, TypeVar
@@ -9,8 +10,9 @@ from typing import Generic, TypeVar
 from loadwise._counter import upcoming
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._native import let_go
+from loadwise.balancer.panic import Panic, PanicRule
 from loadwise.balancer.status import NodeStatus
-from loadwise.balancer.view import Meter, Slot, View, make_view
+from loadwise.balancer.view import Meter, Slot, View, admits, make_view
 from loadwise.errors import UnknownNode
 from loadwise.filters import Filter
 from loadwise.health import HealthStatus, HealthTracker
@@ -33,13 +35,15 @@ class Fleet(ForkAware, Generic[N]):
         pauses: Who knows which nodes sit out.
         has_quota: Whether quota is to be reserved for each request, too.
         where: A filter that holds for every request.
+        rule: When there is panic; ``None`` for never.
+        on_panic: Told how bad it is when panic begins, and ``None`` when it ends.
         prepare: Called with a new membership before it is adopted; what it raises stops that.
 
     Thread-safety: changes take a lock and publish an immutable `View` by one assignment. What a
     change needs built (a hash ring) is built before, while picks go on with the old members.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that decides who may be chosen comes together here
         self,
         name: str,
         measures: tuple[LoadMeasure, ...],
@@ -48,6 +52,8 @@ class Fleet(ForkAware, Generic[N]):
         *,
         has_quota: bool,
         where: Filter[N] | None,
+        rule: PanicRule | None,
+        on_panic: Callable[[Panic | None], None],
         prepare: Callable[[NodeSet[N]], None],
     ) -> None:
         self._name = name
@@ -56,10 +62,16 @@ class Fleet(ForkAware, Generic[N]):
         self._pauses = pauses
         self._has_quota = has_quota
         self._where = where
+        # Whether nobody knows when the filter changes its mind, so that it is asked at every pick.
+        self._unwatched = where is not None and where.sources() is None
+        self._rule = rule
+        self._on_panic = on_panic
         self._prepare = prepare
         # The first is held by whoever changes the membership, the second to work out a view.
         self._changing = Lock()
         self._lock = Lock()
+        # Panics that began or ended and have not been told of yet, in order.
+        self._news: deque[Panic | None] = deque()
         # By one reference, so that whoever reads finds members and slots that belong together.
         nobody: NodeSet[N] = NodeSet(())
         self._members: tuple[NodeSet[N], tuple[Slot, ...]] = (nobody, ())
@@ -69,6 +81,7 @@ class Fleet(ForkAware, Generic[N]):
     def _after_fork(self) -> None:
         self._changing = Lock()
         self._lock = Lock()
+        self._news.clear()
         # The parent's leases go on holding the old slots, which nobody counts here.
         whole, slots = self._members
         for slot in slots:
@@ -88,29 +101,80 @@ class Fleet(ForkAware, Generic[N]):
     def refreshed(self) -> View[N]:
         """Return a view that holds now."""
         view = self.view
-        if self._holds(view):
+        # A function of the user's is asked before the lock is taken: it may take its time.
+        answers = self._answers(view.nodes)
+        if view.admitted == answers and self._holds(view):
             return view
-        with self._lock:
-            if not self._holds(self.view):
-                self._publish(self.look())
-            return self.view
+        while True:
+            with self._lock:
+                whole, slots = self._members
+                view = self.view
+                if answers is None or len(answers) == len(whole):
+                    if view.admitted != answers or not self._holds(view):
+                        view = self._publish(self._look_at(whole, slots, answers))
+                    break
+            answers = self._answers(whole)
+        self._tell()
+        return view
 
-    def _publish(self, view: View[N]) -> None:
+    def _answers(self, whole: NodeSet[N]) -> bytes | None:
+        """Return the answers of a filter that may change its mind at any time. O(n)."""
+        return admits(self._where, whole) if self._unwatched and self._where is not None else None
+
+    def _publish(self, view: View[N]) -> View[N]:
+        """Make a view the present one, and return the one that is then."""
         replaced = self.view
+        if (
+            replaced.panic is not None
+            and replaced.panic.last_resort
+            and view.panic != replaced.panic
+        ):
+            view = self._end_last_resort(replaced, view)
         self.view = view
+        if (replaced.panic is None) is not (view.panic is None):
+            self._news.append(view.panic)
         let_go(replaced)
+        return view
+
+    def _end_last_resort(self, before: View[N], view: View[N]) -> View[N]:
+        """Have all other nodes probed at once, if the last resort ends because a node answered.
+
+        Else the first to recover would be left alone with the load.
+        """
+        if self._health is None or (view.panic is not None and view.panic.last_resort):
+            return view
+        were_down = {before.nodes.ids[i] for i in before.down}
+        still_down = [view.nodes.ids[i] for i in view.down]
+        if not still_down or were_down <= set(still_down):
+            return view
+        self._health.hasten_probes(still_down)
+        return self._look_at(*self._members, view.admitted)
+
+    def _tell(self) -> None:
+        """Tell of panics that began or ended. Outside the lock, for collectors are the user's."""
+        while self._news:
+            try:
+                panic = self._news.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            self._on_panic(panic)
 
     def look(self) -> View[N]:
         """Work out a view. O(n)."""
-        return self._look_at(*self._members)
+        whole, slots = self._members
+        return self._look_at(whole, slots, self._answers(whole))
 
-    def _look_at(self, whole: NodeSet[N], slots: tuple[Slot, ...]) -> View[N]:
+    def _look_at(
+        self, whole: NodeSet[N], slots: tuple[Slot, ...], answers: bytes | None
+    ) -> View[N]:
         return make_view(
             whole,
             slots,
             self._health,
             self._pauses,
             self._where,
+            answers=answers,
+            rule=self._rule,
             has_quota=self._has_quota,
         )
 
@@ -135,7 +199,8 @@ class Fleet(ForkAware, Generic[N]):
         """Begin or end the drain of a member."""
         with self._changing, self._lock:
             self._members[1][self._index_of(identity)].draining = draining
-            self._publish(self.look())
+            self._publish(self._look_at(*self._members, self.view.admitted))
+        self._tell()
 
     def status(self) -> list[NodeStatus]:
         """Return how each member is."""
@@ -147,12 +212,14 @@ class Fleet(ForkAware, Generic[N]):
         ]
 
     def _status_of(self, slot: Slot, *, drained: bool) -> NodeStatus:
-        health, reason, wait = HealthStatus.HEALTHY, None, None
+        health, reason, wait, ailing = HealthStatus.HEALTHY, None, None, False
         if self._health is not None:
             record = self._health.health(slot.id)
             health, reason = record.status, record.reason
             due = self._health.next_probe(slot.id)
             wait = None if due is None else max(0.0, due - self._health.clock())
+            if self._rule is not None:
+                ailing = self._health.is_ailing(slot.id, self._rule.window)
         return NodeStatus(
             id=slot.id,
             health=health,
@@ -163,6 +230,7 @@ class Fleet(ForkAware, Generic[N]):
             quota_remaining=self._pauses.remaining_by_dimension(slot.id),
             next_probe=wait,
             drained=drained,
+            ailing=ailing,
         )
 
     def _index_of(self, identity: Hashable) -> int:
@@ -175,17 +243,19 @@ class Fleet(ForkAware, Generic[N]):
     def _adopt(self, whole: NodeSet[N]) -> None:
         """Make ``whole`` the membership: all of it or, on an error, nothing. For one at a time."""
         self._prepare(whole)
+        answers = self._answers(whole)
         with self._lock:
             gone = {slot.id: slot for slot in self._members[1]}
             slots = tuple(
                 gone.pop(identity) if identity in gone else Slot(identity, self._meters)
                 for identity in whole.ids
             )
-            view = self._look_at(whole, slots)
+            view = self._look_at(whole, slots, answers)
             replaced = self._members
             self._members = whole, slots
             self._publish(view)
             let_go(replaced)
+        self._tell()
         for slot in gone.values():
             slot.alive = False
         for identity in gone:

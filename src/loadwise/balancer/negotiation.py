@@ -1,4 +1,4 @@
-"""Finding a node that grants what a request needs: its probe, its quota."""
+"""Finding a node that grants what a request needs: room, its probe, its quota."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from loadwise.balancer.request import Request
-from loadwise.balancer.view import View
-from loadwise.health import HealthStatus, HealthTracker, Probe
+from loadwise.balancer.view import Slot, View
+from loadwise.health import KNOWN_DOWN, HealthStatus, HealthTracker, Probe
 from loadwise.node_set import NodeSet
 from loadwise.quota import QuotaSource, ReservedQuota
 from loadwise.strategies._base import ViewStrategy
@@ -17,13 +17,16 @@ __all__ = ["Grant", "Negotiator"]
 
 N = TypeVar("N")
 
+_MOST_REFUSALS = 4
+
 
 class Grant:
     """What a node has granted.
 
     Attributes:
         index: The node's index.
-        probe: Its one probe, if it is UNHEALTHY and the request is that probe.
+        probe: Its one probe, if it is UNHEALTHY and the request is that probe; `KNOWN_DOWN` if it
+            is UNHEALTHY and given requests all the same.
         reservation: Quota set aside, if there are quotas.
     """
 
@@ -49,32 +52,94 @@ class Negotiator(Generic[N]):
         self._quota = quota
 
     def find(
-        self, view: View[N], nodes: NodeSet[N], request: Request[N], *, for_lease: bool
+        self, view: View[N], request: Request[N], *, for_lease: bool
     ) -> tuple[Grant | None, dict[int, str]]:
-        """Return what was granted, if a node was found, and who has refused and why."""
+        """Return what was granted, if a node was found, and who was ruled out or has refused."""
+        nodes, ruled_out = request.restrict(view.nodes)
+        grant, refused = self._ask(view, nodes, request, for_lease=for_lease)
+        if grant is None and view.others is not None and view.candidates <= request.excluded:
+            # What is excluded is all there is to choose from: better a node that is down than none.
+            nodes, more = request.restrict(view.others)
+            grant, others = self._ask(view, nodes, request, for_lease=for_lease, despite=True)
+            refused |= more | others
+        return grant, ruled_out | refused
+
+    def _ask(
+        self,
+        view: View[N],
+        nodes: NodeSet[N],
+        request: Request[N],
+        *,
+        for_lease: bool,
+        despite: bool = False,
+    ) -> tuple[Grant | None, dict[int, str]]:
+        """Ask for one of ``nodes``; with ``despite``, all of them are known to be down."""
         refused: dict[int, str] = {}
+        # RECOVERING nodes that have all the requests they need; ``None`` once that counts no more.
+        full: set[int] | None = set() if view.recovering else None
         while True:
             index = self._strategy.select(nodes, request.context(refused))
             if index is None:
-                return None, refused
-            identity = nodes.ids[index]
-            probe = None
-            if index in view.probes:
-                probe = self._probe(identity, request, for_lease=for_lease)
-                if probe is None and not self._is_up(identity):
-                    refused[index] = "unhealthy"
-                    continue
-            if self._quota is None:
-                return Grant(index, probe, None), refused
-            reservation = self._quota.try_acquire(identity, request.cost)
-            if reservation is not None:
-                return Grant(index, probe, reservation), refused
+                if not full:
+                    return None, refused
+                # There is nobody else.
+                refused = {i: why for i, why in refused.items() if i not in full}
+                full = None
+                continue
+            if full is not None and self.is_passed_over(view, index):
+                full.add(index)
+                if len(full) > _MOST_REFUSALS:
+                    full.update(i for i in view.recovering if self.is_passed_over(view, i))
+                refused.update(dict.fromkeys(full, "recovering"))
+                continue
+            grant = self._grant(view, index, request, for_lease=for_lease, despite=despite)
+            if isinstance(grant, Grant):
+                return grant, refused
+            refused[index] = grant
+            if grant == "quota":
+                refused |= self._without_quota(nodes, request)
+
+    def _grant(
+        self, view: View[N], index: int, request: Request[N], *, for_lease: bool, despite: bool
+    ) -> Grant | str:
+        """Return what a node grants, or the reason why it grants nothing."""
+        identity = view.nodes.ids[index]
+        probe: Probe | None = None
+        if index in view.probes and not despite:
+            probe = self._probe(identity, request, for_lease=for_lease)
+            if probe is None and not self._is_up(identity):
+                return "unhealthy"
+        elif index in view.down:  # and yet it may be chosen: this is panic
+            probe = KNOWN_DOWN
+        if self._quota is None:
+            return Grant(index, probe, None)
+        reservation = self._quota.try_acquire(identity, request.cost)
+        if reservation is None:
             self.give_up(request)
-            # Most likely others cannot afford it either: rule them out in one go.
-            for i in nodes.eligible:
-                if self._quota.available_at(nodes.ids[i], request.cost) > self._quota.clock():
-                    refused[i] = "quota"
-            refused[index] = "quota"
+            return "quota"
+        return Grant(index, probe, reservation)
+
+    def _without_quota(self, nodes: NodeSet[N], request: Request[N]) -> dict[int, str]:
+        """Rule out in one go all that cannot afford what one of them could not."""
+        quota = self._quota
+        if quota is None:
+            return {}
+        cost = request.cost
+        return {
+            i: "quota"
+            for i in nodes.eligible
+            if quota.available_at(nodes.ids[i], cost) > quota.clock()
+        }
+
+    def is_passed_over(self, view: View[N], index: int) -> bool:
+        """Tell whether a node is RECOVERING and has all the requests that it needs."""
+        return index in view.recovering and self._is_full(view.slots[index])
+
+    def _is_full(self, slot: Slot) -> bool:
+        if self._health is None:
+            return False
+        needed = self._health.successes_needed(slot.id)
+        return needed is not None and len(slot.in_flight) >= needed
 
     def give_up(self, request: Request[N]) -> None:
         """Take back the probe of a request that will not be sent, if it has one."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.balancer.fleet import Fleet
+from loadwise.balancer.panic import PanicRule
 from loadwise.balancer.view import Slot
 from loadwise.clock import Clock
 from loadwise.health import HealthStatus, HealthTracker, Probe
@@ -41,6 +42,7 @@ class Reporter(ForkAware):
         "_metrics",
         "_minded",
         "_pauses",
+        "_rule",
         "_same_clock",
         "clock",
         "leaks",
@@ -53,12 +55,14 @@ class Reporter(ForkAware):
         health: HealthTracker | None,
         pauses: QuotaSource,
         metrics: MetricsCollector | None,
+        rule: PanicRule | None,
     ) -> None:
         self._fleet = fleet
         self.clock = clock
         self._health = health
         self._pauses = pauses
         self._metrics = metrics
+        self._rule = rule
         self._minded: Minded = {} if health is None else health.minded
         self._same_clock = health is not None and health.clock == clock
         self.leaks: deque[tuple[Slot, float, Probe | None]] = deque()
@@ -82,6 +86,7 @@ class Reporter(ForkAware):
         for observe, cell in slot.observers:
             observe(cell, latency, _SUCCESS, now)
         before = slot.latency
+        slot.succeeded_at = now
         slot.latency = latency if before is None else before + _LATENCY_WEIGHT * (latency - before)
         if probe is not None or (self._minded and slot.id in self._minded):
             self._tell_health(slot, _SUCCESS, started, None, probe)
@@ -122,7 +127,7 @@ class Reporter(ForkAware):
         if health is None:
             return
         if outcome is _SUCCESS or outcome is _FAILURE:
-            self._report(health, slot, outcome, started, reason)
+            self._report(health, slot, outcome, started, reason, probe)
         self.end_probe(slot, probe)
 
     def end_probe(self, slot: Slot, probe: Probe | None) -> None:
@@ -137,15 +142,30 @@ class Reporter(ForkAware):
         outcome: Outcome,
         started: float,
         reason: str | BaseException | None,
+        probe: Probe | None,
     ) -> None:
         if not slot.alive:
             return
-        began = started if self._same_clock else None
-        health.report(slot.id, outcome, _in_words(reason), began)
-        if slot.forgetters and health.status(slot.id) is HealthStatus.UNHEALTHY:
+        began = started if self._same_clock and not self._is_ailing(health, slot) else None
+        health.report(
+            slot.id,
+            outcome,
+            _in_words(reason),
+            began,
+            probe=probe,
+            last_success=slot.succeeded_at,
+        )
+        if (
+            slot.forgetters
+            and health.status(slot.id) is HealthStatus.UNHEALTHY
+            and not self._is_ailing(health, slot)
+        ):
             slot.forget()
         if not slot.alive and not self._fleet.has(slot.id):
             health.remove(slot.id)
+
+    def _is_ailing(self, health: HealthTracker, slot: Slot) -> bool:
+        return self._rule is not None and health.is_ailing(slot.id, self._rule.window)
 
     def pause(self, slot: Slot, seconds: float) -> None:
         """Have a member sit out."""

@@ -11,7 +11,6 @@ from loadwise.filters import as_filter
 from loadwise.nodes import node_id
 
 if TYPE_CHECKING:
-    from loadwise.balancer.view import View
     from loadwise.health import Probe
     from loadwise.node_set import NodeSet
 
@@ -87,16 +86,14 @@ class Request(Generic[N]):
         self._estimate = estimate
         self.cost = _NO_COST if cost is None else cost
 
-    def restrict(self, view: View[N]) -> tuple[NodeSet[N], dict[int, str]]:
-        """Return what a view leaves to this request, and why not the rest of it. O(n) at most."""
-        nodes = view.nodes
+    def restrict(self, nodes: NodeSet[N]) -> tuple[NodeSet[N], dict[int, str]]:
+        """Return what of ``nodes`` this request may be given, and why not the rest. O(n)."""
         ruled_out: dict[int, str] = {}
-        for accept in (view.unwatched, self._where):
-            if accept is not None:
-                before, nodes = nodes, accept.view(nodes)
-                if len(nodes.eligible) < len(before.eligible):
-                    left = frozenset(nodes.eligible)
-                    ruled_out.update((i, "filtered") for i in before.eligible if i not in left)
+        if self._where is not None:
+            before, nodes = nodes, self._where.view(nodes)
+            if len(nodes.eligible) < len(before.eligible):
+                left = frozenset(nodes.eligible)
+                ruled_out.update((i, "filtered") for i in before.eligible if i not in left)
         if self._excluded_ids:
             found = (_index_of(identity, nodes) for identity in self._excluded_ids)
             self.excluded = frozenset(index for index in found if index is not None)

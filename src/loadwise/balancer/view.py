@@ -1,11 +1,12 @@
-"""The balancer's immutable picture of who may be chosen now."""
+"""Immutable view of who in a balancer may be chosen now."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from itertools import count
 from typing import Generic, TypeVar
 
+from loadwise.balancer.panic import Panic, PanicRule
 from loadwise.filters import Filter, StateSource, Watch
 from loadwise.health import HealthTracker
 from loadwise.load import Cell, Forgetful, LoadMeasure
@@ -13,7 +14,7 @@ from loadwise.node_set import NodeSet
 from loadwise.outcome import Outcome
 from loadwise.quota import QuotaSource
 
-__all__ = ["Meter", "Slot", "View", "make_view", "why_it_rests"]
+__all__ = ["Meter", "Slot", "View", "admits", "make_view", "why_it_rests"]
 
 N = TypeVar("N")
 
@@ -47,8 +48,9 @@ class Slot:
         others: Cells of further measures, to be counted alike.
         observe: Tells the measure of the cell how a request ended; ``None`` if it only counts.
         observers: Further measures to tell, each with its cell.
-        forgetters: Measures to tell when the node is down, each with its cell.
+        forgetters: Measures to tell when the node is dead, each with its cell.
         picks: How often the member was chosen.
+        succeeded_at: When a request last ended well, by the balancer's clock.
     """
 
     __slots__ = (
@@ -63,6 +65,7 @@ class Slot:
         "observers",
         "others",
         "picks",
+        "succeeded_at",
     )
 
     def __init__(self, node_id: Hashable, meters: Iterable[Meter]) -> None:
@@ -70,6 +73,7 @@ class Slot:
         self.alive = True
         self.draining = False
         self.latency: float | None = None
+        self.succeeded_at: float | None = None
         self.picks = count()
         pairs = [(meter, meter.cell(node_id)) for meter in meters]
         self.cell = pairs[0][1]
@@ -102,36 +106,49 @@ class Slot:
         """Return a slot for the same member with nothing in flight."""
         slot = Slot(self.id, meters)
         slot.latency, slot.draining = self.latency, self.draining
+        slot.succeeded_at = self.succeeded_at
         return slot
 
 
 class View(Generic[N]):
-    """Who may be chosen, as of the versions of health, quota and filters it was made from.
+    """Snapshot of who may be chosen, made from some versions of health, quota and filters.
 
     Attributes:
-        nodes: The members, restricted to those that may be chosen.
+        nodes: The members, restricted to those that may be chosen; the ailing are marked.
         members: The same nodes, by index.
         slots: Their slots, by index.
         ruled_out: Why the others may not be chosen, by index.
         probes: Indices of UNHEALTHY nodes whose one probe is due.
+        recovering: Indices of RECOVERING nodes, which are given no more than they need; empty in
+            panic.
+        down: Indices of members that are UNHEALTHY.
+        panic: How bad it is, while there is panic.
+        candidates: In panic, the indices of the members that are available or ailing.
+        others: In panic, the members beside the candidates, restricted to those that may be
+            chosen where a request excludes all candidates.
         health_version: Version of the health it shows.
         quota_version: Version of the quotas it shows.
-        unwatched: A filter of which nobody knows when its answer changes, to be asked each time.
+        admitted: The last answers of a filter that may change its mind at any time, by index.
         plain: Whether a request may be given any index that the strategy returns: no probe to
-            grant, no quota to reserve, no filter to ask.
+            grant, no quota to reserve, no filter to ask, nothing to count.
         watch: Tells whether it still holds; ``None`` when the two versions tell all.
     """
 
     __slots__ = (
+        "admitted",
+        "candidates",
+        "down",
         "health_version",
         "members",
         "nodes",
+        "others",
+        "panic",
         "plain",
         "probes",
         "quota_version",
+        "recovering",
         "ruled_out",
         "slots",
-        "unwatched",
         "watch",
     )
 
@@ -140,11 +157,21 @@ class View(Generic[N]):
     slots: tuple[Slot, ...]
     ruled_out: dict[int, str]
     probes: frozenset[int]
+    recovering: frozenset[int]
+    down: frozenset[int]
+    panic: Panic | None
+    candidates: frozenset[int]
+    others: NodeSet[N] | None
     health_version: int
     quota_version: int
-    unwatched: Filter[N] | None
+    admitted: bytes | None
     plain: bool
     watch: Watch | None
+
+
+def admits(where: Filter[N], whole: NodeSet[N]) -> bytes:
+    """Return a filter's answers now, one byte per index. O(n)."""
+    return bytes(map(bool, map(where, whole.membership.nodes)))
 
 
 def make_view(
@@ -154,9 +181,14 @@ def make_view(
     pauses: QuotaSource,
     where: Filter[N] | None,
     *,
+    answers: bytes | None,
+    rule: PanicRule | None,
     has_quota: bool,
 ) -> View[N]:
-    """Work out who may be chosen now. O(n)."""
+    """Work out who may be chosen now. O(n).
+
+    ``answers`` are those of a filter that may change its mind at any time, by index.
+    """
     filter_sources = None if where is None else where.sources()
     own: list[StateSource] = [pauses] if health is None else [pauses, health]
     others = [source for source in filter_sources or () if source not in own]
@@ -165,22 +197,56 @@ def make_view(
     view.health_version = 0 if health is None else health.version
     view.quota_version = pauses.version
     watch = Watch([*own, *others])
-    view.watch = watch if watch.timed or others else None
-    view.unwatched = where if filter_sources is None else None
 
-    ruled_out: dict[int, str] = {}
-    if where is not None and view.unwatched is None:
-        ruled_out.update((i, "filtered") for i, node in enumerate(whole) if not where(node))
-    ruled_out.update(_sitting_out(whole, pauses))
-    down = {} if health is None else _down(whole, health)
-    ruled_out.update((i, "unhealthy") for i, may_probe in down.items() if not may_probe)
-    ruled_out.update(
+    not_members: dict[int, str] = {}
+    view.admitted = answers
+    if where is not None:
+        admitted = admits(where, whole) if answers is None else answers
+        not_members.update((i, "filtered") for i, answer in enumerate(admitted) if not answer)
+    not_members.update(
         (i, "drained") for i, slot in enumerate(slots) if slot.draining or not whole.weights[i]
     )
-    view.ruled_out = ruled_out
-    view.probes = frozenset(i for i, due in down.items() if due and i not in ruled_out)
-    view.plain = view.watch is None and view.unwatched is None and not view.probes and not has_quota
+    pausing = dict(_sitting_out(whole, pauses))
+    down = {} if health is None else _down(whole, health, not_members)
+    view.down = frozenset(down)
+
+    view.panic, ailing = None, dict[int, float]()
+    if rule is not None and health is not None and down:
+        ailing = _ailing(whole, health, rule.window, down)
+        view.panic = rule.judge(len(whole) - len(not_members), len(down), len(ailing))
+    dead = {i: may_probe for i, may_probe in down.items() if i not in ailing}
+    if view.panic is None:
+        ailing, dead = {}, down
+    elif view.panic.last_resort:
+        dead = {}
+    for until in ailing.values():
+        watch.until(pauses.clock if health is None else health.clock, until)
+
+    view.ruled_out = ruled_out = {
+        **pausing,
+        **{i: "unhealthy" for i, may_probe in dead.items() if not may_probe},
+        **not_members,
+    }
+    view.probes = frozenset(i for i, due in dead.items() if due and i not in ruled_out)
+    view.recovering = frozenset()
+    if health is not None and view.panic is None:
+        view.recovering = _indices(whole, health.recovering()) - ruled_out.keys()
+    view.candidates, view.others = frozenset(), None
+    if view.panic is not None and dead:
+        view.candidates = frozenset(range(len(whole))) - not_members.keys() - dead.keys()
+        view.others = whole.restrict(dead.keys() - pausing.keys())
+    view.watch = watch if watch.timed or others else None
+    view.plain = not (
+        view.watch is not None
+        or view.admitted is not None
+        or view.probes
+        or view.recovering
+        or has_quota
+        or (view.panic is not None and view.panic.last_resort)
+    )
     view.nodes = whole.without(ruled_out) if ruled_out else whole
+    if ailing:
+        view.nodes = view.nodes.marked(ailing)
     view.members = whole.membership.nodes
     view.slots = slots
     return view
@@ -198,7 +264,26 @@ def why_it_rests(identity: Hashable, pauses: QuotaSource) -> str:
     return "quota" if pauses.rests_until(identity) is None else "rate_limited"
 
 
-def _down(whole: NodeSet[N], health: HealthTracker) -> dict[int, bool]:
-    """Return the indices of the UNHEALTHY, each with whether it may be probed now."""
+def _down(
+    whole: NodeSet[N], health: HealthTracker, not_members: Mapping[int, str]
+) -> dict[int, bool]:
+    """Return the indices of members that are UNHEALTHY, each with whether it may be probed now."""
     found = ((whole.index_of(identity), may_probe) for identity, may_probe in health.down())
-    return {index: may_probe for index, may_probe in found if index is not None}
+    return {
+        index: may_probe
+        for index, may_probe in found
+        if index is not None and index not in not_members
+    }
+
+
+def _ailing(
+    whole: NodeSet[N], health: HealthTracker, window: float, down: Mapping[int, bool]
+) -> dict[int, float]:
+    """Return the indices of members that are ailing, each with when that lapses."""
+    found = ((whole.index_of(identity), until) for identity, until in health.ailing(window).items())
+    return {index: until for index, until in found if index is not None and index in down}
+
+
+def _indices(whole: NodeSet[N], ids: Iterable[Hashable]) -> frozenset[int]:
+    found = map(whole.index_of, ids)
+    return frozenset(index for index in found if index is not None)

@@ -1,8 +1,8 @@
-"""When a node changes its state of health."""
+"""The rules by which a node changes its state of health and is probed."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -41,9 +41,15 @@ class HealthPolicy(Protocol):
     """The rule by which outcomes change a node's state.
 
     It is called under the tracker's lock: it must be quick and must not call the tracker. A
-    policy may keep state of its own by ``health.id``. If it never acts on a success of a HEALTHY
-    node without failures, it can say so with an attribute ``ignores_success_when_healthy = True``
-    and such reports, by far the most, cost next to nothing.
+    policy may keep state of its own by ``health.id``. Three more members are optional:
+
+    - ``ignores_success_when_healthy = True`` says that it never acts on a success of a HEALTHY
+      node without failures; such reports, by far the most, then cost next to nothing.
+    - ``recovery_successes`` tells how many successes in a row end RECOVERING. A balancer lets no
+      more requests into a RECOVERING node than it still needs; without this member, one at a time.
+    - ``probe_delay(failed_probes, draw)`` returns the seconds to the next probe of an UNHEALTHY
+      node after so many failed ones; ``draw()`` is uniform in [0, 1). Without this member they
+      are always ``probe_interval``.
     """
 
     @property
@@ -83,7 +89,14 @@ class ConsecutiveFailurePolicy:
         failure_threshold: Failures in a row that make a node UNHEALTHY, >= 1.
         recovery_successes: Successes in a row, the one that ended UNHEALTHY included, that make
             it HEALTHY again, >= 1.
-        probe_interval: Seconds after the last failure before a probe, finite and >= 0.
+        probe_interval: Seconds from the failure that made it UNHEALTHY, or from a failed probe,
+            to the next probe, finite and >= 0.
+        probe_backoff: By how much each failed probe multiplies the interval, finite and >= 1, so
+            that a dead node is asked ever less often. A success starts again at the first one.
+        max_probe_interval: Seconds that the interval grows to at most, finite and >= 0; it does
+            not shorten ``probe_interval`` itself.
+        jitter: Share, from 0 to 1, by which each interval is lengthened at random, so that nodes
+            that failed together are not probed together: 0.5 makes 10 seconds 10 to 15.
 
     Raises:
         TypeError: A number of failures or successes is not an int.
@@ -92,13 +105,17 @@ class ConsecutiveFailurePolicy:
     Immutable, so thread-safe.
 
     Example:
-        >>> ConsecutiveFailurePolicy(failure_threshold=5).probe_interval
-        10.0
+        >>> patient = ConsecutiveFailurePolicy(probe_interval=10.0, probe_backoff=2.0)
+        >>> [patient.probe_delay(failed, draw=lambda: 0.0) for failed in (0, 1, 2, 9)]
+        [10.0, 20.0, 40.0, 300.0]
     """
 
     failure_threshold: int = 3
     recovery_successes: int = 2
     probe_interval: float = 10.0
+    probe_backoff: float = 1.0
+    max_probe_interval: float = 300.0
+    jitter: float = 0.0
 
     @property
     def ignores_success_when_healthy(self) -> bool:
@@ -112,11 +129,38 @@ class ConsecutiveFailurePolicy:
                 raise TypeError(f"{name} is {value!r}; it must be an int")
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
-        if not (is_finite("probe_interval", self.probe_interval) and self.probe_interval >= 0):
+        for name in ("probe_interval", "max_probe_interval"):
+            seconds = getattr(self, name)
+            if not (is_finite(name, seconds) and seconds >= 0):
+                raise ValueError(
+                    f"{name} is {seconds!r}; it must be a finite number of seconds, at least 0"
+                )
+        if not (is_finite("probe_backoff", self.probe_backoff) and self.probe_backoff >= 1):
             raise ValueError(
-                f"probe_interval is {self.probe_interval!r}; it must be a finite number of "
-                f"seconds, at least 0"
+                f"probe_backoff is {self.probe_backoff!r}; it must be a finite number, at least 1"
             )
+        if not (is_finite("jitter", self.jitter) and 0 <= self.jitter <= 1):
+            raise ValueError(
+                f"jitter is {self.jitter!r}; it must be a share of the interval, from 0 to 1"
+            )
+
+    def probe_delay(self, failed_probes: int, draw: Callable[[], float]) -> float:
+        """Return the seconds to the next probe.
+
+        Args:
+            failed_probes: Probes that have failed since the node was found UNHEALTHY, >= 0.
+            draw: Returns a random number, uniform in [0, 1).
+        """
+        delay = self.probe_interval
+        if failed_probes and self.probe_backoff > 1 and delay < self.max_probe_interval:
+            # More doublings than a float has room for end at the maximum all the same.
+            exponent = min(failed_probes, _MOST_BACKOFFS)
+            try:
+                grown = delay * self.probe_backoff**exponent
+            except OverflowError:
+                grown = self.max_probe_interval
+            delay = min(grown, self.max_probe_interval)
+        return delay * (1.0 + self.jitter * draw()) if self.jitter else delay
 
     def next_status(self, health: NodeHealth, outcome: Outcome) -> HealthStatus:
         """Return the state after ``outcome``, by the table above."""
@@ -134,4 +178,5 @@ class ConsecutiveFailurePolicy:
         return health.status
 
 
+_MOST_BACKOFFS = 1_000
 _NOT_WELL = HealthStatus.UNHEALTHY | HealthStatus.RECOVERING

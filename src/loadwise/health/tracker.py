@@ -1,39 +1,32 @@
-"""Keeps the health of nodes, and decides when one that is down may be tried again."""
+"""Tracker of nodes' health, which decides when one that is down may be tried again."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
+from random import Random
 from threading import RLock
 from typing import Final
 
 from loadwise._fork import ForkAware, reset_in_child
-from loadwise._log import log_exception
 from loadwise._numbers import is_finite
 from loadwise.clock import Clock
 from loadwise.errors import LoadwiseError
+from loadwise.health.listeners import HealthListener, Listeners
 from loadwise.health.policy import ConsecutiveFailurePolicy, HealthPolicy, NodeHealth
+from loadwise.health.probes import KNOWN_DOWN, Probe, ProbeSchedule
+from loadwise.health.standing import SPOTLESS, Standing
 from loadwise.health.status import HealthStatus
 from loadwise.nodes import refuse_node
 from loadwise.outcome import Outcome
 
-__all__ = ["HealthListener", "HealthTracker", "Minded"]
+__all__ = ["HealthTracker", "Minded"]
 
 _STATES: Final = tuple(HealthStatus)
-
-HealthListener = Callable[[Hashable, HealthStatus, HealthStatus], None]
-"""Called with a node's id, its old state and its new one."""
-
-
-class Probe:
-    """The right to send one request to an UNHEALTHY node."""
-
-    __slots__ = ("expires",)
-
-    def __init__(self) -> None:
-        self.expires = math.inf
+_SHORTEST_WINDOW: Final = 1.0
+_LONGEST_WINDOW: Final = 60.0
 
 
 class _Everybody:
@@ -46,7 +39,7 @@ class _Everybody:
         return True
 
 
-Minded = Mapping[Hashable, NodeHealth] | _Everybody
+Minded = Mapping[Hashable, Standing] | _Everybody
 """The ids of nodes of which a success could change anything."""
 
 
@@ -59,18 +52,24 @@ class HealthTracker(ForkAware):
     Args:
         policy: When a node changes its state.
         clock: Source of monotonic seconds.
+        rng: Source of the policy's jitter; ``None`` for one of its own.
 
     Raises:
         TypeError: ``policy`` is no `HealthPolicy`.
         ValueError: Its ``probe_interval`` is negative or NaN.
 
-    An UNHEALTHY node is given one probe request at a time, once ``probe_interval`` has passed
-    since its last failure; what is reported of it decides.
+    An UNHEALTHY node is given one probe request at a time, once the policy's interval has passed
+    since it went down or since its last probe failed; what is reported of the probe decides. Other
+    failures, of requests that were under way, do not put the probe off.
+
+    Besides, it keeps each node's share of good answers, by which a balancer in panic tells nodes
+    that are ailing from dead ones: see `is_ailing`.
 
     Thread-safety: writers take a lock, readers do not. In a forked child the states are kept and
     probes that the parent has under way are forgotten.
 
-    Cost: O(1) for every method but `snapshot`, O(n).
+    Cost: O(1) for every method but `snapshot`, O(n), and `down`, `ailing` and `next_change`, which
+    take O(UNHEALTHY nodes).
 
     Example:
         >>> health = HealthTracker(ConsecutiveFailurePolicy(failure_threshold=1))
@@ -85,6 +84,7 @@ class HealthTracker(ForkAware):
         self,
         policy: HealthPolicy | None = None,
         clock: Clock = time.monotonic,
+        rng: Random | None = None,
     ) -> None:
         self.policy: HealthPolicy = ConsecutiveFailurePolicy() if policy is None else policy
         if isinstance(policy, type):
@@ -99,27 +99,43 @@ class HealthTracker(ForkAware):
             raise ValueError(
                 f"probe_interval is {pause!r}; it must be a number of seconds, at least 0"
             )
+        if not isinstance(rng, Random | None):
+            raise TypeError(f"rng is {rng!r}; it must be a random.Random")
         self.clock = clock
         self.version = 0
         self._records: dict[Hashable, NodeHealth] = {}
-        self._listeners: dict[object, HealthListener] = {}
+        # Of every node with a record, and of those that have failed too often of late.
+        self._standings: dict[Hashable, Standing] = {}
+        self._probes = ProbeSchedule(self.policy, (Random() if rng is None else rng).random)
+        self._listeners = Listeners()
         self._after_fork()
-        skips = bool(getattr(self.policy, "ignores_success_when_healthy", False))
-        self._minded: Minded = self._records if skips else _Everybody()
+        self._skips = bool(getattr(self.policy, "ignores_success_when_healthy", False))
+        self._minded: Minded = self._standings if self._skips else _Everybody()
         reset_in_child(self)
 
     def _after_fork(self) -> None:
         # Re-entrant: the collector may strike while it is held, and close a generator whose lease
         # is a probe. To wait for oneself would be to wait for ever.
         self._lock = RLock()
-        self._probes: dict[Hashable, Probe] = {}
-        # The fork may have struck between the two writes of one report.
+        self._listeners.after_fork()
+        self._probes.forget_granted()
+        # The fork may have struck between the writes of one report.
         self._down = {
             node_id: record
             for node_id, record in self._records.items()
             if record.status is HealthStatus.UNHEALTHY
         }
+        for node_id in self._records:
+            self._standings.setdefault(node_id, SPOTLESS)
         self.version += 1
+
+    @property
+    def panic_window(self) -> float:
+        """Seconds for which a success keeps a node from being taken for dead, by default.
+
+        The policy's ``probe_interval``, but at least 1 and at most 60.
+        """
+        return min(max(self.policy.probe_interval, _SHORTEST_WINDOW), _LONGEST_WINDOW)
 
     def status(self, node_id: Hashable) -> HealthStatus:
         """Return a node's state; HEALTHY for an id never reported."""
@@ -141,17 +157,26 @@ class HealthTracker(ForkAware):
         outcome: Outcome,
         reason: str | None = None,
         began: float | None = None,
+        *,
+        at: float | None = None,
+        probe: Probe | None = None,
+        last_success: float | None = None,
     ) -> None:
-        """Take note of how a request to a node ended.
+        """Record how a request to a node ended.
 
         Args:
             node_id: The node's id.
             outcome: SUCCESS and FAILURE count; RATE_LIMITED and CANCELLED say nothing about
                 health and only end a probe that `should_probe` granted.
-            reason: What went wrong, in words, for those who ask why.
+            reason: The fault in words, for those who ask why.
             began: When the request began, in seconds of the clock, if known. What began before
-                the node was found UNHEALTHY is old news: it neither lets the node back nor
-                throws it out again.
+                the node was found UNHEALTHY, or at that very moment, is old news: it neither lets
+                the node back nor throws it out again.
+            at: When it ended, in seconds of the clock; ``None`` for now.
+            probe: The probe that the request was, if it was one. It is never old news, and its
+                failure begins the next probe interval.
+            last_success: When the node last answered well, if the caller knows of a success that
+                was not reported because it could change nothing.
 
         Raises:
             TypeError: ``outcome`` is not an `Outcome`, or an `Endpoint` is given for its id.
@@ -167,22 +192,31 @@ class HealthTracker(ForkAware):
         refuse_node(node_id)
         with self._lock:
             old = self.health(node_id)
-            if began is not None and old.down_since is not None and began < old.down_since:
+            if probe is None and _is_old_news(old, began):
                 return
-            self._end_granted_probe(node_id)
+            probed = self._probes.end_lapsing(node_id)
+            if probed:
+                self.version += 1
             if outcome is not Outcome.SUCCESS and outcome is not Outcome.FAILURE:
                 return
-            new = self._judge(old, outcome, reason)
-            self._store(new)
+            standing = self._standings.get(node_id)
+            if standing is None:
+                standing = SPOTLESS if last_success is None else Standing(1.0, last_success)
+            when = self.clock() if at is None else at
+            if outcome is Outcome.SUCCESS:
+                new = self._succeeded(old, standing, when)
+            else:
+                probed = probed or (probe is not None and probe is not KNOWN_DOWN)
+                new = self._failed(old, standing, when, reason, was_probe=probed)
         if new.status is not old.status:
-            self._announce(node_id, old.status, new.status)
+            self._listeners.tell(node_id, old.status, new.status)
 
     def report_success(self, node_id: Hashable) -> None:
-        """Take note that a request to a node succeeded."""
+        """Record that a request to a node succeeded."""
         self.report(node_id, Outcome.SUCCESS)
 
     def report_failure(self, node_id: Hashable, reason: str | None = None) -> None:
-        """Take note that a request to a node failed."""
+        """Record that a request to a node failed."""
         self.report(node_id, Outcome.FAILURE, reason)
 
     @property
@@ -202,8 +236,9 @@ class HealthTracker(ForkAware):
     def remove(self, node_id: Hashable) -> None:
         """Forget a node. An id that is not known is not an error."""
         with self._lock:
-            self._probes.pop(node_id, None)
+            self._probes.remove(node_id)
             self._down.pop(node_id, None)
+            self._standings.pop(node_id, None)
             if self._records.pop(node_id, None) is not None:
                 self.version += 1
 
@@ -213,16 +248,7 @@ class HealthTracker(ForkAware):
         It is called in the reporting thread, outside the lock. One that raises is logged and
         harms nobody else.
         """
-        with self._lock:
-            # By a key of its own, for the same function may subscribe twice.
-            key = object()
-            self._listeners = {**self._listeners, key: listener}
-
-        def unsubscribe() -> None:
-            with self._lock:
-                self._listeners = {k: each for k, each in self._listeners.items() if k is not key}
-
-        return unsubscribe
+        return self._listeners.add(listener)
 
     def next_probe(self, node_id: Hashable) -> float | None:
         """Return when an UNHEALTHY node may next be probed, in seconds of the clock.
@@ -231,21 +257,85 @@ class HealthTracker(ForkAware):
         """
         with self._lock:
             record = self._down.get(node_id)
-            due = math.inf if record is None else self._due(record)
+            due = math.inf if record is None else self._probes.due(node_id)
+            if due == -math.inf:
+                due = self.clock()
         return None if math.isinf(due) else due
 
     def down(self) -> list[tuple[Hashable, bool]]:
         """Return the UNHEALTHY ids, each with whether its probe is due and nobody has it."""
         with self._lock:
             now = self.clock()
-            return [(node_id, self._due(record) <= now) for node_id, record in self._down.items()]
+            return [(node_id, self._probes.due(node_id) <= now) for node_id in self._down]
 
     def next_change(self) -> float:
         """Return when `down` changes by the passing of time alone; inf if never."""
         with self._lock:
             now = self.clock()
-            dues = [self._due(record) for record in self._down.values()]
+            dues = [self._probes.due(node_id) for node_id in self._down]
         return min((due for due in dues if due > now), default=math.inf)
+
+    def ailing(self, window: float) -> dict[Hashable, float]:
+        """Return the ids of nodes that are ailing, each with when that lapses.
+
+        Args:
+            window: As for `is_ailing`.
+        """
+        with self._lock:
+            now = self.clock()
+            lapses = {node_id: self._ailing_until(node_id, window) for node_id in self._down}
+        return {node_id: until for node_id, until in lapses.items() if now < until}
+
+    def is_ailing(self, node_id: Hashable, window: float) -> bool:
+        """Tell whether a node is UNHEALTHY but not dead.
+
+        It is if its present run of failures is one that it would produce by itself, given its
+        share s of good answers as of its last success: (1 - s) to the power of the run's length is
+        at least 0.001. And that success must not be older than ``window``.
+
+        Args:
+            node_id: The node's id.
+            window: Seconds for which a success counts, > 0. The moment at which it ceases to is
+                put off to the next tenth of the window.
+        """
+        return node_id in self._down and self.clock() < self._ailing_until(node_id, window)
+
+    def good_share(self, node_id: Hashable) -> float:
+        """Return a node's share of good answers as of its last success, from 0 to 1.
+
+        Exponentially weighted, a twentieth for each result; 1 for a node of which nothing is
+        remembered.
+        """
+        return self._standings.get(node_id, SPOTLESS).share
+
+    def successes_needed(self, node_id: Hashable) -> int | None:
+        """Return how many successes a RECOVERING node still needs; ``None`` in another state.
+
+        1 where the policy does not tell by a ``recovery_successes``.
+        """
+        record = self._records.get(node_id)
+        if record is None or record.status is not HealthStatus.RECOVERING:
+            return None
+        needed: int = getattr(self.policy, "recovery_successes", 0)
+        return max(1, needed - record.consecutive_successes)
+
+    def recovering(self) -> list[Hashable]:
+        """Return the ids of the RECOVERING nodes. O(nodes with a record)."""
+        with self._lock:
+            return [
+                node_id
+                for node_id, record in self._records.items()
+                if record.status is HealthStatus.RECOVERING
+            ]
+
+    def hasten_probes(self, node_ids: Iterable[Hashable]) -> None:
+        """Make a probe due now of each of these nodes that is UNHEALTHY. O(ids)."""
+        with self._lock:
+            down = [node_id for node_id in node_ids if node_id in self._down]
+            for node_id in down:
+                self._probes.hasten(node_id)
+            if down:
+                self.version += 1
 
     def grant_probe(
         self, node_id: Hashable, lapse: float = math.inf, probe: Probe | None = None
@@ -255,56 +345,81 @@ class HealthTracker(ForkAware):
         Who makes the ``probe`` can take it back though interrupted before this has returned.
         """
         with self._lock:
-            record = self._down.get(node_id)
             now = self.clock()
-            if record is None or self._due(record) > now:
+            if node_id not in self._down or self._probes.due(node_id) > now:
                 return None
             granted = Probe() if probe is None else probe
-            granted.expires = now + lapse
-            self._probes[node_id] = granted
+            self._probes.grant(node_id, granted, now + lapse)
             self.version += 1
             return granted
 
     def end_probe(self, node_id: Hashable, probe: Probe) -> None:
         """Take back a probe that was granted, whatever became of it."""
         with self._lock:
-            if self._probes.get(node_id) is probe:
-                del self._probes[node_id]
+            if self._probes.end(node_id, probe):
                 self.version += 1
 
-    def _due(self, record: NodeHealth) -> float:
-        due = -math.inf
-        if record.last_failure is not None:
-            due = record.last_failure + self.policy.probe_interval
-        probe = self._probes.get(record.id)
-        return due if probe is None else max(due, probe.expires)
+    def _ailing_until(self, node_id: Hashable, window: float) -> float:
+        record = self._records.get(node_id)
+        standing = self._standings.get(node_id)
+        if record is None or standing is None or not standing.explains(record.consecutive_failures):
+            return -math.inf
+        return standing.counts_until(window)
 
-    def _end_granted_probe(self, node_id: Hashable) -> None:
-        # A probe without an end in time belongs to a lease, which ends it itself.
-        probe = self._probes.get(node_id)
-        if probe is not None and not math.isinf(probe.expires):
-            del self._probes[node_id]
-            self.version += 1
+    def _remember(self, node_id: Hashable, standing: Standing) -> None:
+        """Keep a standing; `_store` drops it where there is no more to remember."""
+        self._standings[node_id] = standing
+        if standing.spotless and node_id not in self._records:
+            del self._standings[node_id]
 
-    def _judge(self, old: NodeHealth, outcome: Outcome, reason: str | None) -> NodeHealth:
-        if outcome is Outcome.SUCCESS:
-            counted = replace(
-                old,
-                consecutive_failures=0,
-                consecutive_successes=old.consecutive_successes + 1,
-            )
-            text = f"{counted.consecutive_successes} of the successes needed since it was unhealthy"
-        else:
-            counted = replace(
-                old,
-                consecutive_failures=old.consecutive_failures + 1,
-                consecutive_successes=0,
-                last_failure=self.clock(),
-            )
-            plural = "" if counted.consecutive_failures == 1 else "s in a row"
-            text = f"{counted.consecutive_failures} failure{plural}"
-            if reason:
-                text += f", the last: {reason}"
+    def _succeeded(self, old: NodeHealth, standing: Standing, when: float) -> NodeHealth:
+        standing = standing.after_success(old.consecutive_failures, when)
+        if self._skips and old.id not in self._records:
+            # By far the most of what is reported: the node is well, and its standing grows.
+            self._remember(old.id, standing)
+            return old
+        counted = replace(
+            old, consecutive_failures=0, consecutive_successes=old.consecutive_successes + 1
+        )
+        text = f"{counted.consecutive_successes} of the successes needed since it was unhealthy"
+        new = self._judge(counted, Outcome.SUCCESS, text)
+        self._remember(old.id, standing)
+        self._store(new)
+        return new
+
+    def _failed(
+        self,
+        old: NodeHealth,
+        standing: Standing,
+        when: float,
+        reason: str | None,
+        *,
+        was_probe: bool,
+    ) -> NodeHealth:
+        counted = replace(
+            old,
+            consecutive_failures=old.consecutive_failures + 1,
+            consecutive_successes=0,
+            last_failure=when,
+        )
+        plural = "" if counted.consecutive_failures == 1 else "s in a row"
+        text = f"{counted.consecutive_failures} failure{plural}"
+        if reason:
+            text += f", the last: {reason}"
+        new = self._judge(counted, Outcome.FAILURE, text)
+        self._remember(old.id, standing)
+        self._store(new)
+        if old.status is new.status is HealthStatus.UNHEALTHY:
+            if was_probe:
+                self._probes.failed(old.id, when)
+                self.version += 1
+            elif standing.explains(old.consecutive_failures) != standing.explains(
+                new.consecutive_failures
+            ):
+                self.version += 1  # it is ailing no more
+        return new
+
+    def _judge(self, counted: NodeHealth, outcome: Outcome, reason: str) -> NodeHealth:
         status = self.policy.next_status(counted, outcome)
         if status not in _STATES:
             raise LoadwiseError(
@@ -312,33 +427,35 @@ class HealthTracker(ForkAware):
                 f"of {', '.join(map(str, _STATES))}"
             )
         if status is HealthStatus.HEALTHY and not counted.consecutive_failures:
-            return NodeHealth(old.id)
+            return NodeHealth(counted.id)
         down_since = counted.down_since
-        if status is HealthStatus.UNHEALTHY and old.status is not HealthStatus.UNHEALTHY:
+        if status is HealthStatus.UNHEALTHY and counted.status is not HealthStatus.UNHEALTHY:
             down_since = counted.last_failure
-        return replace(counted, status=status, reason=text, down_since=down_since)
+        return replace(counted, status=status, reason=reason, down_since=down_since)
 
     def _store(self, new: NodeHealth) -> None:
-        down = new.status is HealthStatus.UNHEALTHY
         was = self._records.get(new.id)
+        before = HealthStatus.HEALTHY if was is None else was.status
+        down = new.status is HealthStatus.UNHEALTHY
         if new.status is HealthStatus.HEALTHY and not new.consecutive_failures:
             self._records.pop(new.id, None)
+            if self._standings.get(new.id, SPOTLESS).spotless:
+                self._standings.pop(new.id, None)
         else:
+            # In this order, for readers take no lock: who has a record has a standing.
+            self._standings.setdefault(new.id, SPOTLESS)
             self._records[new.id] = new
         if down:
             self._down[new.id] = new
-        else:
+            if before is not HealthStatus.UNHEALTHY:
+                self._probes.begin(new.id, new.last_failure)
+        elif before is HealthStatus.UNHEALTHY:
             self._down.pop(new.id, None)
-        if (
-            down
-            or (was is not None and was.status is not new.status)
-            or (was is None and new.status is not HealthStatus.HEALTHY)
-        ):
+            self._probes.up(new.id)
+        if before is not new.status:
             self.version += 1
 
-    def _announce(self, node_id: Hashable, old: HealthStatus, new: HealthStatus) -> None:
-        for listener in self._listeners.values():
-            try:
-                listener(node_id, old, new)
-            except Exception:  # noqa: BLE001 - a listener's errors are its own
-                log_exception("a health listener failed on node %r", node_id)
+
+def _is_old_news(health: NodeHealth, began: float | None) -> bool:
+    """Tell whether a request began before its node went down, or at that very moment."""
+    return began is not None and health.down_since is not None and began <= health.down_since

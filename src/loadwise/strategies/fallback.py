@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
-from loadwise._native import mypyc_attr
+from loadwise._native import let_go, mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.load import LoadMeasure
 from loadwise.node_set import NodeSet
@@ -22,7 +22,8 @@ class FallbackChain(Generic[N]):
     """The choice of the first strategy that has one.
 
     Use it for tiers: each strategy `Filtered` to the nodes of its tier, best tier first. All are
-    asked about the same candidates with the same exclusions.
+    asked about the same candidates with the same exclusions. While a balancer is in panic, all are
+    asked for a node that is not ailing before any is asked for an ailing one.
 
     Args:
         strategies: At least one, in the order to ask.
@@ -52,6 +53,8 @@ class FallbackChain(Generic[N]):
             raise ValueError("FallbackChain has no strategies; give at least one")
         # The first is asked at every pick, and mostly nobody else.
         self._first, *self._rest = self._strategies
+        # The candidates of the last pick, and what of them to ask for first.
+        self._kept: tuple[Sequence[N], Sequence[N]] = ((), ())
 
     @property
     def measures(self) -> tuple[LoadMeasure, ...]:
@@ -60,6 +63,26 @@ class FallbackChain(Generic[N]):
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the first index that a strategy chooses, or ``None`` when none does."""
+        known, well = self._kept
+        if known is not candidates:
+            well = self._look(candidates)
+        index = self._first.select(well, context)
+        if index is None:
+            index = self._ask_others(well, context)
+            if index is None and well is not candidates:
+                return self._ask_all(candidates, context)
+        return index
+
+    def _look(self, candidates: Sequence[N]) -> Sequence[N]:
+        if not isinstance(candidates, NodeSet):
+            return candidates
+        well = candidates.well
+        replaced = self._kept
+        self._kept = (candidates, well)
+        let_go(replaced)
+        return well
+
+    def _ask_all(self, candidates: Sequence[N], context: SelectionContext) -> int | None:
         index = self._first.select(candidates, context)
         return self._ask_others(candidates, context) if index is None else index
 
@@ -72,10 +95,12 @@ class FallbackChain(Generic[N]):
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, changing nothing."""
-        for strategy in self._strategies:
-            index = strategy.peek(candidates, context)
-            if index is not None:
-                return index
+        well = candidates.well if isinstance(candidates, NodeSet) else candidates
+        for asked in (well,) if well is candidates else (well, candidates):
+            for strategy in self._strategies:
+                index = strategy.peek(asked, context)
+                if index is not None:
+                    return index
         return None
 
     def prepare(self, nodes: NodeSet[N]) -> None:

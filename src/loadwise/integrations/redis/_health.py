@@ -171,7 +171,7 @@ class SharedHealth(HealthTracker):
                 new = replace(new, reason=f"{new.reason} (found out by another process)")
             self._book.learnt(node_id, note.when)
             super()._store(new)
-        self._announce(node_id, old.status, new.status)
+        self._listeners.tell(node_id, old.status, new.status)
         return True
 
     def tell_anew(self, within: float) -> bool:
@@ -195,4 +195,4 @@ class SharedHealth(HealthTracker):
             old = self.status(node_id)
             self.remove(node_id)
             if old is not HealthStatus.HEALTHY:
-                self._announce(node_id, old, HealthStatus.HEALTHY)
+                self._listeners.tell(node_id, old, HealthStatus.HEALTHY)

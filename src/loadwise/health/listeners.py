@@ -1,0 +1,53 @@
+"""Functions that are told when a node changes its state of health."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from threading import Lock
+
+from loadwise._log import log_exception
+from loadwise.health.status import HealthStatus
+
+__all__ = ["HealthListener", "Listeners"]
+
+HealthListener = Callable[[Hashable, HealthStatus, HealthStatus], None]
+"""Called with a node's id, its old state and its new one."""
+
+
+class Listeners:
+    """The listeners of a tracker.
+
+    Thread-safety: a lock to add and remove, none to tell.
+    """
+
+    def __init__(self) -> None:
+        self._listeners: dict[object, HealthListener] = {}
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Replace the lock, which another thread may have held at the fork."""
+        self._lock = Lock()
+
+    def __len__(self) -> int:
+        return len(self._listeners)
+
+    def add(self, listener: HealthListener) -> Callable[[], None]:
+        """Add a listener, and return the function that removes it."""
+        with self._lock:
+            # By a key of its own, for the same function may subscribe twice.
+            key = object()
+            self._listeners = {**self._listeners, key: listener}
+
+        def remove() -> None:
+            with self._lock:
+                self._listeners = {k: each for k, each in self._listeners.items() if k is not key}
+
+        return remove
+
+    def tell(self, node_id: Hashable, old: HealthStatus, new: HealthStatus) -> None:
+        """Tell all of a change; one that raises is logged and harms nobody else."""
+        for listener in self._listeners.values():
+            try:
+                listener(node_id, old, new)
+            except Exception:  # noqa: BLE001 - a listener's errors are its own
+                log_exception("a health listener failed on node %r", node_id)

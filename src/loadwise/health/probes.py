@@ -1,0 +1,115 @@
+"""The probes of nodes that are down: when the next is due, and who has it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from typing import Final
+
+from loadwise.health.policy import HealthPolicy
+
+__all__ = ["KNOWN_DOWN", "Probe", "ProbeSchedule"]
+
+
+class Probe:
+    """The right to send one request to an UNHEALTHY node.
+
+    Attributes:
+        expires: When it lapses if nothing is reported of it, in seconds of the tracker's clock.
+    """
+
+    __slots__ = ("expires",)
+
+    def __init__(self) -> None:
+        self.expires = math.inf
+
+
+KNOWN_DOWN: Final = Probe()
+"""Stands for the probe of a request that was sent to a node though it was known to be down.
+
+What comes of it is news, however short the time since the node went down. It was granted by
+nobody, so its failure begins no new probe interval.
+"""
+
+
+class ProbeSchedule:
+    """When each node that is down may be probed, and who has its probe.
+
+    Args:
+        policy: How long to wait: its ``probe_delay``, or else its ``probe_interval``.
+        draw: Source of random numbers, uniform in [0, 1).
+
+    Not thread-safe: the tracker holds a lock.
+
+    Cost: O(1) for each method.
+    """
+
+    def __init__(self, policy: HealthPolicy, draw: Callable[[], float]) -> None:
+        self._policy = policy
+        self._draw = draw
+        self._delay: Callable[[int, Callable[[], float]], float] | None = getattr(
+            policy, "probe_delay", None
+        )
+        # By id: when the next is due, and how many have failed in a row.
+        self._due: dict[Hashable, tuple[float, int]] = {}
+        self._granted: dict[Hashable, Probe] = {}
+
+    def forget_granted(self) -> None:
+        """Leave the probes that are under way to the parent of a fork."""
+        self._granted = {}
+
+    def begin(self, node_id: Hashable, when: float | None) -> None:
+        """Plan the first probe of a node that went down at ``when``; ``None`` for a probe now."""
+        self._due[node_id] = (-math.inf if when is None else when + self._wait(0), 0)
+
+    def failed(self, node_id: Hashable, when: float) -> None:
+        """Plan the probe after one that failed at ``when``."""
+        failures = self._due.get(node_id, (0.0, 0))[1] + 1
+        self._due[node_id] = (when + self._wait(failures), failures)
+
+    def hasten(self, node_id: Hashable) -> None:
+        """Make the next probe due now."""
+        self._due[node_id] = (-math.inf, self._due.get(node_id, (0.0, 0))[1])
+
+    def due(self, node_id: Hashable) -> float:
+        """Return when the node may next be probed; inf while its probe is under way."""
+        due = self._due.get(node_id, (-math.inf, 0))[0]
+        probe = self._granted.get(node_id)
+        return due if probe is None else max(due, probe.expires)
+
+    def grant(self, node_id: Hashable, probe: Probe, expires: float) -> None:
+        """Give a node's probe away, until ``expires``."""
+        probe.expires = expires
+        self._granted[node_id] = probe
+
+    def end(self, node_id: Hashable, probe: Probe) -> bool:
+        """Take a probe back; return whether it was under way."""
+        if self._granted.get(node_id) is not probe:
+            return False
+        del self._granted[node_id]
+        return True
+
+    def end_lapsing(self, node_id: Hashable) -> bool:
+        """Take back a probe that belongs to no lease; return whether there was one.
+
+        One without an end in time belongs to a lease, which ends it itself.
+        """
+        probe = self._granted.get(node_id)
+        if probe is None or math.isinf(probe.expires):
+            return False
+        del self._granted[node_id]
+        return True
+
+    def up(self, node_id: Hashable) -> None:
+        """Drop the plan for a node that is down no more; its probe may still be under way."""
+        self._due.pop(node_id, None)
+
+    def remove(self, node_id: Hashable) -> None:
+        """Forget a node."""
+        self._due.pop(node_id, None)
+        self._granted.pop(node_id, None)
+
+    def _wait(self, failed: int) -> float:
+        if self._delay is None:
+            return self._policy.probe_interval
+        return self._delay(failed, self._draw)
