@@ -68,6 +68,10 @@ bench-docs: .venv/.dev ## Put the tables that bench and bench-peers printed into
 proof: .venv/.dev ## Set simulator and strategies against theory; write docs/proof.md (a minute)
 	$(BIN)/python -m tests.proof
 
+.PHONY: bad-days
+bad-days: .venv/.dev ## Print what becomes of requests on bad days; put the table into docs/health.md
+	$(BIN)/python -m tests.bad_days
+
 .PHONY: docs
 docs: .venv/.dev ## Build the documentation into docs/_build
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html

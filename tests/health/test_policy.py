@@ -68,7 +68,9 @@ def test_single_steps(
 
 def test_defaults() -> None:
     """The defaults are those of the design: 3 failures, 2 successes, 10 seconds."""
-    assert ConsecutiveFailurePolicy() == ConsecutiveFailurePolicy(3, 2, 10.0)
+    assert ConsecutiveFailurePolicy() == ConsecutiveFailurePolicy(
+        3, 2, 10.0, probe_backoff=1.0, max_probe_interval=300.0, jitter=0.0
+    )
 
 
 @pytest.mark.parametrize("name", ["failure_threshold", "recovery_successes"])
@@ -84,8 +86,59 @@ def test_refuses_counts_that_make_no_sense(
         ConsecutiveFailurePolicy(**arguments)
 
 
+@pytest.mark.parametrize("name", ["probe_interval", "max_probe_interval"])
 @pytest.mark.parametrize("value", [-0.5, math.nan, math.inf])
-def test_refuses_a_probe_interval_that_makes_no_sense(value: float) -> None:
-    """A probe_interval that is negative, NaN or infinite is refused with its value."""
-    with pytest.raises(ValueError, match=f"probe_interval is {value}; it must be a finite"):
-        ConsecutiveFailurePolicy(probe_interval=value)
+def test_refuses_an_interval_that_makes_no_sense(name: str, value: float) -> None:
+    """An interval that is negative, NaN or infinite is refused with its name and value."""
+    arguments: dict[str, Any] = {name: value}
+    with pytest.raises(ValueError, match=f"{name} is {value}; it must be a finite"):
+        ConsecutiveFailurePolicy(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("probe_backoff", 0.5),
+        ("probe_backoff", math.inf),
+        ("jitter", -0.1),
+        ("jitter", 1.5),
+        ("jitter", math.nan),
+    ],
+)
+def test_refuses_a_spread_that_makes_no_sense(name: str, value: float) -> None:
+    """A backoff below 1 would ask ever more often; a jitter is a share."""
+    arguments: dict[str, Any] = {name: value}
+    with pytest.raises(ValueError, match=f"{name} is {value}; it must be"):
+        ConsecutiveFailurePolicy(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("policy", "delays"),
+    [
+        (ConsecutiveFailurePolicy(), [10.0, 10.0, 10.0, 10.0]),
+        (ConsecutiveFailurePolicy(probe_backoff=2.0), [10.0, 20.0, 40.0, 80.0]),
+        (
+            ConsecutiveFailurePolicy(probe_backoff=3.0, max_probe_interval=50.0),
+            [10.0, 30.0, 50.0, 50.0],
+        ),
+        (
+            ConsecutiveFailurePolicy(
+                probe_interval=60.0, probe_backoff=2.0, max_probe_interval=30.0
+            ),
+            [60.0, 60.0, 60.0, 60.0],
+        ),
+        (ConsecutiveFailurePolicy(probe_backoff=2.0, jitter=0.5), [12.5, 25.0, 50.0, 100.0]),
+    ],
+)
+def test_the_wait_grows_with_each_failed_probe(
+    policy: ConsecutiveFailurePolicy, delays: list[float]
+) -> None:
+    """It is multiplied by the backoff up to the maximum, and then lengthened by the jitter."""
+    assert [policy.probe_delay(failed, lambda: 0.5) for failed in range(4)] == delays
+
+
+@pytest.mark.parametrize("backoff", [1.0 + 1e-12, 2.0, 1e300])
+def test_the_wait_stays_finite_however_long_a_node_is_dead(backoff: float) -> None:
+    """A million failed probes, or a huge backoff, end at the maximum and not in an overflow."""
+    policy = ConsecutiveFailurePolicy(probe_backoff=backoff)
+    assert 10.0 <= policy.probe_delay(10**6, lambda: 0.0) <= 300.0

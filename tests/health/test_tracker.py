@@ -27,6 +27,7 @@ from loadwise import (
     NodeHealth,
     Outcome,
 )
+from loadwise.health import KNOWN_DOWN
 from loadwise.testing import ManualClock
 
 HEALTHY, DEGRADED = HealthStatus.HEALTHY, HealthStatus.DEGRADED
@@ -50,8 +51,9 @@ def fragile(clock: ManualClock) -> HealthTracker:
 
 
 def entries(tracker: HealthTracker) -> int:
-    """How many entries all containers of a tracker hold together."""
-    return sum(len(part) for part in vars(tracker).values() if isinstance(part, dict | list | set))
+    """How many entries all containers of a tracker and its probes hold together."""
+    parts = [*vars(tracker).values(), *vars(tracker._probes).values()]
+    return sum(len(part) for part in parts if isinstance(part, dict | list | set))
 
 
 def together(work: Callable[[], T]) -> list[T]:
@@ -100,7 +102,8 @@ def test_nodes_that_come_and_go_leave_nothing_behind(
         if number % 3:
             fragile.remove(number)
         else:
-            fragile.report_success(number)
+            for _ in range(33):
+                fragile.report_success(number)
     assert fragile.snapshot() == {}
     assert entries(fragile) == 0
 
@@ -148,15 +151,15 @@ def test_snapshot_is_a_copy(fragile: HealthTracker) -> None:
     assert list(fragile.snapshot()) == ["c"]
 
 
-def test_the_probe_waits_for_the_interval_since_the_last_failure(
+def test_only_a_failed_probe_begins_the_next_wait(
     fragile: HealthTracker, clock: ManualClock
 ) -> None:
-    """Each further failure, the probe's own included, begins the wait anew."""
+    """Failures of requests that were under way, or sent in panic, do not put the probe off."""
     fragile.report_failure("a")
     clock.advance(9.0)
     fragile.report_failure("a")
-    clock.advance(9.0)
-    assert fragile.next_probe("a") == 119.0
+    fragile.report("a", Outcome.FAILURE, probe=KNOWN_DOWN)
+    assert fragile.next_probe("a") == 110.0
     assert not fragile.should_probe("a")
     clock.advance(1.0)
     assert fragile.should_probe("a")
@@ -213,16 +216,37 @@ def test_a_lease_holds_its_probe_until_it_ends_it(
 def test_old_news_change_nothing(
     fragile: HealthTracker, clock: ManualClock, outcome: Outcome
 ) -> None:
-    """What began before the node was found UNHEALTHY says nothing; what began then counts."""
+    """A request that began before the node went down, or at that very moment, says nothing."""
     fragile.report_failure("a")
     clock.advance(5.0)
     before, version = fragile.health("a"), fragile.version
-    fragile.report("a", outcome, began=99.0)
-    assert fragile.health("a") == before
-    assert fragile.version == version
-    assert fragile.next_probe("a") == 110.0, "a late failure does not put off the probe"
-    fragile.report("a", outcome, began=100.0)
+    for began in (99.0, 100.0):
+        fragile.report("a", outcome, began=began)
+        assert fragile.health("a") == before
+        assert fragile.version == version
+    assert fragile.next_probe("a") == 110.0
+    fragile.report("a", outcome, began=100.5)
     assert fragile.health("a") != before
+
+
+def test_a_probe_is_never_old_news(clock: ManualClock) -> None:
+    """Without an interval the probe begins at the very moment at which the node went down."""
+    eager = HealthTracker(ConsecutiveFailurePolicy(1, 1, 0.0), clock)
+    eager.report_failure("a")
+    probe = eager.grant_probe("a")
+    assert probe is not None
+    eager.report("a", Outcome.SUCCESS, began=clock(), probe=probe)
+    assert eager.status("a") is HEALTHY
+
+
+def test_what_happened_earlier_counts_from_then(clock: ManualClock) -> None:
+    """A failure that is reported late is stamped with the time at which it happened."""
+    tracker = HealthTracker(ConsecutiveFailurePolicy(1), clock)
+    tracker.report("a", Outcome.FAILURE, at=97.0)
+    assert (tracker.health("a").last_failure, tracker.health("a").down_since) == (97.0, 97.0)
+    assert tracker.next_probe("a") == 107.0
+    tracker.report("a", Outcome.SUCCESS, began=98.0)
+    assert tracker.status("a") is RECOVERING
 
 
 @pytest.mark.parametrize("outcome", Outcome)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import math
 import random
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -46,6 +47,8 @@ from loadwise.testing import ManualClock
 
 INTERVAL = 5.0
 THRESHOLD = 2
+RECOVERY = 3
+WINDOW = INTERVAL
 HEALTHY, DEGRADED = HealthStatus.HEALTHY, HealthStatus.DEGRADED
 UNHEALTHY, RECOVERING = HealthStatus.UNHEALTHY, HealthStatus.RECOVERING
 
@@ -75,48 +78,87 @@ class Member:
     status: HealthStatus = HEALTHY
     failures: int = 0
     successes: int = 0
-    last_failure: float = 0.0
+    in_flight: int = 0
     down_since: float | None = None
+    probe_from: float = 0.0
     rests_until: float = 0.0
     probe_of: int | None = None
     probe_lapses: float = 0.0
+    share: float = 1.0
+    last_success: float | None = None
+    answered: float | None = None
 
     @property
     def drained(self) -> bool:
         """Whether it gets no new requests."""
         return self.draining or not self.weight
 
+    @property
+    def remembered(self) -> bool:
+        """Whether the tracker has anything to remember of it."""
+        return self.status is not HEALTHY or self.failures > 0 or self.share < 0.99
+
+    @property
+    def full(self) -> bool:
+        """Whether it is on trial and has as many requests as it needs successes."""
+        return self.status is RECOVERING and self.in_flight >= RECOVERY - self.successes
+
     def probe_due(self) -> float | None:
         """Return when it may be probed; ``None`` while a lease has the probe."""
         return (
             None
             if self.probe_of is not None
-            else max(self.last_failure + INTERVAL, self.probe_lapses)
+            else max(self.probe_from + INTERVAL, self.probe_lapses)
         )
 
-    def down(self, now: float) -> bool:
-        """Whether it may not even be probed."""
+    def may_probe(self, now: float) -> bool:
+        """Whether its probe is due and nobody has it."""
         due = self.probe_due()
-        return self.status is UNHEALTHY and (due is None or due > now)
+        return due is not None and due <= now
 
-    def report(self, outcome: Outcome, now: float, began: float | None = None) -> None:
+    def ailing(self, now: float) -> bool:
+        """Whether it is down but not dead, by section 2 of the design of fleets."""
+        if self.status is not UNHEALTHY or self.last_success is None:
+            return False
+        tenth = WINDOW / 10
+        return (
+            max(1 - self.share, 0.01) ** self.failures >= 0.001
+            and now < math.ceil((self.last_success + WINDOW) / tenth) * tenth
+        )
+
+    def report(
+        self,
+        outcome: Outcome,
+        now: float,
+        began: float | None = None,
+        *,
+        probe: bool = False,
+        answered: float | None = None,
+    ) -> None:
         """Follow the table of the design."""
-        if outcome is Outcome.SUCCESS and self.status is HEALTHY and not self.failures:
+        if outcome is Outcome.SUCCESS and not self.remembered:
             return
-        if began is not None and self.down_since is not None and began < self.down_since:
+        old_news = began is not None and self.down_since is not None and began <= self.down_since
+        if old_news and not probe:
             return
-        self.probe_lapses = 0.0
+        probe, self.probe_lapses = probe or self.probe_lapses > 0.0, 0.0
+        if not self.remembered:
+            self.share, self.last_success = 1.0, answered
         if outcome is Outcome.SUCCESS:
+            self.share = self.share * 0.95 ** (self.failures + 1) + 0.05
+            self.last_success = now
             self.failures, self.successes = 0, self.successes + 1
             unwell = self.status in UNHEALTHY | RECOVERING
-            self.status = RECOVERING if unwell and self.successes < 2 else HEALTHY
+            self.status = RECOVERING if unwell and self.successes < RECOVERY else HEALTHY
             if self.status is HEALTHY:
                 self.successes, self.down_since = 0, None
             return
-        self.failures, self.successes, self.last_failure = self.failures + 1, 0, now
+        self.failures, self.successes = self.failures + 1, 0
         if self.status in UNHEALTHY | RECOVERING or self.failures >= THRESHOLD:
             if self.status is not UNHEALTHY:
-                self.down_since = now
+                self.down_since = self.probe_from = now
+            elif probe:
+                self.probe_from = now
             self.status = UNHEALTHY
         else:
             self.status = DEGRADED
@@ -130,22 +172,71 @@ class Open:
     member: Member
     began: float
     number: int
+    known_down: bool
 
 
 @dataclass
 class Model:
     """Who is a member, and who has what."""
 
+    threshold: float | None
     members: dict[int, Member] = field(default_factory=dict)
     open: list[Open] = field(default_factory=list)
+    last_resort: frozenset[int] = frozenset()
+
+    def panic(self, now: float) -> tuple[frozenset[int], frozenset[int]] | None:
+        """Return the candidates and the other members while there is panic."""
+        members = {node: each for node, each in self.members.items() if not each.drained}
+        available = {node for node, each in members.items() if each.status is not UNHEALTHY}
+        if self.threshold is None or not members:
+            return None
+        if available and len(available) / len(members) >= self.threshold:
+            return None
+        ailing = {node for node, each in members.items() if each.ailing(now)}
+        candidates = frozenset(available | ailing or members)
+        return candidates, frozenset(members) - candidates
+
+    def refresh(self, now: float) -> None:
+        """Notice that the last resort has ended because a node answered: all others are probed."""
+        before, self.last_resort = self.last_resort, frozenset()
+        panic = self.panic(now)
+        down = {node for node, each in self.members.items() if each.status is UNHEALTHY}
+        members = {node for node, each in self.members.items() if not each.drained}
+        nobody = panic is not None and panic[0] <= down
+        if panic is not None and nobody and not any(self.members[n].ailing(now) for n in panic[0]):
+            self.last_resort = panic[0]
+            return
+        if any(node in self.members and node not in down for node in before):
+            for node in down & members:
+                self.members[node].probe_from = -math.inf
 
     def reasons(self, now: float, exclude: frozenset[int]) -> dict[int, str]:
         """Return who may not be chosen, and why."""
+        panic = self.panic(now)
+        admitted = frozenset[int]() if panic is None else panic[0]
+        found = self._reasons(now, exclude, admitted)
+        if (
+            panic is not None
+            and panic[1]
+            and panic[0] <= exclude
+            and len(found) == len(self.members)
+        ):
+            found = self._reasons(now, exclude, panic[0] | panic[1])
+        if panic is None:
+            full = {n: "recovering" for n, each in self.members.items() if each.full}
+            if len(full | found) < len(self.members):
+                found = full | found
+        return found
+
+    def _reasons(
+        self, now: float, exclude: frozenset[int], admitted: frozenset[int]
+    ) -> dict[int, str]:
         found: dict[int, str] = {}
         for node, member in self.members.items():
+            down = member.status is UNHEALTHY and node not in admitted
             if member.drained:
                 found[node] = "drained"
-            elif member.down(now):
+            elif down and not member.may_probe(now):
                 found[node] = "unhealthy"
             elif member.rests_until > now:
                 found[node] = "rate_limited"
@@ -169,15 +260,19 @@ class Model:
 class BalancerMachine(RuleBasedStateMachine):
     """Does to a balancer and to its model the same things."""
 
-    @initialize(make=st.sampled_from(STRATEGIES), size=st.integers(1, 4))
-    def begin(self, make: Callable[[], Strategy[Any]], size: int) -> None:
+    @initialize(
+        make=st.sampled_from(STRATEGIES),
+        size=st.integers(1, 4),
+        threshold=st.sampled_from([None, 0.0, 0.5, 0.5, 1.0]),
+    )
+    def begin(self, make: Callable[[], Strategy[Any]], size: int, threshold: float | None) -> None:
         """Make a balancer of some nodes."""
         self.clock = ManualClock(100.0)
-        policy = ConsecutiveFailurePolicy(THRESHOLD, recovery_successes=2, probe_interval=INTERVAL)
+        policy = ConsecutiveFailurePolicy(THRESHOLD, RECOVERY, probe_interval=INTERVAL)
         self.health = HealthTracker(policy, self.clock)
         nodes = [Endpoint(node) for node in range(size)]
-        self.balancer = Balancer(nodes, make(), health=self.health)
-        self.model = Model({node: Member(weight=1) for node in range(size)})
+        self.balancer = Balancer(nodes, make(), health=self.health, panic_threshold=threshold)
+        self.model = Model(threshold, {node: Member(weight=1) for node in range(size)})
         self.requests = 0
         self.total_picks = 0
 
@@ -194,6 +289,7 @@ class BalancerMachine(RuleBasedStateMachine):
 
     def _acquire(self, key: int, exclude: frozenset[int]) -> None:
         now = self.clock()
+        self.model.refresh(now)
         reasons = self.model.reasons(now, exclude)
         try:
             lease = self.balancer.acquire(hash_key=key, exclude=exclude)
@@ -202,13 +298,25 @@ class BalancerMachine(RuleBasedStateMachine):
             return
         member = self._chosen(lease.node, reasons)
         self.requests += 1
-        if member.status is UNHEALTHY:
+        member.in_flight += 1
+        probed = self._is_probe(lease.node.id, exclude)
+        known_down = member.status is UNHEALTHY and not probed
+        if probed:
             member.probe_of = self.requests
-        self.model.open.append(Open(lease, member, now, self.requests))
+        self.model.open.append(Open(lease, member, now, self.requests, known_down))
+
+    def _is_probe(self, node: Hashable, exclude: frozenset[int]) -> bool:
+        """Whether what was sent to a node now is its probe, and not what panic sends there."""
+        now, member = self.clock(), self.model.members[cast("int", node)]
+        panic = self.model.panic(now)
+        if member.status is not UNHEALTHY or (panic is not None and node in panic[0]):
+            return False
+        return member.may_probe(now) or not (panic is not None and panic[0] <= exclude)
 
     @rule(key=keys)
     def pick(self, key: int) -> None:
         """Ask for a node without a lease; a probe granted so lapses after an interval."""
+        self.model.refresh(self.clock())
         reasons = self.model.reasons(self.clock(), frozenset())
         try:
             node = self.balancer.pick(hash_key=key)
@@ -216,7 +324,7 @@ class BalancerMachine(RuleBasedStateMachine):
             self._check_refusal(error, reasons)
             return
         member = self._chosen(node, reasons)
-        if member.status is UNHEALTHY:
+        if self._is_probe(node.id, frozenset()):
             member.probe_lapses = self.clock() + INTERVAL
 
     def _chosen(self, node: Endpoint, reasons: dict[int, str]) -> Member:
@@ -251,8 +359,14 @@ class BalancerMachine(RuleBasedStateMachine):
         assert ends[outcome]()
         assert not ends[outcome]()
         now, member = self.clock(), request.member
+        if outcome is Outcome.SUCCESS:
+            member.answered = now
         if outcome in (Outcome.SUCCESS, Outcome.FAILURE):
-            member.report(outcome, now, request.began)
+            probe = request.number == member.probe_of
+            began = request.began
+            if request.known_down or (self.model.threshold is not None and member.ailing(now)):
+                began = None
+            member.report(outcome, now, began, probe=probe, answered=member.answered)
         elif outcome is Outcome.RATE_LIMITED:
             member.rests_until = max(member.rests_until, now + pause)
         self._give_probe_back(request)
@@ -269,7 +383,9 @@ class BalancerMachine(RuleBasedStateMachine):
         self._give_probe_back(request)
 
     def _take(self, data: st.DataObject) -> Open:
-        return self.model.open.pop(data.draw(st.integers(0, len(self.model.open) - 1)))
+        request = self.model.open.pop(data.draw(st.integers(0, len(self.model.open) - 1)))
+        request.member.in_flight -= 1
+        return request
 
     def _give_probe_back(self, request: Open) -> None:
         if request.member.probe_of == request.number:
@@ -313,6 +429,7 @@ class BalancerMachine(RuleBasedStateMachine):
             del members[node]
         else:
             members[node].draining = method == "drain"
+        self.model.refresh(self.clock())
 
     @rule(nodes=st.lists(st.tuples(ids, weights), min_size=2, max_size=4))
     def replace(self, nodes: list[tuple[int, int]]) -> None:
@@ -326,6 +443,7 @@ class BalancerMachine(RuleBasedStateMachine):
         self.model.members = {node: before.get(node, Member(weight)) for node, weight in nodes}
         for node, weight in nodes:
             self.model.members[node].weight = weight
+        self.model.refresh(self.clock())
 
     @invariant()
     def status_is_that_of_the_model(self) -> None:
@@ -351,8 +469,13 @@ class BalancerMachine(RuleBasedStateMachine):
     def explain_agrees(self) -> None:
         """What explain says of who may be chosen is what the model says."""
         told = self.balancer.explain(hash_key=7)
+        panic = self.model.panic(self.clock())
+        assert (told.panic is None) == (panic is None)
+        assert told.panic is None or told.panic.last_resort == (
+            not told.panic.available and not told.panic.ailing
+        )
         assert told.ineligible == self.model.reasons(self.clock(), frozenset())
-        assert (told.choice is None) == (not told.eligible)
+        assert (told.choice is None) == (not told.eligible) or not told.foreseeable
 
     def teardown(self) -> None:
         """End what is under way; nothing is in flight then."""

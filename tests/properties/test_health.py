@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from loadwise import ConsecutiveFailurePolicy, HealthStatus, HealthTracker, Outcome
-from loadwise.health import Probe
+from loadwise.health import KNOWN_DOWN, Probe
 from loadwise.testing import ManualClock
 
 INTERVAL = 10.0
@@ -34,30 +34,38 @@ class Reference:
         self.state = "HEALTHY"
         self.failures = 0
         self.successes = 0
-        self.last_failure = -math.inf
         self.down_since: float | None = None
+        self.probe_from = -math.inf
         self.holder: object = None
         self.lapses = -math.inf
+        self.share = 1.0
+        self.last_success: float | None = None
 
-    def report(self, outcome: Outcome, now: float, began: float | None = None) -> None:
+    def report(
+        self, outcome: Outcome, now: float, began: float | None = None, *, probe: bool = False
+    ) -> None:
         """Follow the table by one step, unless the request is from before the node was down."""
+        old_news = self.down_since is not None and began is not None and began <= self.down_since
+        if old_news and not probe:
+            return
         if self.holder is not None and self.lapses < math.inf:
-            self.holder = None
-        if began is None or self.down_since is None or began >= self.down_since:
-            self.follow(outcome, now)
+            self.holder, probe = None, True
+        self.follow(outcome, now, probe=probe)
 
-    def follow(self, outcome: Outcome, now: float) -> None:
+    def follow(self, outcome: Outcome, now: float, *, probe: bool) -> None:
         """Follow the table by one step."""
         before = self.state
         if outcome is Outcome.FAILURE:
             self.failures += 1
             self.successes = 0
-            self.last_failure = now
+            if probe and before == "UNHEALTHY":
+                self.probe_from = now
             if self.state in {"UNHEALTHY", "RECOVERING"} or self.failures >= self.threshold:
                 self.state = "UNHEALTHY"
             elif self.failures >= self.threshold / 2:
                 self.state = "DEGRADED"
         elif outcome is Outcome.SUCCESS:
+            self.settle(now)
             self.failures = 0
             if self.state in {"UNHEALTHY", "RECOVERING"}:
                 self.successes += 1
@@ -67,7 +75,16 @@ class Reference:
         if self.state == "HEALTHY":
             self.down_since = None
         elif self.state == "UNHEALTHY" != before:
-            self.down_since = now
+            self.down_since = self.probe_from = now
+        if not self.remembered and not self.standing:
+            self.share, self.last_success = 1.0, None
+
+    def settle(self, now: float) -> None:
+        """Work a run of failures and the success that ends it into the share of good answers."""
+        if self.remembered or self.standing:
+            self.share *= 0.95**self.failures
+            self.share += 0.05 * (1.0 - self.share)
+            self.last_success = now
 
     @property
     def remembered(self) -> bool:
@@ -75,11 +92,28 @@ class Reference:
         return self.state != "HEALTHY" or self.failures > 0
 
     @property
+    def standing(self) -> bool:
+        """Whether its share of failures is too high to be taken for none."""
+        return 1.0 - self.share > 0.01
+
+    @property
+    def explained(self) -> bool:
+        """Whether its present run of failures is one that it would produce by itself."""
+        return max(1.0 - self.share, 0.01) ** self.failures >= 0.001
+
+    def ailing(self, now: float, window: float) -> bool | None:
+        """Whether it is down but not dead; ``None`` where a lapse may be put off, by a tenth."""
+        if self.state != "UNHEALTHY" or not self.explained or self.last_success is None:
+            return False
+        age = now - self.last_success
+        return True if age < window else False if age >= window * 1.1 else None
+
+    @property
     def due(self) -> float:
         """When a probe may be granted, if nothing more happens; inf for never."""
         if self.state != "UNHEALTHY":
             return math.inf
-        due = self.last_failure + INTERVAL
+        due = self.probe_from + INTERVAL
         return due if self.holder is None else max(due, self.lapses)
 
 
@@ -140,22 +174,38 @@ class TrackerMachine(RuleBasedStateMachine):
         identity=st.sampled_from(IDS),
         outcome=st.sampled_from([Outcome.FAILURE, Outcome.FAILURE, *Outcome]),
         took=st.none() | st.sampled_from([0.0, 0.5, 5.0, 12.0]),
+        probe=st.sampled_from([None, None, Probe(), KNOWN_DOWN]),
     )
-    def report(self, identity: str, outcome: Outcome, took: float | None) -> None:
-        """A request ends; only what may change eligibility changes the version."""
+    def report(
+        self, identity: str, outcome: Outcome, took: float | None, probe: Probe | None
+    ) -> None:
+        """A request ends; only what may change who may be chosen changes the version."""
         node, version = self.nodes[identity], self.tracker.version
-        old, held, failures = node.state, node.holder, node.failures
-        began = None if took is None or held == "should_probe" else self.clock.now - took
-        node.report(outcome, self.clock.now, began)
+        old, held, explained = node.state, node.holder, node.explained
+        due_from = node.probe_from
+        began = None if took is None else self.clock.now - took
+        if probe is KNOWN_DOWN:
+            began = None  # never old news, and yet no probe
+        node.report(outcome, self.clock.now, began, probe=probe not in (None, KNOWN_DOWN))
         self.told.clear()
-        self.tracker.report(identity, outcome, began=began)
+        self.tracker.report(identity, outcome, began=began, probe=probe)
         changed = node.state != old
         assert [(i, o.name, n.name) for i, o, n in self.told] == [
             (identity, old, node.state) for _ in range(changed)
         ]
-        failed_again = node.failures > failures and node.state == "UNHEALTHY"
-        may_change = changed or failed_again or held is not node.holder
-        assert (self.tracker.version != version) == may_change
+        if changed or held is not node.holder or node.probe_from != due_from:
+            assert self.tracker.version != version
+        elif node.state != "UNHEALTHY" or node.explained == explained:
+            probed = outcome is Outcome.FAILURE and probe not in (None, KNOWN_DOWN)
+            assert self.tracker.version == version or (node.state == "UNHEALTHY" and probed)
+
+    @rule(identity=st.sampled_from(IDS), failures=st.integers(0, 3), times=st.integers(1, 40))
+    def live_on(self, identity: str, failures: int, times: int) -> None:
+        """A node answers for a while, now and then badly: its share of good answers settles."""
+        for _ in range(times):
+            self.report(identity, Outcome.SUCCESS, None, None)
+            for _ in range(failures):
+                self.report(identity, Outcome.FAILURE, None, None)
 
     @rule(identity=st.sampled_from(IDS))
     def ask_for_a_probe(self, identity: str) -> None:
@@ -202,6 +252,18 @@ class TrackerMachine(RuleBasedStateMachine):
     def both_agree(self) -> None:
         """States, counts and probes are those of the reference, and no more is remembered."""
         tracker, now = self.tracker, self.clock.now
+        for window in (1.0, INTERVAL):
+            ailing = tracker.ailing(window)
+            for identity, node in self.nodes.items():
+                expected = node.ailing(now, window)
+                assert expected is None or (identity in ailing) is expected
+                assert tracker.is_ailing(identity, window) is (identity in ailing)
+                assert ailing.get(identity, math.inf) > now
+        for identity, node in self.nodes.items():
+            assert tracker.good_share(identity) == pytest.approx(node.share)
+            needed = tracker.successes_needed(identity)
+            assert (needed is None) == (node.state != "RECOVERING")
+            assert needed is None or needed == node.recovery - node.successes
         snapshot = tracker.snapshot()
         assert set(snapshot) == {i for i, node in self.nodes.items() if node.remembered}
         for identity, node in self.nodes.items():

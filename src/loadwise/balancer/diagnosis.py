@@ -31,7 +31,11 @@ def explain(
 ) -> Explanation:
     """Tell where ``request`` would go, given ``view``, and change nothing."""
     nodes, ruled_out = request.restrict(view.nodes)
-    if view.others is not None and view.candidates <= request.excluded:
+    if (
+        view.others is not None
+        and view.candidates <= request.excluded
+        and request.excluded.issuperset(nodes.eligible)
+    ):
         nodes, ruled_out = request.restrict(view.others)
     without_quota: dict[int, str] = {}
     if quota is not None:

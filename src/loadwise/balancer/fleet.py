@@ -143,11 +143,16 @@ class Fleet(ForkAware, Generic[N]):
         """
         if self._health is None or (view.panic is not None and view.panic.last_resort):
             return view
-        were_down = {before.nodes.ids[i] for i in before.down}
-        still_down = [view.nodes.ids[i] for i in view.down]
-        if not still_down or were_down <= set(still_down):
+        whole, health = view.nodes, self._health
+        were_down = [before.nodes.ids[i] for i in before.down]
+        answered = any(
+            whole.index_of(identity) is not None
+            and health.status(identity) is not HealthStatus.UNHEALTHY
+            for identity in were_down
+        )
+        if not answered or not view.down:
             return view
-        self._health.hasten_probes(still_down)
+        health.hasten_probes([whole.ids[i] for i in view.down])
         return self._look_at(*self._members, view.admitted)
 
     def _tell(self) -> None:
