@@ -263,7 +263,7 @@ class BalancerMachine(RuleBasedStateMachine):
     @initialize(
         make=st.sampled_from(STRATEGIES),
         size=st.integers(1, 4),
-        threshold=st.sampled_from([None, 0.0, 0.5, 0.5, 1.0]),
+        threshold=st.none() | st.sampled_from([0.0, 0.5, 0.5, 1.0]),
     )
     def begin(self, make: Callable[[], Strategy[Any]], size: int, threshold: float | None) -> None:
         """Make a balancer of some nodes."""
@@ -363,7 +363,7 @@ class BalancerMachine(RuleBasedStateMachine):
             member.answered = now
         if outcome in (Outcome.SUCCESS, Outcome.FAILURE):
             probe = request.number == member.probe_of
-            began = request.began
+            began: float | None = request.began
             if request.known_down or (self.model.threshold is not None and member.ailing(now)):
                 began = None
             member.report(outcome, now, began, probe=probe, answered=member.answered)

@@ -62,6 +62,8 @@ class Negotiator(Generic[N]):
             nodes, more = request.restrict(view.others)
             grant, others = self._ask(view, nodes, request, for_lease=for_lease, despite=True)
             refused |= more | others
+            # They could have been chosen in spite of their health.
+            refused |= {i: "excluded" for i in request.excluded if view.others.mask[i]}
         return grant, ruled_out | refused
 
     def _ask(

@@ -366,24 +366,21 @@ class HealthTracker(ForkAware):
             return -math.inf
         return standing.counts_until(window)
 
-    def _remember(self, node_id: Hashable, standing: Standing) -> None:
-        """Keep a standing; `_store` drops it where there is no more to remember."""
-        self._standings[node_id] = standing
-        if standing.spotless and node_id not in self._records:
-            del self._standings[node_id]
-
     def _succeeded(self, old: NodeHealth, standing: Standing, when: float) -> NodeHealth:
         standing = standing.after_success(old.consecutive_failures, when)
         if self._skips and old.id not in self._records:
             # By far the most of what is reported: the node is well, and its standing grows.
-            self._remember(old.id, standing)
+            if standing.spotless:
+                self._standings.pop(old.id, None)
+            else:
+                self._standings[old.id] = standing
             return old
         counted = replace(
             old, consecutive_failures=0, consecutive_successes=old.consecutive_successes + 1
         )
         text = f"{counted.consecutive_successes} of the successes needed since it was unhealthy"
         new = self._judge(counted, Outcome.SUCCESS, text)
-        self._remember(old.id, standing)
+        self._standings[old.id] = standing
         self._store(new)
         return new
 
@@ -407,7 +404,7 @@ class HealthTracker(ForkAware):
         if reason:
             text += f", the last: {reason}"
         new = self._judge(counted, Outcome.FAILURE, text)
-        self._remember(old.id, standing)
+        self._standings[old.id] = standing
         self._store(new)
         if old.status is new.status is HealthStatus.UNHEALTHY:
             if was_probe:
