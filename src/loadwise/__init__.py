@@ -9,7 +9,7 @@ filters, quotas and metrics behind a synchronous hot path that does no I/O.
     ...     answer = f"asked {lease.node}"
 """
 
-from loadwise.balancer import Attempt, Attempts, Balancer, Explanation, Lease, NodeStatus
+from loadwise.balancer import Attempt, Attempts, Balancer, Explanation, Lease, NodeStatus, Panic
 from loadwise.clock import Clock
 from loadwise.context import SelectionContext
 from loadwise.errors import (
@@ -89,6 +89,7 @@ __all__ = [
     "NoopCollector",
     "Not",
     "Outcome",
+    "Panic",
     "PeakEwma",
     "PowerOfTwoChoices",
     "QuotaConfig",

@@ -3,6 +3,7 @@
 from loadwise.balancer.attempts import Attempt, Attempts
 from loadwise.balancer.balancer import Balancer
 from loadwise.balancer.lease import Lease
+from loadwise.balancer.panic import Panic
 from loadwise.balancer.status import Explanation, NodeStatus
 
-__all__ = ["Attempt", "Attempts", "Balancer", "Explanation", "Lease", "NodeStatus"]
+__all__ = ["Attempt", "Attempts", "Balancer", "Explanation", "Lease", "NodeStatus", "Panic"]

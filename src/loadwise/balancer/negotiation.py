@@ -63,6 +63,8 @@ class Negotiator(Generic[N]):
             grant, others = self._ask(view, nodes, request, for_lease=for_lease, despite=True)
             refused |= more | others
             # They could have been chosen in spite of their health.
+            down = view.down - view.candidates
+            refused |= {i: "rate_limited" for i in down if not view.others.mask[i]}
             refused |= {i: "excluded" for i in request.excluded if view.others.mask[i]}
         return grant, ruled_out | refused
 

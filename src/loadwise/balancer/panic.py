@@ -37,16 +37,21 @@ class Panic:
 
     def __str__(self) -> str:
         if self.last_resort:
-            nodes = (
-                "its node is dead" if self.members == 1 else f"all {self.members} nodes are dead"
-            )
-            return f"panic: {nodes}; requests go to them as a last resort"
+            if self.members == 1:
+                return "panic: its node is dead; requests go to it as a last resort"
+            return f"panic: all {self.members} nodes are dead; requests go to them as a last resort"
         are = "is" if self.available == 1 else "are"
-        ailing = "1 ailing node" if self.ailing == 1 else f"{self.ailing} ailing nodes"
-        return (
-            f"panic: {self.available} of {self.members} nodes {are} available, below "
-            f"{self.threshold * 100:g} %; requests go to {ailing}, too"
-        )
+        text = f"panic: {self.available} of {self.members} nodes {are} available"
+        if self.available:
+            text += f", below {self.threshold * 100:g} %"
+        if self.ailing:
+            ailing = "1 ailing node" if self.ailing == 1 else f"{self.ailing} ailing nodes"
+            text += (
+                f"; requests go to {ailing}, too"
+                if self.available
+                else f"; requests go to {ailing}"
+            )
+        return text
 
 
 class PanicRule:
