@@ -141,8 +141,10 @@ class HealthTracker(ForkAware):
         outcome: Outcome,
         reason: str | None = None,
         began: float | None = None,
+        *,
+        at: float | None = None,
     ) -> None:
-        """Take note of how a request to a node ended.
+        """Record how a request to a node ended.
 
         Args:
             node_id: The node's id.
@@ -152,6 +154,7 @@ class HealthTracker(ForkAware):
             began: When the request began, in seconds of the clock, if known. What began before
                 the node was found UNHEALTHY is old news: it neither lets the node back nor
                 throws it out again.
+            at: When it ended, in seconds of the clock; by default now.
 
         Raises:
             TypeError: ``outcome`` is not an `Outcome`, or an `Endpoint` is given for its id.
@@ -172,7 +175,7 @@ class HealthTracker(ForkAware):
             self._end_granted_probe(node_id)
             if outcome is not Outcome.SUCCESS and outcome is not Outcome.FAILURE:
                 return
-            new = self._judge(old, outcome, reason)
+            new = self._judge(old, outcome, reason, at)
             self._store(new)
         if new.status is not old.status:
             self._announce(node_id, old.status, new.status)
@@ -286,7 +289,9 @@ class HealthTracker(ForkAware):
             del self._probes[node_id]
             self.version += 1
 
-    def _judge(self, old: NodeHealth, outcome: Outcome, reason: str | None) -> NodeHealth:
+    def _judge(
+        self, old: NodeHealth, outcome: Outcome, reason: str | None, at: float | None
+    ) -> NodeHealth:
         if outcome is Outcome.SUCCESS:
             counted = replace(
                 old,
@@ -299,7 +304,7 @@ class HealthTracker(ForkAware):
                 old,
                 consecutive_failures=old.consecutive_failures + 1,
                 consecutive_successes=0,
-                last_failure=self.clock(),
+                last_failure=self.clock() if at is None else max(at, old.last_failure or at),
             )
             plural = "" if counted.consecutive_failures == 1 else "s in a row"
             text = f"{counted.consecutive_failures} failure{plural}"
