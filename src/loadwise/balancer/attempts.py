@@ -128,7 +128,7 @@ class Attempts(Generic[N]):
         else:
             # TimeoutError is an OSError.
             lease.left_by(error, self._rule or Failures((*self._retry_on, OSError)))
-        if lease.outcome is Outcome.SUCCESS:
+        if self._number > 1 and lease.outcome is Outcome.SUCCESS:
             self._blame.succeeded(node_id(lease.node))
         final = self._blame.given_up or lease.outcome not in _RETRIED
         if error is None:
