@@ -434,9 +434,11 @@ async def later(error: Exception) -> bool:
 @pytest.mark.parametrize("loop", [False, True], ids=["acquire", "attempts"])
 def test_a_rule_that_returns_nonsense_is_told_so(answer: Any, *, loop: bool) -> None:
     """The lease is ended as cancelled, and the original exception is the cause of the error."""
-    balancer = Balancer(
-        ["a", "b"], failures=lambda error: answer(error) if answer is later else answer
-    )
+
+    def rule(error: Exception) -> Any:
+        return later(error) if answer is later else answer
+
+    balancer = Balancer(["a", "b"], failures=rule)
     error = OSError("lost")
     leases: list[Lease[str]] = []
 
