@@ -562,7 +562,8 @@ def strike_at(place: int, work: Callable[[], object]) -> bool:
 
     def profile(frame: FrameType, event: str, arg: object) -> None:
         nonlocal left
-        if event in ("call", "c_return") and frame.f_code.co_name != "__del__":
+        # Python ignores what is raised in a finalizer, or in a WeakKeyDictionary's `remove`.
+        if event in ("call", "c_return") and frame.f_code.co_name not in ("__del__", "remove"):
             left -= 1
             if left < 0:
                 raise KeyboardInterrupt
