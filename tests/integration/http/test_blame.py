@@ -170,6 +170,20 @@ def test_what_breaks_after_a_good_verdict_is_its_nodes_alone(
 
 
 @every_client
+def test_what_breaks_after_a_bad_verdict_is_held_like_the_rest(
+    client: Client, upstreams: Start
+) -> None:
+    """No node has answered well, so the last answer is the request's fault, however it ended."""
+
+    def classify(result: Any) -> Verdict:
+        return Verdict(Outcome.FAILURE, retry=True)
+
+    balancer = Balancer([server.address for server in upstreams(3)], InOrder())
+    assert isinstance(client.send(balancer, "/stream?cut=1", classify=classify), Exception)
+    assert failures(balancer) == [1, 0, 0]
+
+
+@every_client
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_requests_that_were_never_sent_count_at_once(
     client: Client, dead: list[str], method: str
