@@ -127,7 +127,8 @@ class Attempts(Generic[N]):
             lease.success()
         else:
             # TimeoutError is an OSError.
-            lease.left_by(error, self._rule or Failures((*self._retry_on, OSError)))
+            rule = self._rule or Failures((*self._retry_on, OSError))
+            lease._left_by(error, rule)  # noqa: SLF001 - what its own block would do, by this rule
         if self._number > 1 and lease.outcome is Outcome.SUCCESS:
             self._blame.succeeded(node_id(lease.node))
         final = self._blame.given_up or lease.outcome not in _RETRIED

@@ -243,9 +243,9 @@ class Lease(Generic[N]):
         if exc is None:
             self.success()
         else:
-            self.left_by(exc, self._reporter.failures)
+            self._left_by(exc, self._reporter.failures)
 
-    def left_by(self, error: BaseException, failures: Failures) -> None:
+    def _left_by(self, error: BaseException, failures: Failures) -> None:
         """End it as its block was left by an exception, unless there has been a word on it.
 
         Args:

@@ -53,7 +53,7 @@ def check_quota(quota: object) -> None:
 def as_failures(rule: FailureRule) -> Failures:
     """Return what tells which exceptions are the node's."""
     given: Any = rule  # callers without a type checker give anything
-    kinds = given if isinstance(given, tuple) else (given,)
+    kinds: tuple[Any, ...] = given if isinstance(given, tuple) else (given,)
     if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
         if isinstance(given, tuple | type) or not callable(given):
             raise TypeError(
