@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from inspect import iscoroutinefunction
-from typing import Any
+from typing import Any, cast
 
 from loadwise._numbers import is_finite
 from loadwise.balancer.failures import FailureRule, Failures
@@ -53,8 +53,8 @@ def check_quota(quota: object) -> None:
 def as_failures(rule: FailureRule) -> Failures:
     """Return what tells which exceptions are the node's."""
     given: Any = rule  # callers without a type checker give anything
-    kinds: tuple[Any, ...] = given if isinstance(given, tuple) else (given,)
-    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+    kinds = cast("tuple[object, ...]", given if isinstance(given, tuple) else (given,))
+    if not all(map(_is_kind, kinds)):
         if isinstance(given, tuple | type) or not callable(given):
             raise TypeError(
                 f"failures is {given!r}; it must be an exception type, a tuple of them, or a "
@@ -67,6 +67,10 @@ def as_failures(rule: FailureRule) -> Failures:
                 f"give a function that returns an Outcome or a bool"
             )
     return Failures(rule)
+
+
+def _is_kind(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
 
 
 def check_hung_after(seconds: float | None) -> None:
