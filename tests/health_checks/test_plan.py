@@ -259,9 +259,9 @@ class LeavesBefore(HealthTracker):
 
     balancer: Balancer[str]
 
-    def report(self, node_id: Hashable, *what: Any, **more: Any) -> None:
+    def report(self, node_id: Hashable, *what: Any, **when: Any) -> None:
         self.balancer.remove("a")
-        super().report(node_id, *what)
+        super().report(node_id, *what, **when)
 
 
 @pytest.mark.parametrize("moment", ["under way", "overdue", "as it is reported"])

@@ -302,7 +302,7 @@ class BalancerMachine(RuleBasedStateMachine):
         probed = self._is_probe(lease.node.id, exclude)
         known_down = member.status is UNHEALTHY and not probed
         if probed:
-            member.probe_of = self.requests
+            member.probe_of, member.probe_lapses = self.requests, 0.0  # an older one gives way
         self.model.open.append(Open(lease, member, now, self.requests, known_down))
 
     def _is_probe(self, node: Hashable, exclude: frozenset[int]) -> bool:

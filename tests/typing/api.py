@@ -120,6 +120,8 @@ def every_argument() -> None:
         metrics=loadwise.NoopCollector(),
         clock=clock,
         name="search",
+        failures=(OSError, TimeoutError),
+        hung_after=2.0,
     )
     assert_type(balancer.name, str)
     assert_type(balancer.health, HealthTracker | None)
@@ -138,6 +140,20 @@ def every_argument() -> None:
     Balancer(servers, health=None, quota=None, where=None, metrics=None, clock=None)
 
 
+def judge(error: Exception) -> Outcome | bool:
+    """Tell whose fault an exception is."""
+    if isinstance(error, KeyError):
+        return Outcome.RATE_LIMITED
+    return isinstance(error, OSError)
+
+
+def whose_fault_it_is() -> None:
+    """Exception types, or a function of the exception."""
+    Balancer(servers, failures=ConnectionError)
+    Balancer(servers, failures=judge, hung_after=None)
+    Balancer(servers, failures=lambda error: not isinstance(error, ValueError))
+
+
 def a_request() -> str:
     """A lease as a context manager: it knows its node, and never swallows what is raised."""
     balancer = Balancer(servers)
@@ -147,8 +163,10 @@ def a_request() -> str:
         assert_type(lease.success(), bool)
         assert_type(lease.failure("status 503"), bool)
         assert_type(lease.failure(ValueError()), bool)
+        assert_type(lease.failure("status 503", retry_after=30), bool)
         assert_type(lease.rate_limited(5), bool)
         assert_type(lease.cancel(), bool)
+        assert_type(lease.call_off(), bool)
         assert_type(lease.outcome, Outcome | None)
         assert_type(lease.latency, float | None)
         lease.settle({"tpm": 950})

@@ -62,6 +62,11 @@ def in_eu(node: Endpoint) -> bool:
     return node.zone == "eu"
 
 
+async def judged_later(error: Exception) -> bool:
+    """Tell whose fault an exception is, too late."""
+    return bool(error)
+
+
 texts = Balancer(["a", "b"])
 endpoints = Balancer([Endpoint("a")])
 
@@ -79,6 +84,11 @@ Balancer(["a"], health="yes")  # type: ignore[arg-type]
 Balancer(["a"], quota=HealthTracker())  # type: ignore[arg-type]
 Balancer(["a"], metrics=print)  # type: ignore[arg-type]
 Balancer(["a"], clock=5.0)  # type: ignore[arg-type]
+Balancer(["a"], failures=503)  # type: ignore[arg-type]
+Balancer(["a"], failures=int)  # type: ignore[arg-type]
+Balancer(["a"], failures=[OSError])  # type: ignore[arg-type]
+Balancer(["a"], failures=judged_later)  # type: ignore[arg-type]
+Balancer(["a"], hung_after="2")  # type: ignore[arg-type]
 Balancer(["a"], where=in_eu)  # type: ignore[arg-type]
 Balancer(["a"], strategie=Random())  # type: ignore[call-arg]
 Balancer(["a"], RoundRobin(), True)  # type: ignore[call-arg]
@@ -95,6 +105,7 @@ texts.attempts("3")  # type: ignore[arg-type]
 texts.attempts(3, retry_on=503)  # type: ignore[arg-type]
 texts.attempts(3, retry_on=int)  # type: ignore[arg-type]
 texts.attempts(3, wehre=None)  # type: ignore[call-arg]
+texts.acquire().failure("503", "5")  # type: ignore[arg-type]
 texts.acquire().rate_limited("5")  # type: ignore[arg-type]
 texts.acquire().settle({"tpm"})  # type: ignore[arg-type]
 texts.name()  # type: ignore[operator]

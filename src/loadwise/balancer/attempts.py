@@ -6,7 +6,9 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from loadwise.balancer.lease import Lease, outcome_of
+from loadwise.balancer.blame import Blame
+from loadwise.balancer.failures import Failures, outcome_of
+from loadwise.balancer.lease import Lease
 from loadwise.balancer.request import NOBODY, Request
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
@@ -29,11 +31,12 @@ class Attempts(Generic[N]):
     Not thread-safe: one request belongs to one thread or task.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - those of Balancer.attempts, and what it adds
         self,
         balancer: Balancer[N],
         n: int,
         retry_on: type[BaseException] | tuple[type[BaseException], ...],
+        failures: Failures | None = None,
         *,
         hash_key: HashKey = None,
         exclude: Iterable[Hashable] = NOBODY,
@@ -61,6 +64,8 @@ class Attempts(Generic[N]):
         self._tags = tags
         self._where = where
         self._tried: set[Hashable] = set()
+        self._rule = failures
+        self._blame = Blame()
         self._over = False
         self._number = 0
         self._last_error: BaseException | None = None
@@ -108,21 +113,32 @@ class Attempts(Generic[N]):
         except NoNodeAvailable as nobody:
             error = nobody if self._last_error is None else self._last_error
         else:
+            lease.blame = self._blame
             self._tried.add(node_id(lease.node))
             return lease
         # Raised out of the handler's reach, so that it keeps its own cause and context.
         raise error
 
     def end(self, lease: Lease[N], error: BaseException | None) -> bool:
-        """Take note of how an attempt ended; return whether its error is dealt with."""
+        """End an attempt whose block was left; return whether its error is dealt with."""
+        # A word on the lease holds, whatever has left the block.
+        said = lease.outcome is not None
         if error is None:
-            self._over = lease.outcome not in _RETRIED
+            lease.success()
+        else:
+            # TimeoutError is an OSError.
+            rule = self._rule or Failures((*self._retry_on, OSError))
+            lease._left_by(error, rule)  # noqa: SLF001 - what its own block would do, by this rule
+        if self._number > 1 and lease.outcome is Outcome.SUCCESS:
+            self._blame.succeeded(node_id(lease.node))
+        final = self._blame.given_up or lease.outcome not in _RETRIED
+        if error is None:
+            self._over = final
             self._last_error = None
             return False
-        if lease.outcome not in _RETRIED or not isinstance(error, self._retry_on):
+        if (said and final) or not isinstance(error, self._retry_on):
             return False
         if outcome_of(type(error)) is Outcome.CANCELLED:
-            # The lease was ended by a word before.
             return False
         if self._left < 1 or self._tried.issuperset(map(node_id, self._balancer.nodes)):
             return False
@@ -163,7 +179,6 @@ class Attempt(Generic[N]):
         lease = self._lease
         if lease is None:
             return False
-        lease.__exit__(exc_type, exc, traceback)
         return self._attempts.end(lease, exc)
 
     async def __aenter__(self) -> Lease[N]:

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from loadwise._native import mypyc_attr
 from loadwise.balancer.attempts import Attempts
 from loadwise.balancer.diagnosis import explain, no_node_available
+from loadwise.balancer.failures import ANY_EXCEPTION, FailureRule
 from loadwise.balancer.fleet import Fleet
 from loadwise.balancer.lease import Lease
 from loadwise.balancer.negotiation import Grant, Negotiator
@@ -22,7 +23,9 @@ from loadwise.balancer.status import Explanation, NodeStatus
 from loadwise.balancer.view import Slot, View
 from loadwise.balancer.wiring import (
     Unchanging,
+    as_failures,
     as_tracker,
+    check_hung_after,
     check_quota,
     first_clock,
     guarded,
@@ -64,10 +67,16 @@ class Balancer(Generic[N]):
         clock: Source of monotonic seconds; by default that of ``health`` or ``quota`` where
             given, else `time.monotonic`.
         name: For error messages and metrics.
+        failures: Which exceptions of a lease's block are failures of the node: exception types,
+            or a function of the exception that returns an `Outcome`, or true for FAILURE; all
+            others end it as cancelled. In `attempts` the default is ``retry_on``, `OSError` and
+            `TimeoutError`.
+        hung_after: Seconds, finite and > 0, after which a request that its caller gives up
+            without an answer is a failure of the node; ``None`` for never.
 
     Raises:
         TypeError: An argument is of the wrong kind, or the strategy needs what a node lacks.
-        ValueError: Two nodes share an id, or a weight is out of range.
+        ValueError: Two nodes share an id, or a weight or ``hung_after`` is out of range.
 
     Health never makes a fleet worse: where most nodes fail, the balancer is in panic, and chooses
     among the nodes that still answer now and then, too; where all are dead, among all of them.
@@ -102,8 +111,13 @@ class Balancer(Generic[N]):
         metrics: MetricsCollector | None = None,
         clock: Clock | None = None,
         name: str = "default",
+        failures: FailureRule = ANY_EXCEPTION,
+        hung_after: float | None = None,
     ) -> None:
         check_quota(quota)
+        check_hung_after(hung_after)
+        blamed = as_failures(failures)
+        self._attempts_rule = None if failures is ANY_EXCEPTION else blamed
         self.name = name
         self._clock = first_clock(clock, health, quota)
         self._health = as_tracker(health, self._clock)
@@ -133,7 +147,7 @@ class Balancer(Generic[N]):
         self._fleet.replace(nodes)
         self._negotiator: Negotiator[N] = Negotiator(self._strategy, self._health, quota)
         told = (self._health, self._pauses, self._metrics, rule)
-        self._reporter = Reporter(self._fleet, self._clock, *told)
+        self._reporter = Reporter(self._fleet, self._clock, *told, blamed, hung_after)
         self._leaks = self._reporter.leaks
         self._vitals: HealthTracker | Unchanging = self._health or Unchanging()
 
@@ -257,9 +271,14 @@ class Balancer(Generic[N]):
         by a word on its lease there is none, and the loop just ends. A cancellation never is
         retried.
 
+        The first failure of the request counts against its node at once, later ones only once an
+        attempt succeeds: what fails everywhere is the request's fault. Failures of probes, of
+        RECOVERING nodes and of requests that were never sent (`Lease.refund`) count at once.
+
         Args:
             n: Attempts at most, >= 1.
-            retry_on: The exceptions that lead to another attempt.
+            retry_on: The exceptions that lead to another attempt. They, `OSError` and
+                `TimeoutError` are failures of the node, unless the balancer has ``failures``.
             hash_key: As for `acquire`.
             exclude: As for `acquire`.
             cost: As for `acquire`; reserved for each attempt.
@@ -286,6 +305,7 @@ class Balancer(Generic[N]):
             self,
             n,
             retry_on,
+            self._attempts_rule,
             hash_key=hash_key,
             exclude=exclude,
             cost=cost,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Mapping
 from types import TracebackType
@@ -10,17 +9,21 @@ from typing import Final, Generic, Self, TypeVar
 
 from loadwise._native import mypyc_attr
 from loadwise._numbers import is_finite
+from loadwise.balancer.blame import Blame
+from loadwise.balancer.failures import Failures, outcome_of
 from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.view import Slot
-from loadwise.health import Probe
+from loadwise.health import KNOWN_DOWN, Probe
 from loadwise.outcome import Outcome
 from loadwise.quota import ReservedQuota
 
-__all__ = ["Lease", "outcome_of"]
+__all__ = ["Lease"]
 
 N = TypeVar("N")
 
 _SUCCESS: Final = Outcome.SUCCESS
+_FAILURE: Final = Outcome.FAILURE
+_CANCELLED: Final = Outcome.CANCELLED
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -28,15 +31,17 @@ class Lease(Generic[N]):
     """One request's hold on a node. Made by `Balancer.acquire`.
 
     Use it in a ``with`` or ``async with`` block around the request: a normal end is a success, an
-    exception a failure, a cancellation neither. Or say what happened, inside the block or without
-    one, with `success`, `failure`, `rate_limited` or `cancel`; the first word counts. Whatever
-    happens, the in-flight slot is given back exactly once. A lease that is dropped without a word
-    is taken for cancelled, with a ``ResourceWarning``.
+    exception a failure (see ``failures`` of the balancer), a cancellation neither. Or say what
+    happened, inside the block or without one, with `success`, `failure`, `rate_limited` or
+    `cancel`; the first word counts. Whatever happens, the in-flight slot is given back exactly
+    once. A lease that is dropped without a word is taken for cancelled, with a ``ResourceWarning``.
 
     Attributes:
         node: The node to send the request to.
         outcome: How the request ended; ``None`` while it is under way.
         latency: Seconds from acquisition to the end, or to `stop_clock`; ``None`` while under way.
+        blame: Holds back failures of the request that this is one attempt of; ``None`` for a
+            request that is not tried again.
 
     Thread-safety: it may be ended from any thread; the first one wins.
 
@@ -46,6 +51,8 @@ class Lease(Generic[N]):
     # Most leases never differ from these, so the constructor does not repeat them.
     outcome: Outcome | None = None
     latency: float | None = None
+    blame: Blame | None = None
+    _sent: bool = True
     _probe: Probe | None = None
     _reservation: ReservedQuota | None = None
     _stopped: float | None = None
@@ -94,13 +101,29 @@ class Lease(Generic[N]):
             raise
         return True
 
-    def failure(self, reason: str | BaseException | None = None) -> bool:
-        """End it as a failure of the node. Returns whether this was the first word on it.
+    def failure(
+        self, reason: str | BaseException | None = None, retry_after: float | None = None
+    ) -> bool:
+        """End it as a failure of the node.
 
         Args:
             reason: What went wrong, for those who ask about the node's health.
+            retry_after: Seconds for which the node sits out, finite and >= 0; ``None`` for no
+                cooldown.
+
+        Returns:
+            Whether this was the first word on it.
+
+        Raises:
+            ValueError: ``retry_after`` is negative, NaN or infinite; the lease is still open.
         """
-        return self._end(Outcome.FAILURE, reason)
+        if retry_after is None:
+            return self._end(_FAILURE, reason)
+        _check_pause(retry_after)
+        if not self._end(_FAILURE, reason):
+            return False
+        self._reporter.pause(self._slot, retry_after)
+        return True
 
     def rate_limited(self, retry_after: float | None = None) -> bool:
         """End it as refused by a rate limit; the node sits out.
@@ -115,18 +138,28 @@ class Lease(Generic[N]):
             ValueError: ``retry_after`` is negative, NaN or infinite.
         """
         pause = 1.0 if retry_after is None else retry_after
-        if not (is_finite("retry_after", pause) and pause >= 0):
-            raise ValueError(
-                f"retry_after is {retry_after!r}; it must be a finite number of seconds, at least 0"
-            )
+        _check_pause(pause)
         if not self._end(Outcome.RATE_LIMITED):
             return False
         self._reporter.pause(self._slot, pause)
         return True
 
     def cancel(self) -> bool:
-        """End it as given up by the caller. Returns whether this was the first word on it."""
-        return self._end(Outcome.CANCELLED)
+        """End it as given up by the caller. Returns whether this was the first word on it.
+
+        It is a failure where no answer has come for as long as ``hung_after`` of the balancer says.
+        """
+        return self._end(_CANCELLED)
+
+    def call_off(self) -> bool:
+        """End it as cancelled, however long it took. Returns whether this was the first word on it.
+
+        For whoever gave it up for another reason than that no answer came: another copy of the
+        request was answered first, or the caller's own code failed.
+        """
+        if self._open:
+            self.stop_clock()
+        return self._end(_CANCELLED)
 
     def settle(self, amounts: Mapping[str, float]) -> None:
         """Replace the quota reserved by what the request really used; also after its end.
@@ -142,7 +175,12 @@ class Lease(Generic[N]):
             self._reservation.settle(amounts)
 
     def refund(self) -> None:
-        """Give back the quota reserved: the request was never sent."""
+        """Give back the quota reserved: the request was never sent.
+
+        Said before its end, it has a failure count at once, because nothing in the request caused
+        it.
+        """
+        self._sent = False
         if self._reservation is not None:
             self._reservation.cancel()
 
@@ -164,14 +202,35 @@ class Lease(Generic[N]):
             slot.in_flight.pop()
             if slot.others:
                 slot.leave_others()
+            if outcome is _CANCELLED and self._stopped is None:
+                hung = self._reporter.why_hung(self._started)
+                if hung is not None:
+                    outcome, reason = _FAILURE, hung
+                    if self.blame is not None:
+                        self.blame.given_up = True
             self.outcome = outcome
             self.latency = self._reporter.ended(
-                slot, outcome, self._started, reason, self._probe, self._stopped
+                slot,
+                outcome,
+                self._started,
+                reason,
+                self._probe,
+                self._stopped,
+                self._hold(outcome),
             )
         except BaseException:
             self._reporter.end_probe(slot, self._probe)
             raise
         return True
+
+    def _hold(self, outcome: Outcome) -> Blame | None:
+        """Return what may hold back the report of such an end; ``None`` to report it at once."""
+        blame = self.blame
+        if blame is None or outcome is not _FAILURE:
+            return None
+        first = blame.counts_at_once()
+        is_probe = self._probe is not None and self._probe is not KNOWN_DOWN
+        return None if first or is_probe or not self._sent else blame
 
     def __enter__(self) -> Self:
         return self
@@ -182,10 +241,36 @@ class Lease(Generic[N]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if exc_type is None:
+        if exc is None:
             self.success()
         else:
-            self._end(outcome_of(exc_type), exc)
+            self._left_by(exc, self._reporter.failures)
+
+    def _left_by(self, error: BaseException, failures: Failures) -> None:
+        """End it as its block was left by an exception, unless there has been a word on it.
+
+        Args:
+            error: The exception.
+            failures: Which exceptions are the node's.
+        """
+        if not self._open:
+            return
+        try:
+            outcome = failures.outcome(error)
+        except BaseException:
+            self.call_off()
+            raise
+        if outcome is _FAILURE:
+            self._end(_FAILURE, error)
+        elif outcome is _SUCCESS:
+            self.success()
+        elif outcome is Outcome.RATE_LIMITED:
+            self.rate_limited()
+        elif outcome_of(type(error)) is _CANCELLED:
+            self.cancel()
+        else:
+            # The caller's own mistake says nothing, however long the node had before it.
+            self.call_off()
 
     async def __aenter__(self) -> Self:
         return self
@@ -225,15 +310,8 @@ class Lease(Generic[N]):
         return f"<Lease on {self._slot.id!r}: {state}>"
 
 
-def outcome_of(exc_type: type[BaseException]) -> Outcome:
-    """Return what an exception says about the node that was asked.
-
-    Cancellations (`asyncio.CancelledError`, `GeneratorExit`, `KeyboardInterrupt` and whatever
-    else is not an `Exception`, and `concurrent.futures.CancelledError`) say nothing.
-    """
-    if not issubclass(exc_type, Exception):
-        return Outcome.CANCELLED
-    futures = sys.modules.get("concurrent.futures")
-    if futures is not None and issubclass(exc_type, futures.CancelledError):
-        return Outcome.CANCELLED
-    return Outcome.FAILURE
+def _check_pause(seconds: float) -> None:
+    if not (is_finite("retry_after", seconds) and seconds >= 0):
+        raise ValueError(
+            f"retry_after is {seconds!r}; it must be a finite number of seconds, at least 0"
+        )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Hashable
+from functools import partial
 from typing import Any, Final
 
 from loadwise._fork import ForkAware, reset_in_child
+from loadwise.balancer.blame import Blame
+from loadwise.balancer.failures import Failures
 from loadwise.balancer.fleet import Fleet
 from loadwise.balancer.panic import PanicRule
 from loadwise.balancer.view import Slot
@@ -33,22 +36,25 @@ class Reporter(ForkAware):
 
     Attributes:
         clock: The balancer's clock.
+        failures: Which exceptions of a lease's block are the node's.
         leaks: Leases that were dropped, for whoever next has time to clear up after them.
     """
 
     __slots__ = (
         "_fleet",
         "_health",
+        "_hung_after",
         "_metrics",
         "_minded",
         "_pauses",
         "_rule",
         "_same_clock",
         "clock",
+        "failures",
         "leaks",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - one place makes it, from the parts of a balancer
         self,
         fleet: Fleet[Any],  # whatever the nodes are
         clock: Clock,
@@ -56,7 +62,11 @@ class Reporter(ForkAware):
         pauses: QuotaSource,
         metrics: MetricsCollector | None,
         rule: PanicRule | None,
+        failures: Failures,
+        hung_after: float | None,
     ) -> None:
+        self.failures = failures
+        self._hung_after = hung_after
         self._fleet = fleet
         self.clock = clock
         self._health = health
@@ -102,18 +112,47 @@ class Reporter(ForkAware):
         reason: str | BaseException | None,
         probe: Probe | None,
         stopped: float | None = None,
+        hold: Blame | None = None,
     ) -> float:
-        """Take note of how a request that did not end well ended; return its latency in seconds."""
+        """Record how a request that did not end well ended; return its latency in seconds.
+
+        With ``hold``, the report to the health tracker may be held back there.
+        """
         now = self.clock()
         latency = max(0.0, (now if stopped is None else stopped) - started)
         if slot.observe is not None:
             slot.observe(slot.cell, latency, outcome, now)
         for observe, cell in slot.observers:
             observe(cell, latency, outcome, now)
-        self._tell_health(slot, outcome, started, reason, probe)
+        if hold is None or not self._hold(hold, slot, started, reason, probe):
+            self._tell_health(slot, outcome, started, reason, probe)
         if self._metrics is not None:
             self._metrics.on_outcome(slot.id, outcome, latency)
         return latency
+
+    def why_hung(self, started: float) -> str | None:
+        """Tell why a request without an answer, given up now, is its node's failure, if it is."""
+        if self._hung_after is None:
+            return None
+        waited = self.clock() - started
+        return f"no answer in {waited:.1f} s" if waited >= self._hung_after else None
+
+    def _hold(
+        self,
+        hold: Blame,
+        slot: Slot,
+        started: float,
+        reason: str | BaseException | None,
+        probe: Probe | None,
+    ) -> bool:
+        """Hold back the report of a failure; ``False`` if it is to be reported at once."""
+        health = self._health
+        if health is None or health.status(slot.id) is HealthStatus.RECOVERING:
+            return False
+        # In words now: the exception itself would keep its frames, and all that they hold.
+        words, at = _in_words(reason), health.clock()
+        hold.hold(slot.id, partial(self._report, health, slot, _FAILURE, started, words, probe, at))
+        return True
 
     def _tell_health(
         self,
@@ -143,6 +182,7 @@ class Reporter(ForkAware):
         started: float,
         reason: str | BaseException | None,
         probe: Probe | None,
+        at: float | None = None,
     ) -> None:
         if not slot.alive:
             return
@@ -152,6 +192,7 @@ class Reporter(ForkAware):
             outcome,
             _in_words(reason),
             began,
+            at=at,
             probe=probe,
             last_success=slot.succeeded_at,
         )

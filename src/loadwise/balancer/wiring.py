@@ -5,14 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from inspect import iscoroutinefunction
+from typing import Any, cast
 
+from loadwise._numbers import is_finite
+from loadwise.balancer.failures import FailureRule, Failures
 from loadwise.clock import Clock
 from loadwise.health import HealthTracker
 from loadwise.load import InFlight, LoadMeasure
 from loadwise.metrics import GuardedCollector, MetricsCollector, NoopCollector
 from loadwise.quota import QuotaSource
 
-__all__ = ["Unchanging", "as_tracker", "check_quota", "first_clock", "guarded", "with_counter"]
+__all__ = [
+    "Unchanging",
+    "as_failures",
+    "as_tracker",
+    "check_hung_after",
+    "check_quota",
+    "first_clock",
+    "guarded",
+    "with_counter",
+]
 
 HealthArgument = HealthTracker | bool | None
 
@@ -35,6 +47,37 @@ def check_quota(quota: object) -> None:
         raise TypeError(
             f"quota is {quota!r}, whose try_acquire is to be awaited; a pick cannot wait: give the "
             f"balancer where=QuotaFilter(quota), and await try_acquire yourself"
+        )
+
+
+def as_failures(rule: FailureRule) -> Failures:
+    """Return what tells which exceptions are the node's."""
+    given: Any = rule  # callers without a type checker give anything
+    kinds = cast("tuple[object, ...]", given if isinstance(given, tuple) else (given,))
+    if not all(map(_is_kind, kinds)):
+        if isinstance(given, tuple | type) or not callable(given):
+            raise TypeError(
+                f"failures is {given!r}; it must be an exception type, a tuple of them, or a "
+                f"function of an exception"
+            )
+        if iscoroutinefunction(given) or iscoroutinefunction(type(given).__call__):
+            # What it returns would be neither an outcome nor a bool.
+            raise TypeError(
+                f"failures is {given!r}, which is to be awaited; the end of a block cannot wait: "
+                f"give a function that returns an Outcome or a bool"
+            )
+    return Failures(rule)
+
+
+def _is_kind(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
+
+
+def check_hung_after(seconds: float | None) -> None:
+    """Raise unless ``seconds`` is a finite number above 0, or ``None``."""
+    if seconds is not None and not (is_finite("hung_after", seconds) and seconds > 0):
+        raise ValueError(
+            f"hung_after is {seconds!r}; it must be a finite number of seconds above 0, or None"
         )
 
 

@@ -220,7 +220,7 @@ class Client:
         for attempt in attempts:
             if not attempt.over:
                 attempt.over = True
-                attempt.lease.cancel()
+                attempt.lease.call_off()
                 self._tell(attempt, attempt.lease.node.call_off)
 
     def _failed(self, what: tuple[Attempt, str]) -> None:

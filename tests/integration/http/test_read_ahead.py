@@ -122,6 +122,39 @@ def test_a_small_body_that_breaks_off_is_had_from_another_node(
     assert outcomes.seen == [(short, Outcome.FAILURE), (server.address, Outcome.SUCCESS)]
 
 
+@pytest.mark.parametrize("waits", [False, True], ids=["sync", "async"])
+def test_a_small_body_that_breaks_off_everywhere(
+    library: Any,
+    ours: Any,
+    waits: bool,  # noqa: FBT001 - from pytest
+) -> None:
+    """It is a failure like others: held from the second on, until good headers come."""
+    short = "Content-Length: 10"
+    with answering(short, b"") as a, answering(short, b"") as b, answering(short, b"") as c:
+        balancer = Balancer([a, b, c])
+        nodes: list[str] = []
+
+        def prepare(request: Any, node: str) -> None:
+            nodes.append(node)
+
+        async def ask() -> None:
+            transport = ours.AsyncLoadwiseTransport(balancer, prepare=prepare)
+            async with library.AsyncClient(transport=transport) as client:
+                await client.get("http://service/")
+
+        def ask_at_once() -> None:
+            transport = ours.LoadwiseTransport(balancer, prepare=prepare)
+            with library.Client(transport=transport) as client:
+                client.get("http://service/")
+
+        with pytest.raises(library.RemoteProtocolError):
+            asyncio.run(ask()) if waits else ask_at_once()
+    assert balancer.health is not None
+    # The third node's headers were good, which settled the matter of the second.
+    known = [balancer.health.health(node).consecutive_failures for node in nodes]
+    assert known == [1, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("method", "length"), [("POST", 10), ("GET", LARGE)], ids=["unsafe", "large"]
 )

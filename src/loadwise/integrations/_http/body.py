@@ -41,7 +41,7 @@ class Hold:
         """The body did not come to its end."""
         # Who leaves a loop over the body early has had what was wanted: that is for `close`.
         if not isinstance(error, GeneratorExit):
-            self._exchange.broke(self._lease, error)
+            self._exchange.broke(self._lease, self._verdict, error)
 
     def close(self) -> None:
         """The response is done with."""

@@ -10,7 +10,8 @@ from collections.abc import Hashable
 from typing import Any
 
 from loadwise.balancer import Lease
-from loadwise.balancer.lease import outcome_of
+from loadwise.balancer.blame import Blame
+from loadwise.balancer.failures import outcome_of
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.settings import Amounts, Options, Settings
@@ -44,6 +45,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_blame",
         "_client",
         "_cost",
         "_ends",
@@ -80,6 +82,7 @@ class Exchange:
         limit = settings.deadline if options.deadline is None else options.deadline
         self._ends = None if limit is None else settings.balancer.clock() + limit
         self._tried: tuple[Hashable, ...] = ()
+        self._blame = Blame()
         self.attempts = 0
         settings.budget.deposit()
         self._acquire()
@@ -97,7 +100,7 @@ class Exchange:
         if verdict.never_sent:
             lease.refund()
         if self._client.closed:
-            lease.cancel()
+            lease.call_off()
             return False
         again = verdict.retry and (verdict.never_sent or self._may_send_again())
         self.end(lease, verdict, error)
@@ -110,6 +113,10 @@ class Exchange:
         """
         lease = self.lease
         lease.stop_clock()
+        if verdict.outcome is Outcome.SUCCESS:
+            self._blame.succeeded(self.node_id)
+        elif verdict.outcome is Outcome.FAILURE and verdict.never_sent:
+            lease.refund()
         if not (verdict.retry and self._may_send_again() and self._begin_next(verdict)):
             return False
         self.end(lease, verdict)
@@ -123,8 +130,14 @@ class Exchange:
         """
         return length is not None and length <= _READ_AHEAD and self._may_repeat()
 
-    def broke(self, lease: Lease[Any], error: BaseException) -> None:
-        """Report that the body of a response did not come to its end."""
+    def broke(self, lease: Lease[Any], verdict: Verdict, error: BaseException) -> None:
+        """Report that the body of a response did not come to its end.
+
+        Where the ``verdict`` at its headers was a success, the request was sound, and what breaks
+        after that is the node's alone.
+        """
+        if verdict.outcome is Outcome.SUCCESS:
+            lease.blame = None
         outcome = Outcome.CANCELLED if self._client.closed else outcome_of(type(error))
         self.end(lease, Verdict(outcome), error)
 
@@ -133,20 +146,20 @@ class Exchange:
         if verdict.outcome is Outcome.SUCCESS:
             lease.success()
         elif verdict.outcome is Outcome.FAILURE:
-            lease.failure(error)
+            lease.failure(error, verdict.retry_after)
         elif verdict.outcome is Outcome.RATE_LIMITED:
             if lease.rate_limited(verdict.retry_after) and not verdict.never_sent:
                 refused = self._settings.refused()
                 if refused is not None:
                     lease.settle(refused)
         else:
-            lease.cancel()
+            lease.call_off()
 
     def give_up(self) -> None:
         """Report that something else than the node has failed; a report made before holds."""
         if not self.sent:
             self.lease.refund()
-        self.lease.cancel()
+        self.lease.call_off()
 
     def _may_repeat(self) -> bool:
         """Whether the request may be sent again although a server may have acted on it.
@@ -191,6 +204,7 @@ class Exchange:
         self.lease = lease = self._settings.balancer.acquire(
             hash_key=self._hash_key, exclude=self._tried, cost=self._cost
         )
+        lease.blame = self._blame
         self.node_id = node_id(lease.node)
         self.sent = False
         self.attempts += 1

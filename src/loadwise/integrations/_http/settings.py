@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict
 
 from loadwise.balancer import Balancer
-from loadwise.balancer.lease import outcome_of
+from loadwise.balancer.failures import outcome_of
 from loadwise.context import HashKey
 from loadwise.errors import nearest
 from loadwise.integrations._http.routing import base_url_of, checked_base_url

@@ -1,0 +1,55 @@
+"""Which failures of a request that was tried several times are reported, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+__all__ = ["Blame"]
+
+
+class Blame:
+    """Holds back failures of one request until it is known whose fault they are.
+
+    The first failure counts at once. Later ones are held: if an attempt succeeds, the request was
+    sound, and they are reported; if none does, they are dropped, because what fails everywhere is
+    the request's fault. Whoever drops this object drops them, too.
+
+    Attributes:
+        given_up: Whether the caller gave the request up, and that counted as a failure.
+
+    Thread-safety: attempts may end in several threads at once.
+
+    Cost: O(1) for each failure; O(failures held) for a success.
+    """
+
+    __slots__ = ("_first", "_held", "given_up")
+
+    def __init__(self) -> None:
+        self.given_up = False
+        # Emptied by the first failure: that is atomic, a flag is not.
+        self._first = [None]
+        self._held: dict[Hashable, Callable[[], None]] | None = None
+
+    def counts_at_once(self) -> bool:
+        """Record a failure; return whether it is the request's first."""
+        try:
+            del self._first[0]
+        except IndexError:
+            return False
+        return True
+
+    def hold(self, node_id: Hashable, report: Callable[[], None]) -> None:
+        """Hold a failure of a node; an earlier one of the same node gives way to it."""
+        held = self._held
+        if held is None:
+            self._held = held = {}
+        held.pop(node_id, None)
+        held[node_id] = report
+
+    def succeeded(self, node_id: Hashable) -> None:
+        """Report what is held, in order, except what is of the node that has succeeded now."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.pop(node_id, None)
+            for report in list(held.values()):
+                report()
