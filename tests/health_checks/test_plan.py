@@ -192,14 +192,81 @@ def test_a_check_that_began_before_the_node_went_down_is_old_news(fault: str | N
 
 
 def test_failing_checks_put_off_the_probe_with_live_traffic() -> None:
-    """The probe_interval runs from the last failure, and a check's failure is one.
+    """A failed check of a node that is down is a failed probe, and begins its next interval.
 
-    So no request is spent on a node that does not pass its checks.
+    So no request is spent on a node that does not pass its checks: none in a minute here, where
+    without the checks it would be one every 10 seconds.
     """
     stage = Stage("ab", interval=5.0)
-    stage.play(61.0, failing("a"))
+    picked = set()
+    for _ in range(120):
+        stage.play(0.5, failing("a"))
+        if stage.tracker.status("a") is UNHEALTHY:
+            picked |= {stage.balancer.pick() for _ in range(3)}
     assert stage.tracker.next_probe("a") == START + 60.0 + 10.0
-    assert {stage.balancer.pick() for _ in range(50)} == {"b"}
+    assert picked == {"b"}
+
+
+def test_failing_checks_count_for_the_backoff_of_probes() -> None:
+    """Each doubles the interval, as a failed request would: 10 s, 20, 40, 80, and a pass resets it.
+
+    The node goes down at the third failure, so the first failed probe is the fourth.
+    """
+    policy = ConsecutiveFailurePolicy(probe_interval=10.0, probe_backoff=2.0)
+    stage = Stage(policy=policy, interval=5.0)
+    verdict = script("FFFFFFPF")
+    dues = []
+    for _ in range(8):
+        stage.play(0.0, verdict)
+        dues.append(stage.tracker.next_probe("a"))
+        stage.play(4.5)
+        stage.clock.advance(0.5)
+    assert dues == [
+        None,
+        None,
+        START + 10.0 + 10.0,
+        START + 15.0 + 20.0,
+        START + 20.0 + 40.0,
+        START + 25.0 + 80.0,
+        None,
+        START + 35.0 + 10.0,
+    ]
+
+
+def test_a_check_under_way_when_the_node_went_down_is_no_probe() -> None:
+    """It puts off nothing, for it says nothing of the node since; the next one does."""
+    stage = Stage(interval=5.0)
+    (check,) = stage.turn()
+    stage.clock.advance(0.5)
+    for _ in range(3):
+        stage.tracker.report_failure("a", "seen by a request")
+    stage.clock.advance(0.25)
+    stage.plan.ended(check, "boom", stage.clock())
+    assert stage.tracker.next_probe("a") == START + 0.5 + 10.0
+    stage.play(5.0, failing("a"))
+    assert stage.tracker.next_probe("a") == START + 5.75 + 10.0
+
+
+def test_a_check_that_hangs_is_a_failed_probe_each_time_the_node_is_due() -> None:
+    """No request is sent to a node that has not even answered its last check."""
+    stage = Stage("ab", interval=5.0, timeout=1.0)
+    hanging, quick = stage.turn()
+    stage.plan.ended(quick, None, stage.clock())
+    stage.play(31.0)
+    assert hanging.id == "a"
+    assert stage.tracker.next_probe("a") == START + 31.0 + 10.0
+
+
+def test_failures_that_thresholds_hold_back_put_off_nothing() -> None:
+    """They are not reported; the first that is reported begins the next interval."""
+    stage = Stage(interval=5.0, unhealthy_threshold=3)
+    for _ in range(3):
+        stage.tracker.report_failure("a", "seen by a request")
+    stage.clock.advance(1.0)
+    stage.play(5.0, failing("a"))
+    assert stage.tracker.next_probe("a") == START + 10.0
+    stage.play(5.0, failing("a"))
+    assert stage.tracker.next_probe("a") == START + 11.0 + 10.0
 
 
 def test_a_probe_that_does_not_return_fails_at_the_timeout_and_is_not_repeated() -> None:
@@ -261,7 +328,7 @@ class LeavesBefore(HealthTracker):
 
     def report(self, node_id: Hashable, *what: Any, **more: Any) -> None:
         self.balancer.remove("a")
-        super().report(node_id, *what)
+        super().report(node_id, *what, **more)
 
 
 @pytest.mark.parametrize("moment", ["under way", "overdue", "as it is reported"])

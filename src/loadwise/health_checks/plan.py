@@ -17,7 +17,7 @@ from random import Random
 from typing import Generic, TypeVar
 
 from loadwise.balancer import Balancer
-from loadwise.health import HealthStatus, HealthTracker
+from loadwise.health import HealthStatus, HealthTracker, Probe
 from loadwise.health_checks.probe import TimedProbe, no_answer
 from loadwise.health_checks.settings import Settings
 from loadwise.nodes import node_id
@@ -217,8 +217,14 @@ class Plan(Generic[N]):
         outcome, reason = Outcome.SUCCESS, None
         if fault is not None:
             outcome, reason = Outcome.FAILURE, f"active check: {fault}"[:_LONGEST_REASON]
+        # A check of a node that is down stands for the probe by a request: while checks find that
+        # it is still down, no request need be spent on that.
+        down_since = self._tracker.health(check.id).down_since
+        is_probe = down_since is not None and (began is None or began > down_since)
         try:
-            self._tracker.report(check.id, outcome, reason, began)
+            self._tracker.report(
+                check.id, outcome, reason, began, probe=Probe() if is_probe else None
+            )
         except Exception:  # noqa: BLE001 - a policy may raise what it likes
             _log.exception("what a health check found of node %r could not be reported", check.id)
         # It may have left while this was reported, and then nothing is to be remembered of it.
