@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Hashable, Iterator
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from loadwise import (
     Balancer,
@@ -16,10 +18,12 @@ from loadwise import (
     HealthFilter,
     HealthStatus,
     HealthTracker,
+    LoadwiseError,
     NodeHealth,
     Outcome,
 )
 from loadwise.health_checks.plan import Check, Plan
+from loadwise.health_checks.round import Round
 from loadwise.health_checks.settings import Settings
 from loadwise.testing import ManualClock, ScriptedRandom
 
@@ -51,13 +55,15 @@ class Stage:
         *,
         policy: Any = None,
         tracker: HealthTracker | None = None,
+        regular: bool = True,
         **options: Any,
     ) -> None:
         self.clock = ManualClock(START)
         self.tracker = tracker or HealthTracker(policy, clock=self.clock)
         self.balancer = Balancer(list(nodes), health=self.tracker)
         defaults: dict[str, Any] = {"jitter": 0.0, "rng": random.Random(0)}
-        self.plan = Plan(self.balancer, Settings(**(defaults | options)))
+        settings = Settings(**(defaults | options))
+        self.plan = Plan(self.balancer, settings, regular=regular)
 
     def turn(self) -> list[Check[str]]:
         """The checks to start now."""
@@ -418,3 +424,232 @@ def test_a_policy_that_raises_does_not_end_the_checks(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.ERROR, "loadwise"):
         assert stage.play(6.0) == {"a": [0.0, 5.0], "b": [0.0, 5.0]}
     assert "of node 'a' could not be reported" in caplog.text
+
+
+class Call:
+    """A round of `Plan.check_now`, and how often it was told to be finished."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.finished = 0
+        self.members = set(stage.balancer.nodes)
+        self.round = Round(self._finish)
+        stage.plan.check_now(self.round, stage.clock())
+
+    def _finish(self) -> None:
+        self.finished += 1
+
+
+def test_check_now_asks_everybody_and_the_schedule_goes_on_from_there() -> None:
+    """Each node is asked once, at once, and next an interval after that."""
+    stage = Stage("abc", interval=5.0)
+    stage.play(2.0)
+    call = Call(stage)
+    assert call.finished == 0
+    assert stage.play(0.0, failing("b")) == {node: [2.0] for node in "abc"}
+    assert call.finished == 1
+    assert call.round.result("x") == {"a": None, "b": "boom", "c": None}
+    assert list(call.round.verdicts) == ["a", "b", "c"]
+    assert stage.tracker.health("b").consecutive_failures == 1
+    assert stage.play(10.0) == {node: [7.0, 12.0] for node in "abc"}
+
+
+def test_check_now_takes_no_verdict_of_a_probe_that_began_before() -> None:
+    """Who is under way is not asked twice at a time, but asked again when it has returned.
+
+    All who call meanwhile share that one.
+    """
+    stage = Stage("ab", interval=5.0)
+    old, other = stage.turn()
+    first, second = Call(stage), Call(stage)
+    assert stage.turn() == []
+    stage.plan.ended(other, None, stage.clock())
+    stage.plan.ended(old, None, stage.clock())
+    assert (first.finished, second.finished) == (0, 0)
+    new = stage.turn()
+    assert [check.id for check in new] == ["b", "a"]
+    for check in new:
+        stage.plan.ended(check, "boom", stage.clock())
+    assert (first.finished, second.finished) == (1, 1)
+    assert first.round.result("x") == second.round.result("x") == {"a": "boom", "b": "boom"}
+    assert stage.turn() == []
+
+
+def test_check_now_does_not_wait_for_a_probe_that_hangs() -> None:
+    """Its timeout is the verdict, and it is one failure; later it is that there is no answer."""
+    stage = Stage(interval=5.0, timeout=1.0)
+    stage.turn()
+    call = Call(stage)
+    stage.clock.advance(1.0)
+    started, overdue = stage.plan.turn(stage.clock())
+    assert ([], ["a"]) == (started, [check.id for check in overdue])
+    assert call.round.result("x") == {"a": "no answer within 1 s"}
+    assert stage.tracker.health("a").consecutive_failures == 1
+
+    again = Call(stage)
+    assert stage.turn() == []
+    assert again.round.result("x") == {"a": "still no answer to the check before"}
+    assert (call.finished, again.finished) == (1, 1)
+
+
+def test_check_now_keeps_to_the_concurrency() -> None:
+    """Who finds no room is asked when there is some; the rest is not held up by one that hangs."""
+    stage = Stage("abcde", concurrency=2, interval=60.0, timeout=1.0, regular=False)
+    call = Call(stage)
+    asked = []
+    for _ in range(5):
+        begun = stage.turn()
+        assert len(begun) <= 2
+        asked += [check.id for check in begun]
+        for check in begun:
+            if check.id != "a":
+                stage.plan.ended(check, None, stage.clock())
+    assert asked == list("abcde")
+    stage.clock.advance(1.0)
+    stage.turn()
+    assert call.round.result("x") == dict.fromkeys("abcde") | {"a": "no answer within 1 s"}
+    assert call.finished == 1
+
+
+@pytest.mark.parametrize("moment", ["waits", "under way", "asked again"])
+def test_check_now_leaves_out_who_leaves(moment: str) -> None:
+    """Nobody waits for the verdict of a node that is a member no more, and who joins comes later."""
+    stage = Stage("ab")
+    begun = stage.turn() if moment == "asked again" else []
+    call = Call(stage)
+    begun += stage.turn() if moment == "under way" else []
+    stage.balancer.remove("a")
+    stage.balancer.add("c")
+    stage.clock.advance(0.6)
+    for check in begun + stage.turn():
+        stage.plan.ended(check, None, stage.clock())
+    stage.play(0.0)
+    assert call.finished == 1
+    assert call.round.result("x") == {"b": None}
+
+
+def test_check_now_of_nobody_is_done_at_once() -> None:
+    """An empty balancer has no verdicts to wait for."""
+    call = Call(Stage(""))
+    assert (call.finished, call.round.result("x")) == (1, {})
+
+
+def test_check_now_goes_through_the_thresholds() -> None:
+    """What is not yet a streak is returned but not reported, whatever asked for the check."""
+    stage = Stage(interval=5.0, unhealthy_threshold=2, policy=ConsecutiveFailurePolicy(1, 1))
+    stage.play(0.0, failing("a"))
+    assert stage.tracker.status("a") is HEALTHY
+    call = Call(stage)
+    stage.play(0.0, failing("a"))
+    assert call.round.result("x") == {"a": "boom"}
+    assert stage.tracker.status("a") is UNHEALTHY
+
+
+def test_a_verdict_is_reported_before_check_now_is_finished() -> None:
+    """Listeners have heard of it, too."""
+    stage = Stage(policy=ConsecutiveFailurePolicy(1, 1))
+    order: list[object] = []
+    stage.tracker.subscribe(lambda *change: order.append(change[2]))
+    stage.plan.check_now(Round(lambda: order.append("finished")), stage.clock())
+    stage.play(0.0, failing("a"))
+    assert order == [UNHEALTHY, "finished"]
+
+
+def test_a_plan_that_is_not_regular_only_checks_on_demand() -> None:
+    """It is idle before and after; made regular, each node is due an interval after its check."""
+    stage = Stage("ab", interval=5.0, regular=False)
+    stage.tracker.report_failure("a")
+    assert stage.plan.idle
+    assert stage.play(20.0) == {}
+    call = Call(stage)
+    assert not stage.plan.idle
+    assert stage.play(2.0) == {"a": [20.0], "b": [20.0]}
+    assert (call.finished, stage.plan.idle) == (1, True)
+    stage.balancer.add("c")
+    assert stage.play(1.0) == {}
+    stage.plan.go_regular(stage.clock())
+    assert not stage.plan.idle
+    assert stage.play(3.0) == {"c": [23.0], "a": [25.0], "b": [25.0]}
+
+
+def test_a_plan_that_becomes_regular_finds_who_is_due_for_long() -> None:
+    """They are asked at once, spread by the jitter as at the start."""
+    stage = Stage("a", interval=5.0, jitter=0.1, rng=ScriptedRandom([0.5] * 9), regular=False)
+    Call(stage)
+    stage.play(100.0)
+    stage.plan.go_regular(stage.clock())
+    assert stage.play(1.0) == {"a": [100.25]}
+
+
+def test_check_now_is_told_that_a_node_could_not_be_asked() -> None:
+    """It is no pass, though nothing is reported."""
+    stage = Stage(interval=5.0)
+    call = Call(stage)
+    (check,) = stage.turn()
+    stage.plan.put_off(check, stage.clock())
+    assert call.round.result("x") == {"a": "it could not be checked"}
+    assert stage.tracker.snapshot() == {}
+    assert stage.play(5.0)["a"] == [5.0]
+
+
+def test_stopping_a_plan_ends_all_rounds_once() -> None:
+    """Each is told so, though several nodes are open; a probe that returns later changes nothing."""
+    stage = Stage("ab")
+    before = stage.turn()
+    calls = [Call(stage), Call(stage)]
+    stage.plan.stop()
+    for check in before:
+        stage.plan.ended(check, None, stage.clock())
+    assert [call.finished for call in calls] == [1, 1]
+    with pytest.raises(LoadwiseError, match="checker of balancer 'x' was stopped before check_now"):
+        calls[0].round.result("x")
+
+
+@given(
+    orders=st.lists(
+        st.sampled_from(["turn", "pass", "fail", "time", "call", "add", "remove"]), max_size=60
+    ),
+    concurrency=st.integers(1, 3),
+    regular=st.booleans(),
+)
+def test_every_call_is_finished_once_with_the_members_verdicts(
+    orders: list[str], concurrency: int, regular: bool
+) -> None:
+    """Whatever happens meanwhile: one probe at a time per node, and no call waits for ever."""
+    stage = Stage(
+        "abc", interval=2.0, timeout=1.0, concurrency=concurrency, regular=regular, jitter=0.5
+    )
+    calls: list[Call] = []
+    under_way: list[Check[str]] = []
+    added = count()
+
+    def turn() -> None:
+        begun = stage.turn()
+        assert not set(begun) & set(under_way)
+        under_way.extend(begun)
+
+    for order in orders:
+        if order == "turn":
+            turn()
+        elif order in ("pass", "fail") and under_way:
+            stage.plan.ended(under_way.pop(0), {"fail": "boom"}.get(order), stage.clock())
+        elif order == "time":
+            stage.clock.advance(0.4)
+        elif order == "call":
+            calls.append(Call(stage))
+        elif order == "add":
+            stage.balancer.add(f"n{next(added)}")
+        elif order == "remove" and stage.balancer.nodes:
+            stage.balancer.remove(stage.balancer.nodes[0])
+    for _ in range(100):
+        # Those under way hang from now on, all others that are asked pass.
+        hanging = len(under_way)
+        turn()
+        for check in under_way[hanging:]:
+            stage.plan.ended(check, None, stage.clock())
+        del under_way[hanging:]
+        stage.clock.advance(0.25)
+    assert [call.finished for call in calls] == [1] * len(calls)
+    for call in calls:
+        assert set(call.round.result("x")) <= call.members
+        assert set(call.round.result("x")) >= call.members & set(stage.balancer.nodes)
+    assert regular or stage.plan.idle

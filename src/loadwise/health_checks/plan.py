@@ -123,9 +123,7 @@ class Plan(Generic[N]):
     Cost: O(log n) per check, and O(n) when membership changes.
     """
 
-    def __init__(
-        self, balancer: Balancer[N], settings: Settings, *, regular: bool = True
-    ) -> None:
+    def __init__(self, balancer: Balancer[N], settings: Settings, *, regular: bool = True) -> None:
         self._balancer = balancer
         self._regular = regular
         self._tracker = _tracker_of(balancer, settings)
