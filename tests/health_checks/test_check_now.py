@@ -332,7 +332,7 @@ def test_a_listener_may_call_it_except_in_the_checker_s_own_thread() -> None:
 
     def ask(*_change: object) -> None:
         try:
-            results.append(checker.check_now())
+            results.append(checker.check_now(TIMEOUT))
         except RuntimeError as error:
             results.append(str(error))
 

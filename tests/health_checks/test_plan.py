@@ -591,13 +591,15 @@ def test_check_now_is_told_that_a_node_could_not_be_asked() -> None:
     assert stage.play(5.0)["a"] == [5.0]
 
 
-def test_stopping_a_plan_ends_all_rounds_once() -> None:
+@pytest.mark.parametrize("asked", ["before", "since"])
+def test_stopping_a_plan_ends_all_rounds_once(asked: str) -> None:
     """Each is told so, though several nodes are open; a probe that returns later is too late."""
     stage = Stage("ab")
-    before = stage.turn()
+    begun = stage.turn() if asked == "before" else []
     calls = [Call(stage), Call(stage)]
+    begun += stage.turn()
     stage.plan.stop()
-    for check in before:
+    for check in begun:
         stage.plan.ended(check, None, stage.clock())
     assert [call.finished for call in calls] == [1, 1]
     with pytest.raises(LoadwiseError, match="checker of balancer 'x' was stopped before check_now"):

@@ -197,7 +197,7 @@ class Plan(Generic[N]):
         return self._begin(now), overdue
 
     def ended(self, check: Check[N], fault: str | None, now: float) -> None:
-        """Take note that a probe has returned.
+        """Record that a probe has returned.
 
         Args:
             check: What `turn` gave.
@@ -222,7 +222,7 @@ class Plan(Generic[N]):
         return max(0.0, min(times) - now)
 
     def _is_open(self, check: Check[N]) -> bool:
-        """Take note that nothing is under way, and return whether the verdict is still open."""
+        """Record that nothing is under way, and return whether the verdict is still open."""
         was, check.phase = check.phase, _Phase.IDLE
         if self._gone.get(check.id) is check:
             del self._gone[check.id]
