@@ -7,16 +7,15 @@ import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from queue import Queue
 from threading import Barrier, Event, Thread
-from time import monotonic, sleep
 from typing import Any
 
 import pytest
-from tests.health_checks.support import KINDS, TIMEOUT, PushedTime, Server, Told
+from tests.health_checks.support import KINDS, TIMEOUT, PushedTime, Server, Told, until
 from tests.health_checks.test_thread_checker import Asked, fragile, pushed, run_script
 
 from loadwise import (
@@ -52,14 +51,6 @@ def call(checker: HealthChecker[str]) -> Queue[Verdicts | BaseException]:
 
     Thread(target=run, daemon=True).start()
     return result
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Look again and again until something is the case."""
-    end = monotonic() + TIMEOUT
-    while not condition():
-        assert monotonic() < end
-        sleep(0.002)
 
 
 def until_at_rest() -> None:
