@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from threading import Condition, Event, Thread
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Self
 
@@ -189,6 +190,14 @@ class PushedTime(ManualClock):
             event.set()
         for async_event in tuple(self._async_events):
             async_event.set()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Look again and again until something is the case."""
+    end = monotonic() + TIMEOUT
+    while not condition():
+        assert monotonic() < end
+        sleep(0.002)
 
 
 @contextmanager

@@ -63,6 +63,7 @@ from loadwise import (
     WithFallback,
     node_id,
 )
+from loadwise.health_checks import AsyncHealthChecker, HealthChecker
 from loadwise.testing import ManualClock, ScriptedRandom, StrategyContract
 
 
@@ -248,6 +249,18 @@ def nodes_by_what_they_tell(server: Server) -> tuple[Node, Weighted, LoadMetric,
     endpoint: Weighted = Endpoint("a", weight=1.5, zone="eu", priority=1, tags={"k": "v"})
     assert_type(endpoint.weight, int | float)
     return server, server, server, server
+
+
+def health_checks(checker: HealthChecker[Server]) -> None:
+    """Verdicts are by id."""
+    assert_type(checker.check_now(), dict[Hashable, str | None])
+    assert_type(checker.check_now(2.5), dict[Hashable, str | None])
+    assert_type(checker.check_now(timeout=None), dict[Hashable, str | None])
+
+
+async def async_health_checks(checker: AsyncHealthChecker[Server]) -> None:
+    """As in threads, but awaited."""
+    assert_type(await checker.check_now(), dict[Hashable, str | None])
 
 
 def health_and_quota() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from types import TracebackType
 from typing import Generic, Self, TypeVar, Unpack
 
@@ -21,6 +21,7 @@ from loadwise.health_checks.probe import (
     fault_of,
     fault_of_error,
 )
+from loadwise.health_checks.round import Round
 from loadwise.health_checks.settings import CheckOptions, Settings
 
 __all__ = ["AsyncHealthChecker"]
@@ -37,7 +38,10 @@ async def _wait_for_event(event: asyncio.Event, seconds: float) -> None:
 
 
 class _Run(Generic[N]):
-    """One start of a checker, until it is stopped."""
+    """What a checker does in one event loop until it is stopped.
+
+    It has a task while it checks at intervals or somebody waits for verdicts.
+    """
 
     def __init__(
         self,
@@ -52,21 +56,68 @@ class _Run(Generic[N]):
         self._wait = wait
         self._wake = asyncio.Event()
         self._probes: dict[Check[N], asyncio.Task[None]] = {}
-        self._stopping = False
-        self.process = os.getpid()
-        loop = asyncio.get_running_loop()
-        self.task = loop.create_task(self._keep_going(), name="loadwise-health")
+        self._rounds: list[Round] = []
+        self._task: asyncio.Task[None] | None = None
+        self._regular = False
+        self._ended = False
+        self._process = os.getpid()
+        self.loop = asyncio.get_running_loop()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be used, in its loop."""
+        return not (self._ended or self._process != os.getpid() or self.loop.is_closed())
+
+    @property
+    def running(self) -> bool:
+        """Whether it checks at intervals."""
+        return self._regular and self.alive
+
+    def start(self) -> None:
+        """Check at intervals from now on."""
+        self._regular = True
+        self._need_task()
+
+    def check_now(self, finished: Callable[[], object]) -> Round:
+        """Check all nodes now, and have ``finished`` called when all verdicts are in."""
+        round_ = Round(finished)
+        self._rounds.append(round_)
+        self._need_task()
+        return round_
 
     async def stop(self, patience: float) -> None:
         """Report no more, and wait for the probes under way to end, but not for ever."""
-        self._stopping = True
-        self.task.cancel()
-        await asyncio.wait([self.task, *self._probes.values()], timeout=patience)
+        tasks = list(self._probes.values())
+        if self._task is not None:
+            self._task.cancel()
+            tasks.append(self._task)
+        self._end()
+        if tasks:
+            await asyncio.wait(tasks, timeout=patience)
+
+    def _need_task(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = self.loop.create_task(self._keep_going(), name="loadwise-health")
+        self._wake.set()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._plan.stop()
+        rounds, self._rounds = self._rounds, []
+        for round_ in rounds:
+            round_.stop()
+        for task in self._probes.values():
+            task.cancel()
 
     async def _keep_going(self) -> None:
         try:
             while True:
                 self._wake.clear()
+                if self._regular:
+                    self._plan.go_regular(self._clock())
+                rounds, self._rounds = self._rounds, []
+                for round_ in rounds:
+                    self._plan.check_now(round_, self._clock())
                 to_start, overdue = self._plan.turn(self._clock())
                 for check in overdue:
                     self._probes[check].cancel()
@@ -74,12 +125,13 @@ class _Run(Generic[N]):
                     self._probes[check] = asyncio.create_task(
                         self._ask(check), name=f"loadwise-health {check.id!r}"
                     )
+                if self._plan.idle:
+                    return
                 await self._wait(self._wake, self._plan.wait(self._clock()))
-        finally:
+        except BaseException:
             # However it ends, be it that the loop shuts down.
-            self._stopping = True
-            for task in self._probes.values():
-                task.cancel()
+            self._end()
+            raise
 
     async def _ask(self, check: Check[N]) -> None:
         try:
@@ -96,7 +148,7 @@ class _Run(Generic[N]):
         finally:
             del self._probes[check]
             self._wake.set()
-        if not self._stopping:
+        if not self._ended:
             self._plan.ended(check, fault, self._clock())
 
 
@@ -117,10 +169,11 @@ class AsyncHealthChecker(Generic[N]):
             there is no tracker to report to.
 
     What it finds is reported as by `HealthChecker`. It runs between `start` and `stop`, or in an
-    ``async with`` block, and ends with its event loop. An event loop does not survive a fork: in
-    the child it is stopped, and may be started in a loop of the child's.
+    ``async with`` block, and ends with its event loop; `check_now` works besides. An event loop
+    does not survive a fork: in the child it is stopped, and may be started in a loop of the
+    child's.
 
-    Thread-safety: `start` and `stop` belong to the thread of the event loop.
+    Thread-safety: `start`, `stop` and `check_now` belong to the thread of the event loop.
 
     Example:
         >>> async def probe(node: str) -> bool:
@@ -149,33 +202,75 @@ class AsyncHealthChecker(Generic[N]):
 
     @property
     def running(self) -> bool:
-        """Whether it runs."""
-        run = self._run
-        if run is None or run.process != os.getpid():
-            return False
-        return not (run.task.done() or run.task.get_loop().is_closed())
+        """Whether it runs, between `start` and `stop`."""
+        return self._run is not None and self._run.running
 
     def start(self) -> None:
-        """Begin to check, all nodes at first. Does nothing if it runs.
+        """Begin to check at intervals, all nodes at first. Does nothing if it runs.
+
+        Nodes that `check_now` has just checked are due an interval after that.
 
         Raises:
             RuntimeError: No event loop is running.
         """
         if not self.running:
-            self._run = _Run(
-                Plan(self._balancer, self._settings),
-                self._probe,
-                self._settings.clock,
-                self._wait,
+            self._get_run().start()
+
+    async def check_now(self) -> dict[Hashable, str | None]:
+        """Check all members at once, whatever the schedule, and wait for the verdicts.
+
+        As `HealthChecker.check_now`, whether or not the checker runs. To wait no longer than so
+        many seconds use ``asyncio.timeout``: who is cancelled leaves the checks to go on.
+
+        Returns:
+            By the id of each member what was wrong, or ``None`` if it passed, in the order of the
+            members. A node that leaves meanwhile is left out.
+
+        Raises:
+            LoadwiseError: The checker was stopped meanwhile.
+            RuntimeError: The checker runs in another event loop.
+
+        Thread-safety: it belongs to the thread of the event loop.
+
+        Cost: O(n log n) and one probe per node.
+
+        Example:
+            >>> async def probe(node: str) -> bool:
+            ...     return node != "b"
+            >>> checker = AsyncHealthChecker(Balancer(["a", "b"]), probe)
+            >>> asyncio.run(checker.check_now())
+            {'a': None, 'b': 'the probe returned False'}
+        """
+        loop = asyncio.get_running_loop()
+        if self.running and self._run is not None and self._run.loop is not loop:
+            raise RuntimeError(
+                "the checker runs in another event loop, to which check_now belongs; from this "
+                "one use asyncio.run_coroutine_threadsafe"
             )
+        done = asyncio.Event()
+        round_ = self._get_run().check_now(done.set)
+        await done.wait()
+        return round_.result(self._balancer.name)
 
     async def stop(self) -> None:
         """End checking, and probes under way. Does nothing if it does not run.
 
-        Nothing is reported any more once this returns.
+        Nothing is reported any more once this returns. Who waits in `check_now` is told by an
+        error.
         """
-        if self.running and self._run is not None:
+        if self._run is not None and self._run.alive:
             await self._run.stop(self._settings.timeout)
+
+    def _get_run(self) -> _Run[N]:
+        run = self._run
+        if run is None or not run.alive or run.loop is not asyncio.get_running_loop():
+            run = self._run = _Run(
+                Plan(self._balancer, self._settings, regular=False),
+                self._probe,
+                self._settings.clock,
+                self._wait,
+            )
+        return run
 
     async def __aenter__(self) -> Self:
         self.start()

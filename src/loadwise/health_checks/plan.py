@@ -17,8 +17,9 @@ from random import Random
 from typing import Generic, TypeVar
 
 from loadwise.balancer import Balancer
-from loadwise.health import HealthStatus, HealthTracker
+from loadwise.health import HealthStatus, HealthTracker, Probe
 from loadwise.health_checks.probe import TimedProbe, no_answer
+from loadwise.health_checks.round import Round
 from loadwise.health_checks.settings import Settings
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
@@ -46,9 +47,21 @@ class Check(Generic[N]):
         id: The node's id.
         node: The node.
         due: When it is to be asked next.
+        rounds: Who waits for its next verdict.
+        rounds_after: Who waits for the verdict after that of the probe that is under way.
     """
 
-    __slots__ = ("began", "deadline", "due", "id", "node", "phase", "streak")
+    __slots__ = (
+        "began",
+        "deadline",
+        "due",
+        "id",
+        "node",
+        "phase",
+        "rounds",
+        "rounds_after",
+        "streak",
+    )
 
     def __init__(self, node: N) -> None:
         self.id: Hashable = node_id(node)
@@ -58,6 +71,13 @@ class Check(Generic[N]):
         self.began = 0.0
         self.phase = _Phase.IDLE
         self.streak = 0  # passes in a row, or failures in a row below zero
+        self.rounds: list[Round] = []
+        self.rounds_after: list[Round] = []
+
+    @property
+    def all_rounds(self) -> list[Round]:
+        """Everyone who waits for a verdict."""
+        return self.rounds + self.rounds_after
 
 
 def require_checkable(balancer: Balancer[N], settings: Settings, probe: object) -> None:
@@ -91,6 +111,8 @@ class Plan(Generic[N]):
     Args:
         balancer: Whose members to check.
         settings: How.
+        regular: Whether to check at intervals. If not, only `check_now` has nodes checked, until
+            `go_regular` is called.
 
     A node is asked again only when the probe before has returned. If that takes longer than the
     timeout, it counts as a failure, and so does each further time at which the node would have
@@ -101,8 +123,9 @@ class Plan(Generic[N]):
     Cost: O(log n) per check, and O(n) when membership changes.
     """
 
-    def __init__(self, balancer: Balancer[N], settings: Settings) -> None:
+    def __init__(self, balancer: Balancer[N], settings: Settings, *, regular: bool = True) -> None:
         self._balancer = balancer
+        self._regular = regular
         self._tracker = _tracker_of(balancer, settings)
         self._settings = settings
         self._rng = Random() if settings.rng is None else settings.rng
@@ -114,6 +137,46 @@ class Plan(Generic[N]):
         self._nodes: tuple[N, ...] | None = None
         self._look_at = -math.inf
         self._health_version = self._tracker.version
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do until `check_now` or `go_regular` is called."""
+        return not (self._regular or self._queue or self._running)
+
+    def go_regular(self, now: float) -> None:
+        """Check at intervals from now on; each node is due as planned at its last check."""
+        if not self._regular:
+            self._regular = True
+            for check in self._checks.values():
+                if check.phase is not _Phase.RUNNING and not check.rounds:
+                    self._schedule(check, check.due if check.due > now else self._soon(now))
+
+    def check_now(self, round_: Round, now: float) -> None:
+        """Have every member checked at the next turn, or as soon as there is room.
+
+        Args:
+            round_: Is told the verdicts of probes that have not begun yet. If a probe is under
+                way, the node is asked again when it has returned; but if it takes too long, that
+                is the verdict.
+            now: The time.
+        """
+        self._look(now)
+        round_.begin(self._checks)
+        for check in self._checks.values():
+            if check.phase is _Phase.RUNNING:
+                check.rounds_after.append(round_)
+                continue
+            if not check.rounds:
+                self._push(check, now)
+            check.rounds.append(round_)
+
+    def stop(self) -> None:
+        """End every round that waits for verdicts."""
+        waiting = {each for check in self._checks.values() for each in check.all_rounds}
+        for check in self._checks.values():
+            check.rounds, check.rounds_after = [], []
+        for round_ in waiting:
+            round_.stop()
 
     def turn(self, now: float) -> tuple[list[Check[N]], list[Check[N]]]:
         """Move on to ``now``.
@@ -127,11 +190,14 @@ class Plan(Generic[N]):
         for check in overdue:
             del self._running[check.id]
             check.phase = _Phase.OVERDUE
+            # It is the verdict for those, too, who came while it was under way: to ask again now
+            # would only tell that there is still no answer.
+            check.rounds, check.rounds_after = check.all_rounds, []
             self._judge(check, no_answer(self._settings.timeout), now, check.began)
         return self._begin(now), overdue
 
     def ended(self, check: Check[N], fault: str | None, now: float) -> None:
-        """Take note that a probe has returned.
+        """Record that a probe has returned.
 
         Args:
             check: What `turn` gave.
@@ -145,6 +211,8 @@ class Plan(Generic[N]):
         """Take back a check that could not be made, for reasons that are not the node's."""
         if self._is_open(check):
             self._schedule(check, self._after(self._settings.interval, now))
+            check.rounds, check.rounds_after = check.all_rounds, []
+            self._settle(check, "it could not be checked", now)
 
     def wait(self, now: float) -> float:
         """Return for how many seconds there is nothing to do."""
@@ -154,7 +222,7 @@ class Plan(Generic[N]):
         return max(0.0, min(times) - now)
 
     def _is_open(self, check: Check[N]) -> bool:
-        """Take note that nothing is under way, and return whether the verdict is still open."""
+        """Record that nothing is under way, and return whether the verdict is still open."""
         was, check.phase = check.phase, _Phase.IDLE
         if self._gone.get(check.id) is check:
             del self._gone[check.id]
@@ -212,13 +280,28 @@ class Plan(Generic[N]):
         ):
             interval = settings.unhealthy_interval
         self._schedule(check, self._after(interval, now))
+        self._settle(check, fault, now)
+
+    def _settle(self, check: Check[N], fault: str | None, now: float) -> None:
+        """Tell a verdict to those who wait for it, and let the others have the next one."""
+        rounds, check.rounds, check.rounds_after = check.rounds, check.rounds_after, []
+        for round_ in rounds:
+            round_.settle(check.id, fault)
+        if check.rounds:
+            self._push(check, now)
 
     def _report(self, check: Check[N], fault: str | None, now: float, began: float | None) -> None:
         outcome, reason = Outcome.SUCCESS, None
         if fault is not None:
             outcome, reason = Outcome.FAILURE, f"active check: {fault}"[:_LONGEST_REASON]
+        # A check of a node that is down stands for the probe by a request: while checks find that
+        # it is still down, no request need be spent on that.
+        down_since = self._tracker.health(check.id).down_since
+        is_probe = down_since is not None and (began is None or began > down_since)
         try:
-            self._tracker.report(check.id, outcome, reason, began)
+            self._tracker.report(
+                check.id, outcome, reason, began, probe=Probe() if is_probe else None
+            )
         except Exception:  # noqa: BLE001 - a policy may raise what it likes
             _log.exception("what a health check found of node %r could not be reported", check.id)
         # It may have left while this was reported, and then nothing is to be remembered of it.
@@ -242,6 +325,9 @@ class Plan(Generic[N]):
     def _follow(self, members: dict[Hashable, N], now: float) -> None:
         for identity in [identity for identity in self._checks if identity not in members]:
             check = self._checks.pop(identity)
+            for round_ in check.all_rounds:
+                round_.drop(identity)
+            check.rounds, check.rounds_after = [], []
             if check.phase is not _Phase.IDLE:
                 self._gone[identity] = check
             if self._tracker is not self._balancer.health:  # else the balancer has done it
@@ -254,8 +340,7 @@ class Plan(Generic[N]):
             check = self._gone.pop(identity) if identity in self._gone else Check(node)
             check.node, check.streak = node, 0
             self._checks[identity] = check
-            spread = self._settings.interval * self._settings.jitter
-            self._schedule(check, now + spread * self._rng.random())
+            self._schedule(check, self._soon(now))
 
     def _hasten(self, now: float) -> None:
         """Let nodes that requests have found unhealthy be asked at the shorter interval."""
@@ -269,11 +354,20 @@ class Plan(Generic[N]):
             if check is not None and check.phase is _Phase.IDLE and check.due > latest:
                 self._schedule(check, self._after(interval, now))
 
+    def _soon(self, now: float) -> float:
+        return now + self._settings.interval * self._settings.jitter * self._rng.random()
+
     def _after(self, interval: float, now: float) -> float:
         varied = interval * (1 + self._settings.jitter * (2 * self._rng.random() - 1))
         # Never at this very moment, however short the interval, or a turn would not end.
         return max(now + varied, math.nextafter(now, math.inf))
 
     def _schedule(self, check: Check[N], due: float) -> None:
+        """Plan the next regular check."""
+        check.due = due
+        if self._regular:
+            self._push(check, due)
+
+    def _push(self, check: Check[N], due: float) -> None:
         check.due = due
         heapq.heappush(self._queue, (due, next(self._sequence), check))

@@ -12,15 +12,17 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 from weakref import WeakSet
 
+from loadwise._numbers import is_finite
 from loadwise.balancer import Balancer
 from loadwise.health_checks.plan import Check, Plan, require_checkable
 from loadwise.health_checks.probe import NodeProbe, TimedProbe, as_sync, fault_of, fault_of_error
+from loadwise.health_checks.round import Round
 from loadwise.health_checks.settings import CheckOptions, Settings
 
 __all__ = ["HealthChecker"]
@@ -31,7 +33,10 @@ _log = logging.getLogger("loadwise")
 
 
 class _Run(Generic[N]):
-    """One start of a checker, until it is stopped."""
+    """What a checker does until it is stopped.
+
+    It has a thread while it checks at intervals or somebody waits for verdicts.
+    """
 
     def __init__(
         self,
@@ -46,31 +51,91 @@ class _Run(Generic[N]):
         self._wait = wait
         self._wake = Event()
         self._results: deque[tuple[Check[N], str | None]] = deque()
-        self._stopping = False
-        self.thread = Thread(target=self._keep_going, name="loadwise-health", daemon=True)
+        self._rounds: deque[Round] = deque()
+        self._lock = Lock()  # so that its thread does not end just as it is needed
+        self._thread: Thread | None = None
+        self.regular = False
+        self.ended = False
+
+    @property
+    def running(self) -> bool:
+        """Whether it checks at intervals."""
+        thread = self._thread
+        return self.regular and not self.ended and thread is not None and thread.is_alive()
+
+    def start(self) -> None:
+        """Check at intervals from now on."""
+        with self._lock:
+            self._need_thread()
+            self.regular = True
+            self._wake.set()
+
+    def check_now(self, finished: Callable[[], object]) -> Round:
+        """Check all nodes now, and have ``finished`` called when all verdicts are in.
+
+        Raises:
+            RuntimeError: This is its own thread, or no thread can be started.
+        """
+        if self._thread is threading.current_thread():
+            raise RuntimeError(
+                "check_now was called in the checker's own thread, as by a listener, and would "
+                "wait for itself; call it in another thread"
+            )
+        round_ = Round(finished)
+        with self._lock:
+            self._need_thread()
+            self._rounds.append(round_)
+            self._wake.set()
+        return round_
 
     def stop(self) -> None:
         """Report no more once this returns. Probes under way run out by themselves."""
-        self._stopping = True
+        thread = self._thread
+        self.ended = True
         self._wake.set()
-        if self.thread is not threading.current_thread():
-            self.thread.join()
+        if thread is not threading.current_thread() and thread is not None and thread.is_alive():
+            thread.join()
+
+    def _need_thread(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = Thread(target=self._keep_going, name="loadwise-health", daemon=True)
+            self._thread.start()
 
     def _keep_going(self) -> None:
-        while not self._stopping:
-            # Before the results are looked at, so that none that comes later is slept through.
-            self._wake.clear()
-            self._take_results()
-            to_start, _ = self._plan.turn(self._clock())
-            for check in to_start:
-                self._start(check)
-            if not self._stopping:
-                self._wait(self._wake, self._plan.wait(self._clock()))
+        try:
+            while not self.ended:
+                # Before the results are looked at, so that none that comes later is slept through.
+                self._wake.clear()
+                self._take_in()
+                to_start, _ = self._plan.turn(self._clock())
+                for check in to_start:
+                    self._start(check)
+                if self._may_rest():
+                    return
+                if not self.ended:
+                    self._wait(self._wake, self._plan.wait(self._clock()))
+        finally:
+            # Unless it rests, be it that it was stopped or that a clock raised.
+            with self._lock:
+                if self._thread is threading.current_thread():
+                    self._thread = None
+                    self.abandon()
 
-    def _take_results(self) -> None:
-        while self._results:
+    def _take_in(self) -> None:
+        while self._results and not self.ended:
             check, fault = self._results.popleft()
             self._plan.ended(check, fault, self._clock())
+        if self.regular:
+            self._plan.go_regular(self._clock())
+        while self._rounds:
+            self._plan.check_now(self._rounds.popleft(), self._clock())
+
+    def _may_rest(self) -> bool:
+        with self._lock:
+            rests = self._plan.idle and not (self.regular or self._rounds)
+            if rests:
+                self._thread = None
+            return rests
 
     def _start(self, check: Check[N]) -> None:
         name = f"loadwise-health {check.id!r}"
@@ -90,8 +155,11 @@ class _Run(Generic[N]):
         self._wake.set()
 
     def abandon(self) -> None:
-        """Let it end without waiting for it: in a forked child it has no thread."""
-        self._stopping = True
+        """End it without waiting for its thread, which it does not have in a forked child."""
+        self.ended = True
+        self._plan.stop()
+        while self._rounds:
+            self._rounds.popleft().stop()
 
 
 class HealthChecker(Generic[N]):
@@ -114,11 +182,11 @@ class HealthChecker(Generic[N]):
     the tracker's policy decides what becomes of that. It is not traffic: picks, latencies,
     requests in flight and quotas do not see it.
 
-    It runs between `start` and `stop`, or in a ``with`` block. Its threads are daemons. In a
-    forked child one that runs goes on with a thread of its own, since the child's tracker is its
-    own.
+    It runs between `start` and `stop`, or in a ``with`` block; `check_now` works besides. Its
+    threads are daemons. In a forked child one that runs goes on with a thread of its own, since
+    the child's tracker is its own.
 
-    Thread-safety: `start` and `stop` may be called from any thread.
+    Thread-safety: `start`, `stop` and `check_now` may be called from any thread.
 
     Example:
         >>> balancer = Balancer(["a", "b"])
@@ -146,28 +214,81 @@ class HealthChecker(Generic[N]):
 
     @property
     def running(self) -> bool:
-        """Whether it runs."""
+        """Whether it runs, between `start` and `stop`."""
         run = self._run
-        return run is not None and run.thread.is_alive()
+        return run is not None and run.running
 
     def start(self) -> None:
-        """Begin to check, all nodes at first. Does nothing if it runs."""
+        """Begin to check at intervals, all nodes at first. Does nothing if it runs.
+
+        Nodes that `check_now` has just checked are due an interval after that.
+        """
         with self._lock:
-            if not self.running:
-                run = _Run(
-                    Plan(self._balancer, self._settings),
-                    self._probe,
-                    self._settings.clock,
-                    self._wait,
-                )
-                run.thread.start()
-                self._run = run
+            self._get_run().start()
+
+    def check_now(self, timeout: float | None = None) -> dict[Hashable, str | None]:
+        """Check all members at once, whatever the schedule, and wait for the verdicts.
+
+        For the moment after the start or a deploy, and for tests. It works whether or not the
+        checker runs.
+
+        Args:
+            timeout: Seconds to wait for all verdicts, finite and >= 0; ``None`` for as long as it
+                takes. That is bounded: each check has the checker's ``timeout``, and
+                ``concurrency`` are made at a time.
+
+        Returns:
+            By the id of each member what was wrong, or ``None`` if it passed, in the order of the
+            members. A node that leaves meanwhile is left out.
+
+        Raises:
+            TimeoutError: Not all verdicts were in. The checks go on, and are reported.
+            LoadwiseError: The checker was stopped meanwhile.
+            RuntimeError: It was called in the checker's own thread, as by a listener that the
+                checker's report has called; or no thread can be started.
+            TypeError: ``timeout`` is not a number.
+            ValueError: ``timeout`` is out of range.
+
+        Every verdict is of a probe that began after the call. If one is under way for a node, the
+        node is asked again when it has returned; if it hangs, that is the verdict.
+
+        By the time this returns the verdicts have been reported and listeners have been called,
+        as for regular checks: thresholds hold back what is not yet a streak, and the policy
+        decides. So one failed check need not make a node UNHEALTHY; but its fault is returned.
+
+        The next regular check of each node comes an interval later.
+
+        Thread-safety: any thread but the checker's own. Calls at the same time share their
+        checks. Who is interrupted leaves the checks to end by themselves.
+
+        Cost: O(n log n) and one probe per node.
+
+        Example:
+            >>> balancer = Balancer(["a", "b"])
+            >>> checker = HealthChecker(balancer, lambda node: node != "b")
+            >>> checker.check_now()
+            {'a': None, 'b': 'the probe returned False'}
+        """
+        if timeout is not None and not (is_finite("timeout", timeout) and timeout >= 0):
+            raise ValueError(
+                f"timeout is {timeout!r}; it must be a finite number of seconds, at least 0, or "
+                f"None"
+            )
+        done = Event()
+        with self._lock:
+            round_ = self._get_run().check_now(done.set)
+        if not done.wait(None if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
+            raise TimeoutError(
+                f"the checks of balancer {self._balancer.name!r} did not all end within "
+                f"{timeout:g} s; they go on, and what they find is reported"
+            )
+        return round_.result(self._balancer.name)
 
     def stop(self) -> None:
         """End checking. Does nothing if it does not run.
 
         Nothing is reported any more once this returns. It does not wait for probes under way:
-        they run out in their daemon threads.
+        they run out in their daemon threads. Who waits in `check_now` is told by an error.
         """
         with self._lock:
             run, self._run = self._run, None
@@ -190,12 +311,25 @@ class HealthChecker(Generic[N]):
         state = "running" if self.running else "stopped"
         return f"<HealthChecker of balancer {self._balancer.name!r}: {state}>"
 
+    def _get_run(self) -> _Run[N]:
+        run = self._run
+        if run is None or run.ended:
+            run = self._run = _Run(
+                Plan(self._balancer, self._settings, regular=False),
+                self._probe,
+                self._settings.clock,
+                self._wait,
+            )
+        return run
+
     def _go_on_in_child(self) -> None:
         self._lock = Lock()
         run, self._run = self._run, None
         if run is not None:
+            goes_on = run.regular and not run.ended
             run.abandon()
-            self.start()
+            if goes_on:
+                self.start()
 
 
 _checkers: WeakSet[HealthChecker[Any]] = WeakSet()
