@@ -407,7 +407,8 @@ class HealthTracker(ForkAware):
         if reason:
             text += f", the last: {reason}"
         new = self._judge(counted, Outcome.FAILURE, text)
-        self._remember(old.id, standing)
+        # Though it be spotless: it knows when the last success was.
+        self._standings[old.id] = standing
         self._store(new)
         if old.status is new.status is HealthStatus.UNHEALTHY:
             if was_probe:
