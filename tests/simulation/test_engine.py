@@ -246,17 +246,14 @@ def test_the_window_of_panic() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "probes"),
-    [
-        ({}, 23),
-        ({"probe_backoff": 2.0}, 4),
-        ({"probe_backoff": 2.0, "max_probe_interval": 8.0}, 12),
-    ],
+    ("backoff", "longest", "probes"), [(1.0, 300.0, 23), (2.0, 300.0, 4), (2.0, 8.0, 12)]
 )
-def test_probes_back_off(settings: dict[str, float], probes: int) -> None:
+def test_probes_back_off(backoff: float, longest: float, probes: int) -> None:
     """Failures at 3 and 5 are the end; then probes after 4, 8, 16 s and so on, at full seconds."""
     fault = Crash(at=2.75, servers=("server-1",))
-    health = Health(failure_threshold=2, probe_interval=3.5, **settings)
+    health = Health(
+        failure_threshold=2, probe_interval=3.5, probe_backoff=backoff, max_probe_interval=longest
+    )
     result = simulate(steady(fault, health=health, requests=100), "round-robin")
     assert result.unhealthy_picks == 2 + probes
 

@@ -133,8 +133,7 @@ def test_a_new_kind_keeps_what_both_have() -> None:
         ("load=none", '--set load=none: load is "none"; it must be'),
         (
             "health.panic_threshold=never",
-            '--set health.panic_threshold=never: health.panic_threshold is "never"; it must be a '
-            'share from 0 to 1, or "none"',
+            'health.panic_threshold is "never"; it must be a share from 0 to 1, or "none"',
         ),
         ("health.panic_threshold=1.5", "it must be a share from 0 to 1, or"),
         ("health.panic_window=0", "it must be a number of seconds above 0 and"),

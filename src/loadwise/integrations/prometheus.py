@@ -171,12 +171,7 @@ class _Families:
                 self.health.add_metric((*node, status), number)
             for dimension, left in state.quota.items():
                 self.quota.add_metric((*node, dimension), left)
-        in_panic = ledger.in_panic()
-        if in_panic is not None:
-            self.panic.add_metric((name,), in_panic)
-        panics = upcoming(ledger.panics)
-        if panics or in_panic is not None:
-            self.panics.add_metric((name,), panics)
+        self._add_panic(ledger)
         for family, counts in (
             (self.unavailable, ledger.unavailable),
             (self.retries, ledger.retries),
@@ -191,6 +186,15 @@ class _Families:
             self.shared_connected.add_metric((name, source), shared.connected)
             for kind, number in shared.events.items():
                 self.shared_events.add_metric((name, source, kind), number)
+
+    def _add_panic(self, ledger: Ledger[_Series]) -> None:
+        # Whoever looks may be the first to see it, and is then to find it counted.
+        in_panic = ledger.in_panic()
+        panics = upcoming(ledger.panics)
+        if in_panic is not None:
+            self.panic.add_metric((ledger.name,), in_panic)
+        if panics or in_panic is not None:
+            self.panics.add_metric((ledger.name,), panics)
 
     def _add_series(self, node: tuple[str, str], series: _Series) -> None:
         for strategy, number in totals(series.picks).items():

@@ -339,9 +339,7 @@ class Health(_Record, frozen=True):
     probe_backoff: Annotated[float, Meta(ge=1, le=1e6, description="a factor")] = 1.0
     max_probe_interval: Seconds = 300.0
     jitter: Share = 0.0
-    panic_threshold: (
-        Share | Annotated[str, Meta(pattern=r"^none\Z", description='"none"')]
-    ) = 0.5
+    panic_threshold: Share | Annotated[str, Meta(pattern=r"^none\Z", description='"none"')] = 0.5
     panic_window: PositiveSeconds | None = None
 
 
