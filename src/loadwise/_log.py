@@ -7,7 +7,7 @@ that ``import loadwise`` takes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -17,7 +17,7 @@ _hushed: ContextVar[bool] = ContextVar("hushed", default=False)
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def hushed() -> Generator[None, None, None]:
     """Keep warnings out of the log while the block runs, in this thread or task alone."""
     token = _hushed.set(True)
     try:
