@@ -7,8 +7,23 @@ that ``import loadwise`` takes.
 from __future__ import annotations
 
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
-__all__ = ["log_exception", "log_warning"]
+__all__ = ["hushed", "log_exception", "log_warning"]
+
+_hushed: ContextVar[bool] = ContextVar("hushed", default=False)
+
+
+@contextmanager
+def hushed() -> Generator[None, None, None]:
+    """Keep warnings out of the log while the block runs, in this thread or task alone."""
+    token = _hushed.set(True)
+    try:
+        yield
+    finally:
+        _hushed.reset(token)
 
 
 def log_exception(message: str, *arguments: object) -> None:
@@ -19,7 +34,9 @@ def log_exception(message: str, *arguments: object) -> None:
 
 
 def log_warning(message: str, *arguments: object) -> None:
-    """Log a warning to the logger ``loadwise``."""
+    """Log a warning to the logger ``loadwise``, unless it is `hushed`."""
+    if _hushed.get():
+        return
     import logging  # noqa: PLC0415 - see above
 
     logging.getLogger("loadwise").warning(message, *arguments, stacklevel=2)

@@ -551,3 +551,15 @@ def test_what_is_said_of_a_node_itself_is_not_lost() -> None:
     with pytest.raises(TypeError, match=r"Endpoint\(id='a'.* is a node; give its id, 'a'$"):
         tracker.report_failure(Endpoint("a"))
     assert tracker.snapshot() == {}
+
+
+def test_a_last_success_that_only_the_reporter_knows_counts() -> None:
+    """A node without a record that fails once, and is UNHEALTHY by that, is ailing: not dead."""
+    clock = ManualClock(100.0)
+    tracker = HealthTracker(ConsecutiveFailurePolicy(failure_threshold=1), clock=clock)
+    tracker.report("seen", Outcome.FAILURE, last_success=99.0)
+    tracker.report("never", Outcome.FAILURE)
+    assert tracker.is_ailing("seen", window=5.0)
+    assert not tracker.is_ailing("never", window=5.0)
+    clock.advance(4.5)  # the window, put off to its next tenth
+    assert not tracker.is_ailing("seen", window=5.0)

@@ -125,8 +125,11 @@ def test_what_is_read_is_what_happened(sdk: Sdk) -> None:
     assert {name: metric.unit for name, metric in metrics.items()} == {
         "loadwise.active_requests": "{request}",
         "loadwise.health.transitions": "{transition}",
+        "loadwise.node.ailing": "{node}",
         "loadwise.node.drained": "{node}",
         "loadwise.node.health": "{node}",
+        "loadwise.panic": "{balancer}",
+        "loadwise.panics": "{panic}",
         "loadwise.picks": "{pick}",
         "loadwise.quota.remaining": "{unit}",
         "loadwise.refused_retries": "{retry}",
@@ -150,7 +153,10 @@ def test_what_is_read_is_what_happened(sdk: Sdk) -> None:
             ("search", "degraded", "b", "healthy"): 1,
             ("search", "unhealthy", "b", "degraded"): 1,
         },
+        "loadwise.node.ailing": {at: 0, bt: 0},
         "loadwise.node.drained": {at: 0, bt: 1},
+        "loadwise.panic": {("search",): 0},
+        "loadwise.panics": {("search",): 0},
         "loadwise.picks": {(*at, "RoundRobin"): 4, (*bt, "RoundRobin"): 2},
         "loadwise.quota.remaining": {("search", "rpm", "a"): 96},
         "loadwise.refused_retries": {("search", "deadline"): 1},
@@ -187,6 +193,7 @@ def test_series_of_removed_nodes_and_balancers_are_dropped(sdk: Sdk) -> None:
     balancer.remove("a")
     points = sdk.points()
     assert points.pop("loadwise.request.duration") == {("x",): 4}
+    assert points.pop("loadwise.panic") == points.pop("loadwise.panics") == {("x",): 0}
     assert {key[1] for series in points.values() for key in series} == {"b"}
     balancer.add("a")
     assert sdk.points()["loadwise.picks"]["x", "a", "RoundRobin"] == 2
@@ -265,6 +272,27 @@ def test_counts_are_exact_under_threads(sdk: Sdk) -> None:
     for name in ("loadwise.picks", "loadwise.requests", "loadwise.request.duration"):
         assert sum(points[name].values()) == 4000
     assert sum(points["loadwise.active_requests"].values()) == 0
+
+
+def test_panic_is_read(sdk: Sdk) -> None:
+    """From the balancer: how it is now, which nodes are ailing, and how often it began."""
+    clock = ManualClock()
+    health = HealthTracker(ConsecutiveFailurePolicy(1, 1, 60.0), clock=clock)
+    collector = OpenTelemetryCollector(sdk.meter)
+    balancer = Balancer(["a"], health=health, metrics=collector, name="x")
+    for begun in (1, 2):
+        balancer.acquire().success()
+        clock.advance(1.0)
+        balancer.acquire().failure()
+        points = sdk.points()
+        assert points["loadwise.panic"] == {("x",): 1}
+        assert points["loadwise.panics"] == {("x",): begun}
+        assert points["loadwise.node.ailing"] == {("x", "a"): 1}
+        health.report_success("a")
+        points = sdk.points()
+        assert points["loadwise.panic"] == {("x",): 0}
+        assert points["loadwise.panics"] == {("x",): begun}
+        assert points["loadwise.node.ailing"] == {("x", "a"): 0}
 
 
 def test_a_second_collector_of_one_meter_is_refused(sdk: Sdk) -> None:

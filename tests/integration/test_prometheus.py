@@ -301,6 +301,58 @@ def test_one_collector_serves_several_balancers(scraped: Scraped) -> None:
     assert shown == {"east"}
 
 
+def test_panic_is_scraped(scraped: Scraped) -> None:
+    """A scrape is the first to see it, and counts it once; then the ailing are dead, then well."""
+    clock = ManualClock()
+    health = HealthTracker(ConsecutiveFailurePolicy(1, 1, 60.0), clock=clock)
+    collector = PrometheusCollector(scraped.registry)
+    balancer = Balancer(
+        ["a", "b", "c"], RoundRobin(), health=health, panic_window=10.0, metrics=collector, name="x"
+    )
+    for _ in range(3):
+        balancer.acquire().success()
+    samples = scraped.samples()
+    assert samples["loadwise_panic"] == {("x",): 0.0}
+    assert samples["loadwise_panics_total"] == {("x",): 0.0}
+    assert set(samples["loadwise_node_ailing"].values()) == {0.0}
+    clock.advance(1.0)
+    leases = [balancer.acquire() for _ in range(2)]
+    clock.advance(1.0)
+    for lease in leases:  # of a and b, so that one of three is available
+        lease.failure()
+    for _ in range(2):
+        samples = scraped.samples()
+        assert samples["loadwise_panic"] == {("x",): 1.0}
+        assert samples["loadwise_panics_total"] == {("x",): 1.0}
+        assert samples["loadwise_node_ailing"] == {
+            ("x", "a"): 1.0, ("x", "b"): 1.0, ("x", "c"): 0.0,
+        }  # fmt: skip
+    clock.advance(10.0)
+    samples = scraped.samples()
+    assert set(samples["loadwise_node_ailing"].values()) == {0.0}
+    assert samples["loadwise_panic"] == {("x",): 1.0}
+    health.report_success("a")
+    samples = scraped.samples()
+    assert samples["loadwise_panic"] == {("x",): 0.0}
+    assert samples["loadwise_panics_total"] == {("x",): 1.0}
+
+
+def test_panics_of_balancers_of_one_name_add_up(scraped: Scraped) -> None:
+    """One is in panic and the other is not; of a node in both, the newer tells how it is."""
+    collector = PrometheusCollector(scraped.registry)
+    older = Balancer(["a"], metrics=collector, name="x", health=HealthTracker())
+    for _ in range(2):
+        balancer = Balancer(["a", "b"], metrics=collector, name="x")
+        for node in balancer.nodes:
+            balancer.acquire(exclude={"a", "b"} - {node}).success()
+            for _ in range(3):
+                balancer.acquire(exclude={"a", "b"} - {node}).failure()
+        samples = scraped.samples()
+    assert samples["loadwise_panic"] == {("x",): 1.0}
+    assert samples["loadwise_panics_total"] == {("x",): 2.0}  # that of the one that is gone, too
+    assert older.panic is None
+
+
 def test_reasons_are_bounded(scraped: Scraped) -> None:
     """Free text in reasons makes 50 series and one more, not one per request."""
     balancer = Balancer(["a"], metrics=PrometheusCollector(scraped.registry), name="x")
@@ -379,6 +431,11 @@ def test_it_works_without_a_balancer() -> None:
     collector.on_retry("a", "reset")
     collector.on_retry_refused("deadline")
     value = registry.get_sample_value
+    assert value("loadwise_panics_total", {"balancer": ""}) is None
+    for entered in (True, False, True):
+        collector.on_panic(entered)
+    assert value("loadwise_panics_total", {"balancer": ""}) == 2.0
+    assert value("loadwise_panic", {"balancer": ""}) is None
     for node in ("a", "other"):
         labels = {"balancer": "", "node": node, "strategy": "Mine"}
         assert value("loadwise_picks_total", labels) == 1.0

@@ -159,6 +159,121 @@ def test_health_tracking_ends_the_failures() -> None:
     assert without.failed == without.unhealthy_picks > 5
 
 
+OUTAGE = Crash(at=5.25, lasts=5.0, servers=("server-1",))
+
+
+def spells(result: Result) -> list[tuple[float, float, int]]:
+    """Return when whose panic began and ended."""
+    return [(each.begin, each.end, each.client) for each in result.timeline.panics]
+
+
+def test_panic_is_timed(caplog: pytest.LogCaptureFixture) -> None:
+    """It is seen at the pick of 6, and its end at that of 12, the first after a good answer.
+
+    The requests of 1 to 20 last 19.5 s. Of a fleet that is made up, the log is not told.
+    """
+    scenario = steady(OUTAGE, count=1, health=Health(failure_threshold=1))
+    result = simulate(scenario)
+    assert counts(result) == {"completed": 14, "failed": 6}
+    assert spells(result) == [(6.0, 12.0, 0)]
+    assert result.panic == pytest.approx(6.0 / 19.5)
+    blind = simulate(scenario, "p2c/no-health")
+    assert (spells(blind), blind.panic) == ([], 0.0)
+    assert not caplog.records
+
+
+def test_panic_outlasts_neither_its_client_nor_the_run() -> None:
+    """The client of 8.5 on learns of the outage at 9; the crash of 18.25 is seen at 19."""
+    scenario = steady(
+        OUTAGE,
+        RestartClients(at=8.5),
+        Crash(at=18.25, servers=("server-1",)),
+        count=1,
+        health=Health(failure_threshold=1),
+    )
+    result = simulate(scenario)
+    assert spells(result) == [(6.0, 8.5, 0), (10.0, 12.0, 0), (19.0, 20.0, 0)]
+    assert result.panic == pytest.approx(5.5 / 19.0)
+
+
+def test_panic_before_the_warm_up_does_not_count() -> None:
+    """Of 6 to 12, what is after the request of 11."""
+    health = Health(failure_threshold=1)
+    result = simulate(steady(OUTAGE, count=1, health=health, warmup=0.5))
+    assert spells(result) == [(6.0, 12.0, 0)]
+    assert result.panic == pytest.approx(1.0 / 9.5)
+
+
+def test_panic_is_the_mean_over_the_clients() -> None:
+    """Of two clients with a server that is down, each for itself."""
+    health = Health(failure_threshold=1)
+    result = simulate(steady(OUTAGE, count=1, requests=40, health=health, clients=Clients(count=2)))
+    lengths = [end - begin for begin, end, _ in spells(result)]
+    assert {client for *_, client in spells(result)} == {0, 1}
+    assert result.panic == pytest.approx(sum(lengths) / 2 / 39.5)
+
+
+@pytest.mark.parametrize(("threshold", "dropped"), [("none", 10), (0.0, 0), (0.5, 0)])
+def test_without_panic_nobody_is_asked(threshold: str | float, dropped: int) -> None:
+    """From 6 to 15 there is nobody, and the probe is due at 15.25; panic asks all the same."""
+    health = Health(failure_threshold=1, panic_threshold=threshold)
+    assert simulate(steady(OUTAGE, count=1, health=health)).dropped == dropped
+
+
+def test_the_window_of_panic() -> None:
+    """Two of three answer at 2.5 and 3.5, and fail the requests of 5 and 6.
+
+    By a window of 1 s both are dead then, and the first has all the rest. By one of 100 s they are
+    ailing: the second is asked at 8, and its good answer ends the panic. The two share the rest.
+    """
+    faults = [
+        Fail(at=at, lasts=0.5, servers=(server,))
+        for at, server in ((4.75, "server-2"), (5.75, "server-3"))
+    ]
+    shares = [
+        simulate(
+            steady(
+                *faults,
+                count=3,
+                requests=30,
+                health=Health(failure_threshold=1, probe_interval=1000.0, panic_window=window),
+            ),
+            "round-robin",
+        ).share["server-1"]
+        for window in (1.0, 100.0)
+    ]
+    assert shares == [26 / 30, 14 / 30]
+
+
+@pytest.mark.parametrize(
+    ("backoff", "longest", "probes"), [(1.0, 300.0, 23), (2.0, 300.0, 4), (2.0, 8.0, 12)]
+)
+def test_probes_back_off(backoff: float, longest: float, probes: int) -> None:
+    """Failures at 3 and 5 are the end; then probes after 4, 8, 16 s and so on, at full seconds."""
+    fault = Crash(at=2.75, servers=("server-1",))
+    health = Health(
+        failure_threshold=2, probe_interval=3.5, probe_backoff=backoff, max_probe_interval=longest
+    )
+    result = simulate(steady(fault, health=health, requests=100), "round-robin")
+    assert result.unhealthy_picks == 2 + probes
+
+
+def test_jitter_is_of_the_run() -> None:
+    """Up to twice the interval, and the same again with the same seed."""
+    fault = Crash(at=2.75, servers=("server-1",))
+
+    def probes(jitter: float, seed: int) -> int:
+        health = Health(failure_threshold=2, probe_interval=3.5, jitter=jitter)
+        scenario = steady(fault, health=health, requests=400)
+        return simulate(scenario, "round-robin", seed).unhealthy_picks - 2
+
+    assert probes(0.0, 1) == probes(0.0, 2)
+    jittered = [probes(1.0, seed) for seed in (1, 2, 3, 4)]
+    assert jittered == [probes(1.0, seed) for seed in (1, 2, 3, 4)]
+    assert len(set(jittered)) > 1
+    assert max(jittered) < 0.85 * probes(0.0, 1)
+
+
 def test_a_standstill_goes_on_where_it_was() -> None:
     """Hanging from 3.25 to 5.25, the request of 3 takes two seconds more; the others wait."""
     fault = Hang(at=3.25, lasts=2.0, servers=("server-1",))

@@ -23,6 +23,7 @@ NAMES = (
     "stampede",
     "flapping",
     "overload",
+    "brownout",
     "affinity-churn",
     "llm-fleet",
 )
@@ -155,12 +156,31 @@ def test_overload() -> None:
     """What can be served is served; a bigger budget gives retries only, no bounds give nothing."""
     bare = played("overload", "p2c/no-health")
     assert 0.2 < errors(bare) < 0.3  # 0.3 / 1.3 cannot be served
-    assert errors(played("overload", "p2c")) > 1.5 * errors(bare)
+    for name in ("p2c", "round-robin"):
+        tracked = played("overload", name)
+        assert errors(tracked) < 1.1 * errors(played("overload", f"{name}/no-health"))
+        assert 0.1 < tracked.panic < 0.5
+        without = played("overload", name, "health.panic_threshold=none")
+        assert errors(without) > 2 * errors(bare)
     generous = played("overload", "p2c/no-health", "callers.budget=1")
     assert generous.retries > 3 * bare.retries
     assert errors(generous) > 0.95 * errors(bare)
     unbounded = played("overload", "p2c/no-health", "servers.queue_limit=none")
     assert errors(unbounded) > 3 * errors(bare)
+
+
+def test_brownout() -> None:
+    """With panic, health tracking loses what must be lost: 0.3 cubed, for half of the run."""
+    for name in ("p2c", "round-robin", "least-load"):
+        tracked, bare = played("brownout", name), played("brownout", f"{name}/no-health")
+        for result in (tracked, bare):
+            assert 0.009 < errors(result) < 0.018
+        assert tracked.latency.mean < 1.1 * bare.latency.mean
+        assert tracked.panic > 0.005
+        assert not bare.panic
+    without = played("brownout", "p2c", "health.panic_threshold=none")
+    assert errors(without) > 0.3
+    assert not without.panic
 
 
 def test_affinity_churn() -> None:

@@ -185,6 +185,17 @@ def test_health_tracking_may_make_no_difference() -> None:
     )
 
 
+def test_panic_is_told() -> None:
+    """Of those that were in it, and of nobody else; it is neither praised nor blamed."""
+    calm = summary("p2c/no-health", [1.0] * 3)
+    text = said([summary("p2c", [1.0] * 3, panic=[0.3, 0.2, 0.1]), calm])
+    begin = "In panic, where clients send to ailing servers, too, as too few are available: "
+    assert line(text, "In panic") == begin + "p2c for 20 % of the time."
+    both = [summary(name, [1.0] * 3, panic=0.5) for name in ("p2c", "random")]
+    assert line(said(both), "In panic") == begin + "p2c for 50 % and random for 50 % of the time."
+    assert "panic" not in said([QUICK, calm])
+
+
 def test_no_trouble_no_word_of_it() -> None:
     """Slow servers are not unhealthy, and one that nobody asked is not worth a word."""
     assert "Attempts" not in said([QUICK, SLOW], Slow(at=0.0, servers=("server-1",)))

@@ -104,6 +104,10 @@ class SeriesCollector(ForkAware, Generic[S]):
         """Count a retry that was given up, of no balancer in particular."""
         self._loose.on_retry_refused(reason)
 
+    def on_panic(self, entered: bool) -> None:  # noqa: FBT001 - as it is called
+        """Count a panic that begins, of no balancer in particular."""
+        self._loose.on_panic(entered)
+
     def _open_ledgers(self) -> list[Ledger[S]]:
         """Return the ledgers to show; those of balancers that are gone are closed."""
         with self._lock:

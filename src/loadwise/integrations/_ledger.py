@@ -55,6 +55,11 @@ class Watched(Protocol):
         """Where its nodes' health is kept."""
         ...
 
+    @property
+    def panic(self) -> object | None:
+        """How bad it is, while it is in panic."""
+        ...
+
     def status(self) -> list[NodeStatus]:
         """Return how each member is."""
         ...
@@ -101,6 +106,7 @@ class NodeState:
 
     in_flight: int = 0
     drained: int = 0
+    ailing: int = 0
     health: dict[str, int] = field(
         default_factory=lambda: {state_name(status): 0 for status in HealthStatus}
     )
@@ -132,6 +138,7 @@ class Ledger(ForkAware, Generic[S]):
         unavailable: How often no node could be given, by reason.
         retries: How often a request was tried again, by reason.
         retries_refused: How often a retry was given up, by reason.
+        panics: How often panic began.
 
     Thread-safety: events of known nodes take no lock here. In a forked child the counts go on.
     """
@@ -141,6 +148,7 @@ class Ledger(ForkAware, Generic[S]):
         self.unavailable: Counts[str] = {}
         self.retries: Counts[str] = {}
         self.retries_refused: Counts[str] = {}
+        self.panics = count()
         self._max_nodes = max_nodes
         self._make = make
         self._balancers: list[weakref.ref[Watched]] = []
@@ -193,6 +201,11 @@ class Ledger(ForkAware, Generic[S]):
         """Count a retry that was given up."""
         bump(self.retries_refused, reason)
 
+    def on_panic(self, entered: bool) -> None:  # noqa: FBT001 - as it is called
+        """Count a panic that begins."""
+        if entered:
+            next(self.panics)
+
     # What is watched.
 
     def watch(self, balancer: Watched) -> None:
@@ -214,6 +227,11 @@ class Ledger(ForkAware, Generic[S]):
         """Return what the retry budgets that are watched have left; ``None`` without any."""
         budgets = self._living_budgets()
         return sum(budget.balance() for budget in budgets) if budgets else None
+
+    def in_panic(self) -> int | None:
+        """Return how many balancers are in panic; ``None`` without any. O(n) after a change."""
+        balancers = self._living()
+        return sum(each.panic is not None for each in balancers) if balancers else None
 
     def series(self) -> list[S]:
         """Return the series to show. O(n)."""
@@ -238,6 +256,7 @@ class Ledger(ForkAware, Generic[S]):
                 continue
             told.add(status.id)
             state.drained += status.drained
+            state.ailing += status.ailing
             state.health[state_name(status.health)] += 1
             for dimension, left in status.quota_remaining.items():
                 state.quota[dimension] = state.quota.get(dimension, 0) + left

@@ -13,6 +13,7 @@ from functools import cache
 from typing import NamedTuple, Protocol
 from weakref import WeakSet
 
+from loadwise._counter import upcoming
 from loadwise.integrations._collector import DEFAULT_BUCKETS, SeriesCollector, as_bounds
 from loadwise.integrations._ledger import Ledger
 from loadwise.integrations._series import NodeSeries, totals
@@ -102,6 +103,24 @@ def _drained(book: _Book) -> Iterator[Observation]:
     return (_observe(state.drained, book, node) for node, state in book.states().items())
 
 
+def _ailing(book: _Book) -> Iterator[Observation]:
+    return (_observe(state.ailing, book, node) for node, state in book.states().items())
+
+
+def _panic(book: _Book) -> Iterator[Observation]:
+    in_panic = book.in_panic()
+    if in_panic is not None:
+        yield _observe(in_panic, book)
+
+
+def _panics(book: _Book) -> Iterator[Observation]:
+    # Whoever looks may be the first to see it, and is then to find it counted.
+    in_panic = book.in_panic()
+    number = upcoming(book.panics)
+    if number or in_panic is not None:
+        yield _observe(number, book)
+
+
 def _health(book: _Book) -> Iterator[Observation]:
     for node, state in book.states().items():
         for name, number in state.health.items():
@@ -149,6 +168,7 @@ _COUNTERS = (
         "Changes of the state of health.",
         _transitions,
     ),
+    _Instrument("loadwise.panics", "{panic}", "How often panic began.", _panics),
     _Instrument(
         "loadwise.unavailable",
         "{request}",
@@ -179,6 +199,18 @@ _UP_DOWN_COUNTERS = (
         "{node}",
         "1 for a node that is given no new requests by drain() or a weight of 0.",
         _drained,
+    ),
+    _Instrument(
+        "loadwise.node.ailing",
+        "{node}",
+        "1 for a node that fails often but is not dead; in panic it gets requests, too.",
+        _ailing,
+    ),
+    _Instrument(
+        "loadwise.panic",
+        "{balancer}",
+        "1 while too few nodes are available, so that ailing ones get requests, too; else 0.",
+        _panic,
     ),
 )
 _GAUGES = (

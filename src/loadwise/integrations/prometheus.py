@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from threading import Lock
 
+from loadwise._counter import upcoming
 from loadwise.integrations._collector import DEFAULT_BUCKETS, SeriesCollector, as_bounds
 from loadwise.integrations._ledger import Ledger
 from loadwise.integrations._series import NodeSeries, totals
@@ -103,6 +104,19 @@ class _Families:
             "1 for a node that is given no new requests by drain() or a weight of 0.",
             labels=("balancer", "node"),
         )
+        self.ailing = GaugeMetricFamily(
+            "loadwise_node_ailing",
+            "1 for a node that fails often but is not dead; in panic it gets requests, too.",
+            labels=("balancer", "node"),
+        )
+        self.panic = GaugeMetricFamily(
+            "loadwise_panic",
+            "1 while too few nodes are available, so that ailing ones get requests, too; else 0.",
+            labels=("balancer",),
+        )
+        self.panics = CounterMetricFamily(
+            "loadwise_panics", "How often panic began.", labels=("balancer",)
+        )
         self.quota = GaugeMetricFamily(
             "loadwise_quota_remaining",
             "Units of quota left.",
@@ -152,10 +166,12 @@ class _Families:
             node = (name, label)
             self.in_flight.add_metric(node, state.in_flight)
             self.drained.add_metric(node, state.drained)
+            self.ailing.add_metric(node, state.ailing)
             for status, number in state.health.items():
                 self.health.add_metric((*node, status), number)
             for dimension, left in state.quota.items():
                 self.quota.add_metric((*node, dimension), left)
+        self._add_panic(ledger)
         for family, counts in (
             (self.unavailable, ledger.unavailable),
             (self.retries, ledger.retries),
@@ -170,6 +186,15 @@ class _Families:
             self.shared_connected.add_metric((name, source), shared.connected)
             for kind, number in shared.events.items():
                 self.shared_events.add_metric((name, source, kind), number)
+
+    def _add_panic(self, ledger: Ledger[_Series]) -> None:
+        # Whoever looks may be the first to see it, and is then to find it counted.
+        in_panic = ledger.in_panic()
+        panics = upcoming(ledger.panics)
+        if in_panic is not None:
+            self.panic.add_metric((ledger.name,), in_panic)
+        if panics or in_panic is not None:
+            self.panics.add_metric((ledger.name,), panics)
 
     def _add_series(self, node: tuple[str, str], series: _Series) -> None:
         for strategy, number in totals(series.picks).items():

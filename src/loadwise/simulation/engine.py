@@ -9,9 +9,11 @@ from random import Random
 
 import numpy as np
 
+from loadwise._log import hushed
 from loadwise.balancer import Balancer
 from loadwise.errors import LoadwiseError
 from loadwise.health import ConsecutiveFailurePolicy, HealthStatus, HealthTracker
+from loadwise.metrics import NoopCollector
 from loadwise.quota import QuotaConfig, QuotaDimension, QuotaTracker
 from loadwise.simulation.check import check, check_strategy
 from loadwise.simulation.check_faults import check_faults
@@ -72,9 +74,11 @@ def simulate(scenario: Scenario, strategy: Recipe = "p2c", seed: int = 1) -> Res
     if isinstance(strategy, str):
         check_strategy(scenario, strategy)
     began = time.perf_counter()
-    run = _Run(scenario, contender(strategy), seed)
-    run.play()
-    return run.result(time.perf_counter() - began)
+    # What becomes of a made-up fleet is for the result to say, and not for the log.
+    with hushed():
+        run = _Run(scenario, contender(strategy), seed)
+        run.play()
+        return run.result(time.perf_counter() - began)
 
 
 class _Run:
@@ -160,17 +164,27 @@ class _Run:
             wanted = scenario.health
             tracker = HealthTracker(
                 ConsecutiveFailurePolicy(
-                    wanted.failure_threshold, wanted.recovery_successes, wanted.probe_interval
+                    wanted.failure_threshold,
+                    wanted.recovery_successes,
+                    wanted.probe_interval,
+                    wanted.probe_backoff,
+                    wanted.max_probe_interval,
+                    wanted.jitter,
                 ),
                 clock,
+                Random(f"{self._seed}/{number}/{self._generation}/probes"),
             )
             tracker.subscribe(self._listener(number))
         known = tuple(quota for quota in scenario.quotas if quota.aware)
+        threshold = scenario.health.panic_threshold
         balancer = Balancer(
             self._members,
             self._who.make(rng, scenario.tau),
             health=tracker,
+            panic_threshold=None if isinstance(threshold, str) else threshold,
+            panic_window=scenario.health.panic_window,
             quota=self._quotas(known, scenario.clients.count),
+            metrics=self._panic_watch(number) if tracker is not None else None,
             clock=clock,
             name=f"client {number}",
         )
@@ -189,6 +203,15 @@ class _Run:
             )
 
         return listen
+
+    def _panic_watch(self, client: int) -> _PanicWatch:
+        generation = self._generation
+
+        def tell(entered: bool) -> None:  # noqa: FBT001 - as the collector's
+            if self._generation == generation:
+                self._recorder.panic(client, entered=entered)
+
+        return _PanicWatch(tell)
 
     def _quotas(self, quotas: tuple[Quota, ...], parts: int) -> QuotaTracker | None:
         """Return a tracker of one part of the quotas, for all servers that there are."""
@@ -262,6 +285,7 @@ class _Run:
     def restart_clients(self) -> None:
         """Start all clients anew; what they have under way is lost."""
         self._generation += 1
+        self._recorder.calm(self._loop.now)
         for client in self._clients:
             client.leave()
         self._start_clients()
@@ -279,6 +303,7 @@ class _Run:
                 f"{recorder.dropped} dropped + {in_flight} in flight are {ended + in_flight}"
             )
         seconds = max(recorder.last_end, self._last_arrival)
+        recorder.calm(seconds)
         picks = {identity: server.picks for identity, server in self._servers.items()}
         attempts = sum(picks.values())
         served = sum(server.served for server in self._servers.values())
@@ -319,6 +344,7 @@ class _Run:
             timeline=recorder.timeline(),
             wall_seconds=wall_seconds,
             attempts=attempts,
+            panic=recorder.panic_share(self._scenario.clients.count, seconds),
         )
 
     def _end_in_flight(self) -> int:
@@ -327,6 +353,13 @@ class _Run:
         for attempt in found:
             attempt.lease.cancel()
         return len({id(attempt.request) for attempt in found if not attempt.request.over})
+
+
+class _PanicWatch(NoopCollector):
+    """Passes on whether panic began or ended, and nothing else."""
+
+    def __init__(self, tell: Callable[[bool], None]) -> None:
+        self.on_panic = tell
 
 
 def _config(quotas: tuple[Quota, ...], parts: int) -> QuotaConfig:

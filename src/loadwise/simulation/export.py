@@ -39,7 +39,7 @@ _COUNTS = (
     "unhealthy_picks",
 )
 _AMOUNTS = ("seconds", "throughput")
-_SPREAD = ("imbalance", "jain", "keys_moved", "cache_hits")
+_SPREAD = ("imbalance", "jain", "keys_moved", "cache_hits", "panic")
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:

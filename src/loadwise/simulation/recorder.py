@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Mapping
 
 from loadwise.simulation.loop import Loop
-from loadwise.simulation.result import HealthChange, Mark, Timeline
+from loadwise.simulation.result import HealthChange, Mark, Panicked, Timeline
 from loadwise.simulation.server import Server
 
 __all__ = ["Recorder"]
@@ -41,6 +41,7 @@ class Recorder:
         self.rate_limited = 0
         self.health: list[HealthChange] = []
         self.marks: list[Mark] = []
+        self.panics: list[Panicked] = []
         self.latencies = array("d")
         self.early = array("d")
         self.warm_at = float("inf")
@@ -52,6 +53,7 @@ class Recorder:
         self._step = max(seconds, 1e-9) / _STEPS
         self._last_tick = seconds * _LONGEST
         self._last_server: dict[str, str] = {}
+        self._in_panic: dict[int, float] = {}
         self._times: list[float] = []
         self._queues: list[dict[str, int]] = []
         self._picks: list[dict[str, int]] = [{}]
@@ -79,6 +81,29 @@ class Recorder:
             self.keyed_requests += 1
             self.keys_moved += before != server
         self._last_server[key] = server
+
+    def panic(self, client: int, *, entered: bool) -> None:
+        """Record that a client's panic begins, or ends."""
+        now = self._loop.now
+        if entered:
+            self._in_panic[client] = now
+        elif client in self._in_panic:
+            self.panics.append(Panicked(self._in_panic.pop(client), now, client))
+
+    def calm(self, end: float) -> None:
+        """End the panics that last, for their clients or the whole run are at their end."""
+        self.panics += [
+            Panicked(begin, end, client) for client, begin in self._in_panic.items() if begin < end
+        ]
+        self._in_panic.clear()
+
+    def panic_share(self, clients: int, end: float) -> float:
+        """Return the share of the time from the warm-up to the end in which clients panicked."""
+        begin = min(self.warm_at, end)
+        spent = sum(
+            max(0.0, min(spell.end, end) - max(spell.begin, begin)) for spell in self.panics
+        )
+        return spent / (clients * (end - begin)) if end > begin else 0.0
 
     def warm(self) -> None:
         """End the warm-up: statistics begin here."""
@@ -119,4 +144,5 @@ class Recorder:
             failures=tuple(self._failures),
             health=tuple(self.health),
             marks=tuple(self.marks),
+            panics=tuple(self.panics),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["QUANTILES", "HealthChange", "Latency", "Mark", "Result", "Timeline"]
+__all__ = ["QUANTILES", "HealthChange", "Latency", "Mark", "Panicked", "Result", "Timeline"]
 
 QUANTILES = (
     *(n / 20 for n in range(19)),
@@ -47,6 +47,15 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Panicked:
+    """A spell in which a client was in panic: from when to when, and whose."""
+
+    begin: float
+    end: float
+    client: int
+
+
+@dataclass(frozen=True, slots=True)
 class Timeline:
     """How the run went, looked at in even steps.
 
@@ -58,6 +67,7 @@ class Timeline:
         failures: Requests that failed or were dropped in the step.
         health: Changes of health, in order.
         marks: The faults.
+        panics: Spells of panic, by when they ended.
     """
 
     times: tuple[float, ...]
@@ -67,6 +77,7 @@ class Timeline:
     failures: tuple[int, ...]
     health: tuple[HealthChange, ...]
     marks: tuple[Mark, ...]
+    panics: tuple[Panicked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +116,7 @@ class Result:
         timeline: How the run went.
         wall_seconds: How long the simulation took, in real time; not part of the outcome.
         attempts: Attempts sent to servers; ``unhealthy_picks`` and ``share`` are parts of them.
+        panic: Share of the time in which clients were in panic, as the mean over the clients.
     """
 
     scenario: str
@@ -132,3 +144,4 @@ class Result:
     timeline: Timeline
     wall_seconds: float
     attempts: int
+    panic: float = 0.0

@@ -323,12 +323,24 @@ class Health(_Record, frozen=True):
         failure_threshold: Failures in a row that make a server UNHEALTHY.
         recovery_successes: Successes in a row that make it HEALTHY again.
         probe_interval: Seconds between probes of an UNHEALTHY server.
+        probe_backoff: By how much each failed probe multiplies the interval.
+        max_probe_interval: Seconds that the interval grows to at most.
+        jitter: Share by which each interval is lengthened at random.
+        panic_threshold: Share of available servers below which a client is in panic, and sends to
+            ailing ones, too; 0 for only when none is available, ``"none"`` for never.
+        panic_window: Seconds since its last success for which a server may count as ailing; by
+            default the probe interval, but at least 1 and at most 60.
     """
 
     enabled: bool = True
     failure_threshold: Annotated[int, Meta(ge=1, le=1000, description="a whole number")] = 3
     recovery_successes: Annotated[int, Meta(ge=1, le=1000, description="a whole number")] = 2
     probe_interval: PositiveSeconds = 10.0
+    probe_backoff: Annotated[float, Meta(ge=1, le=1e6, description="a factor")] = 1.0
+    max_probe_interval: Seconds = 300.0
+    jitter: Share = 0.0
+    panic_threshold: Share | Annotated[str, Meta(pattern=r"^none\Z", description='"none"')] = 0.5
+    panic_window: PositiveSeconds | None = None
 
 
 class Quota(_Record, frozen=True):

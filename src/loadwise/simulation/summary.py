@@ -32,6 +32,7 @@ class Summary:
         unhealthy_picks: Share of the attempts sent to a server that was down, hanging or failing.
         cache_hits: Share of the served requests that found their key at hand; ``None`` without
             caches.
+        panic: Share of the time in which clients were in panic.
     """
 
     strategy: str
@@ -44,7 +45,8 @@ class Summary:
     jain: Estimate
     keys_moved: Estimate | None
     unhealthy_picks: Estimate
-    cache_hits: Estimate | None = None
+    cache_hits: Estimate | None
+    panic: Estimate
 
 
 def error_share(run: Result) -> float:
@@ -83,6 +85,7 @@ def summarise(strategy: str, runs: Sequence[Result]) -> Summary:
         keys_moved=_where_known([run.keys_moved for run in runs]),
         unhealthy_picks=over_seeds(unhealthy_share),
         cache_hits=_where_known([run.cache_hits for run in runs]),
+        panic=over_seeds(lambda run: run.panic),
     )
 
 

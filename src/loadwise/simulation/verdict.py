@@ -81,6 +81,7 @@ def _points(scenario: Scenario, summaries: Sequence[Summary], seeds: int) -> Ite
         for measure in _LATENCIES:
             yield _on(measure, rank(reliable, measure.figure, confidence), seeds)
     yield from _on_troubles(scenario, summaries, confidence)
+    yield from _on_panic(summaries)
     for measure, applies in (
         (_KEYS_MOVED, summaries[0].keys_moved),
         (_CACHE_HITS, summaries[0].cache_hits),
@@ -194,6 +195,20 @@ def _on_troubles(
                 f"Whether health tracking keeps {name} from {where} cannot be told with {seeds} "
                 f"seeds ({with_it} with it, {without} without)."
             )
+
+
+def _on_panic(summaries: Sequence[Summary]) -> Iterator[str]:
+    """Say who was in panic, for then health tracking keeps from fewer servers."""
+    shares = [
+        f"{each.strategy} for {percentage(each.panic.mean)}"
+        for each in summaries
+        if each.panic.mean > 0
+    ]
+    if shares:
+        yield (
+            f"In panic, where clients send to ailing servers, too, as too few are available: "
+            f"{_listed(shares)} of the time."
+        )
 
 
 def _with_values(

@@ -39,6 +39,7 @@ def test_every_name_fits() -> None:
             keys_moved=[0.5, 0.6],
             cache_hits=[0.00001, 0.00002],
             unhealthy_picks=[1, 300],
+            panic=[0.00001, 0.00002],
             imbalance=[100.0, 50.0],
         )
         for name in STRATEGIES
@@ -81,6 +82,8 @@ def test_affinity_and_health_only_where_they_matter() -> None:
     text = printed(summary("p2c", [1.0, 1.1], unhealthy_picks=[3, 4]))
     assert "unhealthy" in text
     assert "cache" not in text
+    assert "panic" not in text
+    assert "panic" in printed(summary("p2c", [1.0, 1.1], panic=[0.0, 0.5]))
     assert "cache" in printed(summary("p2c", [1.0, 1.1], keys_moved=0.1, cache_hits=0.3))
 
 

@@ -15,7 +15,7 @@ from loadwise.simulation.report.looks import layout
 from loadwise.simulation.report.overview import failures
 from loadwise.simulation.report.servers import ROWS, load, queue
 from loadwise.simulation.report.views import View, views_of
-from loadwise.simulation.result import HealthChange, Mark, Timeline
+from loadwise.simulation.result import HealthChange, Mark, Panicked, Timeline
 from loadwise.simulation.scenario import Callers, Constant, Exponential, Hang, Scenario, Servers
 
 
@@ -25,6 +25,7 @@ def view(
     marks: tuple[Mark, ...] = (),
     servers: int = 3,
     clients: int = 1,
+    panics: tuple[Panicked, ...] = (),
 ) -> View:
     """Return a view of ten seconds in which servers do little, and one of them changes."""
     names = [f"server-{number}" for number in range(1, servers + 1)]
@@ -39,6 +40,7 @@ def view(
         failures=(0,) * 10,
         health=tuple(changes),
         marks=marks,
+        panics=panics,
     )
     return View("p2c", 1, timeline, 1.0, 10.0, faults_of(marks, 10.0), clients)
 
@@ -119,6 +121,21 @@ def test_clients_that_start_anew_have_forgotten() -> None:
     )
     assert [state for state, _, _ in states(seen)] == ["HEALTHY", "DEGRADED"] * 2
     assert states(seen)[2] == ("HEALTHY", 5.0, 7.0)
+
+
+def test_panic_is_a_sentence() -> None:
+    """For how long, as the mean over the clients, and from when on; nothing beyond the chart."""
+    down = [(2.0, 0, "HEALTHY", "UNHEALTHY")]
+    spells = (Panicked(4.0, 5.0, 0), Panicked(2.5, 3.5, 1), Panicked(8.0, 14.0, 0))
+    _, words = health(view(health=down, clients=2, panics=spells))
+    assert (
+        " The clients were in panic for 2.00 s on average, from 2.50 s on, and then sent to "
+        "ailing servers, too." in words
+    )
+    _, words = health(view(health=down, panics=(Panicked(9.0, 9.5, 0), Panicked(11.0, 12.0, 0))))
+    assert " The client was in panic for 500 ms, from 9.00 s on" in words
+    _, words = health(view(health=down, panics=(Panicked(11.0, 12.0, 0),)))
+    assert "panic" not in words
 
 
 def test_health_without_changes_is_a_sentence() -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.simulation.report.made import few_servers, many_servers
 
 from loadwise.simulation.comparison import Comparison
+from loadwise.simulation.report.notes import notes
 from loadwise.simulation.report.table import table
 from loadwise.simulation.result import Result
 from loadwise.simulation.summary import summarise
@@ -95,3 +96,17 @@ def test_columns_are_headed(title: str) -> None:
     """Headings have a scope and a unit."""
     assert f'<th scope="col">{title}<small>' in table(few_servers())
     assert "keys moved" not in table(few_servers()), "there are no keys"
+
+
+def test_panic_has_a_column_where_there_was_some() -> None:
+    """Without a star: it is neither good nor bad."""
+    comparison = few_servers()
+    assert "in panic" not in table(comparison)
+    assert not any("panic" in note for note in notes(comparison))
+    calm, *others = comparison.summaries
+    runs = [replace(run, panic=share) for run, share in zip(calm.runs, (0.2, 0.4), strict=False)]
+    panicked = summarise(calm.strategy, runs)
+    comparison = replace(comparison, summaries=(panicked, *others))
+    assert '<th scope="col">in panic<small>of the time</small></th>' in table(comparison)
+    assert "<td>30 %" in table(comparison)
+    assert any("In panic: the share of the time" in note for note in notes(comparison))

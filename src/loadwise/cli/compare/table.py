@@ -78,6 +78,7 @@ _SPECIAL = (
     _share("keys\nmoved", lambda each: each.keys_moved),
     _share("cache\nhits", lambda each: each.cache_hits),
     _share("attempts on\nunhealthy", lambda each: each.unhealthy_picks),
+    _share("time in\npanic", lambda each: each.panic),
 )
 
 

@@ -15,6 +15,7 @@ NAMES = (
     "stampede",
     "flapping",
     "overload",
+    "brownout",
     "affinity-churn",
     "llm-fleet",
 )

@@ -62,12 +62,31 @@ def health(view: View) -> tuple[Figure | None, str]:
         if out[longest]
         else "No server was taken for UNHEALTHY."
     )
+    words += _on_panic(view)
     left_out = len(view.timeline.queues) - len(segments)
     if left_out:
         words += f" Not shown: {left_out:,} that were HEALTHY throughout."
     if len(segments) > len(servers):
         words += f" Of the others, the {len(servers)} longest UNHEALTHY are shown."
     return {"data": traces, "layout": look}, words
+
+
+def _on_panic(view: View) -> str:
+    """Return how long clients were in panic, and when first; nothing if they never were."""
+    spells = [
+        (spell.begin, min(spell.end, view.end))
+        for spell in view.timeline.panics
+        if spell.begin < view.end
+    ]
+    if not spells:
+        return ""
+    seconds = sum(end - begin for begin, end in spells) / view.clients
+    mean = " on average" if view.clients > 1 else ""
+    who = "The clients were" if view.clients > 1 else "The client was"
+    return (
+        f" {who} in panic for {duration(seconds)}{mean}, from {duration(min(spells)[0])} on, and "
+        f"then sent to ailing servers, too."
+    )
 
 
 def legend_of_states() -> str:

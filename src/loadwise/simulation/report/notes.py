@@ -42,6 +42,11 @@ def notes(comparison: Comparison) -> list[str]:
             "the same; unequal servers should have unequal loads."
         ),
     ]
+    if any(each.panic.mean for each in comparison.summaries):
+        said.append(
+            "In panic: the share of the time in which so few servers were available that clients "
+            "sent to ailing ones, too. It is neither good nor bad: the requests lost tell that."
+        )
     if scenario.clients.count > 1:
         said.append(
             f"Each of the {scenario.clients.count:,} clients keeps its own view of health; the "

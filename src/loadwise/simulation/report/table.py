@@ -92,7 +92,7 @@ def _columns(summaries: Sequence[Summary]) -> list[_Column]:
         _Column("max/mean", "load", of(lambda each: each.imbalance), rounded),
         _Column("Jain's", "index", of(lambda each: each.jain), _index),
     ]
-    affinity = [
+    special = [
         _Column(
             "keys moved",
             "of requests",
@@ -108,7 +108,9 @@ def _columns(summaries: Sequence[Summary]) -> list[_Column]:
             lambda run: -(run.cache_hits or 0.0),
         ),
     ]
-    return latencies + service + [column for column in affinity if any(column.values)]
+    if any(each.panic.mean for each in summaries):
+        special.insert(0, _Column("in panic", "of the time", of(lambda each: each.panic), _share))
+    return latencies + service + [column for column in special if any(column.values)]
 
 
 def _latency(name: str, summaries: Sequence[Summary]) -> _Column:
