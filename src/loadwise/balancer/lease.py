@@ -36,7 +36,7 @@ class Lease(Generic[N]):
     Attributes:
         node: The node to send the request to.
         outcome: How the request ended; ``None`` while it is under way.
-        latency: Seconds from acquisition to the end, or to `stop_clock`; ``None`` while under way.
+        latency: Seconds from acquisition to the end, or to `first_byte`; ``None`` while under way.
 
     Thread-safety: it may be ended from any thread; the first one wins.
 
@@ -49,6 +49,7 @@ class Lease(Generic[N]):
     _probe: Probe | None = None
     _reservation: ReservedQuota | None = None
     _stopped: float | None = None
+    _token: int = 0
 
     def __init__(
         self,
@@ -73,6 +74,11 @@ class Lease(Generic[N]):
         slot.in_flight.append(None)
         if slot.others:
             slot.enter_others()
+        begin = slot.begin
+        if begin is not None:
+            # Nobody else has it until this lease has gone, and then it has been taken out.
+            self._token = token = id(self)
+            begin(slot.ageing, token, started)
 
     def success(self) -> bool:
         """End it as a success. Returns whether this was the first word on it."""
@@ -87,9 +93,12 @@ class Lease(Generic[N]):
             slot.in_flight.pop()
             if slot.others:
                 slot.leave_others()
+            for waiting in slot.waiting:
+                waiting.pop(self._token, None)
             self.outcome = _SUCCESS
             self.latency = self._reporter.succeeded(slot, self._started, self._probe, self._stopped)
         except BaseException:
+            slot.first_byte(self._token)
             self._reporter.end_probe(slot, self._probe)
             raise
         return True
@@ -146,13 +155,21 @@ class Lease(Generic[N]):
         if self._reservation is not None:
             self._reservation.cancel()
 
-    def stop_clock(self) -> None:
-        """Let the latency be the time until now, though the request goes on.
+    def first_byte(self) -> None:
+        """Tell that the answer has begun; the request goes on.
 
-        For responses that are streamed: how fast a node answers is one thing, how long its answer
-        is another. The in-flight slot is held until the end as ever.
+        The latency is the time until now, the request ages no more in `PeakEwma`, and to cancel it
+        says nothing of the node. For responses that are streamed, and for long polls: how fast a
+        node answers is one thing, how long its answer is another. The in-flight slot is held until
+        the end as ever. The first call counts.
         """
-        self._stopped = self._reporter.clock()
+        # The order is for Ctrl-C: what is not done yet is done when it is called again.
+        self._slot.first_byte(self._token)
+        if self._stopped is None:
+            self._stopped = self._reporter.clock()
+
+    stop_clock = first_byte
+    """The old name of `first_byte`."""
 
     def _end(self, outcome: Outcome, reason: str | BaseException | None = None) -> bool:
         slot = self._slot
@@ -164,11 +181,13 @@ class Lease(Generic[N]):
             slot.in_flight.pop()
             if slot.others:
                 slot.leave_others()
+            slot.first_byte(self._token)
             self.outcome = outcome
             self.latency = self._reporter.ended(
                 slot, outcome, self._started, reason, self._probe, self._stopped
             )
         except BaseException:
+            slot.first_byte(self._token)
             self._reporter.end_probe(slot, self._probe)
             raise
         return True
@@ -211,6 +230,7 @@ class Lease(Generic[N]):
         slot = self._slot
         slot.in_flight.pop()
         slot.leave_others()
+        slot.first_byte(self._token)
         self._reporter.leaks.append((slot, self._started, self._probe))
         warnings.warn(
             f"a lease on node {slot.id!r} was dropped without saying how its request ended; use "

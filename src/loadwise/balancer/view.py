@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from loadwise.filters import Filter, StateSource, Watch
 from loadwise.health import HealthTracker
-from loadwise.load import Cell, Forgetful, LoadMeasure
+from loadwise.load import Cell, Forgetful, LoadMeasure, PeakEwma
 from loadwise.node_set import NodeSet
 from loadwise.outcome import Outcome
 from loadwise.quota import QuotaSource
@@ -18,6 +18,7 @@ __all__ = ["Meter", "Slot", "View", "make_view", "why_it_rests"]
 N = TypeVar("N")
 
 Observe = Callable[[Cell, float, Outcome, float], None]
+Begin = Callable[[Cell, int, float], None]
 
 
 class Meter:
@@ -27,15 +28,25 @@ class Meter:
         cell: Gives a node's entry.
         observe: Told how each request ends; ``None`` for a measure that only counts.
         forget: Told when a node is down, where the measure wants to know.
+        ageing: The measure, where it goes by the age of requests without a first byte.
     """
 
-    __slots__ = ("cell", "forget", "observe")
+    __slots__ = ("ageing", "cell", "forget", "observe")
 
     def __init__(self, measure: LoadMeasure) -> None:
         self.cell = measure.cell
         counts_only = getattr(measure, "counts_only", False)
         self.observe: Observe | None = None if counts_only else measure.observe
         self.forget = measure.forget if isinstance(measure, Forgetful) else None
+        self.ageing = measure if isinstance(measure, PeakEwma) else None
+
+
+def _in_each(ageing: list[tuple[PeakEwma, Cell]]) -> Begin:
+    def begin(_first: Cell, token: int, started: float) -> None:
+        for measure, cell in ageing:
+            measure.begin(cell, token, started)
+
+    return begin
 
 
 class Slot:
@@ -45,6 +56,9 @@ class Slot:
         cell: Its entry in the first measure.
         in_flight: The same, as the list it is: its length is the number of requests in flight.
         others: Cells of further measures, to be counted alike.
+        begin: Has a request age, by its token and its start; ``None`` where no measure cares.
+        ageing: The cell that `begin` takes.
+        waiting: What ages, by measure; a request's token is taken out at its first byte.
         observe: Tells the measure of the cell how a request ended; ``None`` if it only counts.
         observers: Further measures to tell, each with its cell.
         forgetters: Measures to tell when the node is down, each with its cell.
@@ -52,7 +66,9 @@ class Slot:
     """
 
     __slots__ = (
+        "ageing",
         "alive",
+        "begin",
         "cell",
         "draining",
         "forgetters",
@@ -63,6 +79,7 @@ class Slot:
         "observers",
         "others",
         "picks",
+        "waiting",
     )
 
     def __init__(self, node_id: Hashable, meters: Iterable[Meter]) -> None:
@@ -82,11 +99,22 @@ class Slot:
         self.forgetters = tuple(
             (meter.forget, cell) for meter, cell in pairs if meter.forget is not None
         )
+        ageing = [(meter.ageing, cell) for meter, cell in pairs if meter.ageing is not None]
+        self.waiting = tuple(measure.waiting(cell) for measure, cell in ageing)
+        self.ageing = ageing[0][1] if ageing else self.cell
+        self.begin: Begin | None = (
+            _in_each(ageing) if len(ageing) > 1 else ageing[0][0].begin if ageing else None
+        )
 
     def forget(self) -> None:
         """Have the measures forget what they know of the node."""
         for forget, cell in self.forgetters:
             forget(cell)
+
+    def first_byte(self, token: int) -> None:
+        """Let a request age no more. It may be said again."""
+        for waiting in self.waiting:
+            waiting.pop(token, None)
 
     def enter_others(self) -> None:
         """Count a request in with the further measures."""

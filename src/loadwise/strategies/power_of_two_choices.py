@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random as RandomSource
+from typing import Any
 
 from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
@@ -72,6 +73,8 @@ class PowerOfTwoChoices(LoadPlanned[N]):
             other = key(choices[second])
         # The pair is drawn in either order alike, so on a tie its first is a random one.
         chosen = first if one <= other or other != other else second  # noqa: PLR0124 - only NaN
+        if self._ageing is not None and choices[chosen].waiting:
+            chosen = self._younger(choices, chosen, first, second)
         return chosen if plan.whole else plan.eligible[chosen]
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
@@ -98,5 +101,19 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         return one if other is None else self._better(plan, one, other)
 
     def _better(self, plan: LoadPlan, one: int, other: int) -> int:
-        first, second = self._key(plan.items[one]), self._key(plan.items[other])
+        items = plan.items
+        first, second = self._key(items[one]), self._key(items[other])
+        chosen = one if first <= second or second != second else other  # noqa: PLR0124
+        return chosen if self._ageing is None else self._younger(items, chosen, one, other)
+
+    def _younger(self, items: Sequence[Any], chosen: int, one: int, other: int) -> int:
+        """Return the less loaded of two with regard to the age of requests, by index.
+
+        Ages can but raise a load, so the one that was chosen without them is looked at first.
+        """
+        ageing = self._ageing
+        now = None if ageing is None else ageing.overdue(items[chosen])
+        if ageing is None or now is None:
+            return chosen
+        first, second = ageing.aged_rank(items[one], now), ageing.aged_rank(items[other], now)
         return one if first <= second or second != second else other  # noqa: PLR0124

@@ -109,7 +109,7 @@ class Exchange:
         Where it is to be kept, the lease stays open until `end` is called for its last byte.
         """
         lease = self.lease
-        lease.stop_clock()
+        lease.first_byte()
         if not (verdict.retry and self._may_send_again() and self._begin_next(verdict)):
             return False
         self.end(lease, verdict)
