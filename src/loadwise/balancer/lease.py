@@ -72,13 +72,10 @@ class Lease(Generic[N]):
         self._open = [None]
         # Ctrl-C strikes before the line above, when nothing is to be given back, or after the call.
         slot.in_flight.append(None)
-        if slot.others:
-            slot.enter_others()
-        begin = slot.begin
-        if begin is not None:
-            # Nobody else has it until this lease has gone, and then it has been taken out.
+        if slot.begin is not None:
+            # No other lease has it, for this one takes it back before it goes.
             self._token = token = id(self)
-            begin(slot.ageing, token, started)
+            slot.begin(slot.cell, token, started)
 
     def success(self) -> bool:
         """End it as a success. Returns whether this was the first word on it."""
@@ -91,14 +88,13 @@ class Lease(Generic[N]):
             return False
         try:
             slot.in_flight.pop()
-            if slot.others:
-                slot.leave_others()
-            for waiting in slot.waiting:
-                waiting.pop(self._token, None)
+            if slot.end is not None:
+                slot.end(self._token, None)
             self.outcome = _SUCCESS
             self.latency = self._reporter.succeeded(slot, self._started, self._probe, self._stopped)
         except BaseException:
-            slot.first_byte(self._token)
+            if slot.end is not None:
+                slot.end(self._token, None)  # Ctrl-C may have struck before the one above
             self._reporter.end_probe(slot, self._probe)
             raise
         return True
@@ -179,15 +175,15 @@ class Lease(Generic[N]):
             return False
         try:
             slot.in_flight.pop()
-            if slot.others:
-                slot.leave_others()
-            slot.first_byte(self._token)
+            if slot.end is not None:
+                slot.end(self._token, None)
             self.outcome = outcome
             self.latency = self._reporter.ended(
                 slot, outcome, self._started, reason, self._probe, self._stopped
             )
         except BaseException:
-            slot.first_byte(self._token)
+            if slot.end is not None:
+                slot.end(self._token, None)  # Ctrl-C may have struck before the one above
             self._reporter.end_probe(slot, self._probe)
             raise
         return True
@@ -229,8 +225,8 @@ class Lease(Generic[N]):
         # the counts are given back, and the balancer does the rest at its next pick.
         slot = self._slot
         slot.in_flight.pop()
-        slot.leave_others()
-        slot.first_byte(self._token)
+        if slot.end is not None:
+            slot.end(self._token, None)
         self._reporter.leaks.append((slot, self._started, self._probe))
         warnings.warn(
             f"a lease on node {slot.id!r} was dropped without saying how its request ended; use "

@@ -19,6 +19,8 @@ N = TypeVar("N")
 
 Observe = Callable[[Cell, float, Outcome, float], None]
 Begin = Callable[[Cell, int, float], None]
+End = Callable[[int, None], object]
+Ageing = tuple[tuple[PeakEwma, Cell], ...]
 
 
 class Meter:
@@ -41,12 +43,37 @@ class Meter:
         self.ageing = measure if isinstance(measure, PeakEwma) else None
 
 
-def _in_each(ageing: list[tuple[PeakEwma, Cell]]) -> Begin:
-    def begin(_first: Cell, token: int, started: float) -> None:
-        for measure, cell in ageing:
+class _Further:
+    """Counts requests with all measures but the first, and has them age where that counts.
+
+    Ctrl-C strikes after calls, and where a loop goes round. So what is done with a cell and the
+    note of it stand in one line of steps that call nothing, and `end` may be called again.
+    """
+
+    __slots__ = ("_ageing", "_cells", "_entered")
+
+    def __init__(self, cells: tuple[list[None], ...], ageing: Ageing) -> None:
+        self._cells = cells
+        self._ageing = ageing
+        # In how many of the cells each request has been counted, by its token.
+        self._entered: dict[int, int] = {}
+
+    def begin(self, _first: Cell, token: int, started: float) -> None:
+        for number, cell in enumerate(self._cells, 1):
+            cell += [None]  # noqa: PLW2901 - in place, without a call
+            self._entered[token] = number
+        for measure, cell in self._ageing:
             measure.begin(cell, token, started)
 
-    return begin
+    def end(self, token: int, _: None) -> None:
+        for measure, cell in self._ageing:
+            measure.waiting(cell).pop(token, None)
+        number = self._entered.get(token, 0)
+        while number:
+            number -= 1
+            self._entered[token] = number
+            self._cells[number].pop()
+        self._entered.pop(token, None)
 
 
 class Slot:
@@ -56,8 +83,9 @@ class Slot:
         cell: Its entry in the first measure.
         in_flight: The same, as the list it is: its length is the number of requests in flight.
         others: Cells of further measures, to be counted alike.
-        begin: Has a request age, by its token and its start; ``None`` where no measure cares.
-        ageing: The cell that `begin` takes.
+        begin: Tells how a request begins, by cell, token and start; ``None`` if it but counts in
+            the first measure.
+        end: Tells by its token that it has ended, but for the first measure's count.
         waiting: What ages, by measure; a request's token is taken out at its first byte.
         observe: Tells the measure of the cell how a request ended; ``None`` if it only counts.
         observers: Further measures to tell, each with its cell.
@@ -66,11 +94,11 @@ class Slot:
     """
 
     __slots__ = (
-        "ageing",
         "alive",
         "begin",
         "cell",
         "draining",
+        "end",
         "forgetters",
         "id",
         "in_flight",
@@ -99,12 +127,17 @@ class Slot:
         self.forgetters = tuple(
             (meter.forget, cell) for meter, cell in pairs if meter.forget is not None
         )
-        ageing = [(meter.ageing, cell) for meter, cell in pairs if meter.ageing is not None]
-        self.waiting = tuple(measure.waiting(cell) for measure, cell in ageing)
-        self.ageing = ageing[0][1] if ageing else self.cell
-        self.begin: Begin | None = (
-            _in_each(ageing) if len(ageing) > 1 else ageing[0][0].begin if ageing else None
+        ageing: Ageing = tuple(
+            (meter.ageing, cell) for meter, cell in pairs if meter.ageing is not None
         )
+        self.waiting = tuple(measure.waiting(cell) for measure, cell in ageing)
+        self.begin: Begin | None = None
+        self.end: End | None = None
+        if self.others:
+            further = _Further(self.others, ageing)
+            self.begin, self.end = further.begin, further.end
+        elif ageing:
+            self.begin, self.end = ageing[0][0].begin, self.waiting[0].pop
 
     def forget(self) -> None:
         """Have the measures forget what they know of the node."""
@@ -115,16 +148,6 @@ class Slot:
         """Let a request age no more. It may be said again."""
         for waiting in self.waiting:
             waiting.pop(token, None)
-
-    def enter_others(self) -> None:
-        """Count a request in with the further measures."""
-        for cell in self.others:
-            cell.append(None)
-
-    def leave_others(self) -> None:
-        """Count a request out with the further measures."""
-        for cell in self.others:
-            cell.pop()
 
     def fresh(self, meters: Iterable[Meter]) -> Slot:
         """Return a slot for the same member with nothing in flight."""

@@ -170,9 +170,13 @@ class PeakEwma(ForkAware):
         self._fed = False
         # Whether it asks its clock, because what it is told may be of another one.
         self._asks = clock is not None
-        # Its own time: the clock's, plus what the clock has gone back by. It never goes back.
-        self._skew = 0.0
+        # Its own time is the clock's, plus what the clock has gone back by, so it never goes back.
+        # The bound is the latest moment for as long as nothing is to be added, nor the clock to be
+        # asked; then it is infinity, and the moment is kept beside it. So the usual case is told
+        # by one comparison.
+        self._bound = inf if self._asks else -inf
         self._latest = -inf
+        self._skew = 0.0
         self._after_fork()
         reset_in_child(self)
 
@@ -183,7 +187,9 @@ class PeakEwma(ForkAware):
     def use_clock(self, clock: Clock) -> None:
         """Take the time from ``clock``, unless a clock was given at construction."""
         if not self._clock_given:
-            self._asks = self._asks or (self._fed and clock != self._clock)
+            if self._fed and clock != self._clock and not self._asks:
+                self._asks = True
+                self._latest, self._bound = self._bound, inf
             self._fed = True
             self._clock = clock
 
@@ -194,22 +200,35 @@ class PeakEwma(ForkAware):
 
     def _now(self) -> float:
         """Return its own time."""
-        latest = self._latest  # read before the clock, which cannot be behind it but by a step
-        now = self._clock() + self._skew
-        return now if now >= latest else self._placed(now)
+        now = self._clock()
+        return now if now >= self._bound else self._placed(now)
 
     def _placed(self, moment: float) -> float:
-        """Return a moment before the latest as it is, unless the clock has gone back.
+        """Return a reading of a clock, of a moment ago at most, in its own time.
 
         A thread may hand in what it read before another one did, so the clock is asked again: what
         it says after the latest moment became known is before it only if the clock has gone back.
         """
-        latest, skew = self._latest, self._skew
-        now = self._clock() + skew
-        if now < latest < inf:
-            self._skew = skew + (latest - now)
+        latest = self._bound
+        if latest < inf:
+            now = self._clock()
+            if not now < latest:
+                return moment if moment < latest else now
+            self._latest, self._skew = latest, latest - now
+            self._bound = inf
             return latest
-        return moment if moment < latest else now
+        if self._asks:
+            moment = self._clock()
+        latest, skew = self._latest, self._skew
+        moment += skew
+        if moment >= latest:
+            self._latest = moment
+            return moment
+        now = self._clock() + skew
+        if not now < latest:
+            return moment if moment < latest else now
+        self._skew = skew + (latest - now)
+        return latest
 
     def _faded(self, gauge: _Gauge, now: float) -> float:
         """Return the cost as of ``now``."""
@@ -253,48 +272,31 @@ class PeakEwma(ForkAware):
             return gauge.score + gauge.weights[len(requests)]
         except IndexError:
             pending = len(requests)
-            more = (
-                log(pending + 1) if gauge.weights is _MEASURED else _UNMEASURED_PENALTY * pending
-            )
+            more = log(pending + 1) if gauge.weights is _MEASURED else _UNMEASURED_PENALTY * pending
             return gauge.score + more
 
-    def overdue(self, cell: _EwmaCell) -> float | None:
-        """Return the time if a request is older than the rank tells, for `aged_rank`.
+    def aged_rank(self, cell: _EwmaCell, rank: float) -> float:
+        """Return the rank with regard to the age of requests, from that without.
 
-        Strategies ask it of the node with the lowest rank only: an age can but raise a load.
+        An age can but raise a load. So strategies compare ranks, and ask this of the lowest only.
         """
         oldest = _oldest(cell)
-        gauge = cell.gauge
-        if oldest == inf or gauge.weights is not _MEASURED:
-            return None
-        now = self._now()
-        requests: list[None] = cell
-        load = gauge.cost * (len(requests) + 1)
-        # An exponential is no lower than its tangent.
-        if now - oldest <= load * (1.0 - (now - gauge.stamp) / self._tau):
-            return None
-        return now if self.aged_rank(cell, now) > self.rank(cell) else None
-
-    def aged_rank(self, cell: _EwmaCell, now: float) -> float:
-        """Return the rank with regard to ages, as of ``now``, which `overdue` has told."""
-        rank = self.rank(cell)
-        age = now - _oldest(cell)
-        if age <= 0.0:
+        now = self._clock()
+        if not now >= self._bound:
+            now = self._placed(now)
+        if now <= oldest:
             return rank
-        aged = log(age) + now / self._tau
+        aged = log(now - oldest) + now / self._tau
         return aged if aged > rank else rank  # noqa: FURB136 - a rank that is no number stays
 
     def begin(self, cell: Cell, token: int, started: float) -> None:
         """Let a request age from ``started`` on, until its ``token`` is taken from `waiting`."""
-        if self._asks:
-            started = self._clock()
-        moment = started + self._skew
-        if moment >= self._latest:
-            self._latest = moment
+        if started >= self._bound:
+            self._bound = started
         else:
-            moment = self._placed(moment)
+            started = self._placed(started)
         measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
-        measured.waiting[token] = moment
+        measured.waiting[token] = started
 
     @staticmethod
     def waiting(cell: Cell) -> dict[int, float]:
@@ -309,11 +311,8 @@ class PeakEwma(ForkAware):
                 return
         elif latency <= 0.0:
             latency = _COARSE
-        if self._asks:
-            now = self._clock()
-        now += self._skew
-        if now >= self._latest:
-            self._latest = now
+        if now >= self._bound:
+            self._bound = now
         else:
             now = self._placed(now)
         measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()

@@ -84,14 +84,14 @@ class LeastLoad(LoadPlanned[N]):
         lowest.
         """
         ageing = self._ageing
-        now = None if ageing is None else ageing.overdue(choices[position])
-        if ageing is None or now is None:
-            return position
-        for _ in choices:
-            aged = ageing.aged_rank(choices[position], now)
+        seen: set[int] = set()
+        while ageing is not None and position not in seen:
+            seen.add(position)
+            aged = ageing.aged_rank(choices[position], ranks[position])
             if aged == ranks[position]:
                 break
             ranks[position] = aged
             lowest = draw_lowest(ranks, draw)
-            position = position if lowest is None else lowest
+            if lowest is not None:
+                position = lowest
         return position

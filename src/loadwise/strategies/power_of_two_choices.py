@@ -74,7 +74,7 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         # The pair is drawn in either order alike, so on a tie its first is a random one.
         chosen = first if one <= other or other != other else second  # noqa: PLR0124 - only NaN
         if self._ageing is not None and choices[chosen].waiting:
-            chosen = self._younger(choices, chosen, first, second)
+            chosen = self._by_age(choices, first, second, one, other)
         return chosen if plan.whole else plan.eligible[chosen]
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
@@ -103,17 +103,26 @@ class PowerOfTwoChoices(LoadPlanned[N]):
     def _better(self, plan: LoadPlan, one: int, other: int) -> int:
         items = plan.items
         first, second = self._key(items[one]), self._key(items[other])
-        chosen = one if first <= second or second != second else other  # noqa: PLR0124
-        return chosen if self._ageing is None else self._younger(items, chosen, one, other)
+        if self._ageing is not None:
+            return self._by_age(items, one, other, first, second)
+        return one if first <= second or second != second else other  # noqa: PLR0124
 
-    def _younger(self, items: Sequence[Any], chosen: int, one: int, other: int) -> int:
-        """Return the less loaded of two with regard to the age of requests, by index.
+    def _by_age(
+        self, items: Sequence[Any], first: int, second: int, one: float, other: float
+    ) -> int:
+        """Return the less loaded of two by their ranks and by the age of requests.
 
-        Ages can but raise a load, so the one that was chosen without them is looked at first.
+        Ages can but raise a rank, so that of the higher one need not be known if the lower one
+        stays the lower.
         """
         ageing = self._ageing
-        now = None if ageing is None else ageing.overdue(items[chosen])
-        if ageing is None or now is None:
-            return chosen
-        first, second = ageing.aged_rank(items[one], now), ageing.aged_rank(items[other], now)
-        return one if first <= second or second != second else other  # noqa: PLR0124
+        if ageing is not None:
+            if one <= other:
+                one = ageing.aged_rank(items[first], one)
+                if one > other:
+                    other = ageing.aged_rank(items[second], other)
+            else:
+                other = ageing.aged_rank(items[second], other)
+                if other > one:
+                    one = ageing.aged_rank(items[first], one)
+        return first if one <= other or other != other else second  # noqa: PLR0124
