@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from loadwise.filters import Filter, StateSource, Watch
 from loadwise.health import HealthTracker
@@ -18,9 +18,9 @@ __all__ = ["Meter", "Slot", "View", "make_view", "why_it_rests"]
 N = TypeVar("N")
 
 Observe = Callable[[Cell, float, Outcome, float], None]
-Begin = Callable[[Cell, int, float], None]
+Begin = Callable[[Any, int, float], None]  # a cell of the measure's own
 End = Callable[[int, None], object]
-Ageing = tuple[tuple[PeakEwma, Cell], ...]
+Ageing = tuple[tuple[PeakEwma, Any], ...]
 
 
 class Meter:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random as RandomSource
-from typing import Any
 
 from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
@@ -49,6 +48,7 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         self._rng = rng
         self._random = source_of(rng)
         super().__init__(load)
+        self._prefers = None if self._ageing is None else self._ageing.prefers
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index of the less loaded of two, or ``None`` when none may be chosen."""
@@ -64,6 +64,10 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         if second >= first:
             second += 1
         choices = plan.choices
+        prefers = self._prefers
+        if prefers is not None:
+            chosen = first if prefers(choices[first], choices[second]) else second
+            return chosen if plan.whole else plan.eligible[chosen]
         if self._own:  # without a function around it that would only be called to call it
             one = choices[first].load_score()
             other = choices[second].load_score()
@@ -73,8 +77,6 @@ class PowerOfTwoChoices(LoadPlanned[N]):
             other = key(choices[second])
         # The pair is drawn in either order alike, so on a tie its first is a random one.
         chosen = first if one <= other or other != other else second  # noqa: PLR0124 - only NaN
-        if self._ageing is not None and choices[chosen].waiting:
-            chosen = self._by_age(choices, first, second, one, other)
         return chosen if plan.whole else plan.eligible[chosen]
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
@@ -102,27 +104,7 @@ class PowerOfTwoChoices(LoadPlanned[N]):
 
     def _better(self, plan: LoadPlan, one: int, other: int) -> int:
         items = plan.items
+        if self._prefers is not None:
+            return one if self._prefers(items[one], items[other]) else other
         first, second = self._key(items[one]), self._key(items[other])
-        if self._ageing is not None:
-            return self._by_age(items, one, other, first, second)
         return one if first <= second or second != second else other  # noqa: PLR0124
-
-    def _by_age(
-        self, items: Sequence[Any], first: int, second: int, one: float, other: float
-    ) -> int:
-        """Return the less loaded of two by their ranks and by the age of requests.
-
-        Ages can but raise a rank, so that of the higher one need not be known if the lower one
-        stays the lower.
-        """
-        ageing = self._ageing
-        if ageing is not None:
-            if one <= other:
-                one = ageing.aged_rank(items[first], one)
-                if one > other:
-                    other = ageing.aged_rank(items[second], other)
-            else:
-                other = ageing.aged_rank(items[second], other)
-                if other > one:
-                    one = ageing.aged_rank(items[first], one)
-        return first if one <= other or other != other else second  # noqa: PLR0124
