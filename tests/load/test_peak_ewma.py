@@ -145,7 +145,8 @@ def test_newcomers_among_themselves_share() -> None:
         (Outcome.FAILURE, 0.001, 1.5),
         (Outcome.FAILURE, 3.0, 3.0),
         (Outcome.RATE_LIMITED, 0.001, 0.5),
-        (Outcome.CANCELLED, 9.0, 0.5),
+        (Outcome.CANCELLED, 0.4, 0.5),
+        (Outcome.CANCELLED, 9.0, 9.0),
     ],
 )
 def test_what_an_outcome_counts_for(outcome: Outcome, latency: float, expected: float) -> None:

@@ -60,7 +60,7 @@ class _Further:
 
     def begin(self, _first: Cell, token: int, started: float) -> None:
         for number, cell in enumerate(self._cells, 1):
-            cell += [None]  # noqa: PLW2901 - in place, without a call
+            cell += [None]  # in place, and without a call
             self._entered[token] = number
         for measure, cell in self._ageing:
             measure.begin(cell, token, started)

@@ -202,7 +202,10 @@ class PeakEwma(ForkAware):
     def _now(self) -> float:
         """Return its own time."""
         now = self._clock()
-        return now if now >= self._bound else self._placed(now)
+        if now >= self._bound:
+            self._bound = now
+            return now
+        return self._placed(now)
 
     def _placed(self, moment: float) -> float:
         """Return a reading of a clock, of a moment ago at most, in its own time.
@@ -279,14 +282,16 @@ class PeakEwma(ForkAware):
     def aged_rank(self, cell: _EwmaCell, rank: float) -> float:
         """Return the rank with regard to the age of requests, from that without."""
         try:
-            for oldest in cell.waiting.values():
+            for oldest in cell.waiting.values():  # noqa: B007 - it is used below
                 break
             else:
                 return rank
         except RuntimeError:
             oldest = _oldest(cell)
-        now = self._clock()
-        if not now >= self._bound:
+        now = self._clock()  # as _now does it, with a call less
+        if now >= self._bound:
+            self._bound = now
+        else:
             now = self._placed(now)
         if now <= oldest:
             return rank

@@ -220,6 +220,8 @@ class Client:
         for attempt in attempts:
             if not attempt.over:
                 attempt.over = True
+                # That another copy was quicker says nothing of this server's speed.
+                attempt.lease.first_byte()
                 attempt.lease.cancel()
                 self._tell(attempt, attempt.lease.node.call_off)
 
