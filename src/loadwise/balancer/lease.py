@@ -88,13 +88,13 @@ class Lease(Generic[N]):
             return False
         try:
             slot.in_flight.pop()
-            if slot.end is not None:
-                slot.end(self._token, None)
+            if slot.tokens is not None:
+                slot.tokens.pop(self._token, None)
             self.outcome = _SUCCESS
             self.latency = self._reporter.succeeded(slot, self._started, self._probe, self._stopped)
         except BaseException:
-            if slot.end is not None:
-                slot.end(self._token, None)  # Ctrl-C may have struck before the one above
+            if slot.tokens is not None:
+                slot.tokens.pop(self._token, None)  # Ctrl-C may have struck before the one above
             self._reporter.end_probe(slot, self._probe)
             raise
         return True
@@ -175,15 +175,15 @@ class Lease(Generic[N]):
             return False
         try:
             slot.in_flight.pop()
-            if slot.end is not None:
-                slot.end(self._token, None)
+            if slot.tokens is not None:
+                slot.tokens.pop(self._token, None)
             self.outcome = outcome
             self.latency = self._reporter.ended(
                 slot, outcome, self._started, reason, self._probe, self._stopped
             )
         except BaseException:
-            if slot.end is not None:
-                slot.end(self._token, None)  # Ctrl-C may have struck before the one above
+            if slot.tokens is not None:
+                slot.tokens.pop(self._token, None)  # Ctrl-C may have struck before the one above
             self._reporter.end_probe(slot, self._probe)
             raise
         return True
@@ -225,8 +225,8 @@ class Lease(Generic[N]):
         # the counts are given back, and the balancer does the rest at its next pick.
         slot = self._slot
         slot.in_flight.pop()
-        if slot.end is not None:
-            slot.end(self._token, None)
+        if slot.tokens is not None:
+            slot.tokens.pop(self._token, None)
         self._reporter.leaks.append((slot, self._started, self._probe))
         warnings.warn(
             f"a lease on node {slot.id!r} was dropped without saying how its request ended; use "

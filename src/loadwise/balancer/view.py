@@ -19,7 +19,6 @@ N = TypeVar("N")
 
 Observe = Callable[[Cell, float, Outcome, float], None]
 Begin = Callable[[Any, int, float], None]  # a cell of the measure's own
-End = Callable[[int, None], object]
 Ageing = tuple[tuple[PeakEwma, Any], ...]
 
 
@@ -31,9 +30,10 @@ class Meter:
         observe: Told how each request ends; ``None`` for a measure that only counts.
         forget: Told when a node is down, where the measure wants to know.
         ageing: The measure, where it goes by the age of requests without a first byte.
+        begin: Told how each of them begins, by the node's entry, its token and its start.
     """
 
-    __slots__ = ("ageing", "cell", "forget", "observe")
+    __slots__ = ("ageing", "begin", "cell", "forget", "observe")
 
     def __init__(self, measure: LoadMeasure) -> None:
         self.cell = measure.cell
@@ -41,13 +41,14 @@ class Meter:
         self.observe: Observe | None = None if counts_only else measure.observe
         self.forget = measure.forget if isinstance(measure, Forgetful) else None
         self.ageing = measure if isinstance(measure, PeakEwma) else None
+        self.begin: Begin | None = None if self.ageing is None else self.ageing.begin
 
 
 class _Further:
     """Counts requests with all measures but the first, and has them age where that counts.
 
     Ctrl-C strikes after calls, and where a loop goes round. So what is done with a cell and the
-    note of it stand in one line of steps that call nothing, and `end` may be called again.
+    note of it stand in one line of steps that call nothing, and `pop` may be called again.
     """
 
     __slots__ = ("_ageing", "_cells", "_entered")
@@ -65,9 +66,12 @@ class _Further:
         for measure, cell in self._ageing:
             measure.begin(cell, token, started)
 
-    def end(self, token: int, _: None) -> None:
+    def first_byte(self, token: int) -> None:
         for measure, cell in self._ageing:
             measure.waiting(cell).pop(token, None)
+
+    def pop(self, token: int, _: None) -> None:
+        self.first_byte(token)
         number = self._entered.get(token, 0)
         while number:
             number -= 1
@@ -83,10 +87,9 @@ class Slot:
         cell: Its entry in the first measure.
         in_flight: The same, as the list it is: its length is the number of requests in flight.
         others: Cells of further measures, to be counted alike.
-        begin: Tells how a request begins, by cell, token and start; ``None`` if it but counts in
+        begin: Told how a request begins, by cell, token and start; ``None`` if it but counts in
             the first measure.
-        end: Tells by its token that it has ended, but for the first measure's count.
-        waiting: What ages, by measure; a request's token is taken out at its first byte.
+        tokens: Requests that `begin` was told of; each is taken out at its end, by its token.
         observe: Tells the measure of the cell how a request ended; ``None`` if it only counts.
         observers: Further measures to tell, each with its cell.
         forgetters: Measures to tell when the node is down, each with its cell.
@@ -98,7 +101,6 @@ class Slot:
         "begin",
         "cell",
         "draining",
-        "end",
         "forgetters",
         "id",
         "in_flight",
@@ -107,7 +109,7 @@ class Slot:
         "observers",
         "others",
         "picks",
-        "waiting",
+        "tokens",
     )
 
     def __init__(self, node_id: Hashable, meters: Iterable[Meter]) -> None:
@@ -127,17 +129,16 @@ class Slot:
         self.forgetters = tuple(
             (meter.forget, cell) for meter, cell in pairs if meter.forget is not None
         )
-        ageing: Ageing = tuple(
-            (meter.ageing, cell) for meter, cell in pairs if meter.ageing is not None
-        )
-        self.waiting = tuple(measure.waiting(cell) for measure, cell in ageing)
-        self.begin: Begin | None = None
-        self.end: End | None = None
+        self.begin: Begin | None = pairs[0][0].begin
+        self.tokens: dict[int, float] | _Further | None = None
         if self.others:
-            further = _Further(self.others, ageing)
-            self.begin, self.end = further.begin, further.end
-        elif ageing:
-            self.begin, self.end = ageing[0][0].begin, self.waiting[0].pop
+            further = _Further(
+                self.others,
+                tuple((meter.ageing, cell) for meter, cell in pairs if meter.ageing is not None),
+            )
+            self.begin, self.tokens = further.begin, further
+        elif pairs[0][0].ageing is not None:
+            self.tokens = pairs[0][0].ageing.waiting(self.cell)
 
     def forget(self) -> None:
         """Have the measures forget what they know of the node."""
@@ -146,8 +147,10 @@ class Slot:
 
     def first_byte(self, token: int) -> None:
         """Let a request age no more. It may be said again."""
-        for waiting in self.waiting:
-            waiting.pop(token, None)
+        if isinstance(self.tokens, _Further):
+            self.tokens.first_byte(token)
+        elif self.tokens is not None:
+            self.tokens.pop(token, None)
 
     def fresh(self, meters: Iterable[Meter]) -> Slot:
         """Return a slot for the same member with nothing in flight."""
