@@ -338,8 +338,7 @@ class PeakEwma(ForkAware):
 
     def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:
         """Take a sample, if the outcome tells how fast the node is."""
-        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
-        gauge = measured.gauge
+        gauge: _Gauge = cell.gauge  # type: ignore[attr-defined]  # as made by cell()
         if now >= self._bound:
             self._bound = now
             if outcome is _SUCCESS and gauge.weights is _MEASURED and latency > 0.0 and _LOCK_FREE:
@@ -368,7 +367,7 @@ class PeakEwma(ForkAware):
             while not self._sample(gauge, latency, outcome, now):
                 pass
         else:
-            with measured.lock:
+            with cell.lock:  # type: ignore[attr-defined]
                 self._sample(gauge, latency, outcome, now)
 
     def _sample(self, gauge: _Gauge, latency: float, outcome: Outcome, now: float) -> bool:
