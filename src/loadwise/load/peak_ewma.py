@@ -119,7 +119,8 @@ class PeakEwma(ForkAware):
     carries a large penalty until that one is answered: probed once, not flooded.
 
     Args:
-        tau: Seconds in which a peak fades to 1/e; finite and > 0.
+        tau: Seconds in which a peak fades to 1/e; finite and > 0. It sets how soon a node that was
+            slow is tried again, and need not fit the number of clients.
         failure_factor: What a failure multiplies the cost by, at least; finite and >= 1. Without
             it a node that fails fast looks fast.
         clock: Source of monotonic seconds; ``None`` for that of the Balancer that feeds it.
