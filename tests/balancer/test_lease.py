@@ -17,18 +17,24 @@ from tests.compiled import COMPILED
 
 from loadwise import (
     Balancer,
+    FallbackChain,
     HealthPolicy,
     HealthStatus,
     HealthTracker,
+    InFlight,
     Lease,
+    LoadMeasure,
     LoadwiseError,
     NodeHealth,
     NoNodeAvailable,
     NoopCollector,
     Outcome,
+    PeakEwma,
+    PowerOfTwoChoices,
     QuotaConfig,
     QuotaDimension,
     QuotaTracker,
+    Strategy,
 )
 from loadwise.testing import ManualClock
 
@@ -479,6 +485,110 @@ def test_interrupted_anywhere() -> None:
     assert strikes > 5
 
 
+def both_loads() -> tuple[Strategy[str], tuple[LoadMeasure, ...]]:
+    """Return a strategy that feeds several measures, and these."""
+    measures = (InFlight(), PeakEwma(), PeakEwma(tau=1.0))
+    strategies = [PowerOfTwoChoices[str](load=measure) for measure in measures]
+    return FallbackChain(strategies), measures
+
+
+def peak_ewma() -> tuple[Strategy[str], tuple[LoadMeasure, ...]]:
+    """Return a strategy that feeds one measure, and that."""
+    measure = PeakEwma()
+    return PowerOfTwoChoices(load=measure), (measure,)
+
+
+@pytest.mark.skipif(COMPILED, reason="compiled code cannot be interrupted there, nor profiled")
+@pytest.mark.filterwarnings("ignore:a lease on node:ResourceWarning")
+@pytest.mark.parametrize("make", [peak_ewma, both_loads])
+@pytest.mark.parametrize("end", [Lease.success, Lease.failure, Lease.cancel])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_interrupted_anywhere_nothing_is_left_waiting(
+    make: Callable[[], tuple[Strategy[str], tuple[LoadMeasure, ...]]],
+    end: Callable[[Lease[str]], bool],
+    streamed: bool,  # noqa: FBT001 - a parameter of pytest
+) -> None:
+    """Wherever Ctrl-C strikes, no measure counts a request that is no more, nor has it age."""
+    strategy, measures = make()
+    balancer = Balancer(["a"], strategy, health=False)
+
+    def request() -> None:
+        lease = balancer.acquire()
+        if streamed:
+            lease.first_byte()
+        end(lease)
+
+    strikes, struck = 0, True
+    while struck:
+        other = balancer.acquire()
+        struck = strike_at(strikes, request)
+        for measure in measures:
+            cell = measure.cell("a")
+            assert len(cell) == 1, f"leaked by strike {strikes}"
+            if isinstance(measure, PeakEwma):
+                assert list(measure.waiting(cell)) == [id(other)], f"left by strike {strikes}"
+        other.success()
+        strikes += 1
+    assert strikes > 8
+
+
+def test_a_dropped_lease_waits_no_more_and_is_no_news() -> None:
+    """Nobody waits for a lease that was collected, and how long it was waited for is not known."""
+    clock, measure = ManualClock(), PeakEwma()
+    balancer = Balancer(["a"], PowerOfTwoChoices(load=measure), clock=clock)
+    with balancer.acquire():
+        clock.advance(0.5)
+    held = [balancer.acquire()]
+    clock.advance(60.0)
+    with pytest.warns(ResourceWarning, match="dropped"):
+        held.clear()
+    cell = measure.cell("a")
+    assert (len(cell), measure.waiting(cell)) == (0, {})
+    balancer.status()
+    assert measure.cost(cell) == pytest.approx(0.5 * math.exp(-6.0))
+
+
+@pytest.mark.parametrize("make", [peak_ewma, both_loads])
+def test_past_its_first_byte_a_request_does_not_age(
+    make: Callable[[], tuple[Strategy[str], tuple[LoadMeasure, ...]]],
+) -> None:
+    """A stream or long poll makes its node no older, and to cancel it says nothing of the node."""
+    strategy, measures = make()
+    clock = ManualClock()
+    balancer = Balancer(["a"], strategy, clock=clock)
+    with balancer.acquire():
+        clock.advance(0.5)
+    stream = balancer.acquire()
+    clock.advance(0.25)
+    stream.first_byte()
+    clock.advance(60.0)
+    ewma = [measure for measure in measures if isinstance(measure, PeakEwma)]
+    loads = [2 * 0.5 * math.exp(-60.25 / tau) for tau in (10.0, 1.0)]
+    for measure, load in zip(ewma, loads, strict=False):
+        assert measure.load(measure.cell("a")) == pytest.approx(load)
+    assert in_flight(balancer) == 1
+    assert stream.cancel()
+    assert stream.latency == 0.25
+    for measure, load in zip(ewma, loads, strict=False):
+        assert measure.cost(measure.cell("a")) == pytest.approx(load / 2)
+    assert in_flight(balancer) == 0
+
+
+def test_a_request_without_a_first_byte_ages_and_its_cancellation_is_news() -> None:
+    """What was waited for in vain is a lower bound of what the node takes."""
+    strategy, (measure,) = peak_ewma()
+    assert isinstance(measure, PeakEwma)
+    clock = ManualClock()
+    balancer = Balancer(["a"], strategy, clock=clock)
+    with balancer.acquire():
+        clock.advance(0.5)
+    lease = balancer.acquire()
+    clock.advance(60.0)
+    assert measure.load(measure.cell("a")) == 60.0
+    assert lease.cancel()
+    assert measure.cost(measure.cell("a")) == 60.0
+
+
 @pytest.mark.skipif(COMPILED, reason="compiled code cannot be interrupted there, nor profiled")
 @pytest.mark.filterwarnings("ignore:a lease on node:ResourceWarning")
 def test_ctrl_c_in_a_loop_of_attempts_leaks_nothing() -> None:
@@ -648,14 +758,17 @@ def test_quota_calls_without_quota_do_nothing() -> None:
     assert lease.success()
 
 
-def test_a_stopped_clock_is_the_latency_but_not_the_end() -> None:
+@pytest.mark.parametrize("name", ["first_byte", "stop_clock"])
+def test_the_first_byte_ends_the_latency_but_not_the_request(name: str) -> None:
     """For a streamed answer the latency ends at its start, the slot is held to its end."""
     clock, recorder = ManualClock(), Recorder()
     balancer = Balancer(["a"], clock=clock, metrics=recorder)
     lease = balancer.acquire()
+    tell = getattr(lease, name)
     clock.advance(0.25)
-    lease.stop_clock()
+    tell()
     clock.advance(60.0)
+    tell()  # the first call counts
     assert (lease.outcome, lease.latency, in_flight(balancer)) == (None, None, 1)
     lease.success()
     assert (lease.latency, in_flight(balancer)) == (0.25, 0)

@@ -18,11 +18,12 @@ from loadwise.load import Cell
 from loadwise.testing import ManualClock
 
 seconds = st.floats(min_value=0.0, max_value=60.0)
+latencies = st.floats(min_value=1e-6, max_value=60.0)
 
 
 @given(
     tau=st.floats(min_value=0.1, max_value=100.0),
-    samples=st.lists(st.tuples(seconds, seconds, st.integers(0, 3)), min_size=1, max_size=20),
+    samples=st.lists(st.tuples(seconds, latencies, st.integers(0, 3)), min_size=1, max_size=20),
     wait=seconds,
 )
 def test_the_published_formula(
@@ -144,7 +145,8 @@ def test_newcomers_among_themselves_share() -> None:
         (Outcome.FAILURE, 0.001, 1.5),
         (Outcome.FAILURE, 3.0, 3.0),
         (Outcome.RATE_LIMITED, 0.001, 0.5),
-        (Outcome.CANCELLED, 9.0, 0.5),
+        (Outcome.CANCELLED, 0.4, 0.5),
+        (Outcome.CANCELLED, 9.0, 9.0),
     ],
 )
 def test_what_an_outcome_counts_for(outcome: Outcome, latency: float, expected: float) -> None:

@@ -54,6 +54,20 @@ def test_the_names_are_those_of_the_files() -> None:
     assert found == set(NAMES)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("clients", [1, 8])
+@pytest.mark.parametrize("tau", [0.02, 0.2, 2.0, 20.0])
+@pytest.mark.parametrize("strategy", ["p2c-peak-ewma", "least-load-peak-ewma"])
+def test_any_tau_does_for_any_number_of_clients(clients: int, tau: float, strategy: str) -> None:
+    """Servers alike, one request at a time: p99 is at most 1.5 times that by requests in flight.
+
+    Before peak EWMA went by ages, eight clients drove it to 200 s and more with least load.
+    """
+    settings = ("servers.count=32", "servers.parallelism=1", "load=0.8", f"clients.count={clients}")
+    by_count = played("homogeneous", "p2c", *settings).latency.p99
+    assert played("homogeneous", strategy, *settings, f"tau={tau}").latency.p99 <= 1.5 * by_count
+
+
 def test_unknown_names() -> None:
     """A name is never taken for a path."""
     for name in ("nowhere", "../gallery/overload", ""):

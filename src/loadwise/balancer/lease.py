@@ -39,7 +39,7 @@ class Lease(Generic[N]):
     Attributes:
         node: The node to send the request to.
         outcome: How the request ended; ``None`` while it is under way.
-        latency: Seconds from acquisition to the end, or to `stop_clock`; ``None`` while under way.
+        latency: Seconds from acquisition to the end, or to `first_byte`; ``None`` while under way.
         blame: Holds back failures of the request that this is one attempt of; ``None`` for a
             request that is not tried again.
 
@@ -56,6 +56,7 @@ class Lease(Generic[N]):
     _probe: Probe | None = None
     _reservation: ReservedQuota | None = None
     _stopped: float | None = None
+    _token: int = 0
 
     def __init__(
         self,
@@ -78,8 +79,10 @@ class Lease(Generic[N]):
         self._open = [None]
         # Ctrl-C strikes before the line above, when nothing is to be given back, or after the call.
         slot.in_flight.append(None)
-        if slot.others:
-            slot.enter_others()
+        if slot.begin is not None:
+            # No other lease has it, for this one takes it back before it goes.
+            self._token = token = id(self)
+            slot.begin(slot.cell, token, started)
 
     def success(self) -> bool:
         """End it as a success. Returns whether this was the first word on it."""
@@ -92,11 +95,13 @@ class Lease(Generic[N]):
             return False
         try:
             slot.in_flight.pop()
-            if slot.others:
-                slot.leave_others()
+            if slot.tokens is not None:
+                slot.tokens.pop(self._token, None)
             self.outcome = _SUCCESS
             self.latency = self._reporter.succeeded(slot, self._started, self._probe, self._stopped)
         except BaseException:
+            if slot.tokens is not None:
+                slot.tokens.pop(self._token, None)  # Ctrl-C may have struck before the one above
             self._reporter.end_probe(slot, self._probe)
             raise
         return True
@@ -158,7 +163,7 @@ class Lease(Generic[N]):
         request was answered first, or the caller's own code failed.
         """
         if self._open:
-            self.stop_clock()
+            self.first_byte()
         return self._end(_CANCELLED)
 
     def settle(self, amounts: Mapping[str, float]) -> None:
@@ -184,13 +189,21 @@ class Lease(Generic[N]):
         if self._reservation is not None:
             self._reservation.cancel()
 
-    def stop_clock(self) -> None:
-        """Let the latency be the time until now, though the request goes on.
+    def first_byte(self) -> None:
+        """Tell that the answer has begun; the request goes on.
 
-        For responses that are streamed: how fast a node answers is one thing, how long its answer
-        is another. The in-flight slot is held until the end as ever.
+        The latency is the time until now, the request ages no more in `PeakEwma`, and to cancel it
+        says nothing of the node. For responses that are streamed, and for long polls: how fast a
+        node answers is one thing, how long its answer is another. The in-flight slot is held until
+        the end as ever. The first call counts.
         """
-        self._stopped = self._reporter.clock()
+        # The order is for Ctrl-C: what is not done yet is done when it is called again.
+        self._slot.first_byte(self._token)
+        if self._stopped is None:
+            self._stopped = self._reporter.clock()
+
+    stop_clock = first_byte
+    """The old name of `first_byte`."""
 
     def _end(self, outcome: Outcome, reason: str | BaseException | None = None) -> bool:
         slot = self._slot
@@ -200,8 +213,8 @@ class Lease(Generic[N]):
             return False
         try:
             slot.in_flight.pop()
-            if slot.others:
-                slot.leave_others()
+            if slot.tokens is not None:
+                slot.tokens.pop(self._token, None)
             if outcome is _CANCELLED and self._stopped is None:
                 hung = self._reporter.why_hung(self._started)
                 if hung is not None:
@@ -219,6 +232,8 @@ class Lease(Generic[N]):
                 self._hold(outcome),
             )
         except BaseException:
+            if slot.tokens is not None:
+                slot.tokens.pop(self._token, None)  # Ctrl-C may have struck before the one above
             self._reporter.end_probe(slot, self._probe)
             raise
         return True
@@ -295,7 +310,8 @@ class Lease(Generic[N]):
         # the counts are given back, and the balancer does the rest at its next pick.
         slot = self._slot
         slot.in_flight.pop()
-        slot.leave_others()
+        if slot.tokens is not None:
+            slot.tokens.pop(self._token, None)
         self._reporter.leaks.append((slot, self._started, self._probe))
         warnings.warn(
             f"a lease on node {slot.id!r} was dropped without saying how its request ended; use "

@@ -120,10 +120,13 @@ class Reporter(ForkAware):
         """
         now = self.clock()
         latency = max(0.0, (now if stopped is None else stopped) - started)
+        # Who gives up an answer that has begun did not wait for the node.
+        heard = outcome is Outcome.CANCELLED and stopped is not None
+        waited = 0.0 if heard else latency
         if slot.observe is not None:
-            slot.observe(slot.cell, latency, outcome, now)
+            slot.observe(slot.cell, waited, outcome, now)
         for observe, cell in slot.observers:
-            observe(cell, latency, outcome, now)
+            observe(cell, waited, outcome, now)
         if hold is None or not self._hold(hold, slot, started, reason, probe):
             self._tell_health(slot, outcome, started, reason, probe)
         if self._metrics is not None:
@@ -223,7 +226,8 @@ class Reporter(ForkAware):
                 slot, started, probe = self.leaks.popleft()
             except IndexError:  # another thread was quicker
                 return
-            self.ended(slot, Outcome.CANCELLED, started, None, probe)
+            # Nobody knows how long it was waited for, so that counts for nothing.
+            self.ended(slot, Outcome.CANCELLED, started, None, probe, self.clock())
 
 
 def _in_words(reason: object) -> str | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from loadwise.balancer.panic import Panic, PanicRule
 from loadwise.filters import Filter, StateSource, Watch
 from loadwise.health import HealthTracker
-from loadwise.load import Cell, Forgetful, LoadMeasure
+from loadwise.load import Cell, Forgetful, LoadMeasure, PeakEwma
 from loadwise.node_set import NodeSet
 from loadwise.outcome import Outcome
 from loadwise.quota import QuotaSource
@@ -19,6 +19,8 @@ __all__ = ["Meter", "Slot", "View", "admits", "make_view", "why_it_rests"]
 N = TypeVar("N")
 
 Observe = Callable[[Cell, float, Outcome, float], None]
+Begin = Callable[[Any, int, float], None]  # a cell of the measure's own
+Ageing = tuple[tuple[PeakEwma, Any], ...]
 
 
 class Meter:
@@ -28,15 +30,55 @@ class Meter:
         cell: Gives a node's entry.
         observe: Told how each request ends; ``None`` for a measure that only counts.
         forget: Told when a node is down, where the measure wants to know.
+        ageing: The measure, where it goes by the age of requests without a first byte.
+        begin: Told how each of them begins, by the node's entry, its token and its start.
     """
 
-    __slots__ = ("cell", "forget", "observe")
+    __slots__ = ("ageing", "begin", "cell", "forget", "observe")
 
     def __init__(self, measure: LoadMeasure) -> None:
         self.cell = measure.cell
         counts_only = getattr(measure, "counts_only", False)
         self.observe: Observe | None = None if counts_only else measure.observe
         self.forget = measure.forget if isinstance(measure, Forgetful) else None
+        self.ageing = measure if isinstance(measure, PeakEwma) else None
+        self.begin: Begin | None = None if self.ageing is None else self.ageing.begin
+
+
+class _Further:
+    """Counts requests with all measures but the first, and has them age where that counts.
+
+    Ctrl-C strikes after calls, and where a loop goes round. So what is done with a cell and the
+    note of it stand in one line of steps that call nothing, and `pop` may be called again.
+    """
+
+    __slots__ = ("_ageing", "_cells", "_entered")
+
+    def __init__(self, cells: tuple[list[None], ...], ageing: Ageing) -> None:
+        self._cells = cells
+        self._ageing = ageing
+        # In how many of the cells each request has been counted, by its token.
+        self._entered: dict[int, int] = {}
+
+    def begin(self, _first: Cell, token: int, started: float) -> None:
+        for number, cell in enumerate(self._cells, 1):
+            cell += [None]  # in place, and without a call
+            self._entered[token] = number
+        for measure, cell in self._ageing:
+            measure.begin(cell, token, started)
+
+    def first_byte(self, token: int) -> None:
+        for measure, cell in self._ageing:
+            measure.waiting(cell).pop(token, None)
+
+    def pop(self, token: int, _: None) -> None:
+        self.first_byte(token)
+        number = self._entered.get(token, 0)
+        while number:
+            number -= 1
+            self._entered[token] = number
+            self._cells[number].pop()
+        self._entered.pop(token, None)
 
 
 class Slot:
@@ -46,6 +88,9 @@ class Slot:
         cell: Its entry in the first measure.
         in_flight: The same, as the list it is: its length is the number of requests in flight.
         others: Cells of further measures, to be counted alike.
+        begin: Told how a request begins, by cell, token and start; ``None`` if it but counts in
+            the first measure.
+        tokens: Requests that `begin` was told of; each is taken out at its end, by its token.
         observe: Tells the measure of the cell how a request ended; ``None`` if it only counts.
         observers: Further measures to tell, each with its cell.
         forgetters: Measures to tell when the node is dead, each with its cell.
@@ -55,6 +100,7 @@ class Slot:
 
     __slots__ = (
         "alive",
+        "begin",
         "cell",
         "draining",
         "forgetters",
@@ -66,6 +112,7 @@ class Slot:
         "others",
         "picks",
         "succeeded_at",
+        "tokens",
     )
 
     def __init__(self, node_id: Hashable, meters: Iterable[Meter]) -> None:
@@ -86,21 +133,28 @@ class Slot:
         self.forgetters = tuple(
             (meter.forget, cell) for meter, cell in pairs if meter.forget is not None
         )
+        self.begin: Begin | None = pairs[0][0].begin
+        self.tokens: dict[int, float] | _Further | None = None
+        if self.others:
+            further = _Further(
+                self.others,
+                tuple((meter.ageing, cell) for meter, cell in pairs if meter.ageing is not None),
+            )
+            self.begin, self.tokens = further.begin, further
+        elif pairs[0][0].ageing is not None:
+            self.tokens = pairs[0][0].ageing.waiting(self.cell)
 
     def forget(self) -> None:
         """Have the measures forget what they know of the node."""
         for forget, cell in self.forgetters:
             forget(cell)
 
-    def enter_others(self) -> None:
-        """Count a request in with the further measures."""
-        for cell in self.others:
-            cell.append(None)
-
-    def leave_others(self) -> None:
-        """Count a request out with the further measures."""
-        for cell in self.others:
-            cell.pop()
+    def first_byte(self, token: int) -> None:
+        """Let a request age no more. It may be said again."""
+        if isinstance(self.tokens, _Further):
+            self.tokens.first_byte(token)
+        elif self.tokens is not None:
+            self.tokens.pop(token, None)
 
     def fresh(self, meters: Iterable[Meter]) -> Slot:
         """Return a slot for the same member with nothing in flight."""

@@ -3,6 +3,9 @@
 An average of latencies tells too late that a node has become slow. This one jumps to a peak and
 comes down from it gently, so one slow answer is enough to turn traffic away, and it takes several
 fast ones, or time, to win it back.
+
+A node that hangs gives no answers to learn from. So the age of what it has not answered yet is news
+as well: the load is never below it.
 """
 
 from __future__ import annotations
@@ -26,7 +29,13 @@ __all__ = ["PeakEwma"]
 
 _SUCCESS: Final = Outcome.SUCCESS
 _FAILURE: Final = Outcome.FAILURE
+_CANCELLED: Final = Outcome.CANCELLED
 _UNMEASURED_PENALTY: Final = 1e100
+# What a latency of 0 counts as: the clock is too coarse to tell, and a cost of 0 would hide
+# whatever is in flight.
+_COARSE: Final = 0.001
+# What is left of a cost at least, lest a load with requests in flight come to 0.
+_LEAST_KEPT: Final = 1e-280
 _TABLED: Final = 256
 # Whether samples go without a lock: see PeakEwma.observe.
 _LOCK_FREE: Final = HAS_GIL
@@ -35,6 +44,8 @@ _MEASURED: Final[list[float]] = [log(pending + 1) for pending in range(_TABLED)]
 _UNMEASURED: Final[list[float]] = [-inf] + [
     _UNMEASURED_PENALTY * pending for pending in range(1, _TABLED)
 ]
+# Never measured, but given up by a caller: the time that this took is the cost while it is idle.
+_GIVEN_UP: Final[list[float]] = [0.0, *_UNMEASURED[1:]]
 
 
 class _Gauge:
@@ -63,28 +74,53 @@ class _Gauge:
 
 @mypyc_attr(native_class=False)  # as a subclass of list must be
 class _EwmaCell(Cell):
-    """A counter with a gauge beside it, and a lock for samples where there is no GIL."""
+    """A counter with a gauge beside it, and a lock for samples where there is no GIL.
 
-    __slots__ = ("gauge", "lock")
+    Attributes:
+        waiting: When each request that has no first byte yet began, by its token, the oldest first.
+            To put something into a dict, and to take it out, is one step in C: it is done by one
+            thread at a time, and Ctrl-C finds it done or not begun.
+    """
+
+    __slots__ = ("gauge", "lock", "waiting")
 
     def __init__(self) -> None:
         super().__init__()
         self.gauge = _Gauge()
         self.lock = Lock()
+        self.waiting: dict[int, float] = {}
+
+
+def _oldest(cell: _EwmaCell) -> float:
+    """Return when the oldest request without a first byte began; infinity if there is none."""
+    waiting = cell.waiting
+    try:
+        for oldest in waiting.values():
+            return oldest
+    except RuntimeError:
+        # Without the GIL another thread came in between.
+        return min(list(waiting.values()), default=inf)
+    return inf
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class PeakEwma(ForkAware):
-    """Load as ``cost * (in flight + 1)``, the cost a peak-sensitive moving average of latency.
+    """Load as ``cost * (in flight + 1)``, or the age of the oldest request in flight if higher.
 
-    Use it where nodes or requests differ in speed. A latency above the cost becomes the cost; a
-    lower one pulls it down with weight ``1 - exp(-dt / tau)`` for the dt seconds since the last
-    sample. Between samples the cost decays by ``exp(-dt / tau)``, so a node that was slow once is
-    tried again. A node never measured is taken for idle until a first request is in flight there;
-    then it carries a large penalty until that one is answered: probed once, not flooded.
+    Use it where nodes or requests differ in speed. The cost is a peak-sensitive moving average of
+    latency. A latency above the cost becomes the cost; a lower one pulls it down with weight
+    ``1 - exp(-dt / tau)`` for the dt seconds since the last sample. Between samples the cost decays
+    by ``exp(-dt / tau)``, so a node that was slow once is tried again.
+
+    A request ages until its first byte, which is its end unless `Lease.first_byte` tells sooner. So
+    a node that stops answering is left alone as soon as it is later than the others.
+
+    A node never measured is taken for idle until a first request is in flight there; then it
+    carries a large penalty until that one is answered: probed once, not flooded.
 
     Args:
-        tau: Seconds in which a peak fades to 1/e; finite and > 0.
+        tau: Seconds in which a peak fades to 1/e; finite and > 0. It sets how soon a node that was
+            slow is tried again, and need not fit the number of clients.
         failure_factor: What a failure multiplies the cost by, at least; finite and >= 1. Without
             it a node that fails fast looks fast.
         clock: Source of monotonic seconds; ``None`` for that of the Balancer that feeds it.
@@ -94,14 +130,19 @@ class PeakEwma(ForkAware):
 
     A node that is found UNHEALTHY is forgotten, and comes back like one never measured.
 
-    Rate-limited and cancelled requests leave the cost as it is: they tell nothing of how fast the
-    node works.
+    A cancelled request that was under way for longer than the cost raises the cost to that time;
+    otherwise it leaves it as it is, as a rate-limited one does.
 
-    Thread-safety: no sample is lost, reads take no lock. In a forked child it begins anew.
+    A latency of 0 counts as 1 ms, because it tells of a coarse clock. A clock that steps back
+    is taken for one that stood still for a moment, and goes on from there.
+
+    Thread-safety: no sample and no request is lost, reads take no lock. In a forked child it
+    begins anew.
 
     Cost: O(1) to read and to feed.
 
-    Source: Finagle's PeakEwma load metric; tower's ``load::PeakEwma``.
+    Source: Finagle's PeakEwma load metric; tower's ``load::PeakEwma``; for the age, ServiceTalk's
+    ``DefaultRequestTracker``.
 
     Example:
         >>> from loadwise import Balancer, PowerOfTwoChoices
@@ -128,6 +169,16 @@ class PeakEwma(ForkAware):
         self._failure_factor = failure_factor
         self._clock_given = clock is not None
         self._clock: Clock = time.monotonic if clock is None else clock
+        self._fed = False
+        # Whether it asks its clock, because what it is told may be of another one.
+        self._asks = clock is not None
+        # Its own time is the clock's, plus what the clock has gone back by, so it never goes back.
+        # The bound is the latest moment for as long as nothing is to be added, nor the clock to be
+        # asked; then it is infinity, and the moment is kept beside it. So the usual case is told
+        # by one comparison.
+        self._bound = inf if self._asks else -inf
+        self._latest = -inf
+        self._skew = 0.0
         self._after_fork()
         reset_in_child(self)
 
@@ -138,6 +189,10 @@ class PeakEwma(ForkAware):
     def use_clock(self, clock: Clock) -> None:
         """Take the time from ``clock``, unless a clock was given at construction."""
         if not self._clock_given:
+            if self._fed and clock != self._clock and not self._asks:
+                self._asks = True
+                self._latest, self._bound = self._bound, inf
+            self._fed = True
             self._clock = clock
 
     def cell(self, node_id: Hashable) -> _EwmaCell:
@@ -145,9 +200,46 @@ class PeakEwma(ForkAware):
         with self._lock:
             return self._cells.setdefault(node_id, _EwmaCell())
 
-    def _fade(self, since: float, now: float) -> float:
-        """Return what is left of a cost; all of it where a clock has gone back."""
-        return 1.0 if now <= since else exp((since - now) / self._tau)
+    def _now(self) -> float:
+        """Return its own time."""
+        now = self._clock()
+        if now >= self._bound:
+            self._bound = now
+            return now
+        return self._placed(now)
+
+    def _placed(self, moment: float) -> float:
+        """Return a reading of a clock, of a moment ago at most, in its own time.
+
+        A thread may hand in what it read before another one did, so the clock is asked again: what
+        it says after the latest moment became known is before it only if the clock has gone back.
+        """
+        latest = self._bound
+        if latest < inf:
+            now = self._clock()
+            if not now < latest:
+                return moment if moment < latest else now
+            self._latest, self._skew = latest, latest - now
+            self._bound = inf
+            return latest
+        if self._asks:
+            moment = self._clock()
+        latest, skew = self._latest, self._skew
+        moment += skew
+        if moment >= latest:
+            self._latest = moment
+            return moment
+        now = self._clock() + skew
+        if not now < latest:
+            return moment if moment < latest else now
+        self._skew = skew + (latest - now)
+        return latest
+
+    def _faded(self, gauge: _Gauge, now: float) -> float:
+        """Return the cost as of ``now``."""
+        # The cost is read before the time: see _Gauge.
+        cost, stamp = gauge.cost, gauge.stamp
+        return cost * max(exp((stamp - now) / self._tau), _LEAST_KEPT) if now > stamp else cost
 
     def cost(self, cell: Cell) -> float | None:
         """Return the present cost in seconds, or ``None`` for a node never measured."""
@@ -155,16 +247,21 @@ class PeakEwma(ForkAware):
         gauge = measured.gauge
         if gauge.weights is _UNMEASURED:
             return None
-        return gauge.cost * self._fade(gauge.stamp, self._clock())
+        return self._faded(gauge, self._now())
 
     def load(self, cell: Cell) -> float:
-        """Return ``cost * (in flight + 1)``, in seconds."""
+        """Return ``cost * (in flight + 1)`` or the age of the oldest request, in seconds."""
         measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
         gauge = measured.gauge
         pending = len(cell)
-        if gauge.weights is _UNMEASURED:
-            return _UNMEASURED_PENALTY * pending
-        return gauge.cost * self._fade(gauge.stamp, self._clock()) * (pending + 1)
+        weights = gauge.weights
+        now = self._now()
+        if weights is _MEASURED or (weights is _GIVEN_UP and not pending):
+            load = self._faded(gauge, now) * (pending + 1)
+        else:
+            load = _UNMEASURED_PENALTY * pending
+        age = now - _oldest(measured)
+        return age if age > load else load  # noqa: FURB136 - a load that is no number stays
 
     @staticmethod
     def rank(cell: _EwmaCell) -> float:
@@ -180,39 +277,119 @@ class PeakEwma(ForkAware):
             return gauge.score + gauge.weights[len(requests)]
         except IndexError:
             pending = len(requests)
-            more = (
-                _UNMEASURED_PENALTY * pending if gauge.weights is _UNMEASURED else log(pending + 1)
-            )
+            more = log(pending + 1) if gauge.weights is _MEASURED else _UNMEASURED_PENALTY * pending
             return gauge.score + more
+
+    def aged_rank(self, cell: _EwmaCell, rank: float) -> float:
+        """Return the rank with regard to the age of requests, from that without."""
+        try:
+            for oldest in cell.waiting.values():  # noqa: B007 - it is used below
+                break
+            else:
+                return rank
+        except RuntimeError:
+            oldest = _oldest(cell)
+        now = self._clock()  # as _now does it, with a call less
+        if now >= self._bound:
+            self._bound = now
+        else:
+            now = self._placed(now)
+        if now <= oldest:
+            return rank
+        aged = log(now - oldest) + now / self._tau
+        return aged if aged > rank else rank  # noqa: FURB136 - a rank that is no number stays
+
+    def prefers(self, first: _EwmaCell, second: _EwmaCell) -> bool:
+        """Return whether the load of the first is at most that of the second.
+
+        An age can but raise a load. So the ranks are compared without it, and nobody asks what time
+        it is unless something is waiting where the rank is the lower.
+        """
+        gauge, rival = first.gauge, second.gauge
+        try:
+            one = gauge.score + gauge.weights[len(first)]
+            other = rival.score + rival.weights[len(second)]
+        except IndexError:
+            one, other = self.rank(first), self.rank(second)
+        if one <= other:
+            if not first.waiting:
+                return True
+            one = self.aged_rank(first, one)
+            if one > other:
+                other = self.aged_rank(second, other)
+        elif second.waiting:
+            other = self.aged_rank(second, other)
+            if other > one:
+                one = self.aged_rank(first, one)
+        return one <= other or other != other  # noqa: PLR0124 - only NaN differs from itself
+
+    def begin(self, cell: _EwmaCell, token: int, started: float) -> None:
+        """Let a request age from ``started`` on, until its ``token`` is taken from `waiting`."""
+        if started >= self._bound:
+            self._bound = started
+        else:
+            started = self._placed(started)
+        cell.waiting[token] = started
+
+    @staticmethod
+    def waiting(cell: Cell) -> dict[int, float]:
+        """Return the requests that age on a node: when each began, by its token."""
+        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        return measured.waiting
 
     def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:
         """Take a sample, if the outcome tells how fast the node is."""
+        gauge: _Gauge = cell.gauge  # type: ignore[attr-defined]  # as made by cell()
+        if now >= self._bound:
+            self._bound = now
+            if outcome is _SUCCESS and gauge.weights is _MEASURED and latency > 0.0 and _LOCK_FREE:
+                # As _sample does it, with a call less for what nearly all samples are.
+                cost, before = gauge.cost, gauge.score
+                mean = latency
+                if latency <= cost:
+                    mean += (cost - latency) * exp((gauge.stamp - now) / self._tau)
+                score = log(mean) + now / self._tau
+                # Another thread's sample is told by the score, which both time and cost are in.
+                if gauge.score == before:
+                    gauge.stamp = now
+                    gauge.cost = mean
+                    gauge.score = score
+                    return
+        else:
+            now = self._placed(now)
         if outcome is not _SUCCESS and outcome is not _FAILURE:
-            return
-        if self._clock_given:
-            now = self._clock()
-        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
-        gauge = measured.gauge
+            if outcome is not _CANCELLED or not latency > 0.0:
+                return
+        elif latency <= 0.0:
+            latency = _COARSE
         if _LOCK_FREE:
             # A lock would have threads queue for it: one that is suspended while it holds it stops
             # all that want the same, and each hand-over costs far more than a sample.
             while not self._sample(gauge, latency, outcome, now):
                 pass
         else:
-            with measured.lock:
+            with cell.lock:  # type: ignore[attr-defined]
                 self._sample(gauge, latency, outcome, now)
 
     def _sample(self, gauge: _Gauge, latency: float, outcome: Outcome, now: float) -> bool:
         """Work a sample in, unless another thread was quicker; return whether it was done."""
         cost, stamp, weights = gauge.cost, gauge.stamp, gauge.weights
-        if weights is _MEASURED:
-            # What is left of the cost; all of it where a clock has gone back.
+        following = _MEASURED
+        if weights is not _UNMEASURED:
+            # What is left of the cost; all of it where two threads' samples cross.
             kept = exp((stamp - now) / self._tau) if now > stamp else 1.0
-            if outcome is _FAILURE:
+            if outcome is _SUCCESS:
+                if latency <= cost:
+                    latency += (cost - latency) * kept
+            elif outcome is _FAILURE:
                 latency = max(latency, cost * kept * self._failure_factor)
-            elif latency <= cost:
-                latency += (cost - latency) * kept
-        score = log(latency) + now / self._tau if latency > 0.0 else -inf
+            elif latency <= cost * kept:
+                return True
+            else:
+                following = weights
+        elif outcome is _CANCELLED:
+            following = _GIVEN_UP
+        score = log(latency) + now / self._tau
         # From here on nothing is called, so under the GIL no other thread comes in between.
         # (What is no number, by a broken clock, differs from itself; it is overwritten.)
         if (
@@ -224,7 +401,7 @@ class PeakEwma(ForkAware):
         gauge.stamp = now
         gauge.cost = latency
         gauge.score = score
-        gauge.weights = _MEASURED
+        gauge.weights = following
         return True
 
     def forget(self, cell: Cell) -> None:

@@ -491,7 +491,8 @@ class Scenario(_Record, frozen=True):
         load: Work that arrives, as a share of what the servers of the beginning can do; sets the
             arrival rate where ``arrivals`` names none.
         warmup: Share of the requests, the first ones, that do not enter the statistics.
-        tau: Seconds in which peak EWMA forgets; of the order of ten service times.
+        tau: Seconds in which peak EWMA forgets a peak; how soon a server that was slow is tried
+            again.
         arrivals: When requests arrive.
         service: How long they take to serve.
         clients: Who balances.

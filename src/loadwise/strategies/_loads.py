@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from loadwise._native import mypyc_attr
-from loadwise.load import LoadMeasure
+from loadwise.load import LoadMeasure, PeakEwma
 from loadwise.node_set import NodeSet
 from loadwise.nodes import LoadMetric
 from loadwise.strategies._planned import Plan, Planned
@@ -59,6 +59,11 @@ def rank_source(
     return load
 
 
+def ageing_source(key: Callable[[Any], float], measure: LoadMeasure | None) -> PeakEwma | None:
+    """Return the measure, if ``key`` is the rank that leaves the age of requests out."""
+    return measure if isinstance(measure, PeakEwma) and key is PeakEwma.rank else None
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class LoadPlan(Plan[Sequence[Any]]):
     """A plan whose ``items`` are what the load is read from, by index."""
@@ -87,6 +92,7 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
     def __init__(self, load: Load[N]) -> None:
         self._load, self._measure = load_source(load)
         self._key = rank_source(self._load, self._measure)
+        self._ageing = ageing_source(self._key, self._measure)
         self._own = load is None
         super().__init__()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random as RandomSource
+from typing import Any
 
 from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
@@ -70,4 +71,27 @@ class LeastLoad(LoadPlanned[N]):
             [node.load_score() for node in choices] if self._own else list(map(self._key, choices))
         )
         position = draw_lowest(loads, draw)
+        if self._ageing is not None and position is not None and choices[position].waiting:
+            position = self._youngest(choices, loads, position, draw)
         return None if position is None else eligible[position]
+
+    def _youngest(
+        self, choices: Sequence[Any], ranks: list[float], position: int, draw: Callable[[], float]
+    ) -> int:
+        """Return the position of the least loaded with regard to the age of requests.
+
+        Ages can but raise a load, so who has the lowest rank is looked at again, until it stays the
+        lowest.
+        """
+        ageing = self._ageing
+        seen: set[int] = set()
+        while ageing is not None and position not in seen:
+            seen.add(position)
+            aged = ageing.aged_rank(choices[position], ranks[position])
+            if aged == ranks[position]:
+                break
+            ranks[position] = aged
+            lowest = draw_lowest(ranks, draw)
+            if lowest is not None:
+                position = lowest
+        return position

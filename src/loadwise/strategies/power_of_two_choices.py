@@ -48,6 +48,7 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         self._rng = rng
         self._random = source_of(rng)
         super().__init__(load)
+        self._prefers = None if self._ageing is None else self._ageing.prefers
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index of the less loaded of two, or ``None`` when none may be chosen."""
@@ -63,6 +64,10 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         if second >= first:
             second += 1
         choices = plan.choices
+        prefers = self._prefers
+        if prefers is not None:
+            chosen = first if prefers(choices[first], choices[second]) else second
+            return chosen if plan.whole else plan.eligible[chosen]
         if self._own:  # without a function around it that would only be called to call it
             one = choices[first].load_score()
             other = choices[second].load_score()
@@ -98,5 +103,8 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         return one if other is None else self._better(plan, one, other)
 
     def _better(self, plan: LoadPlan, one: int, other: int) -> int:
-        first, second = self._key(plan.items[one]), self._key(plan.items[other])
+        items = plan.items
+        if self._prefers is not None:
+            return one if self._prefers(items[one], items[other]) else other
+        first, second = self._key(items[one]), self._key(items[other])
         return one if first <= second or second != second else other  # noqa: PLR0124

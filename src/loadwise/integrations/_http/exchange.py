@@ -112,7 +112,7 @@ class Exchange:
         Where it is to be kept, the lease stays open until `end` is called for its last byte.
         """
         lease = self.lease
-        lease.stop_clock()
+        lease.first_byte()
         if verdict.outcome is Outcome.SUCCESS:
             self._blame.succeeded(self.node_id)
         elif verdict.outcome is Outcome.FAILURE and verdict.never_sent:
