@@ -20,6 +20,12 @@ N_co = TypeVar("N_co", covariant=True)
 _NO_WEIGHT: Any = object()
 
 
+class Owner:
+    """Tells the memberships of one balancer from those of others. Compared by identity."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Membership(Generic[N_co]):
     """What a `NodeSet` and all its restricted views have in common."""
 
@@ -30,12 +36,14 @@ class Membership(Generic[N_co]):
         "ids",
         "index",
         "nodes",
+        "owner",
         "unweighted",
         "weights",
     )
 
     def __init__(self, nodes: tuple[N_co, ...], content: Content) -> None:
         self.nodes = nodes
+        self.owner: Owner | None = None
         self.content = content
         self.ids = content.ids
         self.weights = content.weights

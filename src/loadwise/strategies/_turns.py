@@ -1,0 +1,181 @@
+"""The turns of one set of candidates: laid out some picks ahead, taken by any number of threads."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from itertools import accumulate, count
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from loadwise._counter import upcoming
+from loadwise.strategies._planned import check_excluded, none_left
+from loadwise.strategies._sequences import ONE, shares_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from loadwise.strategies._sequences import Source
+
+__all__ = ["Turns"]
+
+_MOST_SKIPS = 32
+_GOLDEN_FRACTION = 0.6180339887498949
+
+
+class Turns:
+    """Who comes when among the candidates of one set.
+
+    Args:
+        key: What it is remembered by.
+        ids: The ids of those that may be chosen.
+        eligible: Their indices.
+        weights: Their weights.
+        source: Lays out the sequence.
+
+    Attributes:
+        ahead: The turns laid out and not taken, the last one first.
+        lent: By id, which of the claims another set has taken over.
+
+    Thread-safety: turns are popped off a list, which is atomic; whoever finds it empty lays out
+    the next ones under a lock.
+    """
+
+    __slots__ = (
+        "_lock",
+        "_shares",
+        "_source",
+        "_substitutes",
+        "_sums",
+        "_weights",
+        "ahead",
+        "eligible",
+        "ids",
+        "key",
+        "lent",
+    )
+
+    def __init__(
+        self,
+        key: object,
+        ids: tuple[Hashable, ...],
+        eligible: tuple[int, ...],
+        weights: Sequence[int | float],
+        source: Source,
+    ) -> None:
+        self.key = key
+        self.ids = ids
+        self.eligible = eligible
+        self.ahead: list[int] = []
+        self.lent: dict[Hashable, int] = {}
+        self._weights = weights
+        self._shares: list[float] | None = None
+        self._sums: list[float] | None = None
+        self._substitutes = count(1)
+        self._source = source
+        self._lock = Lock()
+
+    def take(self) -> int:
+        """Return the next turn."""
+        while True:
+            try:
+                return self.ahead.pop()
+            except IndexError:
+                self._lay_out(1)
+
+    def _lay_out(self, wanted: int) -> None:
+        with self._lock:
+            while len(self.ahead) < wanted:
+                chunk = self._source.chunk()
+                self.ahead[:0] = chunk[::-1]
+                self._source = self._source.settled()
+
+    def claims(self) -> list[int]:
+        """Return each node's claim now, by position: what was laid out and not taken is due. O(n).
+
+        Picks that other threads make meanwhile may be counted or not.
+        """
+        with self._lock:
+            claims = self._source.claims()
+            left = Counter(self.ahead)
+        if not left:
+            return claims
+        due = sum(left.values()) * ONE
+        return [
+            claim + left[index] * ONE - round(share * due)
+            for claim, index, share in zip(claims, self.eligible, self._part_of(), strict=True)
+        ]
+
+    def _part_of(self) -> list[float]:
+        if self._shares is None:
+            self._shares = shares_of(self._weights)
+        return self._shares
+
+    def take_besides(self, exclude: AbstractSet[int], size: int) -> int | None:
+        """Return the next turn of a node that is not excluded; ``None`` when all are.
+
+        The turns passed over, one a node, are kept for the next who asks.
+
+        Args:
+            exclude: Indices.
+            size: How many candidates there are.
+        """
+        check_excluded(exclude, size)
+        if none_left(self.eligible, exclude):
+            return None
+        kept: dict[int, None] = {}
+        chosen = self._pass_over(self.take, exclude, kept)
+        self.ahead.extend(reversed(kept))
+        return self._substitute(next(self._substitutes), exclude) if chosen is None else chosen
+
+    def peek(self, exclude: AbstractSet[int], size: int) -> int | None:
+        """Return what `take_besides` would."""
+        check_excluded(exclude, size)
+        if none_left(self.eligible, exclude):
+            return None
+        ahead: list[int] = []
+        while len(ahead) < _most_skips(exclude):  # others may take some meanwhile
+            self._lay_out(_most_skips(exclude))
+            ahead = self.ahead[:]
+        chosen = self._pass_over(ahead.pop, exclude, {})
+        return self._substitute(upcoming(self._substitutes), exclude) if chosen is None else chosen
+
+    def _pass_over(
+        self, take: Callable[[], int], exclude: AbstractSet[int], kept: dict[int, None]
+    ) -> int | None:
+        for _ in range(_most_skips(exclude)):
+            index = take()
+            if index not in exclude:
+                return index
+            kept[index] = None
+        return None
+
+    def _substitute(self, number: int, exclude: AbstractSet[int]) -> int:
+        """Return one of the others, by weight: the excluded hold nearly all of it.
+
+        Spread by a sequence that covers the unit interval evenly (multiples of the golden ratio).
+        """
+        if self._sums is None:
+            self._sums = list(accumulate(self._part_of()))
+        sums, shares = self._sums, self._part_of()
+        out = sorted(p for p in map(self._position, exclude) if p is not None)
+        rest = max(0.0, sums[-1] - sum(shares[position] for position in out))
+        target = (number * _GOLDEN_FRACTION) % 1.0 * rest
+        for position in out:
+            if sums[position] - shares[position] <= target:
+                target += shares[position]
+        found = min(bisect_right(sums, target), len(sums) - 1)
+        # Rounding may leave it on an excluded one; of those there are only so many.
+        while self.eligible[found] in exclude:
+            found = (found + 1) % len(sums)
+        return self.eligible[found]
+
+    def _position(self, index: int) -> int | None:
+        position = bisect_right(self.eligible, index) - 1
+        return position if position >= 0 and self.eligible[position] == index else None
+
+
+def _most_skips(exclude: AbstractSet[int]) -> int:
+    # Each may have one turn that was kept, and one of its own before anybody else's.
+    return _MOST_SKIPS + 2 * len(exclude)
