@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from random import Random as RandomSource
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,7 +13,7 @@ from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import Content, NodeSet, Owner
 from loadwise.strategies._draws import check_rng, fork_of, source_of
 from loadwise.strategies._planned import N, Plan, Planned
-from loadwise.strategies._sequences import Cycle, Source
+from loadwise.strategies._sequences import Candidates, Cycle, Source, resumed
 from loadwise.strategies._turn_book import Book
 from loadwise.strategies._turns import Turns
 
@@ -59,19 +59,17 @@ class InTurn(Planned[N, Book, TurnPlan]):
     def _identity(self, owner: Owner | None, content: Content) -> object:
         return owner, content.key
 
-    @abstractmethod
-    def _weights(self, nodes: NodeSet[N]) -> Sequence[int | float]:
-        """Return the weights to go by, by position among the eligible."""
+    def _weights(self, nodes: NodeSet[N]) -> Sequence[int | float] | None:  # noqa: ARG002
+        """Return the weights to go by, by index; ``None`` where all are alike."""
+        return None
 
     @abstractmethod
-    def _sequence(
-        self,
-        nodes: NodeSet[N],
-        weights: Sequence[int | float],
-        claims: list[int] | None,
-        draw: Callable[[], float],
-    ) -> Source:
-        """Return the sequence of nodes with these claims; ``None`` if nobody knows them."""
+    def _first(self, among: Candidates, draw: Callable[[], float]) -> Source:
+        """Return the sequence of nodes that nobody knows."""
+
+    def _begin(self, length: int, draw: Callable[[], float]) -> int:
+        """Return where to begin in a cycle."""
+        return int(draw() * length) if self._start is None else self._start % length
 
     def _make_state(self, nodes: NodeSet[N]) -> Book:
         owner = nodes.membership.owner
@@ -83,20 +81,14 @@ class InTurn(Planned[N, Book, TurnPlan]):
     def _planned(
         self, nodes: NodeSet[N], book: Book, draw: Callable[[], float], *, draft: bool
     ) -> TurnPlan:
-        eligible, all_ids = nodes.eligible, nodes.ids
-        if not eligible:
-            return TurnPlan(nodes, book, Turns(None, (), (), (), Cycle((), (), (), 0, [])))
-        ids: tuple[Hashable, ...] = all_ids
-        if len(eligible) < len(all_ids):
-            ids = tuple([all_ids[i] for i in eligible])
-        weights = self._weights(nodes)
+        among = Candidates(nodes.eligible, self._weights(nodes), len(nodes))
+        if not nodes.eligible:
+            return TurnPlan(nodes, book, Turns(None, (), among, Cycle(among, (), 0, ())))
 
-        def make(claims: list[int] | None) -> Source:
-            return self._sequence(nodes, weights, claims, draw)
+        def make(claims: Sequence[int] | None) -> Source:
+            return self._first(among, draw) if claims is None else resumed(among, claims)
 
-        key = (ids, eligible, tuple(weights), tuple(map(type, weights)))
-        turns = book.turns(key, ids, eligible, weights, make, draft=draft)
-        return TurnPlan(nodes, book, turns)
+        return TurnPlan(nodes, book, book.turns(nodes, among, make, draft=draft))
 
     def _resolve(self, candidates: Sequence[N]) -> TurnPlan:
         plan = super()._resolve(candidates)

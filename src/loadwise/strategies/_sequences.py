@@ -14,17 +14,19 @@ sums of the k smallest.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from heapq import heapify, heapreplace
 from math import fsum, gcd
+from operator import add
 from typing import TYPE_CHECKING, Protocol
 
 from loadwise.strategies._fair_schedule import FairSchedule
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-__all__ = ["LONGEST_CYCLE", "ONE", "Cycle", "Greedy", "Schedule", "Source", "resumed", "shares_of"]
+__all__ = ["LONGEST_CYCLE", "ONE", "Candidates", "Cycle", "Greedy", "Schedule", "Source", "resumed"]
 
 ONE = 2**32
 LONGEST_CYCLE = 65_536
@@ -33,15 +35,60 @@ _MOST_DISTINCT = 32
 _FINEST = 2**40
 
 
+class Candidates:
+    """Who takes turns with whom, and what each is due.
+
+    Attributes:
+        eligible: The indices of those that may be chosen, ascending; at least one.
+        weights: Weights by index; ``None`` where all are alike.
+        size: How many indices there are.
+    """
+
+    __slots__ = ("_parts", "eligible", "size", "weights")
+
+    def __init__(
+        self, eligible: tuple[int, ...], weights: Sequence[int | float] | None, size: int
+    ) -> None:
+        self.eligible = eligible
+        self.weights = weights
+        self.size = size
+        self._parts: list[float] | None = None
+
+    def parts(self) -> list[float]:
+        """Return what part of a pick each is due, by index. O(n) once."""
+        if self._parts is None:
+            weights = self.weights or [1] * self.size
+            largest = max([weights[i] for i in self.eligible])
+            self._parts = [0.0] * self.size
+            for i in self.eligible:
+                self._parts[i] = weights[i] / largest  # so that the sum cannot overflow
+            total = fsum(self._parts)
+            self._parts = [part / total for part in self._parts]
+        return self._parts
+
+    def after(self, claims: Sequence[int], picks: int, served: Iterable[int]) -> list[int]:
+        """Return claims by index after so many picks, which served these; negative to go back."""
+        if self.weights is None:
+            due = round(picks * ONE / len(self.eligible))
+            claims = [claim + due for claim in claims]
+        else:
+            dues = [round(part * picks * ONE) for part in self.parts()]
+            claims = list(map(add, claims, dues))
+        taken = ONE if picks > 0 else -ONE
+        for index in served:
+            claims[index] -= taken
+        return claims
+
+
 class Source(Protocol):
     """What lays out a sequence."""
 
-    def chunk(self) -> list[int]:
+    def chunk(self) -> Sequence[int]:
         """Return the next indices, in order; at least one."""
         ...
 
-    def claims(self) -> list[int]:
-        """Return the claims after all that was laid out, by position among the eligible."""
+    def claims(self) -> Sequence[int]:
+        """Return the claims after all that was laid out, by index."""
         ...
 
     def settled(self) -> Source:
@@ -49,74 +96,60 @@ class Source(Protocol):
         ...
 
 
-def shares_of(weights: Sequence[int | float]) -> list[float]:
-    """Return the parts of one pick that nodes of these weights are due."""
-    largest = max(weights)
-    parts = [weight / largest for weight in weights]  # so that the sum cannot overflow
-    total = fsum(parts)
-    return [part / total for part in parts]
-
-
-def resumed(eligible: Sequence[int], weights: Sequence[int | float], claims: list[int]) -> Source:
-    """Return the sequence of these nodes, by position, from these claims on."""
-    if weights.count(weights[0]) == len(weights) and max(claims) - min(claims) <= ONE:
+def resumed(among: Candidates, claims: Sequence[int]) -> Source:
+    """Return the sequence that goes on from these claims, by index."""
+    eligible, weights = among.eligible, among.weights
+    if weights is None:
         # Equals take turns, the largest claim first.
-        order = sorted(range(len(claims)), key=claims.__getitem__, reverse=True)
-        return Cycle(eligible, weights, [eligible[position] for position in order], 0, claims)
-    if len(set(weights)) <= _MOST_DISTINCT:
-        return Greedy(eligible, weights, claims)
-    return Schedule(eligible, weights, claims)
+        order = sorted(eligible, key=claims.__getitem__, reverse=True)
+        if claims[order[0]] - claims[order[-1]] <= ONE:
+            return Cycle(among, order, 0, claims)
+        return Greedy(among, claims)
+    if len({weights[i] for i in eligible}) <= _MOST_DISTINCT:
+        return Greedy(among, claims)
+    return Schedule(among, claims)
 
 
 class Cycle:
     """A sequence that comes round: ``cycle`` over and over, from ``position`` on.
 
     Args:
-        eligible: The indices in it.
-        weights: Their weights, by position.
+        among: Whose turns they are.
         cycle: Each index as often as its weight says.
         position: Where to begin.
-        claims: The claims at the cycle's first entry.
+        claims: The claims at the cycle's first entry, by index.
     """
 
-    __slots__ = ("_block", "_claims", "_cycle", "_eligible", "_position", "_weights")
+    __slots__ = ("_among", "_block", "_claims", "_cycle", "_position")
 
     def __init__(
-        self,
-        eligible: Sequence[int],
-        weights: Sequence[int | float],
-        cycle: Sequence[int],
-        position: int,
-        claims: list[int],
+        self, among: Candidates, cycle: Sequence[int], position: int, claims: Sequence[int]
     ) -> None:
-        self._eligible = eligible
-        self._weights = weights
+        self._among = among
         self._cycle = cycle
         self._position = position
-        self._claims = claims
+        self._claims = array("q", claims)
         self._block: list[int] = []
 
-    def chunk(self) -> list[int]:
+    def chunk(self) -> Sequence[int]:
+        """Return the next part of the cycle, or as many whole ones as there is room for."""
         cycle, position = self._cycle, self._position
-        end = position + _MOST
         if position == 0 and 2 * len(cycle) <= _MOST:
             self._block = self._block or [*cycle] * (_MOST // len(cycle))
             return self._block
+        end = position + _MOST
         self._position = 0 if end >= len(cycle) else end
-        return list(cycle[position:end])
+        return cycle[position:end]
 
-    def claims(self) -> list[int]:
+    def claims(self) -> Sequence[int]:
+        """Return the claims at the position reached."""
         position = self._position
         if not position:
             return self._claims
-        served = Counter(self._cycle[:position])
-        due = [round(share * position * ONE) for share in shares_of(self._weights)]
-        return [
-            claim + more - served[index] * ONE
-            for claim, more, index in zip(self._claims, due, self._eligible, strict=True)
-        ]
+        return self._among.after(self._claims, position, self._cycle[:position])
 
     def settled(self) -> Source:
+        """Return itself."""
         return self
 
 
@@ -127,36 +160,21 @@ class Greedy:
     each node has had its part of one period, it is a `Cycle`.
 
     Args:
-        eligible: The indices in it.
-        weights: Their weights, by position.
-        claims: Their claims, by position.
+        among: Whose turns they are.
+        claims: Their claims, by index.
 
     Cost: O(n) to build; O(k + log n) a step, for k distinct weights.
     """
 
-    __slots__ = (
-        "_eligible",
-        "_given",
-        "_groups",
-        "_history",
-        "_positions",
-        "_size",
-        "_steps",
-        "_total",
-        "_weights",
-    )
+    __slots__ = ("_among", "_groups", "_history", "_size", "_steps", "_total", "_weights")
 
-    def __init__(
-        self, eligible: Sequence[int], weights: Sequence[int | float], claims: list[int]
-    ) -> None:
-        self._eligible = eligible
-        self._given = weights
-        self._weights = _whole(weights)
+    def __init__(self, among: Candidates, claims: Sequence[int]) -> None:
+        self._among = among
+        self._weights = _whole(among)
         self._total = total = sum(self._weights)
-        self._positions = range(len(eligible))
         groups: dict[int, list[tuple[int, int]]] = {}
-        for position, weight in enumerate(self._weights):
-            groups.setdefault(weight, []).append((-claims[position] * total, position))
+        for index, weight in zip(among.eligible, self._weights, strict=True):
+            groups.setdefault(weight, []).append((-claims[index] * total, index))
         for group in groups.values():
             heapify(group)
         # A claim is what stands in the heap, negated, and what all of its weight have grown.
@@ -165,52 +183,56 @@ class Greedy:
         self._size = _FEWEST
         self._steps = 0
 
-    def chunk(self) -> list[int]:
+    def chunk(self) -> Sequence[int]:
+        """Return the next steps: few at first, for the set may not be asked about again."""
         size = self._size
         self._size = min(2 * size, _MOST)
         if self._total <= LONGEST_CYCLE:
             size = min(size, self._total - len(self._history))
         groups, price, steps = self._groups, self._total * ONE, self._steps
-        eligible = self._eligible
         chosen: list[int] = []
         for step in range(steps + 1, steps + size + 1):
             top = leader = -1
             leading = groups[0][1]
             for growth, group in groups:
-                claim, position = group[0]
+                claim, index = group[0]
                 claim = step * growth - claim
-                if leader < 0 or claim > top or (claim == top and position < leader):
-                    top, leader, leading = claim, position, group
+                if leader < 0 or claim > top or (claim == top and index < leader):
+                    top, leader, leading = claim, index, group
             heapreplace(leading, (leading[0][0] + price, leader))
-            chosen.append(eligible[leader])
+            chosen.append(leader)
         self._steps = steps + size
         if self._total <= LONGEST_CYCLE:
             self._history += chosen
         return chosen
 
-    def claims(self) -> list[int]:
-        claims = [0] * len(self._weights)
+    def claims(self) -> Sequence[int]:
+        """Return the claims after the last step."""
+        claims = [0] * self._among.size
         for growth, group in self._groups:
             grown = self._steps * growth
-            for claim, position in group:
-                claims[position] = (grown - claim) // self._total
+            for claim, index in group:
+                claims[index] = (grown - claim) // self._total
         return claims
 
     def settled(self) -> Source:
+        """Return the last period as a cycle, if in it each node had its part."""
         history = self._history
         if len(history) < self._total or self._total > LONGEST_CYCLE:
             return self
         served = Counter(history)
-        if all(
-            served[i] == weight for i, weight in zip(self._eligible, self._weights, strict=True)
-        ):
-            return Cycle(self._eligible, self._given, history, 0, self.claims())
+        parts = zip(self._among.eligible, self._weights, strict=True)
+        if all(served[index] == weight for index, weight in parts):
+            return Cycle(self._among, history, 0, self.claims())
         self._history = []
         return self
 
 
-def _whole(weights: Sequence[int | float]) -> list[int]:
-    """Return whole numbers in the proportions of ``weights``; floats to within 2^-40."""
+def _whole(among: Candidates) -> list[int]:
+    """Return whole numbers in the proportions of the weights; of floats to within 2^-40."""
+    if among.weights is None:
+        return [1] * len(among.eligible)
+    weights = [among.weights[i] for i in among.eligible]
     whole = [weight for weight in weights if isinstance(weight, int)]
     if len(whole) < len(weights):
         largest = max(weights)
@@ -223,38 +245,38 @@ class Schedule:
     """A proportionate fair schedule, whose first pick is the largest claim's.
 
     Args:
-        eligible: The indices in it.
-        weights: Their weights, by position.
-        claims: Their claims, by position; ``None`` for none.
+        among: Whose turns they are.
+        claims: Their claims, by index; ``None`` for none.
     """
 
-    __slots__ = ("_first", "_schedule")
+    __slots__ = ("_among", "_first", "_schedule")
 
-    def __init__(
-        self,
-        eligible: Sequence[int],
-        weights: Sequence[int | float],
-        claims: list[int] | None = None,
-    ) -> None:
-        by_index: list[int | float] = [0.0] * (max(eligible) + 1)
-        for index, weight in zip(eligible, weights, strict=True):
-            by_index[index] = weight
+    def __init__(self, among: Candidates, claims: Sequence[int] | None = None) -> None:
+        self._among = among
         self._first: list[int] = []
         behind: list[float] | None = None
         if claims is not None:
             # Weights may change before every pick. Then each is a first one, and nobody starves.
-            behind = [c / ONE + s for c, s in zip(claims, shares_of(weights), strict=True)]
+            parts = among.parts()
+            behind = [claims[i] / ONE + parts[i] for i in among.eligible]
             leader = behind.index(max(behind))
             behind[leader] -= 1
-            self._first.append(eligible[leader])
-        self._schedule = FairSchedule(eligible, by_index, behind)
+            self._first.append(among.eligible[leader])
+        weights = among.weights or [1] * among.size
+        self._schedule = FairSchedule(among.eligible, weights, behind)
 
-    def chunk(self) -> list[int]:
+    def chunk(self) -> Sequence[int]:
+        """Return the next picks."""
         first, self._first = self._first, []
         return first or self._schedule.chunk()
 
-    def claims(self) -> list[int]:
-        return [round(claim * ONE) for claim in self._schedule.claims()]
+    def claims(self) -> Sequence[int]:
+        """Return the claims after the last pick."""
+        claims = [0] * self._among.size
+        for index, claim in zip(self._among.eligible, self._schedule.claims(), strict=True):
+            claims[index] = round(claim * ONE)
+        return claims
 
     def settled(self) -> Source:
+        """Return itself."""
         return self

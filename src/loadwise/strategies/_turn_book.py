@@ -14,20 +14,25 @@ So a node that comes last in set after set comes first in the end, whatever the 
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from loadwise.strategies._turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Collection, Hashable, Sequence
 
-    from loadwise.strategies._sequences import Source
+    from loadwise.node_set import Membership, NodeSet
+    from loadwise.strategies._sequences import Candidates, Source
 
 __all__ = ["Book"]
 
 _SETS_KEPT = 64
+_MOST_ASKED = 8
+"""In how many of the latest sets a node is looked for. If it is in none its claim comes later."""
+_OWED_AT_LEAST = 1024
 
 
 class Book:
@@ -36,110 +41,151 @@ class Book:
     Thread-safety: a lock for what is remembered, and none to take a turn.
     """
 
-    __slots__ = ("_known", "_latest", "_lock", "_owed", "_sets")
+    __slots__ = ("_latest", "_lock", "_most_owed", "_owed", "_sets", "_views")
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._sets: OrderedDict[object, Turns] = OrderedDict()
         self._latest: Turns | None = None
         self._owed: dict[Hashable, int] = {}
-        self._known: Counter[Hashable] = Counter()  # in how many sets each id is
-
-    @property
-    def blank(self) -> bool:
-        """Whether no set was asked about yet."""
-        return self._latest is None
+        self._most_owed = _OWED_AT_LEAST
+        # A short cut to the sets of a membership, for ids are slow to compare.
+        self._views: WeakKeyDictionary[Membership[Any], dict[tuple[int, ...], Turns]] = (
+            WeakKeyDictionary()
+        )
 
     def turns(
         self,
-        key: object,
-        ids: tuple[Hashable, ...],
-        eligible: tuple[int, ...],
-        weights: Sequence[int | float],
-        make: Callable[[list[int] | None], Source],
+        nodes: NodeSet[Any],
+        among: Candidates,
+        make: Callable[[Sequence[int] | None], Source],
         *,
         draft: bool = False,
     ) -> Turns:
         """Return the turns of a set, from now on if it is new. O(n).
 
         Args:
-            key: What tells sets apart.
-            ids: The ids of those that may be chosen.
-            eligible: Their indices.
-            weights: Their weights.
-            make: Makes the sequence from claims, by position; ``None`` if no node is known.
+            nodes: The nodes.
+            among: Which of them take turns.
+            make: Makes the sequence from claims, by index; ``None`` if no node is known.
             draft: Remember nothing, only look.
         """
         with self._lock:
+            views = self._views.get(nodes.membership)
+            turns = None if views is None else views.get(among.eligible)
+            if turns is not None and self._sets.get(turns.key) is turns:
+                return turns
+            key = _key(nodes, among)
             turns = self._sets.get(key)
-            if turns is not None:
-                return turns
-            lenders = self._lenders(ids)
-            claims: list[int] | None = None
-            if lenders:
-                claims = list(map(self._owed.get, ids, [0] * len(ids)))  # type: ignore[arg-type]
-                for _, lent in lenders:
-                    claims = [
-                        claim + lent.get(identity, 0)
-                        for claim, identity in zip(claims, ids, strict=True)
-                    ]
-            turns = Turns(key, ids, eligible, weights, make(claims))
-            if draft:
-                return turns
-            for lender, lent in lenders:
-                lender.lent.update(lent)
-            if self._owed:
-                for identity in ids:
-                    self._owed.pop(identity, None)
-            self._add(turns)
+            if turns is None:
+                claims, taken = self._carried(nodes, among.eligible)
+                turns = Turns(key, nodes.ids, among, make(claims))
+                if draft:
+                    return turns
+                for lender, kept in taken:
+                    lender.kept = kept
+                self._settle(nodes, among.eligible)
+                self._add(turns)
+            if not draft:
+                if views is None or len(views) >= _SETS_KEPT:
+                    views = self._views[nodes.membership] = {}
+                views[among.eligible] = turns
             return turns
 
-    def _lenders(self, ids: tuple[Hashable, ...]) -> list[tuple[Turns, dict[Hashable, int]]]:
-        """Return whose claims a new set takes over: of each node those of the latest set it is in.
+    def _carried(
+        self, nodes: NodeSet[Any], eligible: tuple[int, ...]
+    ) -> tuple[Sequence[int] | None, list[tuple[Turns, set[int]]]]:
+        """Return the claims of a new set, by index, and what those it takes them from keep.
+
+        Of each node those of the latest set that it is in, and what is owed to it.
         """
-        missing = {identity for identity in ids if identity in self._known}
-        lenders: list[tuple[Turns, dict[Hashable, int]]] = []
-        for turns in reversed(self._sets.values()):
+        missing = set(eligible)
+        claims: list[int] | None = None
+        taken: list[tuple[Turns, set[int]]] = []
+        for _, turns in zip(range(_MOST_ASKED), reversed(self._sets.values())):
             if not missing:
                 break
-            if missing.isdisjoint(turns.ids):
+            alike = turns.ids is nodes.ids
+            if alike:
+                found = {i: i for i in missing.intersection(turns.among.eligible)}
+            else:
+                index = nodes.membership.index
+                pairs = ((index.get(turns.ids[i], -1), i) for i in turns.among.eligible)
+                found = {here: there for here, there in pairs if here in missing}
+            if not found:
                 continue
-            held = dict(zip(turns.ids, turns.claims(), strict=True))
-            lent = {identity: held[identity] for identity in missing & held.keys()}
-            missing -= lent.keys()
-            lenders.append((turns, lent))
-        return lenders
+            held = turns.claims()
+            if claims is None and alike:
+                claims = list(held)
+                for i in missing - found.keys():
+                    claims[i] = 0
+            else:
+                claims = claims or [0] * len(nodes)
+                for here, there in found.items():
+                    claims[here] = held[there]
+            missing -= found.keys()
+            kept = turns.among.eligible if turns.kept is None else turns.kept
+            taken.append((turns, set(kept).difference(found.values())))
+        for identity, here in self._owed_here(nodes, eligible):
+            claims = claims or [0] * len(nodes)
+            claims[here] += self._owed[identity]
+        return claims, taken
+
+    def _owed_here(
+        self, nodes: NodeSet[Any], eligible: tuple[int, ...]
+    ) -> list[tuple[Hashable, int]]:
+        if not self._owed:
+            return []
+        index, mine = nodes.membership.index, set(eligible)
+        found = ((identity, index.get(identity, -1)) for identity in self._owed)
+        return [(identity, here) for identity, here in found if here in mine]
+
+    def _settle(self, nodes: NodeSet[Any], eligible: tuple[int, ...]) -> None:
+        for identity, _ in self._owed_here(nodes, eligible):
+            del self._owed[identity]
 
     def enter(self, turns: Turns) -> None:
-        """Note that a set is in use now. O(1), and O(n) if its claims were taken over meanwhile."""
+        """Note that a set is in use. O(1), and O(n) if its claims were taken over meanwhile."""
         if self._latest is turns:
             return
         with self._lock:
-            held = self._sets.setdefault(turns.key, turns)
-            if held is not turns:
+            if self._sets.setdefault(turns.key, turns) is not turns:
                 return  # forgotten, and made again for others
             self._sets.move_to_end(turns.key)
-            if turns.lent:
-                for identity, claim in turns.lent.items():
-                    self._owed[identity] = self._owed.get(identity, 0) - claim
-                turns.lent = {}
             self._latest = turns
+            if turns.kept is not None:
+                self._owe(turns, set(turns.among.eligible).difference(turns.kept), -1)
+                turns.kept = None
 
     def _add(self, turns: Turns) -> None:
         self._sets[turns.key] = turns
-        self._known.update(turns.ids)
         self._latest = turns
         if len(self._sets) > _SETS_KEPT:
-            self._forget(self._sets.popitem(last=False)[1])
+            _, oldest = self._sets.popitem(last=False)
+            self._owe(oldest, oldest.among.eligible if oldest.kept is None else oldest.kept, 1)
+            oldest.kept = frozenset()
 
-    def _forget(self, turns: Turns) -> None:
-        held = dict(zip(turns.ids, turns.claims(), strict=True))
-        for identity, claim in held.items():
-            if identity not in turns.lent:
-                self._owed[identity] = self._owed.get(identity, 0) + claim
-        turns.lent = held
-        for identity in turns.ids:
-            self._known[identity] -= 1
-            if not self._known[identity]:
-                del self._known[identity]
-                self._owed.pop(identity, None)
+    def _owe(self, turns: Turns, indices: Collection[int], sign: int) -> None:
+        """Add the claims of these, or take them off."""
+        if not indices:
+            return
+        claims, owed = turns.claims(), self._owed
+        for index in indices:
+            identity = turns.ids[index]
+            owed[identity] = owed.get(identity, 0) + sign * claims[index]
+        if len(owed) > self._most_owed:  # nothing to those who are in no set any more
+            known = {other.ids[i] for other in self._sets.values() for i in other.among.eligible}
+            self._owed = {identity: owed[identity] for identity in owed.keys() & known}
+            self._most_owed = max(_OWED_AT_LEAST, 2 * len(self._owed))
+
+
+def _key(nodes: NodeSet[Any], among: Candidates) -> object:
+    """Return what makes two sets the same."""
+    eligible, ids, weights = among.eligible, nodes.ids, among.weights
+    if len(eligible) < len(ids):
+        ids = tuple([ids[i] for i in eligible])
+    if weights is None:
+        return ids, eligible
+    mine = tuple([weights[i] for i in eligible])
+    # 1 and 1.0 are equal but not the same to a rule that treats floats apart.
+    return ids, eligible, mine, tuple(map(type, mine))

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import Counter
+from bisect import bisect_left, bisect_right
 from itertools import accumulate, count
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from loadwise._counter import upcoming
 from loadwise.strategies._planned import check_excluded, none_left
-from loadwise.strategies._sequences import ONE, shares_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
     from collections.abc import Set as AbstractSet
 
-    from loadwise.strategies._sequences import Source
+    from loadwise.strategies._sequences import Candidates, Source
 
 __all__ = ["Turns"]
 
@@ -29,14 +27,13 @@ class Turns:
 
     Args:
         key: What it is remembered by.
-        ids: The ids of those that may be chosen.
-        eligible: Their indices.
-        weights: Their weights.
+        ids: The ids, by index.
+        among: Whose turns they are.
         source: Lays out the sequence.
 
     Attributes:
         ahead: The turns laid out and not taken, the last one first.
-        lent: By id, which of the claims another set has taken over.
+        kept: Indices whose claims no other set has taken over; ``None`` for all.
 
     Thread-safety: turns are popped off a list, which is atomic; whoever finds it empty lays out
     the next ones under a lock.
@@ -44,33 +41,24 @@ class Turns:
 
     __slots__ = (
         "_lock",
-        "_shares",
         "_source",
         "_substitutes",
         "_sums",
-        "_weights",
         "ahead",
-        "eligible",
+        "among",
         "ids",
+        "kept",
         "key",
-        "lent",
     )
 
     def __init__(
-        self,
-        key: object,
-        ids: tuple[Hashable, ...],
-        eligible: tuple[int, ...],
-        weights: Sequence[int | float],
-        source: Source,
+        self, key: object, ids: tuple[Hashable, ...], among: Candidates, source: Source
     ) -> None:
         self.key = key
         self.ids = ids
-        self.eligible = eligible
+        self.among = among
         self.ahead: list[int] = []
-        self.lent: dict[Hashable, int] = {}
-        self._weights = weights
-        self._shares: list[float] | None = None
+        self.kept: AbstractSet[int] | None = None
         self._sums: list[float] | None = None
         self._substitutes = count(1)
         self._source = source
@@ -87,30 +75,18 @@ class Turns:
     def _lay_out(self, wanted: int) -> None:
         with self._lock:
             while len(self.ahead) < wanted:
-                chunk = self._source.chunk()
-                self.ahead[:0] = chunk[::-1]
+                self.ahead[:0] = self._source.chunk()[::-1]
                 self._source = self._source.settled()
 
-    def claims(self) -> list[int]:
-        """Return each node's claim now, by position: what was laid out and not taken is due. O(n).
+    def claims(self) -> Sequence[int]:
+        """Return each node's claim now, by index: what was laid out and not taken is due. O(n).
 
         Picks that other threads make meanwhile may be counted or not.
         """
         with self._lock:
             claims = self._source.claims()
-            left = Counter(self.ahead)
-        if not left:
-            return claims
-        due = sum(left.values()) * ONE
-        return [
-            claim + left[index] * ONE - round(share * due)
-            for claim, index, share in zip(claims, self.eligible, self._part_of(), strict=True)
-        ]
-
-    def _part_of(self) -> list[float]:
-        if self._shares is None:
-            self._shares = shares_of(self._weights)
-        return self._shares
+            left = self.ahead[:]
+        return self.among.after(claims, -len(left), left) if left else claims
 
     def take_besides(self, exclude: AbstractSet[int], size: int) -> int | None:
         """Return the next turn of a node that is not excluded; ``None`` when all are.
@@ -122,7 +98,7 @@ class Turns:
             size: How many candidates there are.
         """
         check_excluded(exclude, size)
-        if none_left(self.eligible, exclude):
+        if none_left(self.among.eligible, exclude):
             return None
         kept: dict[int, None] = {}
         chosen = self._pass_over(self.take, exclude, kept)
@@ -132,7 +108,7 @@ class Turns:
     def peek(self, exclude: AbstractSet[int], size: int) -> int | None:
         """Return what `take_besides` would."""
         check_excluded(exclude, size)
-        if none_left(self.eligible, exclude):
+        if none_left(self.among.eligible, exclude):
             return None
         ahead: list[int] = []
         while len(ahead) < _most_skips(exclude):  # others may take some meanwhile
@@ -156,24 +132,26 @@ class Turns:
 
         Spread by a sequence that covers the unit interval evenly (multiples of the golden ratio).
         """
+        eligible, parts = self.among.eligible, self.among.parts()
         if self._sums is None:
-            self._sums = list(accumulate(self._part_of()))
-        sums, shares = self._sums, self._part_of()
+            self._sums = list(accumulate([parts[i] for i in eligible]))
+        sums = self._sums
         out = sorted(p for p in map(self._position, exclude) if p is not None)
-        rest = max(0.0, sums[-1] - sum(shares[position] for position in out))
-        target = (number * _GOLDEN_FRACTION) % 1.0 * rest
+        rest = sums[-1] - sum(parts[eligible[position]] for position in out)
+        target = (number * _GOLDEN_FRACTION) % 1.0 * max(0.0, rest)
         for position in out:
-            if sums[position] - shares[position] <= target:
-                target += shares[position]
+            if sums[position] - parts[eligible[position]] <= target:
+                target += parts[eligible[position]]
         found = min(bisect_right(sums, target), len(sums) - 1)
         # Rounding may leave it on an excluded one; of those there are only so many.
-        while self.eligible[found] in exclude:
+        while eligible[found] in exclude:
             found = (found + 1) % len(sums)
-        return self.eligible[found]
+        return eligible[found]
 
     def _position(self, index: int) -> int | None:
-        position = bisect_right(self.eligible, index) - 1
-        return position if position >= 0 and self.eligible[position] == index else None
+        eligible = self.among.eligible
+        position = bisect_left(eligible, index)
+        return position if eligible[position : position + 1] == (index,) else None
 
 
 def _most_skips(exclude: AbstractSet[int]) -> int:

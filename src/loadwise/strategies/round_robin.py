@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random as RandomSource
 
 from loadwise._native import mypyc_attr
-from loadwise.node_set import NodeSet
 from loadwise.strategies._in_turn import InTurn
 from loadwise.strategies._planned import N
-from loadwise.strategies._sequences import Cycle, Source, resumed
+from loadwise.strategies._sequences import Candidates, Cycle, Source
 
 __all__ = ["RoundRobin"]
 
@@ -57,19 +56,6 @@ class RoundRobin(InTurn[N]):
     def __init__(self, start: int | None = 0, rng: RandomSource | None = None) -> None:
         super().__init__(start, rng)
 
-    def _weights(self, nodes: NodeSet[N]) -> Sequence[int | float]:
-        return [1] * len(nodes.eligible)
-
-    def _sequence(
-        self,
-        nodes: NodeSet[N],
-        weights: Sequence[int | float],
-        claims: list[int] | None,
-        draw: Callable[[], float],
-    ) -> Source:
-        eligible = nodes.eligible
-        if claims is not None:
-            return resumed(eligible, weights, claims)
-        size = len(eligible)
-        start = int(draw() * size) if self._start is None else self._start % size
-        return Cycle(eligible, weights, eligible, start, [0] * size)
+    def _first(self, among: Candidates, draw: Callable[[], float]) -> Source:
+        eligible = among.eligible
+        return Cycle(among, eligible, self._begin(len(eligible), draw), [0] * among.size)

@@ -22,11 +22,10 @@ from loadwise.strategies._requirements import require_weights
 from loadwise.strategies._sequences import (
     LONGEST_CYCLE,
     ONE,
+    Candidates,
     Cycle,
     Schedule,
     Source,
-    resumed,
-    shares_of,
 )
 from loadwise.strategies._turn_book import Book
 
@@ -97,37 +96,28 @@ class WeightedRoundRobin(InTurn[N]):
         require_weights(nodes, self)
         return super()._make_state(nodes)
 
-    def _weights(self, nodes: NodeSet[N]) -> Sequence[int | float]:
+    def _weights(self, nodes: NodeSet[N]) -> Sequence[int | float] | None:
         weights = nodes.weights
-        return [weights[i] for i in nodes.eligible]
+        different = {weights[i] for i in nodes.eligible}
+        return weights if len(different) > 1 else None
 
-    def _sequence(
-        self,
-        nodes: NodeSet[N],
-        weights: Sequence[int | float],
-        claims: list[int] | None,
-        draw: Callable[[], float],
-    ) -> Source:
-        eligible = nodes.eligible
-        if claims is not None:
-            return resumed(eligible, weights, claims)
-        cycle = smooth_cycle(eligible, nodes.weights)
+    def _first(self, among: Candidates, draw: Callable[[], float]) -> Source:
+        eligible, weights = among.eligible, among.weights
+        cycle = eligible if weights is None else smooth_cycle(eligible, weights)
         if cycle is not None:
-            size = len(cycle)
-            start = int(draw() * size) if self._start is None else self._start % size
-            return Cycle(eligible, weights, cycle, start, [0] * len(eligible))
-        return Schedule(eligible, weights, _phases(weights, draw) if self._start is None else None)
+            return Cycle(among, cycle, self._begin(len(cycle), draw), [0] * among.size)
+        return Schedule(among, _phases(among, draw) if self._start is None else None)
 
     def facts(self, nodes: NodeSet[N]) -> Mapping[str, Sequence[float]]:
         """Return the weights."""
         return {"weight": nodes.weights}
 
 
-def _phases(weights: Sequence[int | float], draw: Callable[[], float]) -> list[int]:
+def _phases(among: Candidates, draw: Callable[[], float]) -> list[int]:
     """Draw claims such that each node comes first with a chance proportional to its weight."""
-    sums = list(accumulate(shares_of(weights)))
-    first = min(bisect_right(sums, draw() * sums[-1]), len(sums) - 1)
-    claims = [int((draw() - 0.5) * ONE) for _ in weights]
+    sums = list(accumulate(among.parts()))
+    first = min(bisect_right(sums, draw() * sums[-1]), among.eligible[-1])
+    claims = [int((draw() - 0.5) * ONE) for _ in sums]
     claims[first] = 3 * ONE // 2
     return claims
 
