@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LONGEST_CYCLE", "ONE", "Candidates", "Cycle", "Greedy", "Schedule", "Source", "resumed"]
 
-ONE = 2**32
+ONE = 720_720 * 2**12
+"""The least common multiple of 1 to 16, so that thirds and sevenths of a pick are whole, too."""
 LONGEST_CYCLE = 65_536
 _FEWEST, _MOST = 8, 256
 _MOST_DISTINCT = 32
@@ -247,11 +248,14 @@ class Schedule:
     Args:
         among: Whose turns they are.
         claims: Their claims, by index; ``None`` for none.
+        first: Who is served first; ``None`` for the largest claim.
     """
 
     __slots__ = ("_among", "_first", "_schedule")
 
-    def __init__(self, among: Candidates, claims: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, among: Candidates, claims: Sequence[int] | None = None, first: int | None = None
+    ) -> None:
         self._among = among
         self._first: list[int] = []
         behind: list[float] | None = None
@@ -259,7 +263,7 @@ class Schedule:
             # Weights may change before every pick. Then each is a first one, and nobody starves.
             parts = among.parts()
             behind = [claims[i] / ONE + parts[i] for i in among.eligible]
-            leader = behind.index(max(behind))
+            leader = behind.index(max(behind)) if first is None else among.eligible.index(first)
             behind[leader] -= 1
             self._first.append(among.eligible[leader])
         weights = among.weights or [1] * among.size

@@ -106,20 +106,18 @@ class WeightedRoundRobin(InTurn[N]):
         cycle = eligible if weights is None else smooth_cycle(eligible, weights)
         if cycle is not None:
             return Cycle(among, cycle, self._begin(len(cycle), draw), [0] * among.size)
-        return Schedule(among, _phases(among, draw) if self._start is None else None)
+        if self._start is not None:
+            return Schedule(among)
+        # Each comes first with a chance proportional to its weight, and has any phase after that.
+        sums = list(accumulate(among.parts()))
+        first = min(bisect_right(sums, draw() * sums[-1]), eligible[-1])
+        phases = [int((draw() - 0.5) * ONE) for _ in sums]
+        phases[first] += ONE
+        return Schedule(among, phases, first)
 
     def facts(self, nodes: NodeSet[N]) -> Mapping[str, Sequence[float]]:
         """Return the weights."""
         return {"weight": nodes.weights}
-
-
-def _phases(among: Candidates, draw: Callable[[], float]) -> list[int]:
-    """Draw claims such that each node comes first with a chance proportional to its weight."""
-    sums = list(accumulate(among.parts()))
-    first = min(bisect_right(sums, draw() * sums[-1]), among.eligible[-1])
-    claims = [int((draw() - 0.5) * ONE) for _ in sums]
-    claims[first] = 3 * ONE // 2
-    return claims
 
 
 def smooth_cycle(eligible: Sequence[int], weights: Sequence[int | float]) -> Sequence[int] | None:
