@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from itertools import accumulate, count
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from loadwise._counter import upcoming
+from loadwise.strategies._draws import position_besides, positions_of
 from loadwise.strategies._planned import check_excluded, none_left
 
 if TYPE_CHECKING:
@@ -135,23 +135,8 @@ class Turns:
         eligible, parts = self.among.eligible, self.among.parts()
         if self._sums is None:
             self._sums = list(accumulate([parts[i] for i in eligible]))
-        sums = self._sums
-        out = sorted(p for p in map(self._position, exclude) if p is not None)
-        rest = sums[-1] - sum(parts[eligible[position]] for position in out)
-        target = (number * _GOLDEN_FRACTION) % 1.0 * max(0.0, rest)
-        for position in out:
-            if sums[position] - parts[eligible[position]] <= target:
-                target += parts[eligible[position]]
-        found = min(bisect_right(sums, target), len(sums) - 1)
-        # Rounding may leave it on an excluded one; of those there are only so many.
-        while eligible[found] in exclude:
-            found = (found + 1) % len(sums)
-        return eligible[found]
-
-    def _position(self, index: int) -> int | None:
-        eligible = self.among.eligible
-        position = bisect_left(eligible, index)
-        return position if eligible[position : position + 1] == (index,) else None
+        out = positions_of(exclude, eligible)
+        return eligible[position_besides(self._sums, out, (number * _GOLDEN_FRACTION) % 1.0)]
 
 
 def _most_skips(exclude: AbstractSet[int]) -> int:
