@@ -160,9 +160,7 @@ def test_remembered_and_new_sets_in_any_order(
     size=st.integers(2, 5),
     exclusions=st.lists(st.frozensets(st.integers(0, 4)), min_size=1, max_size=6),
 )
-def test_exclusions_starve_nobody(
-    make: Maker, size: int, exclusions: list[frozenset[int]]
-) -> None:
+def test_exclusions_starve_nobody(make: Maker, size: int, exclusions: list[frozenset[int]]) -> None:
     """Who may be chosen by one request in a round has a pick in as many rounds as there are nodes.
 
     Exclusions of a request come round and round; a turn that one passes over is kept for the next.

@@ -105,7 +105,7 @@ def positions_of(indices: Iterable[int], eligible: Sequence[int]) -> list[int]:
 
     O(log n) for each.
     """
-    found = []
+    found: list[int] = []
     for index in sorted(indices):
         position = bisect_left(eligible, index)
         if position < len(eligible) and eligible[position] == index:

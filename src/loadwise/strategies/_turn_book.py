@@ -15,6 +15,7 @@ So a node that comes last in set after set comes first in the end, whatever the 
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import islice
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -102,7 +103,7 @@ class Book:
         missing = set(eligible)
         claims: list[int] | None = None
         taken: list[tuple[Turns, set[int]]] = []
-        for _, turns in zip(range(_MOST_ASKED), reversed(self._sets.values())):
+        for turns in islice(reversed(self._sets.values()), _MOST_ASKED):
             if not missing:
                 break
             alike = turns.ids is nodes.ids

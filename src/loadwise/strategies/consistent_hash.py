@@ -24,6 +24,8 @@ from loadwise.strategies._ring import Ring, build, derive
 __all__ = ["ConsistentHash"]
 
 _HASH_LIMIT = 2**64
+_MOST_MEDIANS = 2**32
+"""Of a weight, for more would leave no other node a second point, and could overflow."""
 _DIGITS = 9
 """Decimals of a number of points that count, so that 2.5 times 0.7 / 0.7 is 2.5."""
 
@@ -66,8 +68,8 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
     the median stays the same, as it does where one weight is the most common by far.
     A node without a weight has weight 1.
 
-    Adding or removing one of n equal nodes moves about 1/n of the keys, and none between the others.
-    A node that is down, filtered out or excluded passes its keys to the next along the ring.
+    Adding or removing one of n equal nodes moves about 1/n of the keys, and none between the
+    others. A node that is down, filtered out or excluded passes its keys to the next along the ring.
 
     Raises:
         TypeError: ``virtual_nodes`` or ``max_points`` is not an int.
@@ -110,14 +112,11 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
         if not positive:
             return [0] * len(nodes)
         median = positive[(len(positive) - 1) // 2]
-        parts = [weight / median for weight in nodes.weights]
+        most = median * _MOST_MEDIANS
+        parts = [min(weight, most) / median for weight in nodes.weights]
         points = float(self._virtual_nodes)
         while True:
-            # No count need be above `max_points`, and an infinite one could not be rounded.
-            counts = [
-                max(1, round(min(round(points * part, _DIGITS), self._max_points + 1))) if part else 0
-                for part in parts
-            ]
+            counts = [max(1, round(round(points * part, _DIGITS))) if part else 0 for part in parts]
             if sum(counts) <= max(self._max_points, len(positive)):
                 return counts
             points /= 2

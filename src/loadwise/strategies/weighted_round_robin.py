@@ -52,7 +52,7 @@ class WeightedRoundRobin(InTurn[N]):
     - **nginx's smooth sequence**, exactly, when all are ints, W (their sum over their greatest
       common divisor) is at most 65,536, and W times the number of distinct weights at most 2^20.
     - **A proportionate fair schedule** otherwise, that is for very uneven ints and whenever a
-      weight is a float. No node is ever more than one pick from its proportional share, be it
+      weight is a float, unless all are alike. No node is ever more than one pick from its proportional share, be it
       behind or ahead. It has no length, so it begins at its first pick whatever the ``start``,
       unless that is ``None``.
 
@@ -60,8 +60,8 @@ class WeightedRoundRobin(InTurn[N]):
     for each balancer: a set that is asked about again goes on where it was. A new one goes on from
     what its nodes were ahead or behind in the set before, whichever came, went, changed places or
     weights; a node that is new is neither. It serves who is furthest behind, as nginx does. Where
-    the set changes before every pick, no node is ever more than H = 1 + 1/2 + ... + 1/n picks behind
-    its share (7.5 for 1,000 nodes), nor more than n ahead, for at most n nodes at a time.
+    the set changes before every pick, no node is ever more than H = 1 + 1/2 + ... + 1/n picks
+    behind its share (7.5 for 1,000 nodes), nor more than n ahead, for at most n nodes at a time.
 
     An excluded node's turn passes to the next node of the sequence, and is kept for the next
     request that may use it: one turn a node.
