@@ -13,7 +13,7 @@ some have, and only the deadlines are in a heap. With one node to a list of its 
 heap of plain ints, which is what makes large fleets quick.
 
 Who begins with a claim (picks that it is behind, or ahead where negative) has windows that are so
-much earlier, or later. Claims are taken from their mean, so that there are as many windows as slots.
+much earlier, or later. Claims are taken from their mean, so that windows and slots are as many.
 
 Source: S. Baruah, N. Cohen, C. Plaxton and D. Varvel, "Proportionate progress: a notion of fairness
 in resource allocation", Algorithmica 15, 1996.

@@ -69,7 +69,8 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
     A node without a weight has weight 1.
 
     Adding or removing one of n equal nodes moves about 1/n of the keys, and none between the
-    others. A node that is down, filtered out or excluded passes its keys to the next along the ring.
+    others. A node that is down, filtered out or excluded passes its keys to the next along the
+    ring.
 
     Raises:
         TypeError: ``virtual_nodes`` or ``max_points`` is not an int.

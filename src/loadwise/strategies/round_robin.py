@@ -47,6 +47,7 @@ class RoundRobin(InTurn[N]):
     that is new, O(n) for one that is remembered.
 
     Example:
+        >>> from loadwise import NodeSet
         >>> turns = RoundRobin()
         >>> nodes = NodeSet(["a", "b", "c"])
         >>> [nodes[turns.select(nodes)] for _ in range(4)]

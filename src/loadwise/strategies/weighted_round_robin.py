@@ -52,9 +52,9 @@ class WeightedRoundRobin(InTurn[N]):
     - **nginx's smooth sequence**, exactly, when all are ints, W (their sum over their greatest
       common divisor) is at most 65,536, and W times the number of distinct weights at most 2^20.
     - **A proportionate fair schedule** otherwise, that is for very uneven ints and whenever a
-      weight is a float, unless all are alike. No node is ever more than one pick from its proportional share, be it
-      behind or ahead. It has no length, so it begins at its first pick whatever the ``start``,
-      unless that is ``None``.
+      weight is a float, unless all are alike. No node is ever more than one pick from its
+      proportional share, be it behind or ahead. It has no length, so it begins at its first pick
+      whatever the ``start``, unless that is ``None``.
 
     Each set of candidates, with their weights, has turns of its own, and the last 64 are remembered
     for each balancer: a set that is asked about again goes on where it was. A new one goes on from
