@@ -18,7 +18,7 @@ def draw_lowest(
     draw: Callable[[], float],
     weights: Sequence[float] | None = None,
 ) -> int | None:
-    """Return the position of the lowest value, one at random of several, by weight if there are any.
+    """Return the position of the lowest value, one at random of several: by weight, if given.
 
     A NaN counts as infinitely high.
     """
