@@ -37,6 +37,7 @@ COMPILED = [
     "balancer/view",
     "load/in_flight",
     "load/peak_ewma",
+    "strategies/_in_turn",
     "strategies/_loads",
     "strategies/_planned",
     "strategies/consistent_hash",

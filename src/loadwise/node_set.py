@@ -21,6 +21,12 @@ _NO_WEIGHT: Any = object()
 _NOBODY: frozenset[int] = frozenset()
 
 
+class Owner:
+    """Tells the memberships of one balancer from those of others. Compared by identity."""
+
+    __slots__ = ("__weakref__",)
+
+
 class Membership(Generic[N_co]):
     """What a `NodeSet` and all its restricted views have in common."""
 
@@ -31,12 +37,14 @@ class Membership(Generic[N_co]):
         "ids",
         "index",
         "nodes",
+        "owner",
         "unweighted",
         "weights",
     )
 
     def __init__(self, nodes: tuple[N_co, ...], content: Content) -> None:
         self.nodes = nodes
+        self.owner: Owner | None = None
         self.content = content
         self.ids = content.ids
         self.weights = content.weights

@@ -335,17 +335,50 @@ def test_ids_that_are_alike_as_text_share_points_the_first_has() -> None:
 
 
 def test_a_weight_multiplies_the_points() -> None:
-    """A node has round(weight * virtual_nodes) points, at least one, and none at weight 0."""
-    weights = [1, 3, 0.5, 0.001, 0]
+    """A node has virtual_nodes * weight / median points, at least one, and none at weight 0.
+
+    The median is the lower one, of the positive weights.
+    """
+    weights = [1, 3, 2, 0.5, 0.001, 0, 0.25, 1, 1]
     nodes = NodeSet(Endpoint(f"node-{i}", weight=weight) for i, weight in enumerate(weights))
     strategy = ConsistentHash[Endpoint](virtual_nodes=10)
-    reference = ReferenceRing(nodes.ids, [10, 30, 5, 1, 0])
+    reference = ReferenceRing(nodes.ids, [10, 30, 20, 5, 1, 0, 2, 10, 10])
     ring = strategy._resolve(nodes).state
     assert ring_entries(ring) == reference.points
     for context in evenly(500):
         hashed = context.hash_key
         assert isinstance(hashed, int)
-        assert strategy.select(nodes, context) == reference.owner(hashed, range(5))
+        assert strategy.select(nodes, context) == reference.owner(hashed, range(9))
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.3, 0.7, 3, 100, 1e300, 1e-300, 10**12])
+def test_scaling_all_weights_moves_no_key(scale: float) -> None:
+    """Weights are relative: a ring of the same proportions is the same ring."""
+    weights = [1, 1, 2.5, 1, 0.35, 7, 0]
+
+    def ring(unit: float) -> list[tuple[int, int]]:
+        nodes = NodeSet(Endpoint(i, weight=weight * unit) for i, weight in enumerate(weights))
+        strategy = ConsistentHash[Endpoint](virtual_nodes=7)
+        return ring_entries(strategy._resolve(nodes).state)
+
+    assert ring(scale) == ring(1)
+
+
+def test_another_weight_moves_keys_to_and_from_its_node_alone() -> None:
+    """One of ten equal nodes at a tenth, or ten times the weight, moves no key between the others.
+
+    So a node that starts slowly disturbs nobody.
+    """
+    strategy = ConsistentHash[Endpoint]()
+    nodes = [Endpoint(f"node-{i}") for i in range(10)]
+    before = [strategy.select(NodeSet(nodes), hashed) for hashed in evenly(2000)]
+    for weight in (0.1, 0.5, 10):
+        nodes[3] = Endpoint("node-3", weight=weight)
+        after = [strategy.select(NodeSet(nodes), hashed) for hashed in evenly(2000)]
+        assert after != before
+        assert all(
+            old == new for old, new in zip(before, after, strict=True) if 3 not in (old, new)
+        )
 
 
 def test_nodes_without_a_weight_have_weight_one() -> None:
@@ -372,11 +405,39 @@ def test_a_missing_key_is_an_error(context: SelectionContext) -> None:
         assert isinstance(caught.value, ValueError)
 
 
-def test_a_ring_has_an_end() -> None:
-    """More than 2^24 points are refused before any is computed."""
-    nodes = NodeSet([Endpoint("a", weight=2**23), Endpoint("b", weight=2**23 + 1)])
-    with pytest.raises(ValueError, match=r"16777217 points, more than 16777216; use smaller"):
-        ConsistentHash[Endpoint](virtual_nodes=1).select(nodes, SelectionContext("key"))
+def points_of(strategy: ConsistentHash[Endpoint], weights: Sequence[float]) -> list[int]:
+    """Return how many points nodes of these weights have."""
+    nodes = NodeSet(Endpoint(i, weight=weight) for i, weight in enumerate(weights))
+    entries = ring_entries(strategy._resolve(nodes).state)
+    return shares((owner for _, owner in entries), len(weights))
+
+
+def test_no_membership_is_refused_for_its_weights() -> None:
+    """1,100 nodes of weight 100 have 160 points each; one far below the others has one."""
+    strategy = ConsistentHash[Endpoint]()
+    assert points_of(strategy, [100] * 1100) == [160] * 1100
+    assert points_of(strategy, [1] * 20 + [0.001, 5e-324]) == [160] * 20 + [1, 1]
+    assert points_of(strategy, [0, 0]) == [0, 0]
+
+
+def test_a_ring_has_a_limit() -> None:
+    """Where there would be more points than the limit, all are halved, but each keeps one."""
+    strategy = ConsistentHash[Endpoint](virtual_nodes=10, max_points=100)
+    assert points_of(strategy, [1] * 10) == [10] * 10
+    assert points_of(strategy, [1] * 11) == [5] * 11
+    assert points_of(strategy, [1, 1, 8]) == [10, 10, 80]
+    assert points_of(strategy, [1, 1, 9]) == [5, 5, 45]
+    assert points_of(strategy, [1] * 150) == [1] * 150
+    assert points_of(strategy, [1, 1, 10**300]) == [1, 1, 80]
+    assert points_of(strategy, [1e-300, 1e-300, 1e300]) == [1, 1, 80]
+
+
+def test_max_points_is_a_positive_int() -> None:
+    """A limit below one, or a broken one, is refused at construction."""
+    with pytest.raises(ValueError, match="max_points is 0; it must be at least 1"):
+        ConsistentHash(max_points=0)
+    with pytest.raises(TypeError, match=wrong_type(r"max_points is 2\.5; it must be an int")):
+        ConsistentHash(max_points=2.5)  # type: ignore[arg-type]  # the point of the test
 
 
 def test_virtual_nodes_is_a_positive_int() -> None:

@@ -15,13 +15,24 @@ from tests.compiled import COMPILED
 from tests.strategies.support import fair_sequence, furthest_from_proportional, shares
 
 from loadwise.strategies._fair_schedule import FairSchedule
+from loadwise.strategies._sequences import ONE, Candidates, Schedule
+from loadwise.strategies._turns import Turns
 
 TraceFunction = Callable[[FrameType, str, Any], Any]  # as the standard library's stubs have it
 
 
 def take(schedule: FairSchedule, count: int) -> list[int]:
-    """Return the next picks."""
-    return [schedule.pick() for _ in range(count)]
+    """Return the next picks: as many as are asked for, and the rest of 64."""
+    chosen: list[int] = []
+    while len(chosen) < count:
+        chosen += schedule.chunk()
+    return chosen[:count]
+
+
+def turns_of(weights: list[float]) -> Turns:
+    """Return the turns of nodes of these weights, by a schedule."""
+    among = Candidates(tuple(i for i, w in enumerate(weights) if w), weights, len(weights))
+    return Turns(None, tuple(range(len(weights))), among, Schedule(among))
 
 
 @pytest.mark.parametrize(
@@ -88,18 +99,19 @@ class CountingLock:
 
 def test_most_picks_take_no_lock() -> None:
     """Of 640 picks 10 take the lock."""
-    schedule, lock = FairSchedule(range(3), [3.0, 2.0, 0.5]), CountingLock()
-    schedule._lock = lock  # type: ignore[assignment]  # to be counted
-    take(schedule, 640)
+    turns, lock = turns_of([3.0, 2.0, 0.5]), CountingLock()
+    turns._lock = lock  # type: ignore[assignment]  # to be counted
+    for _ in range(640):
+        turns.take()
     assert lock.taken == 10
 
 
 def test_every_cycle_of_whole_weights_is_complete() -> None:
     """Whole weights that no table may hold are served exactly over each W picks."""
     weights = [70_000, 20_000, 10_000, 1]
-    schedule = FairSchedule(range(4), weights)
-    for _ in range(2):
-        assert shares(take(schedule, sum(weights)), 4) == weights
+    chosen = take(FairSchedule(range(4), weights), 2 * sum(weights))
+    for cycle in (chosen[: sum(weights)], chosen[sum(weights) :]):
+        assert shares(cycle, 4) == weights
 
 
 def test_only_the_eligible_take_part() -> None:
@@ -129,7 +141,7 @@ def test_ctrl_c_amid_the_lay_out_breaks_nothing(step: int) -> None:
     schedule, steps = FairSchedule(range(4), weights), itertools.count()
 
     def strike(frame: FrameType, event: str, _: object) -> TraceFunction | None:
-        if frame.f_code.co_name != "_lay_out":
+        if frame.f_code.co_name not in {"chunk", "_release"}:
             return None
         if event == "line" and next(steps) == step:
             raise KeyboardInterrupt
@@ -139,54 +151,69 @@ def test_ctrl_c_amid_the_lay_out_breaks_nothing(step: int) -> None:
     sys.settrace(strike)
     try:
         with pytest.raises(KeyboardInterrupt):
-            schedule.pick()
+            schedule.chunk()
     finally:
         sys.settrace(before)
     sequence = fair_sequence(weights, 464)
     assert take(schedule, 400) in (sequence[:400], sequence[64:])
 
 
-@pytest.mark.parametrize("taken", [0, 1, 5, 63, 64, 65, 127, 128, 200])
-def test_a_copy_goes_on_alone(taken: int) -> None:
-    """A copy continues the sequence from wherever it was, and neither disturbs the other."""
+@pytest.mark.parametrize(
+    "claims",
+    [[0.0, 0.0, 0.0], [0.9, -0.5, -0.4], [3.0, -1.5, -1.5], [-6.5, 2.5, 4.0], [7.25, 6.75, 7.0]],
+)
+def test_claims_are_worked_off(claims: list[float]) -> None:
+    """From any claims on, each node comes within a pick of their mean, and stays there."""
     weights = [3.0, 2.0, 0.5]
-    expected = fair_sequence(weights, taken + 150)[taken:]
-    schedule = FairSchedule(range(3), weights)
-    take(schedule, taken)
-    copied = schedule.copy()
-    assert take(copied, 150) == expected
-    assert take(schedule, 150) == expected
+    total, mean = sum(weights), math.fsum(claims) / 3
+    schedule = FairSchedule(range(3), weights, claims)
+    behind = list(claims)
+    for block in range(100):
+        for index in schedule.chunk():
+            behind = [b + w / total for b, w in zip(behind, weights, strict=True)]
+            behind[index] -= 1
+            assert max(behind) <= max(*claims, mean + 1) + 1e-9
+            if block > 2:
+                assert all(abs(each - mean) <= 1 + 1e-9 for each in behind)
+        assert schedule.claims() == pytest.approx(behind, abs=1e-6)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5, 63, 64, 65, 127, 128, 200])
+def test_turns_tell_the_claims(taken: int) -> None:
+    """What each node is behind by is told of the turns taken, not of those laid out."""
+    weights = [3.0, 2.0, 0.5]
+    turns = turns_of(weights)
+    counts = shares((turns.take() for _ in range(taken)), 3)
+    expected = [taken * w / 5.5 - count for w, count in zip(weights, counts, strict=True)]
+    assert [claim / ONE for claim in turns.claims()] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.usefixtures("restless")
-def test_a_copy_amid_picks_is_a_moment_of_the_sequence() -> None:
-    """What a copy holds fits together, whatever other threads take while it is made."""
-    weights = [math.pi, math.e, 1.0, 0.1]
-    sequence = fair_sequence(weights, 4 * 1000 + 100)
-    moments = {tuple(sequence[start : start + 100]) for start in range(4001)}
-    schedule = FairSchedule(range(4), weights)
-    workers = [Thread(target=take, args=(schedule, 1000)) for _ in range(4)]
+def test_a_peek_amid_picks_is_a_moment_of_the_sequence() -> None:
+    """Who looks at the next turn while others take theirs is told a turn that was to come."""
+    turns = turns_of([math.pi, math.e, 1.0, 0.1])
+    workers = [Thread(target=lambda: [turns.take() for _ in range(1000)]) for _ in range(4)]
     for worker in workers:
         worker.start()
-    copies = [schedule.copy()]
     while any(worker.is_alive() for worker in workers):
-        copies.append(schedule.copy())
+        assert turns.peek(frozenset({3}), 4) in {0, 1, 2}
     for worker in workers:
         worker.join(timeout=30)
-    assert {tuple(take(copied, 100)) for copied in copies} <= moments
-    assert take(schedule, 100) == sequence[4000:]
+    expected = fair_sequence([math.pi, math.e, 1.0, 0.1], 4 * 1000 + 100)[4000:]
+    assert turns.peek(frozenset(), 4) == expected[0]
+    assert [turns.take() for _ in range(100)] == expected
 
 
 @pytest.mark.usefixtures("restless")
 def test_threads_never_find_it_empty() -> None:
     """While one thread is amid a pick of the only node, others wait for it to be there again."""
-    schedule = FairSchedule([1], [0.0, 0.5])
+    turns = turns_of([0.0, 0.5])
     begin = Barrier(8)
     chosen: list[list[int]] = []
 
     def work() -> None:
         begin.wait(timeout=30)
-        chosen.append(take(schedule, 10_000))
+        chosen.append([turns.take() for _ in range(10_000)])
 
     workers = [Thread(target=work) for _ in range(8)]
     for worker in workers:

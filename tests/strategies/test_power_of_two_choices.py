@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from itertools import permutations
 from statistics import fmean
 
 import pytest
 from tests.strategies.support import SIGNIFICANCE, Server, chi_square_tail, picks, shares
 
-from loadwise import InFlight, NodeSet, PowerOfTwoChoices, Random, Strategy
+from loadwise import (
+    Balancer,
+    Endpoint,
+    InFlight,
+    LeastLoad,
+    NodeSet,
+    PeakEwma,
+    PowerOfTwoChoices,
+    Random,
+    Strategy,
+)
 from loadwise.testing import ScriptedRandom
 
 
@@ -91,6 +102,79 @@ def test_a_nan_load_loses(exclude: set[int]) -> None:
         loads = [math.nan, other, math.nan]
         strategy = PowerOfTwoChoices[int](load=loads.__getitem__, rng=random.Random(15))
         assert set(picks(strategy, NodeSet(range(3)).restrict([0, 1]), 50, exclude)) == {1}
+
+
+def by_weight(*weights: float) -> NodeSet[Endpoint]:
+    """Return nodes of these weights."""
+    return NodeSet(Endpoint(i, weight=weight) for i, weight in enumerate(weights))
+
+
+@pytest.mark.parametrize(
+    ("keep", "exclude"),
+    [(range(7), ()), ([0, 3, 5], ()), (range(7), {1, 6}), (range(7), {0, 1, 2, 3})],
+    ids=["all", "view", "two-excluded", "most-excluded"],
+)
+def test_idle_nodes_share_by_weight(keep: range | list[int], exclude: set[int]) -> None:
+    """Loads of zero tie, and the one drawn first wins: chi-square, error probability 1e-4."""
+    weights = [9, 1, 0.5, 3, 40, 2.5, 7]
+    left = [i for i in keep if i not in exclude]
+    strategy = PowerOfTwoChoices[Endpoint](load=InFlight(), rng=random.Random(23))
+    nodes = by_weight(*weights).restrict(keep)
+    counts = shares(picks(strategy, nodes, 8000, exclude), 7)
+    assert sum(counts[i] for i in left) == 8000
+    assert chi_square_tail([counts[i] for i in left], [weights[i] for i in left]) > SIGNIFICANCE
+
+
+def test_pairs_are_drawn_by_weight_without_replacement() -> None:
+    """First by weight, then by weight among the others; over an even grid of draws, exactly."""
+    grid = [(i + 0.5) / 60 for i in range(60)]
+    draws = [draw for first in grid for second in grid for draw in (first, second)]
+    asked: list[int] = []
+
+    def load(node: Endpoint) -> float:
+        asked.append(int(str(node.id)))
+        return 0.0
+
+    strategy = PowerOfTwoChoices[Endpoint](load=load, rng=ScriptedRandom(draws))
+    picks(strategy, by_weight(3, 2, 1), 3600)
+    drawn = Counter(zip(asked[::2], asked[1::2], strict=True))
+    weights = (3, 2, 1)
+    assert drawn == {
+        (a, b): 3600 * weights[a] // 6 * weights[b] // (6 - weights[a])
+        for a, b in permutations(range(3), 2)
+    }
+
+
+@pytest.mark.parametrize("exclude", [(), {2}], ids=["none-excluded", "one-excluded"])
+def test_load_is_compared_per_weight(exclude: set[int]) -> None:
+    """18 requests at weight 9 are less than 3 at weight 1, and more than 1."""
+    loads = {0: 18.0, 1: 3.0, 2: 0.0}
+    nodes = by_weight(9, 1, 2) if exclude else by_weight(9, 1)
+    strategy = PowerOfTwoChoices[Endpoint](
+        load=lambda node: loads[int(str(node.id))], rng=random.Random(24)
+    )
+    assert set(picks(strategy, nodes, 50, exclude)) == {0}
+    loads[1] = 1.0
+    assert set(picks(strategy, nodes, 50, exclude)) == {1}
+    loads[0] = math.nan
+    assert set(picks(strategy, nodes, 50, exclude)) == {1}
+    assert picks(strategy, nodes.restrict([0]), 2) == [0, 0]
+    assert picks(strategy, nodes.restrict([0, 1]), 2, exclude={0, 1}) == [None, None]
+
+
+@pytest.mark.parametrize("make", [PowerOfTwoChoices, LeastLoad])
+@pytest.mark.parametrize("measure", [InFlight, PeakEwma])
+def test_busy_nodes_hold_by_weight(
+    make: type[PowerOfTwoChoices[Endpoint] | LeastLoad[Endpoint]],
+    measure: type[InFlight | PeakEwma],
+) -> None:
+    """Weights 9 and 1 hold 900 and 100 of 1,000 requests (nginx's ``least_conn``), within 5."""
+    balancer = Balancer(by_weight(9, 1), make(load=measure(), rng=random.Random(25)))
+    leases = [balancer.acquire() for _ in range(1000)]
+    held = Counter(lease.node.id for lease in leases)
+    assert held[0] == pytest.approx(900, abs=5)
+    for lease in leases:
+        lease.cancel()
 
 
 def test_a_measure_is_fed_and_read() -> None:

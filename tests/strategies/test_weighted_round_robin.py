@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
+from fractions import Fraction
 from threading import Barrier, Thread
 
 import pytest
 from tests.strategies.support import (
+    SIGNIFICANCE,
+    chi_square_tail,
     furthest_from_proportional,
     picks,
     shares,
@@ -14,6 +19,7 @@ from tests.strategies.support import (
 )
 
 from loadwise import Endpoint, NodeSet, WeightedRoundRobin
+from loadwise.strategies._sequences import Schedule
 from loadwise.strategies.weighted_round_robin import smooth_cycle
 
 
@@ -75,28 +81,87 @@ def test_a_view_has_the_sequence_of_those_that_are_left() -> None:
     assert picks(WeightedRoundRobin(), view, 25) == smooth_sequence(weights, 25, [0, 2, 3])
 
 
-def test_a_health_change_goes_on_in_the_sequence() -> None:
-    """The turn count is shared by all views of the same nodes."""
+def from_claims(claims: list[Fraction], weights: Sequence[int], count: int) -> list[int]:
+    """Return the picks of nginx's rule from these claims on, which are left as they are then."""
+    total, chosen = sum(weights), []
+    for _ in range(count):
+        for index, weight in enumerate(weights):
+            claims[index] += Fraction(weight, total)
+        best = claims.index(max(claims))
+        claims[best] -= 1
+        chosen.append(best)
+    return chosen
+
+
+def test_views_go_on_from_the_claims_of_their_nodes() -> None:
+    """A view that is new begins with what its nodes were behind; a remembered one goes on."""
     strategy, weights = WeightedRoundRobin[Endpoint](), (3, 2, 1)
     nodes = weighted(*weights)
-    left = nodes.without([1])
-    assert picks(strategy, nodes, 2) == smooth_sequence(weights, 2, range(3))
-    assert picks(strategy, left, 3) == smooth_sequence(weights, 5, [0, 2])[2:]
-    assert picks(strategy, nodes, 4) == smooth_sequence(weights, 9, range(3))[5:]
+    claims = [Fraction(0)] * 3
+    assert picks(strategy, nodes, 2) == from_claims(claims, weights, 2)
+    of_view = list(claims)
+    assert picks(strategy, nodes.without([1]), 3) == from_claims(of_view, (3, 0, 1), 3)
+    assert picks(strategy, nodes, 4) == from_claims(claims, weights, 4)
+    assert picks(strategy, nodes.without([1]), 9) == from_claims(of_view, (3, 0, 1), 9)
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["NodeSet", "list"])
-def test_new_weights_begin_anew(*, plain: bool) -> None:
-    """After a change of weights the sequence begins at its first pick."""
+def test_new_weights_go_on_from_the_claims(*, plain: bool) -> None:
+    """After a change of weights who was behind comes first."""
     strategy = WeightedRoundRobin[Endpoint]()
     old, new = weighted(5, 1, 1), weighted(1, 5, 1)
-    picks(strategy, list(old) if plain else old, 3)
-    assert picks(strategy, list(new) if plain else new, 7) == [1, 1, 0, 1, 2, 1, 1]
+    claims = [Fraction(0)] * 3
+    first = picks(strategy, list(old) if plain else old, 4)
+    assert first == from_claims(claims, (5, 1, 1), 4) == [0, 0, 1, 0]
+    second = picks(strategy, list(new) if plain else new, 20)
+    assert second == from_claims(claims, (1, 5, 1), 20)
+    assert second[:2] == [2, 1]
+
+
+def test_weights_renewed_before_each_pick_starve_nobody() -> None:
+    """Weights that telemetry renews before every pick: 200 of 800 each, where 200 each are due."""
+    strategy, source = WeightedRoundRobin[Endpoint](), random.Random(21)
+    counts, due = [0] * 4, [0.0] * 4
+    for _ in range(800):
+        nodes = weighted(*(source.uniform(0.5, 1.5) for _ in range(4)))
+        index = strategy.select(nodes)
+        assert index is not None
+        counts[index] += 1
+        due = [d + w / sum(nodes.weights) for d, w in zip(due, nodes.weights, strict=True)]
+    assert counts == pytest.approx(due, abs=1 + 1 / 2 + 1 / 3 + 1 / 4)
+
+
+@pytest.mark.parametrize("unit", [1, 1.0], ids=["table", "schedule"])
+def test_a_random_start_is_by_weight(unit: float) -> None:
+    """With start=None each node is first by its weight: chi-square, error probability 1e-4."""
+    nodes = weighted(3 * unit, 2 * unit, 5 * unit)
+    source = random.Random(22)
+    chosen = [WeightedRoundRobin[Endpoint](None, source).select(nodes) for _ in range(2000)]
+    assert chi_square_tail(shares(chosen, 3), [3, 2, 5]) > SIGNIFICANCE
+
+
+@pytest.mark.parametrize("unit", [1, 1.0], ids=["table", "schedule"])
+def test_a_random_start_is_no_burden(unit: float) -> None:
+    """From wherever it begins, a sequence stays within 2 picks of the shares."""
+    for seed in range(20):
+        nodes = weighted(3 * unit, 2 * unit, 5 * unit, unit)
+        chosen = picks(WeightedRoundRobin(None, random.Random(seed)), nodes, 300)
+        assert shares(chosen, 4) == pytest.approx(
+            [300 * w / sum(nodes.weights) for w in nodes.weights], abs=2
+        )
+
+
+def test_a_start_is_a_position_in_the_sequence() -> None:
+    """The sequence a a b a c a a from its fourth turn on, and from its eleventh."""
+    for start in (3, 10):
+        chosen = picks(WeightedRoundRobin(start=start), weighted(5, 1, 1), 7)
+        assert chosen == [0, 2, 0, 0, 0, 0, 1]
 
 
 def test_two_sets_served_by_turns_keep_their_sequences() -> None:
     """One strategy asked alternately about two sets gives each its own sequence, undisturbed."""
-    strategy, one, other = WeightedRoundRobin[Endpoint](), weighted(5, 1, 1), weighted(2, 1)
+    strategy, one = WeightedRoundRobin[Endpoint](), weighted(5, 1, 1)
+    other = NodeSet([Endpoint("a", weight=2), Endpoint("b")])
     chosen = [(strategy.select(one), strategy.select(other)) for _ in range(21)]
     assert [index for index, _ in chosen] == [0, 0, 1, 0, 2, 0, 0] * 3
     assert [index for _, index in chosen] == [0, 1, 0] * 7
@@ -159,18 +224,18 @@ def test_the_longest_table_is_still_exact() -> None:
 def test_what_no_table_holds_is_scheduled(weights: tuple[float, ...]) -> None:
     """Any float among the weights, even a whole one, or too long a cycle: a schedule serves."""
     strategy, nodes = WeightedRoundRobin[Endpoint](), weighted(*weights)
-    assert strategy._resolve(nodes).schedule is not None
+    assert isinstance(strategy._resolve(nodes).turns._source, Schedule)
     chosen = picks(strategy, nodes, 3000)
     assert abs(shares(chosen, 2)[0] - 3000 * weights[0] / sum(weights)) < 2
 
 
 def test_equal_ints_and_floats_are_told_apart() -> None:
     """Nodes of weights 2 and 2.0 are not the same to a rule that treats floats apart."""
-    strategy = WeightedRoundRobin[Endpoint]()
-    assert strategy._resolve(weighted(2, 1)).schedule is None
-    assert strategy._resolve(weighted(2.0, 1)).schedule is not None
-    assert strategy._resolve([*weighted(2, 1)]).schedule is None
-    assert strategy._resolve([*weighted(2.0, 1)]).schedule is not None
+    for form in (NodeSet[Endpoint], list[Endpoint]):
+        strategy = WeightedRoundRobin[Endpoint]()
+        ints, floats = (form([Endpoint("a", weight=w), Endpoint("b")]) for w in (2, 2.0))
+        turns = [strategy._resolve(nodes).turns for nodes in (ints, floats, ints)]
+        assert turns[0] is turns[2] is not turns[1]
 
 
 @pytest.mark.parametrize("heavy", [10_000, 60_000.0], ids=["table", "schedule"])
@@ -220,7 +285,7 @@ def test_threads_together_take_the_one_sequence(unit: float) -> None:
 
 
 @pytest.mark.parametrize("unit", [1, 1.0], ids=["table", "schedule"])
-def test_few_tables_are_kept_however_many_views_there_are(unit: float) -> None:
+def test_few_sets_are_kept_however_many_views_there_are(unit: float) -> None:
     """Thousands of health states of one membership do not pile up, nor do they disturb picks."""
     weights = [unit * (1 + i % 3) for i in range(12)]
     strategy, nodes = WeightedRoundRobin[Endpoint](), weighted(*weights)
@@ -229,8 +294,10 @@ def test_few_tables_are_kept_however_many_views_there_are(unit: float) -> None:
         index = strategy.select(nodes.without(down))
         assert index is not None
         assert index not in down
-    state = strategy._resolve(nodes).state
-    assert len(state.tables) + len(state.schedules) <= 8
+    book = strategy._resolve(nodes).state
+    assert len(book._sets) == 64
+    assert len(book._views[nodes.membership]) <= 64
+    assert len(book._owed) <= 12
 
 
 def test_asking_shows_the_weights() -> None:

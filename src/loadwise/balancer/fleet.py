@@ -17,7 +17,7 @@ from loadwise.errors import UnknownNode
 from loadwise.filters import Filter
 from loadwise.health import HealthStatus, HealthTracker
 from loadwise.load import LoadMeasure
-from loadwise.node_set import NodeSet
+from loadwise.node_set import NodeSet, Owner
 from loadwise.quota import QuotaSource
 
 __all__ = ["Fleet"]
@@ -67,6 +67,7 @@ class Fleet(ForkAware, Generic[N]):
         self._rule = rule
         self._on_panic = on_panic
         self._prepare = prepare
+        self._owner = Owner()
         # The first is held by whoever changes the membership, the second to work out a view.
         self._changing = Lock()
         self._lock = Lock()
@@ -186,17 +187,17 @@ class Fleet(ForkAware, Generic[N]):
     def add(self, node: N) -> None:
         """Add a member."""
         with self._changing:
-            self._adopt(NodeSet((*self.nodes, node)))
+            self._adopt(self._own((*self.nodes, node)))
 
     def remove(self, identity: Hashable) -> None:
         """Remove a member."""
         with self._changing:
             index = self._index_of(identity)
-            self._adopt(NodeSet((*self.nodes[:index], *self.nodes[index + 1 :])))
+            self._adopt(self._own((*self.nodes[:index], *self.nodes[index + 1 :])))
 
     def replace(self, nodes: Iterable[N]) -> None:
         """Replace all members; who stays, by id, keeps the slot."""
-        fresh = NodeSet(nodes)
+        fresh = self._own(nodes)
         with self._changing:
             self._adopt(fresh)
 
@@ -237,6 +238,12 @@ class Fleet(ForkAware, Generic[N]):
             drained=drained,
             ailing=ailing,
         )
+
+    def _own(self, nodes: Iterable[N]) -> NodeSet[N]:
+        """Return a membership that strategies can tell from those of other balancers."""
+        made = NodeSet(nodes)
+        made.membership.owner = self._owner
+        return made
 
     def _index_of(self, identity: Hashable) -> int:
         whole = self._members[0]

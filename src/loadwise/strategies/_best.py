@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from itertools import accumulate
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -11,8 +13,12 @@ if TYPE_CHECKING:
 __all__ = ["draw_highest", "draw_lowest"]
 
 
-def draw_lowest(values: Sequence[float], draw: Callable[[], float]) -> int | None:
-    """Return the position of the lowest value, one at random of several.
+def draw_lowest(
+    values: Sequence[float],
+    draw: Callable[[], float],
+    weights: Sequence[float] | None = None,
+) -> int | None:
+    """Return the position of the lowest value, one at random of several: by weight, if given.
 
     A NaN counts as infinitely high.
     """
@@ -22,6 +28,10 @@ def draw_lowest(values: Sequence[float], draw: Callable[[], float]) -> int | Non
     if lowest != lowest:  # noqa: PLR0124 - only NaN differs from itself
         values = [inf if value != value else value for value in values]  # noqa: PLR0124
         lowest = min(values)
+    if weights is not None and values.count(lowest) > 1:
+        tied = [position for position, value in enumerate(values) if value == lowest]
+        sums = list(accumulate([weights[position] for position in tied]))
+        return tied[bisect_right(sums, draw() * sums[-1], hi=len(sums) - 1)]
     return _draw_among(values, lowest, draw)
 
 

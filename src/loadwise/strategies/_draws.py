@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import random
+from bisect import bisect_left, bisect_right
 from copy import copy
 from threading import local
 from typing import TYPE_CHECKING
@@ -20,10 +21,18 @@ from loadwise._gil import HAS_GIL
 from loadwise.strategies._planned import none_left
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
-__all__ = ["check_rng", "draw_one", "fork_of", "random_of_this_thread", "source_of"]
+__all__ = [
+    "check_rng",
+    "draw_one",
+    "fork_of",
+    "position_besides",
+    "positions_of",
+    "random_of_this_thread",
+    "source_of",
+]
 
 _MOST_TRIES = 8
 
@@ -89,3 +98,38 @@ def draw_one(
             return index
     rest = [i for i in eligible if i not in exclude]
     return rest[int(draw() * len(rest))]
+
+
+def positions_of(indices: Iterable[int], eligible: Sequence[int]) -> list[int]:
+    """Return at which positions of ``eligible``, which is ascending, the indices stand, ascending.
+
+    O(log n) for each.
+    """
+    found: list[int] = []
+    for index in sorted(indices):
+        position = bisect_left(eligible, index)
+        if position < len(eligible) and eligible[position] == index:
+            found.append(position)
+    return found
+
+
+def position_besides(sums: Sequence[float], out: Sequence[int], unit: float) -> int:
+    """Return a position with a chance proportional to its weight, none of ``out``.
+
+    Args:
+        sums: Of the weights up to each position, the position's own included.
+        out: Positions to leave out, ascending, and not all there are.
+        unit: A float drawn from [0, 1).
+
+    Cost: O(log n), and O(1) for each one to leave out.
+    """
+    parts = [sums[p] - sums[p - 1] if p else sums[p] for p in out]
+    target = unit * max(0.0, sums[-1] - sum(parts))
+    for position, part in zip(out, parts, strict=True):
+        if sums[position] - part <= target:
+            target += part
+    found = min(bisect_right(sums, target), len(sums) - 1)
+    # Rounding may leave it on one of those.
+    while found in out:
+        found = (found + 1) % len(sums)
+    return found

@@ -12,8 +12,8 @@ kept in linked lists, one for each slot in which some are released and one for e
 some have, and only the deadlines are in a heap. With one node to a list of its own that is still a
 heap of plain ints, which is what makes large fleets quick.
 
-Who comes when depends on nothing but the weights, so the sequence is laid out some picks ahead: the
-lock is taken and everything is fetched once for all of them.
+Who begins with a claim (picks that it is behind, or ahead where negative) has windows that are so
+much earlier, or later. Claims are taken from their mean, so that windows and slots are as many.
 
 Source: S. Baruah, N. Cohen, C. Plaxton and D. Varvel, "Proportionate progress: a notion of fairness
 in resource allocation", Algorithmica 15, 1996.
@@ -21,10 +21,8 @@ in resource allocation", Algorithmica 15, 1996.
 
 from __future__ import annotations
 
-from copy import copy
 from heapq import heappop, heappush
 from math import fsum, inf
-from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -52,92 +50,115 @@ class FairSchedule:
     Args:
         eligible: Indices to choose from.
         weights: Weights by index, all of those in ``eligible`` positive and finite.
+        claims: How many picks each of ``eligible`` is behind its share; ``None`` for none.
 
-    Thread-safety: picks are popped off a list, which is atomic; a lock for every 64th, which lays
-    out the next ones. Cost: O(n) to build, O(log n) amortised per pick.
+    Thread-safety: none; for one thread at a time. Cost: O(n) to build, O(log n) per pick.
     """
 
-    __slots__ = ("_ahead", "_lock", "_periods", "_position")
+    __slots__ = ("_claims", "_eligible", "_mean", "_periods", "_position")
 
-    def __init__(self, eligible: Sequence[int], weights: Sequence[int | float]) -> None:
+    def __init__(
+        self,
+        eligible: Sequence[int],
+        weights: Sequence[int | float],
+        claims: Sequence[float] | None = None,
+    ) -> None:
         largest = max(weights[i] for i in eligible)
         shares = {i: weights[i] / largest for i in eligible}
         # Exactly, so that it takes some 2^52 picks until rounding leaves a slot to nobody.
         total = fsum(shares.values())
+        self._eligible = eligible
         self._periods = [inf] * len(weights)  # whose period is infinite never has a turn
         for i, share in shares.items():
             if share:
                 self._periods[i] = total / share
+        self._claims = [0.0] * len(weights)
+        self._mean = 0.0
+        if claims is not None:
+            self._mean = fsum(claims) / len(eligible)
+            for i, claim in zip(eligible, claims, strict=True):
+                self._claims[i] = claim - self._mean
         self._position: _Position | None = self._begin()
-        self._ahead: list[int] = []  # the last one first
-        self._lock = Lock()
-
-    def pick(self) -> int:
-        """Return the next index."""
-        while True:
-            try:
-                return self._ahead.pop()
-            except IndexError:
-                self._lay_out()
 
     def _begin(self) -> _Position:
         following: list[int | None] = [None] * len(self._periods)
-        due: dict[int, int] = {}
-        for index in reversed(range(len(following))):
-            period = self._periods[index]
-            if period < inf:
-                deadline = int(period)
-                following[index] = due.get(deadline)
-                due[deadline] = index
         # Floats are quicker to multiply with floats, and whole ones are exact up to 2^53.
-        return 0, [1.0] * len(following), following, due, {}, sorted(due)
+        picks = [1.0] * len(following)
+        due: dict[int, int] = {}
+        released: dict[int, int] = {}
+        for index in reversed(range(len(following))):
+            period, claim = self._periods[index], self._claims[index]
+            if period == inf:
+                continue
+            lists, picks[index] = due, 1.0 - claim
+            slot = int(picks[index] * period)
+            if claim < 0 and int(-claim * period):
+                lists, picks[index] = released, -claim
+                slot = int(-claim * period)
+            following[index] = lists.get(slot)
+            lists[slot] = index
+        return 0, picks, following, due, released, sorted(due)
 
-    def _lay_out(self) -> None:
-        with self._lock:
-            if self._ahead:  # another thread was quicker
-                return
-            # Ctrl-C in the middle leaves the lists broken, so after one it begins anew.
-            start, picks, following, due, released, deadlines = self._position or self._begin()
-            self._position = None
-            periods = self._periods
-            chosen: list[int] = []
-            for slot in range(start + 1, start + 1 + _AHEAD):
-                deadline = deadlines[0]
-                served = due[deadline]
-                chosen.append(served)
-                after = following[served]
-                if after is None:
-                    del due[heappop(deadlines)]
-                else:
-                    due[deadline] = after
-                # Rounded periods may be missed by a slot. (max() would cost a call per pick.)
-                if deadline < slot:  # noqa: PLR1730
-                    deadline = slot
-                following[served] = released.get(deadline)
-                released[deadline] = served
+    def chunk(self) -> list[int]:
+        """Return the next 64 indices, in order."""
+        # Ctrl-C in the middle leaves the lists broken, so after one it begins again.
+        start, picks, following, due, released, deadlines = self._position or self._begin()
+        self._position = None
+        periods = self._periods
+        chosen: list[int] = []
+        for slot in range(start + 1, start + 1 + _AHEAD):
+            if not deadlines:  # periods are rounded: whoever comes next comes early
+                released[slot - 1] = released.pop(min(released))
+                _release(slot - 1, periods, picks, following, due, released, deadlines)
+            deadline = deadlines[0]
+            served = due[deadline]
+            chosen.append(served)
+            after = following[served]
+            if after is None:
+                del due[heappop(deadlines)]
+            else:
+                due[deadline] = after
+            # Rounded periods may be missed by a slot. (max() would cost a call per pick.)
+            if deadline < slot:  # noqa: PLR1730
+                deadline = slot
+            following[served] = released.get(deadline)
+            released[deadline] = served
+            if slot in released:
+                _release(slot, periods, picks, following, due, released, deadlines)
+        self._position = start + _AHEAD, picks, following, due, released, deadlines
+        return chosen
 
-                index = released.pop(slot, None)
-                while index is not None:
-                    after = following[index]
-                    picks[index] = pick = picks[index] + 1.0
-                    deadline = int(pick * periods[index])
-                    following[index] = other = due.get(deadline)
-                    due[deadline] = index
-                    if other is None:
-                        heappush(deadlines, deadline)
-                    index = after
-            self._position = start + _AHEAD, picks, following, due, released, deadlines
-            chosen.reverse()
-            self._ahead.extend(chosen)
+    def claims(self) -> list[float]:
+        """Return how many picks each eligible node is behind its share by now. O(n)."""
+        slot, picks, following, _, released, _ = self._position or self._begin()
+        behind = [slot / period - pick for period, pick in zip(self._periods, picks, strict=True)]
+        waiting = [False] * len(behind)
+        for first in released.values():
+            index: int | None = first
+            while index is not None:
+                waiting[index] = True
+                index = following[index]
+        # The pick that one who is released will have is counted among its picks.
+        return [behind[i] + self._mean + (not waiting[i]) for i in self._eligible]
 
-    def copy(self) -> FairSchedule:
-        """Return a schedule that goes on from here on its own. O(n)."""
-        twin = FairSchedule.__new__(FairSchedule)
-        with self._lock:
-            # Others may pick meanwhile, but lay out nothing: the rest fits whatever is left ahead.
-            ahead, position = self._ahead.copy(), self._position or self._begin()
-            slot, *tables = position
-            own = {"_ahead": ahead, "_position": (slot, *map(copy, tables))}
-        for name, value in {**own, "_periods": self._periods, "_lock": Lock()}.items():
-            setattr(twin, name, value)
-        return twin
+
+def _release(
+    slot: int,
+    periods: list[float],
+    picks: list[float],
+    following: list[int | None],
+    due: dict[int, int],
+    released: dict[int, int],
+    deadlines: list[int],
+) -> None:
+    """Have those who may be served from ``slot`` on wait for their next turn."""
+    index: int | None = released.pop(slot)
+    while index is not None:
+        after = following[index]
+        picks[index] = pick = picks[index] + 1.0
+        deadline = int(pick * periods[index])
+        following[index] = other = due.get(deadline)
+        due[deadline] = index
+        if other is None:
+            heappush(deadlines, deadline)
+        index = after

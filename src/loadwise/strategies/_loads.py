@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, TypeVar
 
 from loadwise._native import mypyc_attr
@@ -15,6 +16,9 @@ from loadwise.strategies._requirements import require_method
 __all__ = ["Load", "LoadPlan", "LoadPlanned", "load_source"]
 
 N = TypeVar("N")
+
+_LEAST_WEIGHT = 1e-300
+"""Of the largest: what a weight too small to divide by is taken as."""
 
 Load = Callable[[N], float] | LoadMeasure | None
 
@@ -66,20 +70,38 @@ def ageing_source(key: Callable[[Any], float], measure: LoadMeasure | None) -> P
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class LoadPlan(Plan[Sequence[Any]]):
-    """A plan whose ``items`` are what the load is read from, by index."""
+    """A plan whose ``items`` are what the load is read from, by index.
 
-    __slots__ = ("choices", "items")
+    Attributes:
+        items: What the load is read from, by index.
+        choices: The same, by position among the eligible.
+        alike: How many may be chosen, if all have the same weight; else 0.
+        weights: By position, as parts of the largest; empty if all are alike.
+        sums: Of the weights up to each position; empty if all are alike.
+    """
+
+    __slots__ = ("alike", "choices", "items", "sums", "weights")
 
     def __init__(self, nodes: NodeSet[Any], items: Sequence[Any]) -> None:
         super().__init__(nodes, items)
         self.items = items
         self.choices = [items[i] for i in nodes.eligible]
+        self.alike = self.count
+        self.weights: list[float] = []
+        self.sums: list[float] = []
+        given = nodes.weights
+        if len({given[i] for i in nodes.eligible}) > 1:
+            largest = max([given[i] for i in nodes.eligible])
+            self.alike = 0
+            self.weights = [max(given[i] / largest, _LEAST_WEIGHT) for i in nodes.eligible]
+            self.sums = list(accumulate(self.weights))
 
     def over(self, candidates: Sequence[Any]) -> LoadPlan:
         """Return the plan that reads the very objects in ``candidates``."""
         twin = LoadPlan.__new__(LoadPlan)
         twin.eligible, twin.count, twin.size = self.eligible, self.count, self.size
         twin.whole = self.whole
+        twin.alike, twin.weights, twin.sums = self.alike, self.weights, self.sums
         twin.state = twin.items = candidates
         twin.choices = [candidates[i] for i in self.eligible]
         return twin

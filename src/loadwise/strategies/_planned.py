@@ -27,7 +27,7 @@ from loadwise._fork import ForkAware, reset_in_child
 from loadwise._native import let_go, mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.errors import UnknownIndex
-from loadwise.node_set import Content, Membership, NodeSet
+from loadwise.node_set import Content, Membership, NodeSet, Owner
 
 if TYPE_CHECKING:
     from loadwise.load import LoadMeasure
@@ -141,6 +141,10 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
     def _make_plan(self, nodes: NodeSet[N], state: S) -> P:
         """Work out what a pick from this view reads."""
 
+    def _identity(self, owner: Owner | None, content: Content) -> object:  # noqa: ARG002
+        """Return what makes two memberships the same to the strategy, whoever owns them."""
+        return content.key
+
     def _size(self, nodes: NodeSet[N]) -> int:
         """How much of `kept_size` the state of these nodes takes."""
         return len(nodes)
@@ -165,9 +169,6 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
     def _check(self, candidates: Sequence[N]) -> None:
         """Raise ``TypeError`` where a candidate lacks what the strategy reads from it."""
 
-    def _kept_now(self, state: S) -> None:
-        """Take note that ``state`` is now kept for a membership not known before."""
-
     def _resolve(self, candidates: Sequence[N]) -> P:
         """Return the plan for ``candidates``, made now if it is not kept."""
         if isinstance(candidates, NodeSet):
@@ -185,7 +186,7 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
         self._check(candidates)
         content = Content(candidates)
         with self._lock:
-            known = self._known.get(content.key)
+            known = self._known.get(self._identity(None, content))
             nodes = None if known is None else known.interned
         # It stands for every list of this content, so it must not keep one's nodes alive.
         made: NodeSet[Any] = NodeSet.of_content(content) if nodes is None else nodes
@@ -200,9 +201,10 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
         """Return the plan that `_resolve` would, leaving no trace of having looked."""
         self._check(candidates)
         nodes = candidates if isinstance(candidates, NodeSet) else NodeSet(candidates)
+        identity = self._identity(nodes.membership.owner, nodes.membership.content)
         with self._lock:
             state = self._states.get(nodes.membership)
-            known = self._known.get(nodes.membership.content.key) if state is None else None
+            known = self._known.get(identity) if state is None else None
         if known is not None:
             state = known.state
         elif state is None:
@@ -237,7 +239,7 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
 
     def _recall(self, nodes: NodeSet[N]) -> _Known[N, S]:
         """Return what is kept for the ids and weights of ``nodes``, made now if nothing is."""
-        content = nodes.membership.content.key
+        content = self._identity(nodes.membership.owner, nodes.membership.content)
         known = self._find(content)
         if known is not None:
             return known
@@ -256,7 +258,6 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
         known: _Known[N, S] = _Known(self._make_state(nodes), self._size(nodes))
         with self._lock:
             self._known[content] = known
-            self._kept_now(known.state)
             total = sum(other.size for other in self._known.values())
             while len(self._known) > 1 and (len(self._known) > self.kept or total > self.kept_size):
                 total -= self._known.popitem(last=False)[1].size

@@ -24,7 +24,10 @@ from loadwise.strategies._ring import Ring, build, derive
 __all__ = ["ConsistentHash"]
 
 _HASH_LIMIT = 2**64
-_MOST_POINTS = 2**24
+_MOST_MEDIANS = 2**32
+"""Of a weight, for more would leave no other node a second point, and could overflow."""
+_DIGITS = 9
+"""Decimals of a number of points that count, so that 2.5 times 0.7 / 0.7 is 2.5."""
 
 
 class _Plan(Plan[Ring]):
@@ -51,20 +54,27 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
     an ``int`` is the 64-bit hash itself.
 
     Args:
-        virtual_nodes: Points per unit of weight, >= 1. More points share the keys more evenly:
-            the spread of shares is about 1/sqrt(points per node).
+        virtual_nodes: Points of a node of the median weight, >= 1. More points share the keys more
+            evenly: the spread of shares is about 1/sqrt(points per node).
+        max_points: How many points the ring has at most, >= 1. If there would be more, all nodes
+            have half as many, or a quarter, and so on, but never fewer than one each.
 
-    Point i of a node is ``xxh64(f"{id}_{i}")``, so all programs agree that know the same ids. A
-    weight multiplies the points (rounded, at least 1); a node without a weight has weight 1. Ids
+    Point i of a node is ``xxh64(f"{id}_{i}")``, so all programs agree that know the same ids. Ids
     that are alike as text, such as 1 and "1", share points, which are those of the first node.
 
-    Adding or removing one of n nodes moves about 1/n of the keys, and none between the others.
-    A node that is down, filtered out or excluded passes its keys to the next along the ring.
+    Weights are relative: a node has ``virtual_nodes * weight / median`` points (rounded, at least
+    1), where the median is that of the positive weights, the lower one of two. Scaling all weights
+    moves no key. Nor does a node that comes, goes or changes its weight, between the others, while
+    the median stays the same, as it does where one weight is the most common by far.
+    A node without a weight has weight 1.
+
+    Adding or removing one of n equal nodes moves about 1/n of the keys, and none between the
+    others. A node that is down, filtered out or excluded passes its keys to the next along the
+    ring.
 
     Raises:
-        TypeError: ``virtual_nodes`` is not an int.
-        ValueError: ``virtual_nodes`` is below 1; at the pick, when an int key is outside
-            0..2^64-1, or when the ring would have more than 2^24 points.
+        TypeError: ``virtual_nodes`` or ``max_points`` is not an int.
+        ValueError: One of them is below 1; at the pick, when an int key is outside 0..2^64-1.
         MissingHashKey: At the pick, when there is no ``hash_key``.
 
     Thread-safety: the ring is immutable. While one is built, picks go on with those there are.
@@ -87,29 +97,36 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
 
     kept_size = 2**22
 
-    def __init__(self, virtual_nodes: int = 160) -> None:
-        if not isinstance(virtual_nodes, int):
-            raise TypeError(f"virtual_nodes is {virtual_nodes!r}; it must be an int")
-        if virtual_nodes < 1:
-            raise ValueError(f"virtual_nodes is {virtual_nodes}; it must be at least 1")
+    def __init__(self, virtual_nodes: int = 160, *, max_points: int = 2**22) -> None:
+        for name, value in (("virtual_nodes", virtual_nodes), ("max_points", max_points)):
+            if not isinstance(value, int):
+                raise TypeError(f"{name} is {value!r}; it must be an int")
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
         self._virtual_nodes = virtual_nodes
+        self._max_points = max_points
         super().__init__()
 
     def _counts(self, nodes: NodeSet[N]) -> list[int]:
-        per_unit = self._virtual_nodes
-        return [max(1, round(per_unit * weight)) if weight else 0 for weight in nodes.weights]
+        """Return how many points each node has."""
+        positive = sorted([weight for weight in nodes.weights if weight])
+        if not positive:
+            return [0] * len(nodes)
+        median = positive[(len(positive) - 1) // 2]
+        most = median * _MOST_MEDIANS
+        parts = [min(weight, most) / median for weight in nodes.weights]
+        points = float(self._virtual_nodes)
+        while True:
+            counts = [max(1, round(round(points * part, _DIGITS))) if part else 0 for part in parts]
+            if sum(counts) <= max(self._max_points, len(positive)):
+                return counts
+            points /= 2
 
     def _size(self, nodes: NodeSet[N]) -> int:
         return sum(self._counts(nodes))
 
     def _make_state(self, nodes: NodeSet[N]) -> Ring:
         counts = self._counts(nodes)
-        if sum(counts) > _MOST_POINTS:
-            raise ValueError(
-                f"the ring of {len(nodes)} nodes would have {sum(counts)} points, more than "
-                f"{_MOST_POINTS}; use smaller weights or fewer virtual_nodes "
-                f"(now {self._virtual_nodes} per unit of weight)"
-            )
         # The text decides where the points lie, so ids that are alike as text are alike here.
         names = [f"{identity}_" for identity in nodes.ids]
         for base in self._kept_states():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from random import Random as RandomSource
 from typing import Any
 
@@ -18,7 +19,7 @@ __all__ = ["LeastLoad"]
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class LeastLoad(LoadPlanned[N]):
-    """The least loaded of all nodes; ties uniformly at random.
+    """The least loaded of all nodes; ties at random.
 
     Use it for few nodes and one client, or where requests are so long that the best place is
     worth a scan. With many clients prefer `PowerOfTwoChoices`: clients that see the same least
@@ -32,6 +33,10 @@ class LeastLoad(LoadPlanned[N]):
     Raises:
         TypeError: ``load`` or ``rng`` is of the wrong kind; at the pick, when ``load`` is
             ``None`` and a node has no ``load_score()``.
+
+    Where weights differ, what is compared is load / weight, as in nginx's ``least_conn``, and ties
+    are drawn by weight: idle nodes of weights 9 and 1 share picks 9 to 1, and so do busy ones. A
+    node without a weight has weight 1.
 
     Thread-safety: lock-free. Cost: O(n) per pick.
 
@@ -67,6 +72,8 @@ class LeastLoad(LoadPlanned[N]):
             check_excluded(context.exclude, plan.size)
             eligible = tuple(i for i in eligible if i not in context.exclude)
             choices = [plan.items[i] for i in eligible]
+        if not plan.alike:
+            return self._lowest_by_weight(plan, draw, context.exclude)
         loads = (
             [node.load_score() for node in choices] if self._own else list(map(self._key, choices))
         )
@@ -95,3 +102,15 @@ class LeastLoad(LoadPlanned[N]):
             if lowest is not None:
                 position = lowest
         return position
+
+    def _lowest_by_weight(
+        self, plan: LoadPlan, draw: Callable[[], float], exclude: AbstractSet[int]
+    ) -> int | None:
+        """Compare what nodes bear per weight; draw among ties by weight."""
+        kept = [p for p, index in enumerate(plan.eligible) if index not in exclude]
+        weights = [plan.weights[p] for p in kept]
+        loads = [
+            self._load(plan.choices[p]) / weight for p, weight in zip(kept, weights, strict=True)
+        ]
+        position = draw_lowest(loads, draw, weights)
+        return None if position is None else plan.eligible[kept[position]]

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from random import Random as RandomSource
 
 from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
-from loadwise.strategies._draws import check_rng, draw_one, fork_of, source_of
+from loadwise.strategies._draws import (
+    check_rng,
+    draw_one,
+    fork_of,
+    position_besides,
+    positions_of,
+    source_of,
+)
 from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned
-from loadwise.strategies._planned import N, check_excluded
+from loadwise.strategies._planned import N, check_excluded, none_left
 
 __all__ = ["PowerOfTwoChoices"]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class PowerOfTwoChoices(LoadPlanned[N]):
-    """Of two distinct nodes drawn at random, the less loaded one; ties at random.
+    """Of two distinct nodes drawn at random, the less loaded one; on a tie the one drawn first.
 
     Use it by default. It is nearly as good as asking every node for its load, costs the same at
     any fleet size, and where many clients act on the same stale loads it does not send them all
@@ -31,7 +40,12 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         TypeError: ``load`` or ``rng`` is of the wrong kind; at the pick, when ``load`` is
             ``None`` and a node has no ``load_score()``.
 
-    Thread-safety: lock-free. Cost: O(1) per pick: two draws, two loads.
+    Where weights differ, nodes are drawn by weight, and what is compared is load / weight, as in
+    nginx's ``least_conn``: idle nodes of weights 9 and 1 share picks 9 to 1, and so do busy ones.
+    A node without a weight has weight 1.
+
+    Thread-safety: lock-free. Cost: O(1) per pick: two draws, two loads; O(log n) where weights
+    differ.
 
     Source: M. Mitzenmacher, "The power of two choices in randomized load balancing", IEEE
     Transactions on Parallel and Distributed Systems 12(10), 2001.
@@ -55,7 +69,7 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         source, plan = self._hot
         if source is not candidates:
             plan = self._resolve(candidates)
-        count = plan.count
+        count = plan.alike
         if context.exclude or count < 2:  # noqa: PLR2004 - two choices
             return self._among(plan, self._random, context)
         random = self._random
@@ -88,6 +102,8 @@ class PowerOfTwoChoices(LoadPlanned[N]):
     ) -> int | None:
         exclude = context.exclude
         check_excluded(exclude, plan.size)
+        if plan.sums:
+            return self._by_weight(plan, draw, exclude)
         if not exclude and plan.count > 1:
             first = int(draw() * plan.count)
             second = int(draw() * (plan.count - 1))
@@ -108,3 +124,20 @@ class PowerOfTwoChoices(LoadPlanned[N]):
             return one if self._prefers(items[one], items[other]) else other
         first, second = self._key(items[one]), self._key(items[other])
         return one if first <= second or second != second else other  # noqa: PLR0124
+
+    def _by_weight(
+        self, plan: LoadPlan, draw: Callable[[], float], exclude: AbstractSet[int]
+    ) -> int | None:
+        """Draw both by weight, and compare what they bear per weight."""
+        eligible, sums = plan.eligible, plan.sums
+        if none_left(eligible, exclude):
+            return None
+        out = positions_of(exclude, eligible)
+        first = position_besides(sums, out, draw())
+        insort(out, first)
+        if len(out) == plan.count:
+            return eligible[first]
+        second = position_besides(sums, out, draw())
+        one = self._load(plan.choices[first]) / plan.weights[first]
+        other = self._load(plan.choices[second]) / plan.weights[second]
+        return eligible[first if one <= other or other != other else second]  # noqa: PLR0124

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import count
-from random import randrange
+from collections.abc import Callable
+from random import Random as RandomSource
 
-from loadwise._counter import counter_from, upcoming
 from loadwise._native import mypyc_attr
-from loadwise.context import EMPTY, SelectionContext
-from loadwise.node_set import NodeSet
-from loadwise.strategies._planned import N, Plan, Planned, check_excluded
+from loadwise.strategies._in_turn import InTurn
+from loadwise.strategies._planned import N
+from loadwise.strategies._sequences import Candidates, Cycle, Source
 
 __all__ = ["RoundRobin"]
 
-_RANDOM_START_RANGE = 2**32
-
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class RoundRobin(Planned[N, "count[int]", "Plan[count[int]]"]):
+class RoundRobin(InTurn[N]):
     """Every node in turn, in index order.
 
     Use it when nodes are alike and requests cost about the same. Needs nothing of a node.
@@ -27,81 +23,40 @@ class RoundRobin(Planned[N, "count[int]", "Plan[count[int]]"]):
         start: The first turn: the index (modulo the number of nodes) to begin at. ``None`` begins
             at a random place, another one in each forked worker, so that clients
             that start together do not all begin with node 0.
+        rng: Source of randomness for that; ``None`` for the shared one of the `random` module.
 
     Raises:
-        TypeError: ``start`` is not an int or ``None``.
+        TypeError: ``start`` is not an int or ``None``; ``rng`` cannot be drawn from.
         ValueError: ``start`` is negative.
 
-    A turn that falls on an excluded node passes to the next one. When nodes come or go the turn
-    count goes on, so a change does not send everybody back to the first node.
+    Each set of candidates has turns of its own, and the last 64 are remembered for each balancer: a
+    set that is asked about again goes on where it was. A new one goes on where its nodes were in
+    the set before, whichever came, went or changed places; a node that is new is neither ahead nor
+    behind. Of the picks from one set, counts stay within 1 of each other. Where the set changes
+    before every pick no node is ever more than H = 1 + 1/2 + ... + 1/n picks behind its share, nor
+    more than n ahead, for at most n nodes at a time.
 
-    Thread-safety: exact without a lock. Whatever the number of threads, picks over the same nodes
-    leave counts within 1 of each other.
+    A turn that falls on an excluded node passes to the next one, and is kept for the next request
+    that may use it: one turn a node.
 
-    Cost: O(1) per pick, and O(number of excluded nodes) more when some are.
+    Thread-safety: exact without a lock, but for one pick in up to 256, which lays out the next
+    turns. Whatever the number of threads, picks over the same nodes leave counts within 1 of each
+    other.
+
+    Cost: O(1) per pick, and O(number of excluded nodes) more when some are; O(n log n) for a set
+    that is new, O(n) for one that is remembered.
 
     Example:
+        >>> from loadwise import NodeSet
         >>> turns = RoundRobin()
         >>> nodes = NodeSet(["a", "b", "c"])
         >>> [nodes[turns.select(nodes)] for _ in range(4)]
         ['a', 'b', 'c', 'a']
     """
 
-    def __init__(self, start: int | None = 0) -> None:
-        if not (start is None or isinstance(start, int)):
-            raise TypeError(f"start is {start!r}; it must be an int, or None for a random one")
-        if start is not None and start < 0:
-            raise ValueError(f"start is {start}; it must be at least 0, or None for a random one")
-        self._start = start
-        super().__init__()
+    def __init__(self, start: int | None = 0, rng: RandomSource | None = None) -> None:
+        super().__init__(start, rng)
 
-    def _after_fork(self) -> None:
-        start = randrange(_RANDOM_START_RANGE) if self._start is None else self._start
-        self._latest = counter_from(start)
-        super()._after_fork()
-
-    def _make_state(self, nodes: NodeSet[N]) -> count[int]:  # noqa: ARG002 - any nodes
-        return counter_from(upcoming(self._latest))
-
-    def _kept_now(self, state: count[int]) -> None:
-        self._latest = state
-
-    def _make_plan(self, nodes: NodeSet[N], state: count[int]) -> Plan[count[int]]:
-        return Plan(nodes, state)
-
-    def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
-        """Return the index whose turn it is, or ``None`` when none may be chosen."""
-        source, plan = self._hot
-        if source is not candidates:
-            plan = self._resolve(candidates)
-        elif not context.exclude:
-            return plan.eligible[next(plan.state) % plan.count]
-        return _next_in_turn(plan, plan.state, context)
-
-    def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
-        """Return what `select` would return, without taking the turn."""
-        plan = self._glance(candidates)
-        return _next_in_turn(plan, count(upcoming(plan.state)), context)
-
-
-def _next_in_turn(
-    plan: Plan[count[int]], turns: Iterator[int], context: SelectionContext
-) -> int | None:
-    """Take turns until one falls on an index that is not excluded."""
-    check_excluded(context.exclude, plan.size)
-    eligible, size = plan.eligible, plan.count
-    if not size:
-        return None
-    exclude = context.exclude
-    turn = 0
-    for _ in range(len(exclude) + 1):
-        turn = next(turns)
-        index = eligible[turn % size]
-        if index not in exclude:
-            return index
-    # Other threads took the turns between ours: look at every node once, from the last turn on.
-    for offset in range(1, size):
-        index = eligible[(turn + offset) % size]
-        if index not in exclude:
-            return index
-    return None
+    def _first(self, among: Candidates, draw: Callable[[], float]) -> Source:
+        eligible = among.eligible
+        return Cycle(among, eligible, self._begin(len(eligible), draw), [0] * among.size)

@@ -1,93 +1,82 @@
 """Weighted round robin: every node in proportion to its weight, as evenly spread as can be.
 
 nginx's smooth sequence is periodic, with period W = sum of the weights over their greatest common
-divisor. So the whole cycle can be laid out once and read by a counter, and a pick costs no more
-than a plain round robin. Where the cycle would be too long to lay out, or the weights are floats
-and there is none, a proportionate fair schedule takes over.
+divisor. So the whole cycle can be laid out once and handed out piece by piece, and a pick costs no
+more than a plain round robin. Where the cycle would be too long to lay out, or the weights are
+floats and there is none, a proportionate fair schedule takes over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from math import gcd
-from typing import Any
+from random import Random as RandomSource
 
-from loadwise._counter import upcoming
 from loadwise._native import mypyc_attr
-from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
-from loadwise.strategies._fair_schedule import FairSchedule
-from loadwise.strategies._planned import N, Plan, Planned, check_excluded
+from loadwise.strategies._in_turn import InTurn
+from loadwise.strategies._planned import N
 from loadwise.strategies._requirements import require_weights
+from loadwise.strategies._sequences import (
+    LONGEST_CYCLE,
+    ONE,
+    Candidates,
+    Cycle,
+    Schedule,
+    Source,
+)
+from loadwise.strategies._turn_book import Book
 
 __all__ = ["WeightedRoundRobin"]
 
-_LONGEST_CYCLE = 65_536
 _MOST_STEPS = 2**20
-_MOST_SKIPS = 32
-_TABLES_KEPT = 8
-_GOLDEN_FRACTION = 0.6180339887498949
-
-
-class _State:
-    """The turn count and the tables of one membership, by eligible indices."""
-
-    __slots__ = ("schedules", "tables", "turns")
-
-    def __init__(self) -> None:
-        self.turns = count()
-        self.tables: dict[tuple[int, ...], Sequence[int]] = {}
-        self.schedules: dict[tuple[int, ...], FairSchedule] = {}
-
-
-class _Plan(Plan[_State]):
-    __slots__ = ("length", "schedule", "table", "turns", "weights")
-
-    def __init__(self, nodes: NodeSet[Any], state: _State) -> None:  # only indices matter
-        super().__init__(nodes, state)
-        self.weights = nodes.weights
-        self.turns = state.turns
-        eligible = nodes.eligible
-        self.schedule: FairSchedule | None = state.schedules.get(eligible)
-        table = state.tables.get(eligible)
-        if table is None and self.schedule is None:
-            table = smooth_cycle(eligible, nodes.weights)
-            if table is None:
-                self.schedule = FairSchedule(eligible, nodes.weights)
-                _keep(state.schedules, eligible, self.schedule)
-            else:
-                _keep(state.tables, eligible, table)
-        self.table: Sequence[int] = () if table is None else table
-        self.length = len(self.table)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class WeightedRoundRobin(Planned[N, _State, _Plan]):
+class WeightedRoundRobin(InTurn[N]):
     """Every node in proportion to its weight, smoothly interleaved.
 
     Use it when nodes differ in size and requests cost about the same. Needs `Weighted` nodes.
+
+    Args:
+        start: The first turn: the position in the sequence (modulo its length) to begin at.
+            ``None`` begins at a random place, another one in each forked worker, so that clients
+            that start together do not all begin with the heaviest node: each is first with a chance
+            proportional to its weight.
+        rng: Source of randomness for that; ``None`` for the shared one of the `random` module.
 
     Which algorithm is used, by the weights of the nodes that may be chosen:
 
     - **nginx's smooth sequence**, exactly, when all are ints, W (their sum over their greatest
       common divisor) is at most 65,536, and W times the number of distinct weights at most 2^20.
-      Its cycle is laid out once per snapshot, so a pick reads one table entry.
     - **A proportionate fair schedule** otherwise, that is for very uneven ints and whenever a
-      weight is a float. No node is ever more than one pick from its proportional share, be it
-      behind or ahead.
+      weight is a float, unless all are alike. No node is ever more than one pick from its
+      proportional share, be it behind or ahead. It has no length, so it begins at its first pick
+      whatever the ``start``, unless that is ``None``.
 
-    An excluded node's turn passes to the next node of the sequence. New nodes or weights begin
-    the sequence anew; a health change goes on in the sequence of those that are left.
+    Each set of candidates, with their weights, has turns of its own, and the last 64 are remembered
+    for each balancer: a set that is asked about again goes on where it was. A new one goes on from
+    what its nodes were ahead or behind in the set before, whichever came, went, changed places or
+    weights; a node that is new is neither. It serves who is furthest behind, as nginx does. Where
+    the set changes before every pick, no node is ever more than H = 1 + 1/2 + ... + 1/n picks
+    behind its share (7.5 for 1,000 nodes), nor more than n ahead, for at most n nodes at a time.
+
+    An excluded node's turn passes to the next node of the sequence, and is kept for the next
+    request that may use it: one turn a node.
 
     Raises:
-        TypeError: At the pick, when a node has no ``weight``.
+        TypeError: ``start`` is not an int or ``None``; ``rng`` cannot be drawn from; at the pick,
+            when a node has no ``weight``.
+        ValueError: ``start`` is negative.
 
-    Thread-safety: the table is read by an atomic counter; of 64 picks from the schedule one takes
-    a lock.
+    Thread-safety: turns are popped off a list, which is atomic; of up to 256 picks one takes a
+    lock, to lay out the next ones.
 
-    Cost: O(1) per pick from the table, O(log n) from the schedule, the work of 64 picks being done
-    by one of them; O(W k) to lay out the table for k distinct weights, O(n) for the schedule.
+    Cost: O(1) amortised per pick from the smooth sequence, O(log n) from the schedule, the work of
+    many picks being done by one of them; O(W k) to lay out the sequence for k distinct weights,
+    O(n log n) for a set that goes on from another and O(k + log n) for each of its first W picks.
 
     Source: nginx commit 52327e0 ("Upstream: smooth weighted round-robin balancing");
     S. Baruah et al., "Proportionate progress", Algorithmica 15, 1996.
@@ -100,31 +89,31 @@ class WeightedRoundRobin(Planned[N, _State, _Plan]):
         'aabacaa'
     """
 
-    def _make_state(self, nodes: NodeSet[N]) -> _State:
+    def __init__(self, start: int | None = 0, rng: RandomSource | None = None) -> None:
+        super().__init__(start, rng)
+
+    def _make_state(self, nodes: NodeSet[N]) -> Book:
         require_weights(nodes, self)
-        return _State()
+        return super()._make_state(nodes)
 
-    def _make_plan(self, nodes: NodeSet[N], state: _State) -> _Plan:
-        return _Plan(nodes, state)
+    def _weights(self, nodes: NodeSet[N]) -> Sequence[int | float] | None:
+        weights = nodes.weights
+        different = {weights[i] for i in nodes.eligible}
+        return weights if len(different) > 1 else None
 
-    def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
-        """Return the index whose turn it is, or ``None`` when none may be chosen."""
-        source, plan = self._hot
-        if source is not candidates:
-            plan = self._resolve(candidates)
-        elif not context.exclude:
-            schedule = plan.schedule
-            if schedule is None:
-                return plan.table[next(plan.turns) % plan.length]
-            next(plan.turns)  # also counted here, for views of the same nodes that have a table
-            return schedule.pick()
-        return _next_in_turn(plan, plan.schedule, plan.turns, context)
-
-    def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
-        """Return what `select` would return, without taking the turn."""
-        plan = self._glance(candidates)
-        schedule = None if plan.schedule is None else plan.schedule.copy()
-        return _next_in_turn(plan, schedule, count(upcoming(plan.turns)), context)
+    def _first(self, among: Candidates, draw: Callable[[], float]) -> Source:
+        eligible, weights = among.eligible, among.weights
+        cycle = eligible if weights is None else smooth_cycle(eligible, weights)
+        if cycle is not None:
+            return Cycle(among, cycle, self._begin(len(cycle), draw), [0] * among.size)
+        if self._start is not None:
+            return Schedule(among)
+        # Each comes first with a chance proportional to its weight, and has any phase after that.
+        sums = list(accumulate(among.parts()))
+        first = min(bisect_right(sums, draw() * sums[-1]), eligible[-1])
+        phases = [int((draw() - 0.5) * ONE) for _ in sums]
+        phases[first] += ONE
+        return Schedule(among, phases, first)
 
     def facts(self, nodes: NodeSet[N]) -> Mapping[str, Sequence[float]]:
         """Return the weights."""
@@ -151,7 +140,7 @@ def smooth_cycle(eligible: Sequence[int], weights: Sequence[int | float]) -> Seq
         members.setdefault(weight, []).append(index)
     divisor = gcd(*members)
     total = sum(weight * len(group) for weight, group in members.items()) // divisor
-    if total > _LONGEST_CYCLE or total * len(members) > _MOST_STEPS:
+    if total > LONGEST_CYCLE or total * len(members) > _MOST_STEPS:
         return None
     steps = [weight // divisor for weight in members]
     groups = list(members.values())
@@ -173,37 +162,3 @@ def smooth_cycle(eligible: Sequence[int], weights: Sequence[int | float]) -> Seq
             claims[best] -= total
         heads[best] = groups[best][turns[best]]
     return tuple(cycle)
-
-
-def _keep(tables: dict[tuple[int, ...], Any], eligible: tuple[int, ...], table: object) -> None:
-    if len(tables) >= _TABLES_KEPT:
-        del tables[next(iter(tables))]
-    tables[eligible] = table
-
-
-def _next_in_turn(
-    plan: _Plan, schedule: FairSchedule | None, turns: Iterator[int], context: SelectionContext
-) -> int | None:
-    """Take turns until one falls on an index that is not excluded."""
-    exclude = context.exclude
-    check_excluded(exclude, plan.size)
-    if not plan.count:
-        return None
-    turn = 0
-    for _ in range(_MOST_SKIPS):
-        turn = next(turns)
-        index = plan.table[turn % plan.length] if schedule is None else schedule.pick()
-        if index not in exclude:
-            return index
-    # The excluded hold nearly all the weight. Spread over the others by a sequence that covers
-    # the unit interval evenly (multiples of the golden ratio), in one pass over the nodes.
-    rest = [i for i in plan.eligible if i not in exclude]
-    if not rest:
-        return None
-    weights = plan.weights
-    target = (turn * _GOLDEN_FRACTION) % 1.0 * sum(weights[i] for i in rest)
-    for index in rest:
-        target -= weights[index]
-        if target < 0:
-            return index
-    return rest[-1]

@@ -1,0 +1,144 @@
+"""The turns of one set of candidates: laid out some picks ahead, taken by any number of threads."""
+
+from __future__ import annotations
+
+from itertools import accumulate, count
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from loadwise._counter import upcoming
+from loadwise.strategies._draws import position_besides, positions_of
+from loadwise.strategies._planned import check_excluded, none_left
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Set as AbstractSet
+
+    from loadwise.strategies._sequences import Candidates, Source
+
+__all__ = ["Turns"]
+
+_MOST_SKIPS = 32
+_GOLDEN_FRACTION = 0.6180339887498949
+
+
+class Turns:
+    """Who comes when among the candidates of one set.
+
+    Args:
+        key: What it is remembered by.
+        ids: The ids, by index.
+        among: Whose turns they are.
+        source: Lays out the sequence.
+
+    Attributes:
+        ahead: The turns laid out and not taken, the last one first.
+        kept: Indices whose claims no other set has taken over; ``None`` for all.
+
+    Thread-safety: turns are popped off a list, which is atomic; whoever finds it empty lays out
+    the next ones under a lock.
+    """
+
+    __slots__ = (
+        "_lock",
+        "_source",
+        "_substitutes",
+        "_sums",
+        "ahead",
+        "among",
+        "ids",
+        "kept",
+        "key",
+    )
+
+    def __init__(
+        self, key: object, ids: tuple[Hashable, ...], among: Candidates, source: Source
+    ) -> None:
+        self.key = key
+        self.ids = ids
+        self.among = among
+        self.ahead: list[int] = []
+        self.kept: AbstractSet[int] | None = None
+        self._sums: list[float] | None = None
+        self._substitutes = count(1)
+        self._source = source
+        self._lock = Lock()
+
+    def take(self) -> int:
+        """Return the next turn."""
+        while True:
+            try:
+                return self.ahead.pop()
+            except IndexError:
+                self._lay_out(1)
+
+    def _lay_out(self, wanted: int) -> None:
+        with self._lock:
+            while len(self.ahead) < wanted:
+                self.ahead[:0] = self._source.chunk()[::-1]
+                self._source = self._source.settled()
+
+    def claims(self) -> Sequence[int]:
+        """Return each node's claim now, by index: what was laid out and not taken is due. O(n).
+
+        Picks that other threads make meanwhile may be counted or not.
+        """
+        with self._lock:
+            claims = self._source.claims()
+            left = self.ahead[:]
+        return self.among.after(claims, -len(left), left) if left else claims
+
+    def take_besides(self, exclude: AbstractSet[int], size: int) -> int | None:
+        """Return the next turn of a node that is not excluded; ``None`` when all are.
+
+        The turns passed over, one a node, are kept for the next who asks.
+
+        Args:
+            exclude: Indices.
+            size: How many candidates there are.
+        """
+        check_excluded(exclude, size)
+        if none_left(self.among.eligible, exclude):
+            return None
+        kept: dict[int, None] = {}
+        chosen = self._pass_over(self.take, exclude, kept)
+        self.ahead.extend(reversed(kept))
+        return self._substitute(next(self._substitutes), exclude) if chosen is None else chosen
+
+    def peek(self, exclude: AbstractSet[int], size: int) -> int | None:
+        """Return what `take_besides` would."""
+        check_excluded(exclude, size)
+        if none_left(self.among.eligible, exclude):
+            return None
+        ahead: list[int] = []
+        while len(ahead) < _most_skips(exclude):  # others may take some meanwhile
+            self._lay_out(_most_skips(exclude))
+            ahead = self.ahead[:]
+        chosen = self._pass_over(ahead.pop, exclude, {})
+        return self._substitute(upcoming(self._substitutes), exclude) if chosen is None else chosen
+
+    def _pass_over(
+        self, take: Callable[[], int], exclude: AbstractSet[int], kept: dict[int, None]
+    ) -> int | None:
+        for _ in range(_most_skips(exclude)):
+            index = take()
+            if index not in exclude:
+                return index
+            kept[index] = None
+        return None
+
+    def _substitute(self, number: int, exclude: AbstractSet[int]) -> int:
+        """Return one of the others, by weight: the excluded hold nearly all of it.
+
+        Spread by a sequence that covers the unit interval evenly (multiples of the golden ratio).
+        """
+        eligible, parts = self.among.eligible, self.among.parts()
+        if self._sums is None:
+            self._sums = list(accumulate([parts[i] for i in eligible]))
+        out = positions_of(exclude, eligible)
+        return eligible[position_besides(self._sums, out, (number * _GOLDEN_FRACTION) % 1.0)]
+
+
+def _most_skips(exclude: AbstractSet[int]) -> int:
+    # Each may have one turn that was kept, and one of its own before anybody else's.
+    return _MOST_SKIPS + 2 * len(exclude)
