@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 from loadwise._native import mypyc_attr
-from loadwise._numbers import is_finite
+from loadwise._numbers import finite
 from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.view import Slot
 from loadwise.health import Probe
@@ -74,6 +74,11 @@ class Lease(Generic[N]):
         if slot.others:
             slot.enter_others()
 
+    @property
+    def node_id(self) -> Hashable:
+        """The node's id, as the balancer has known it since the node joined."""
+        return self._slot.id
+
     def success(self) -> bool:
         """End it as a success. Returns whether this was the first word on it."""
         # As _end does it, with a shorter way for what nearly all requests come to.
@@ -112,10 +117,11 @@ class Lease(Generic[N]):
             Whether this was the first word on it.
 
         Raises:
+            TypeError: ``retry_after`` is no number.
             ValueError: ``retry_after`` is negative, NaN or infinite.
         """
-        pause = 1.0 if retry_after is None else retry_after
-        if not (is_finite("retry_after", pause) and pause >= 0):
+        pause = 1.0 if retry_after is None else finite("retry_after", retry_after)
+        if not pause >= 0:
             raise ValueError(
                 f"retry_after is {retry_after!r}; it must be a finite number of seconds, at least 0"
             )

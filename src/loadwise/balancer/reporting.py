@@ -23,6 +23,8 @@ _SUCCESS: Final = Outcome.SUCCESS
 _FAILURE: Final = Outcome.FAILURE
 _LATENCY_WEIGHT: Final = 0.1
 _LONGEST_REASON: Final = 200
+_PAUSE: Final = 1.0
+"""Seconds that a node sits out which does not say how long."""
 
 
 class Reporter(ForkAware):
@@ -135,7 +137,7 @@ class Reporter(ForkAware):
         health: HealthTracker,
         slot: Slot,
         outcome: Outcome,
-        started: float,
+        started: float | None,
         reason: str | BaseException | None,
     ) -> None:
         if not slot.alive:
@@ -146,6 +148,27 @@ class Reporter(ForkAware):
             slot.forget()
         if not slot.alive and not self._fleet.has(slot.id):
             health.remove(slot.id)
+
+    def reported(
+        self,
+        slot: Slot,
+        outcome: Outcome,
+        latency: float | None,
+        reason: str | BaseException | None,
+    ) -> None:
+        """Record how a request without a lease ended, as `Balancer.report` is told."""
+        counts = outcome is _SUCCESS or outcome is _FAILURE
+        if latency is not None:
+            started = self.clock() - latency
+            if outcome is _SUCCESS:
+                self.succeeded(slot, started, None, None)
+            else:
+                self.ended(slot, outcome, started, reason, None)
+        if self._health is not None and (latency is None or not counts):
+            # What says nothing of health ends a probe, too.
+            self._report(self._health, slot, outcome, None, reason)
+        if outcome is Outcome.RATE_LIMITED:
+            self.pause(slot, _PAUSE)
 
     def pause(self, slot: Slot, seconds: float) -> None:
         """Have a member sit out."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import count
 from typing import Generic, TypeVar
 
-from loadwise.filters import Filter, StateSource, Watch
+from loadwise.filters import Filter, StateSource, Watch, accepts
 from loadwise.health import HealthTracker
 from loadwise.load import Cell, Forgetful, LoadMeasure
 from loadwise.node_set import NodeSet
@@ -170,7 +170,9 @@ def make_view(
 
     ruled_out: dict[int, str] = {}
     if where is not None and view.unwatched is None:
-        ruled_out.update((i, "filtered") for i, node in enumerate(whole) if not where(node))
+        ruled_out.update(
+            (i, "filtered") for i, node in enumerate(whole) if not accepts(where, node)
+        )
     ruled_out.update(_sitting_out(whole, pauses))
     down = {} if health is None else _down(whole, health)
     ruled_out.update((i, "unhealthy") for i, may_probe in down.items() if not may_probe)

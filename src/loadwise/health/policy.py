@@ -6,7 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
-from loadwise._numbers import is_finite
+from loadwise._numbers import finite, whole
 from loadwise.health.status import HealthStatus
 from loadwise.outcome import Outcome
 
@@ -86,7 +86,7 @@ class ConsecutiveFailurePolicy:
         probe_interval: Seconds after the last failure before a probe, finite and >= 0.
 
     Raises:
-        TypeError: A number of failures or successes is not an int.
+        TypeError: A number of failures or successes is not an int, or the interval no number.
         ValueError: An argument is out of range.
 
     Immutable, so thread-safe.
@@ -107,16 +107,14 @@ class ConsecutiveFailurePolicy:
 
     def __post_init__(self) -> None:
         for name in ("failure_threshold", "recovery_successes"):
-            value = getattr(self, name)
-            if not isinstance(value, int):
-                raise TypeError(f"{name} is {value!r}; it must be an int")
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        if not (is_finite("probe_interval", self.probe_interval) and self.probe_interval >= 0):
+            object.__setattr__(self, name, whole(name, getattr(self, name), 1))
+        pause = finite("probe_interval", self.probe_interval)
+        if not pause >= 0:
             raise ValueError(
                 f"probe_interval is {self.probe_interval!r}; it must be a finite number of "
                 f"seconds, at least 0"
             )
+        object.__setattr__(self, "probe_interval", pause)
 
     def next_status(self, health: NodeHealth, outcome: Outcome) -> HealthStatus:
         """Return the state after ``outcome``, by the table above."""

@@ -9,19 +9,21 @@ from dataclasses import replace
 from threading import RLock
 from typing import Final
 
+from loadwise._callables import refuse_async, refuse_async_methods, refuse_awaitable
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._log import log_exception
-from loadwise._numbers import is_finite
-from loadwise.clock import Clock
+from loadwise._numbers import number, shown
+from loadwise.clock import Clock, check_clock
 from loadwise.errors import LoadwiseError
 from loadwise.health.policy import ConsecutiveFailurePolicy, HealthPolicy, NodeHealth
 from loadwise.health.status import HealthStatus
-from loadwise.nodes import refuse_node
-from loadwise.outcome import Outcome
+from loadwise.nodes import id_of
+from loadwise.outcome import Outcome, check_outcome
 
 __all__ = ["HealthListener", "HealthTracker", "Minded"]
 
 _STATES: Final = tuple(HealthStatus)
+_TOLD_NOW: Final = "nobody would await it: make it a plain function that does not wait"
 
 HealthListener = Callable[[Hashable, HealthStatus, HealthStatus], None]
 """Called with a node's id, its old state and its new one."""
@@ -61,7 +63,7 @@ class HealthTracker(ForkAware):
         clock: Source of monotonic seconds.
 
     Raises:
-        TypeError: ``policy`` is no `HealthPolicy`.
+        TypeError: ``policy`` is no `HealthPolicy`, or ``clock`` cannot be called.
         ValueError: Its ``probe_interval`` is negative or NaN.
 
     An UNHEALTHY node is given one probe request at a time, once ``probe_interval`` has passed
@@ -93,12 +95,19 @@ class HealthTracker(ForkAware):
         for member in ("next_status", "probe_interval"):
             if not hasattr(self.policy, member):
                 raise TypeError(f"policy is {policy!r}; a HealthPolicy needs `{member}`")
+        refuse_async_methods(
+            "policy", self.policy, ("next_status",), "a report cannot wait: make it a plain one"
+        )
         pause = self.policy.probe_interval
-        # An infinite one is sensible where only active checks may bring a node back.
-        if pause != math.inf and not (is_finite("probe_interval", pause) and pause >= 0):
+        # It is asked for again and again, so it must be of a kind that adds up with times. An
+        # infinite one is sensible where only active checks may bring a node back.
+        if not isinstance(pause, (int, float)) or isinstance(pause, bool):
+            raise TypeError(f"probe_interval is {shown(pause)}; it must be an int or a float")
+        if not number("probe_interval", pause) >= 0:
             raise ValueError(
                 f"probe_interval is {pause!r}; it must be a number of seconds, at least 0"
             )
+        check_clock(clock)
         self.clock = clock
         self.version = 0
         self._records: dict[Hashable, NodeHealth] = {}
@@ -123,11 +132,12 @@ class HealthTracker(ForkAware):
 
     def status(self, node_id: Hashable) -> HealthStatus:
         """Return a node's state; HEALTHY for an id never reported."""
-        record = self._records.get(node_id)
+        record = self._records.get(id_of(node_id))
         return HealthStatus.HEALTHY if record is None else record.status
 
     def health(self, node_id: Hashable) -> NodeHealth:
         """Return all that is known of one node's health."""
+        node_id = id_of(node_id)
         return self._records.get(node_id) or NodeHealth(node_id)
 
     def snapshot(self) -> dict[Hashable, NodeHealth]:
@@ -145,7 +155,7 @@ class HealthTracker(ForkAware):
         """Take note of how a request to a node ended.
 
         Args:
-            node_id: The node's id.
+            node_id: The node's id, or the node itself, as in all methods.
             outcome: SUCCESS and FAILURE count; RATE_LIMITED and CANCELLED say nothing about
                 health and only end a probe that `should_probe` granted.
             reason: What went wrong, in words, for those who ask why.
@@ -154,17 +164,13 @@ class HealthTracker(ForkAware):
                 throws it out again.
 
         Raises:
-            TypeError: ``outcome`` is not an `Outcome`, or an `Endpoint` is given for its id.
+            TypeError: ``outcome`` is not an `Outcome`.
             LoadwiseError: The policy returned what is not one `HealthStatus`.
         """
-        if not isinstance(outcome, Outcome):
-            raise TypeError(
-                f"outcome is {outcome!r}; it must be one of "
-                f"{', '.join(f'Outcome.{each.name}' for each in Outcome)}"
-            )
+        check_outcome(outcome)
+        node_id = id_of(node_id)
         if outcome is Outcome.SUCCESS and node_id not in self._minded:
             return
-        refuse_node(node_id)
         with self._lock:
             old = self.health(node_id)
             if began is not None and old.down_since is not None and began < old.down_since:
@@ -197,10 +203,11 @@ class HealthTracker(ForkAware):
         told ``False`` until then. A probe of which nothing is reported lapses after another
         ``probe_interval``.
         """
-        return self.grant_probe(node_id, self.policy.probe_interval) is not None
+        return self.grant_probe(id_of(node_id), self.policy.probe_interval) is not None
 
     def remove(self, node_id: Hashable) -> None:
         """Forget a node. An id that is not known is not an error."""
+        node_id = id_of(node_id)
         with self._lock:
             self._probes.pop(node_id, None)
             self._down.pop(node_id, None)
@@ -212,7 +219,16 @@ class HealthTracker(ForkAware):
 
         It is called in the reporting thread, outside the lock. One that raises is logged and
         harms nobody else.
+
+        Raises:
+            TypeError: ``listener`` is not callable, or is to be awaited.
         """
+        if not callable(listener):
+            raise TypeError(
+                f"listener is {shown(listener)}; it must be a function of an id, the old state "
+                f"and the new one"
+            )
+        refuse_async("listener", listener, _TOLD_NOW)
         with self._lock:
             # By a key of its own, for the same function may subscribe twice.
             key = object()
@@ -229,6 +245,7 @@ class HealthTracker(ForkAware):
 
         ``None`` for a node that needs no probe, or whose probe is under way.
         """
+        node_id = id_of(node_id)
         with self._lock:
             record = self._down.get(node_id)
             due = math.inf if record is None else self._due(record)
@@ -307,6 +324,9 @@ class HealthTracker(ForkAware):
                 text += f", the last: {reason}"
         status = self.policy.next_status(counted, outcome)
         if status not in _STATES:
+            whose = f"{type(self.policy).__name__}.next_status"
+            refuse_awaitable(whose, status, "a report cannot wait: make it a plain function")
+        if status not in _STATES:
             raise LoadwiseError(
                 f"{type(self.policy).__name__}.next_status returned {status!r}; it must return one "
                 f"of {', '.join(map(str, _STATES))}"
@@ -339,6 +359,8 @@ class HealthTracker(ForkAware):
     def _announce(self, node_id: Hashable, old: HealthStatus, new: HealthStatus) -> None:
         for listener in self._listeners.values():
             try:
-                listener(node_id, old, new)
+                answer: object = listener(node_id, old, new)
+                if answer is not None:
+                    refuse_awaitable(f"the health listener {listener!r}", answer, _TOLD_NOW)
             except Exception:  # noqa: BLE001 - a listener's errors are its own
                 log_exception("a health listener failed on node %r", node_id)

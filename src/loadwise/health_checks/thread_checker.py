@@ -13,11 +13,13 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 from weakref import WeakSet
 
+from loadwise._callables import is_awaitable, refuse_async, refuse_awaitable
 from loadwise.balancer import Balancer
 from loadwise.health_checks.plan import Check, Plan, require_checkable
 from loadwise.health_checks.probe import NodeProbe, TimedProbe, as_sync, fault_of, fault_of_error
@@ -28,6 +30,8 @@ __all__ = ["HealthChecker"]
 N = TypeVar("N")
 
 _log = logging.getLogger("loadwise")
+
+_NO_VERDICT = "no verdict"
 
 
 class _Run(Generic[N]):
@@ -45,7 +49,9 @@ class _Run(Generic[N]):
         self._clock = clock
         self._wait = wait
         self._wake = Event()
+        # Each with what was wrong, if anything; `_NO_VERDICT` where that was not found out.
         self._results: deque[tuple[Check[N], str | None]] = deque()
+        self._complaints = [None]
         self._stopping = False
         self.thread = Thread(target=self._keep_going, name="loadwise-health", daemon=True)
 
@@ -70,7 +76,10 @@ class _Run(Generic[N]):
     def _take_results(self) -> None:
         while self._results:
             check, fault = self._results.popleft()
-            self._plan.ended(check, fault, self._clock())
+            if fault is _NO_VERDICT:
+                self._plan.put_off(check, self._clock())
+            else:
+                self._plan.ended(check, fault, self._clock())
 
     def _start(self, check: Check[N]) -> None:
         name = f"loadwise-health {check.id!r}"
@@ -83,11 +92,22 @@ class _Run(Generic[N]):
 
     def _ask(self, check: Check[N]) -> None:
         try:
-            fault = fault_of(self._probe(check.node))
+            answer = self._probe(check.node)
+            fault = self._refuse(answer) if is_awaitable(answer) else fault_of(answer)
         except BaseException as error:  # noqa: BLE001 - whatever a probe raises is a verdict
             fault = fault_of_error(error)
         self._results.append((check, fault))
         self._wake.set()
+
+    def _refuse(self, answer: object) -> str:
+        """Complain of a probe that was to be awaited, once: that is no fault of the node's."""
+        try:
+            refuse_awaitable("the probe", answer, "use AsyncHealthChecker for it")
+        except TypeError:
+            with suppress(IndexError):
+                self._complaints.pop()
+                _log.exception("nothing can be found out of any node")
+        return _NO_VERDICT
 
     def abandon(self) -> None:
         """Let it end without waiting for it: in a forked child it has no thread."""
@@ -138,6 +158,9 @@ class HealthChecker(Generic[N]):
         self._balancer = balancer
         self._settings = Settings.of(options)
         self._probe = as_sync(probe, self._settings.timeout)
+        if not callable(wait):
+            raise TypeError(f"wait is {wait!r}; it must be a function of an event and seconds")
+        refuse_async("wait", wait, "use AsyncHealthChecker for it")
         self._wait = wait
         require_checkable(balancer, self._settings, probe)
         self._lock = Lock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from loadwise._callables import refuse_async
 from loadwise.simulation.batch import Progress, Run, run_all
 from loadwise.simulation.check import check, check_strategy
 from loadwise.simulation.contenders import Recipe, contender
@@ -76,6 +77,9 @@ def compare(
         raise TypeError(
             f"scenario is {scenario!r}; it must be a Scenario, as load_scenario returns it"
         )
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress is {progress!r}; it must be a function of a Progress")
+    refuse_async("progress", progress, "nobody would await it: give a plain function")
     if isinstance(strategies, str):
         raise TypeError(
             f"strategies is {strategies!r}; it must be a list, such as [{strategies!r}]"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random as RandomSource
+from typing import Any
 
 from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.strategies._best import draw_lowest
 from loadwise.strategies._draws import check_rng, fork_of, source_of
-from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned
+from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned, as_load
 from loadwise.strategies._planned import N, check_excluded
 
 __all__ = ["LeastLoad"]
@@ -30,7 +31,7 @@ class LeastLoad(LoadPlanned[N]):
 
     Raises:
         TypeError: ``load`` or ``rng`` is of the wrong kind; at the pick, when ``load`` is
-            ``None`` and a node has no ``load_score()``.
+            ``None`` and a node has no ``load_score()``, or when a load is no number.
 
     Thread-safety: lock-free. Cost: O(n) per pick.
 
@@ -52,22 +53,36 @@ class LeastLoad(LoadPlanned[N]):
         source, plan = self._hot
         if source is not candidates:
             plan = self._resolve(candidates)
-        return self._lowest(plan, self._random, context)
+        return self._lowest(candidates, plan, self._random, context)
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without drawing."""
-        return self._lowest(self._glance(candidates), fork_of(self._rng), context)
+        return self._lowest(candidates, self._glance(candidates), fork_of(self._rng), context)
 
     def _lowest(
-        self, plan: LoadPlan, draw: Callable[[], float], context: SelectionContext
+        self,
+        candidates: Sequence[N],
+        plan: LoadPlan,
+        draw: Callable[[], float],
+        context: SelectionContext,
     ) -> int | None:
         eligible, choices = plan.eligible, plan.choices
         if context.exclude:
             check_excluded(context.exclude, plan.size)
             eligible = tuple(i for i in eligible if i not in context.exclude)
             choices = [plan.items[i] for i in eligible]
-        loads = (
-            [node.load_score() for node in choices] if self._own else list(map(self._key, choices))
-        )
+        loads: list[float]
+        if self._sound:
+            loads = list(map(self._key, choices))
+        else:
+            found: list[Any] = (
+                [node.load_score() for node in choices]
+                if self._own
+                else list(map(self._ask, choices))
+            )
+            loads = [
+                load if load.__class__ is float else as_load(load, candidates[i])
+                for load, i in zip(found, eligible, strict=True)
+            ]
         position = draw_lowest(loads, draw)
         return None if position is None else eligible[position]

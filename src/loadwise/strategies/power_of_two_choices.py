@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random as RandomSource
+from typing import Any
 
 from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.strategies._draws import check_rng, draw_one, fork_of, source_of
-from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned
+from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned, as_load
 from loadwise.strategies._planned import N, check_excluded
 
 __all__ = ["PowerOfTwoChoices"]
@@ -29,7 +30,7 @@ class PowerOfTwoChoices(LoadPlanned[N]):
 
     Raises:
         TypeError: ``load`` or ``rng`` is of the wrong kind; at the pick, when ``load`` is
-            ``None`` and a node has no ``load_score()``.
+            ``None`` and a node has no ``load_score()``, or when a load is no number.
 
     Thread-safety: lock-free. Cost: O(1) per pick: two draws, two loads.
 
@@ -56,30 +57,45 @@ class PowerOfTwoChoices(LoadPlanned[N]):
             plan = self._resolve(candidates)
         count = plan.count
         if context.exclude or count < 2:  # noqa: PLR2004 - two choices
-            return self._among(plan, self._random, context)
+            return self._among(candidates, plan, self._random, context)
         random = self._random
         first = int(random() * count)
         second = int(random() * (count - 1))
         if second >= first:
             second += 1
         choices = plan.choices
-        if self._own:  # without a function around it that would only be called to call it
-            one = choices[first].load_score()
-            other = choices[second].load_score()
-        else:
+        if self._sound:
             key = self._key
             one = key(choices[first])
             other = key(choices[second])
+        else:
+            mine: Any
+            theirs: Any
+            if self._own:  # without a function around it that would only be called to call it
+                mine = choices[first].load_score()
+                theirs = choices[second].load_score()
+            else:
+                mine = self._ask(choices[first])
+                theirs = self._ask(choices[second])
+            kind = mine.__class__
+            if kind is not theirs.__class__ or (kind is not float and kind is not int):
+                mine = as_load(mine, candidates[plan.eligible[first]])
+                theirs = as_load(theirs, candidates[plan.eligible[second]])
+            one, other = mine, theirs
         # The pair is drawn in either order alike, so on a tie its first is a random one.
         chosen = first if one <= other or other != other else second  # noqa: PLR0124 - only NaN
         return chosen if plan.whole else plan.eligible[chosen]
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without drawing."""
-        return self._among(self._glance(candidates), fork_of(self._rng), context)
+        return self._among(candidates, self._glance(candidates), fork_of(self._rng), context)
 
     def _among(
-        self, plan: LoadPlan, draw: Callable[[], float], context: SelectionContext
+        self,
+        candidates: Sequence[N],
+        plan: LoadPlan,
+        draw: Callable[[], float],
+        context: SelectionContext,
     ) -> int | None:
         exclude = context.exclude
         check_excluded(exclude, plan.size)
@@ -87,7 +103,7 @@ class PowerOfTwoChoices(LoadPlanned[N]):
             first = int(draw() * plan.count)
             second = int(draw() * (plan.count - 1))
             return self._better(
-                plan, plan.eligible[first], plan.eligible[second + (second >= first)]
+                candidates, plan, plan.eligible[first], plan.eligible[second + (second >= first)]
             )
         if not exclude:
             return plan.eligible[0] if plan.count else None
@@ -95,8 +111,9 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         if one is None:
             return None
         other = draw_one(plan.eligible, draw, exclude | {one})
-        return one if other is None else self._better(plan, one, other)
+        return one if other is None else self._better(candidates, plan, one, other)
 
-    def _better(self, plan: LoadPlan, one: int, other: int) -> int:
-        first, second = self._key(plan.items[one]), self._key(plan.items[other])
+    def _better(self, candidates: Sequence[N], plan: LoadPlan, one: int, other: int) -> int:
+        first = self._load_of(candidates, plan, one)
+        second = self._load_of(candidates, plan, other)
         return one if first <= second or second != second else other  # noqa: PLR0124

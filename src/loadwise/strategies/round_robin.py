@@ -8,6 +8,7 @@ from random import randrange
 
 from loadwise._counter import counter_from, upcoming
 from loadwise._native import mypyc_attr
+from loadwise._numbers import whole
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
 from loadwise.strategies._planned import N, Plan, Planned, check_excluded
@@ -48,11 +49,7 @@ class RoundRobin(Planned[N, "count[int]", "Plan[count[int]]"]):
     """
 
     def __init__(self, start: int | None = 0) -> None:
-        if not (start is None or isinstance(start, int)):
-            raise TypeError(f"start is {start!r}; it must be an int, or None for a random one")
-        if start is not None and start < 0:
-            raise ValueError(f"start is {start}; it must be at least 0, or None for a random one")
-        self._start = start
+        self._start = None if start is None else whole("start", start, 0)
         super().__init__()
 
     def _after_fork(self) -> None:

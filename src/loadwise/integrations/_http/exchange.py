@@ -15,7 +15,6 @@ from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.settings import Amounts, Options, Settings
 from loadwise.integrations._http.verdict import Verdict
-from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 
 __all__ = ["Exchange"]
@@ -191,6 +190,6 @@ class Exchange:
         self.lease = lease = self._settings.balancer.acquire(
             hash_key=self._hash_key, exclude=self._tried, cost=self._cost
         )
-        self.node_id = node_id(lease.node)
+        self.node_id = lease.node_id
         self.sent = False
         self.attempts += 1
