@@ -1,6 +1,6 @@
 """Numbers that callers give: taken as plain ints and floats, or refused where they are given.
 
-A `decimal.Decimal` does not add up with a float, and a NumPy number brings arithmetic of its own. So
+A `decimal.Decimal` does not add up with a float, and a NumPy number brings its own arithmetic. So
 each number is turned into an ``int`` or a ``float`` once, where it is given. A bool is no number:
 ``timeout=True`` is a mistake, not one second.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from operator import index as as_index
+from typing import SupportsFloat, TypeGuard
 
 __all__ = ["finite", "number", "shown", "whole"]
 
@@ -81,11 +82,11 @@ def shown(value: object) -> str:
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001 - such as an int of too many digits
-        return f"a {type(value).__name__} that cannot be shown"
+        return f"<{type(value).__name__}>"
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
-def _is_real(value: object) -> bool:
+def _is_real(value: object) -> TypeGuard[SupportsFloat]:
     if isinstance(value, (int, float)):
         return True
     from numbers import Real  # noqa: PLC0415 - a twentieth of what importing loadwise takes

@@ -98,7 +98,7 @@ class HealthTracker(ForkAware):
         refuse_async_methods(
             "policy", self.policy, ("next_status",), "a report cannot wait: make it a plain one"
         )
-        pause = self.policy.probe_interval
+        pause: object = self.policy.probe_interval
         # It is asked for again and again, so it must be of a kind that adds up with times. An
         # infinite one is sensible where only active checks may bring a node back.
         if not isinstance(pause, (int, float)) or isinstance(pause, bool):

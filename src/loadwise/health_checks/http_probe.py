@@ -51,7 +51,7 @@ def _check_path(path: object) -> None:
         raise ValueError(f"path is {path!r}; spaces and the like must be percent-encoded")
 
 
-def _check_headers(headers: Mapping[str, str] | None) -> None:
+def _check_headers(headers: Mapping[Any, Any] | None) -> None:
     if not isinstance(headers, Mapping | None):
         raise TypeError(f"headers is {headers!r}; it must be a mapping of names to values")
     for name, value in (headers or {}).items():

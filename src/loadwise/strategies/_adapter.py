@@ -22,7 +22,7 @@ from loadwise.node_set import NodeSet
 from loadwise.strategies._base import Strategy, ViewStrategy
 from loadwise.strategies._planned import check_excluded
 
-__all__ = ["Unforeseeable", "adapt", "strategy_name"]
+__all__ = ["Unforeseeable", "Vetted", "adapt", "strategy_name"]
 
 N = TypeVar("N")
 
@@ -44,7 +44,7 @@ def adapt(strategy: Strategy[N]) -> ViewStrategy[N]:
     if isinstance(strategy, ViewStrategy) and definer is _definer(strategy, "peek"):
         if definer is not None and definer.__module__.startswith("loadwise."):
             return strategy
-        return _Vetted(strategy)
+        return Vetted(strategy)
     if not callable(getattr(strategy, "select", None)):
         raise TypeError(
             f"strategy is {strategy!r}; it needs a method select(candidates, context) that "
@@ -60,10 +60,10 @@ def _definer(strategy: object, method: str) -> type | None:
 
 def strategy_name(strategy: object) -> str:
     """Return the name to show for a strategy: its class's."""
-    return strategy.name if isinstance(strategy, (_Adapter, _Vetted)) else type(strategy).__name__
+    return strategy.name if isinstance(strategy, (_Adapter, Vetted)) else type(strategy).__name__
 
 
-class _Vetted(Generic[N]):
+class Vetted(Generic[N]):
     """Passes on what a strategy that knows views is asked, and looks at its answers.
 
     An index that the view rules out would undo a filter, and one that was excluded might be asked
