@@ -77,7 +77,7 @@ def main() -> None:
     """Send requests from eight threads, and stop a server half way."""
     steady, flaky, doomed = backends = [Backend(), Backend(fail_every=3), Backend()]
     names = {steady.id: "steady", flaky.id: "flaky", doomed.id: "doomed"}
-    balancer = Balancer(list(names))  # the keys: the addresses
+    balancer = Balancer(names)  # iterating over a dict gives its keys: the addresses
     tries: list[int] = []
 
     def request(number: int) -> str:

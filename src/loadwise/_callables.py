@@ -15,7 +15,14 @@ from typing import Final, cast
 
 from loadwise._numbers import shown
 
-__all__ = ["is_async", "is_awaitable", "refuse_async", "refuse_async_methods", "refuse_awaitable"]
+__all__ = [
+    "discard",
+    "is_async",
+    "is_awaitable",
+    "refuse_async",
+    "refuse_async_methods",
+    "refuse_awaitable",
+]
 
 _LATER: Final = (
     inspect.CO_COROUTINE
@@ -89,6 +96,12 @@ def is_awaitable(answer: object) -> bool:
     )
 
 
+def discard(answer: object) -> None:
+    """Close a coroutine, or Python would warn, far from here, that it was never awaited."""
+    if isinstance(answer, (Coroutine, Generator)):
+        cast("Coroutine[object, object, object]", answer).close()
+
+
 def refuse_awaitable(what: str, answer: object, remedy: str) -> None:
     """Raise ``TypeError`` if ``answer`` is to be awaited; a coroutine is closed before.
 
@@ -100,7 +113,5 @@ def refuse_awaitable(what: str, answer: object, remedy: str) -> None:
     if not is_awaitable(answer):
         return
     text = shown(answer)
-    if isinstance(answer, (Coroutine, Generator)):
-        # Else Python would warn, far from here, that it was never awaited.
-        cast("Coroutine[object, object, object]", answer).close()
+    discard(answer)
     raise TypeError(f"{what} returned {text}, which is to be awaited; {remedy}")

@@ -8,7 +8,7 @@ from operator import index as as_index
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final, overload
 
 from loadwise.errors import UnknownIndex
-from loadwise.nodes import as_weight, check_id, refuse_no_collection
+from loadwise.nodes import as_weight, check_id, refuse_text
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -84,11 +84,11 @@ class NodeSet(Sequence[N_co]):
     where a plain list costs O(n). Ids and weights are read once, at construction.
 
     Args:
-        nodes: The nodes, in the order their indices will have.
+        nodes: The nodes, in the order their indices will have. Of a mapping they are the keys.
 
     Raises:
-        TypeError: A node's id is not hashable, a weight is not a number, or ``nodes`` is a str,
-            bytes or a mapping.
+        TypeError: A node's id is not hashable, a weight is not a number, or ``nodes`` is one str
+            or bytes.
         ValueError: Two nodes share an id, or a weight is negative, NaN or infinite.
 
     Immutable, so safe to share between threads and across fork.
@@ -112,7 +112,7 @@ class NodeSet(Sequence[N_co]):
     """What this view shares with every other view of the same nodes."""
 
     def __init__(self, nodes: Iterable[N_co]) -> None:
-        refuse_no_collection(nodes)
+        refuse_text(nodes)
         members = tuple(nodes)
         self.membership = Membership(members, Content(members))
         self.eligible = self.membership.eligible

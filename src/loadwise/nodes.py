@@ -141,20 +141,12 @@ def id_of(given: Hashable) -> Hashable:
     return given if given.__class__ is str else node_id(given)
 
 
-def refuse_no_collection(nodes: object) -> None:
-    """Raise ``TypeError`` where one value is given as the nodes, and would fall apart into some.
-
-    The letters of a str, the bytes of bytes, and the keys of a mapping without its values.
-    """
+def refuse_text(nodes: object) -> None:
+    """Raise ``TypeError`` where one text is given as the nodes, and would fall apart into some."""
     if isinstance(nodes, (str, bytes, bytearray, memoryview)):
         raise TypeError(
             f"the nodes are {shown(nodes)}, of which each character or byte would be a node; give "
             f"a list, such as [{shown(nodes)}]"
-        )
-    if isinstance(nodes, Mapping):
-        raise TypeError(
-            f"the nodes are the mapping {shown(nodes)}, of which only the keys would be nodes; "
-            f"give a list, of its keys or of its values"
         )
 
 

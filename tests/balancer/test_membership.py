@@ -422,7 +422,7 @@ def test_an_unknown_id(method: str) -> None:
 def test_members_are_named_by_themselves_too() -> None:
     """A node in the place of its id is taken by its id, also one with other attributes."""
     balancer = Balancer([Endpoint("a"), Endpoint("b")])
-    balancer.drain(Endpoint("a", weight=3))  # type: ignore[arg-type]  # its tags are no matter
+    balancer.drain(Endpoint("a", weight=3))
     assert [status.drained for status in balancer.status()] == [True, False]
     balancer.resume(balancer.nodes[0])
     assert [status.drained for status in balancer.status()] == [False, False]

@@ -51,7 +51,8 @@ class Balancer(Generic[N]):
     """Chooses a node per request and keeps the state that the choice depends on.
 
     Args:
-        nodes: The members: anything with an ``id``, or hashable values.
+        nodes: The members: anything with an ``id``, or hashable values. Of a mapping they are the
+            keys.
         strategy: Who chooses; by default `PowerOfTwoChoices` over requests in flight.
         health: A tracker to use or share; ``True`` for one of its own, ``False`` or ``None`` to
             do without.

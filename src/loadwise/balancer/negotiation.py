@@ -6,16 +6,19 @@ import math
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from loadwise._callables import refuse_awaitable
 from loadwise.balancer.request import Request
 from loadwise.balancer.view import View
 from loadwise.health import HealthStatus, HealthTracker, Probe
 from loadwise.node_set import NodeSet
-from loadwise.quota import QuotaSource, ReservedQuota
+from loadwise.quota import QuotaSource, Reservation, ReservedQuota
 from loadwise.strategies._base import ViewStrategy
 
 __all__ = ["Grant", "Negotiator"]
 
 N = TypeVar("N")
+
+_NEEDED_NOW = "a pick cannot wait: make it a plain method"
 
 
 class Grant:
@@ -68,6 +71,8 @@ class Negotiator(Generic[N]):
                 return Grant(index, probe, None), refused
             reservation = self._quota.try_acquire(identity, request.cost)
             if reservation is not None:
+                if reservation.__class__ is not Reservation:
+                    refuse_awaitable("try_acquire of the quota", reservation, _NEEDED_NOW)
                 return Grant(index, probe, reservation), refused
             self.give_up(request)
             # Most likely others cannot afford it either: rule them out in one go.

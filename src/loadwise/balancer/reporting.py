@@ -159,11 +159,11 @@ class Reporter(ForkAware):
         """Record how a request without a lease ended, as `Balancer.report` is told."""
         counts = outcome is _SUCCESS or outcome is _FAILURE
         if latency is not None:
-            started = self.clock() - latency
+            now = self.clock()
             if outcome is _SUCCESS:
-                self.succeeded(slot, started, None, None)
+                self.succeeded(slot, now - latency, None, now)
             else:
-                self.ended(slot, outcome, started, reason, None)
+                self.ended(slot, outcome, now - latency, reason, None, now)
         if self._health is not None and (latency is None or not counts):
             # What says nothing of health ends a probe, too.
             self._report(self._health, slot, outcome, None, reason)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Any, TypeVar
 
-from loadwise._callables import refuse_async, refuse_async_methods, refuse_awaitable
+from loadwise._callables import discard, refuse_async, refuse_async_methods, refuse_awaitable
 from loadwise._native import mypyc_attr
 from loadwise._numbers import number, shown
 from loadwise.load import InFlight, LoadMeasure, PeakEwma
@@ -15,7 +15,7 @@ from loadwise.nodes import LoadMetric, node_id
 from loadwise.strategies._planned import Plan, Planned
 from loadwise.strategies._requirements import require_method
 
-__all__ = ["Load", "LoadPlan", "LoadPlanned", "as_load", "load_source"]
+__all__ = ["Load", "LoadPlan", "LoadPlanned", "as_load", "as_loads", "load_source"]
 
 N = TypeVar("N")
 
@@ -67,6 +67,19 @@ def as_load(answer: object, node: object) -> float:
         raise TypeError(
             f"the load of node {identity!r} is {shown(answer)}; it must be a number"
         ) from None
+
+
+def as_loads(answers: Sequence[Any], nodes: Iterable[object]) -> list[float]:
+    """Return what the loads of some nodes were found to be, as `as_load` does."""
+    try:
+        return [
+            answer if answer.__class__ is float else as_load(answer, node)
+            for answer, node in zip(answers, nodes, strict=True)
+        ]
+    except TypeError:
+        for answer in answers:
+            discard(answer)
+        raise
 
 
 def is_own(measure: LoadMeasure | None) -> bool:
@@ -134,9 +147,8 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
 
     def facts(self, nodes: NodeSet[N]) -> dict[str, Sequence[float]]:
         """Return the loads."""
-        items = self._resolve(nodes).items
         ask: Callable[[Any], Any] = self._load
-        return {"load": [as_load(ask(item), node) for item, node in zip(items, nodes, strict=True)]}
+        return {"load": as_loads([ask(item) for item in self._resolve(nodes).items], nodes)}
 
     def _load_of(self, candidates: Sequence[N], plan: LoadPlan, index: int) -> float:
         """Return what a node's load is by `_key`."""

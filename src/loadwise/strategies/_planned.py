@@ -28,7 +28,7 @@ from loadwise._native import let_go, mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.errors import UnknownIndex
 from loadwise.node_set import Content, Membership, NodeSet
-from loadwise.nodes import refuse_no_collection
+from loadwise.nodes import refuse_text
 
 if TYPE_CHECKING:
     from loadwise.load import LoadMeasure
@@ -183,7 +183,7 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
                 self._hot = (candidates, plan)
                 let_go(replaced)
             return plan
-        refuse_no_collection(candidates)
+        refuse_text(candidates)
         self._check(candidates)
         content = Content(candidates)
         with self._lock:
@@ -200,7 +200,7 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
 
     def _glance(self, candidates: Sequence[N]) -> P:
         """Return the plan that `_resolve` would, leaving no trace of having looked."""
-        refuse_no_collection(candidates)
+        refuse_text(candidates)
         self._check(candidates)
         nodes = candidates if isinstance(candidates, NodeSet) else NodeSet(candidates)
         with self._lock:

@@ -10,7 +10,7 @@ from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.strategies._best import draw_lowest
 from loadwise.strategies._draws import check_rng, fork_of, source_of
-from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned, as_load
+from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned, as_loads
 from loadwise.strategies._planned import N, check_excluded
 
 __all__ = ["LeastLoad"]
@@ -80,9 +80,6 @@ class LeastLoad(LoadPlanned[N]):
                 if self._own
                 else list(map(self._ask, choices))
             )
-            loads = [
-                load if load.__class__ is float else as_load(load, candidates[i])
-                for load, i in zip(found, eligible, strict=True)
-            ]
+            loads = as_loads(found, [candidates[i] for i in eligible])
         position = draw_lowest(loads, draw)
         return None if position is None else eligible[position]

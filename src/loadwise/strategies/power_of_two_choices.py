@@ -9,7 +9,7 @@ from typing import Any
 from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.strategies._draws import check_rng, draw_one, fork_of, source_of
-from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned, as_load
+from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned, as_loads
 from loadwise.strategies._planned import N, check_excluded
 
 __all__ = ["PowerOfTwoChoices"]
@@ -75,12 +75,13 @@ class PowerOfTwoChoices(LoadPlanned[N]):
                 mine = choices[first].load_score()
                 theirs = choices[second].load_score()
             else:
-                mine = self._ask(choices[first])
-                theirs = self._ask(choices[second])
+                ask = self._ask
+                mine = ask(choices[first])
+                theirs = ask(choices[second])
             kind = mine.__class__
             if kind is not theirs.__class__ or (kind is not float and kind is not int):
-                mine = as_load(mine, candidates[plan.eligible[first]])
-                theirs = as_load(theirs, candidates[plan.eligible[second]])
+                pair = candidates[plan.eligible[first]], candidates[plan.eligible[second]]
+                mine, theirs = as_loads((mine, theirs), pair)
             one, other = mine, theirs
         # The pair is drawn in either order alike, so on a tie its first is a random one.
         chosen = first if one <= other or other != other else second  # noqa: PLR0124 - only NaN
