@@ -14,7 +14,7 @@ from typing import SupportsFloat, TypeGuard
 
 __all__ = ["finite", "number", "shown", "whole"]
 
-_MOST_SHOWN = 60
+_MOST_SHOWN = 100
 
 
 def number(name: str, value: object) -> float:

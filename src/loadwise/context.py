@@ -13,7 +13,7 @@ from loadwise._callables import is_awaitable, refuse_awaitable
 from loadwise._gil import HAS_GIL
 from loadwise._numbers import shown
 
-__all__ = ["EMPTY", "SelectionContext", "context_of"]
+__all__ = ["EMPTY", "SelectionContext", "as_hash_key", "context_of"]
 
 HashKey = str | bytes | int | None
 
@@ -21,8 +21,12 @@ _NOBODY: AbstractSet[int] = frozenset()
 _PLAIN_KEYS = frozenset({str, bytes, int, type(None)})
 
 
-def _as_hash_key(value: object) -> HashKey:
-    """Return what is no plain key, but as good as one: of a subclass, or an int of NumPy's."""
+def as_hash_key(value: object) -> HashKey:
+    """Return a key that is no plain one, but as good: of a subclass, or an int of NumPy's.
+
+    Raises:
+        TypeError: It is no key, such as a bool.
+    """
     if not isinstance(value, bool):
         if isinstance(value, (str, bytes, int)):
             return value
@@ -69,7 +73,7 @@ class SelectionContext:
         estimated_cost: Mapping[str, float] | float | None = None,
     ) -> None:
         if hash_key.__class__ not in _PLAIN_KEYS:
-            hash_key = _as_hash_key(hash_key)
+            hash_key = as_hash_key(hash_key)
         if exclude.__class__ is not frozenset:
             exclude = frozenset(exclude)
         # In half the time of the constructor that dataclass writes.

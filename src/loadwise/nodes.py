@@ -9,15 +9,14 @@ what is left of a budget.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from loadwise._numbers import number, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
 
 __all__ = [
     "Endpoint",
@@ -144,9 +143,10 @@ def id_of(given: Hashable) -> Hashable:
 def refuse_text(nodes: object) -> None:
     """Raise ``TypeError`` where one text is given as the nodes, and would fall apart into some."""
     if isinstance(nodes, (str, bytes, bytearray, memoryview)):
+        text = shown(cast("object", nodes))
         raise TypeError(
-            f"the nodes are {shown(nodes)}, of which each character or byte would be a node; give "
-            f"a list, such as [{shown(nodes)}]"
+            f"the nodes are {text}, of which each character or byte would be a node; give a list, "
+            f"such as [{text}]"
         )
 
 

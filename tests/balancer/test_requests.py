@@ -138,7 +138,8 @@ class Unhashable:
 
 def test_nodes_are_excluded_by_their_ids() -> None:
     """A node that stands where its id should is taken by its id."""
-    for make in (Endpoint, Unhashable):
+    kinds: list[Callable[[str], Any]] = [Endpoint, Unhashable]
+    for make in kinds:
         balancer: Balancer[Any] = Balancer([make("a"), make("b")], RoundRobin())
         assert {balancer.pick(exclude=[make("a")]).id for _ in range(4)} == {"b"}
         assert balancer.acquire(exclude=[make("a"), "gone"]).success()
@@ -289,7 +290,7 @@ class Timer:
 def test_clocks_that_differ(part: str) -> None:
     """Trackers must go by the balancer's clock; clocks are compared by ``==``."""
     own, other = Timer(), Timer()
-    same = Balancer(
+    same: Balancer[str] = Balancer(
         health=HealthTracker(clock=own.read), quota=QuotaTracker(own.read), clock=own.read
     )
     assert same.clock == own.read

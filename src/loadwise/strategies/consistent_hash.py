@@ -16,7 +16,7 @@ from xxhash import xxh64_intdigest
 
 from loadwise._native import mypyc_attr
 from loadwise._numbers import shown, whole
-from loadwise.context import EMPTY, HashKey, SelectionContext
+from loadwise.context import EMPTY, HashKey, SelectionContext, as_hash_key
 from loadwise.errors import MissingHashKey
 from loadwise.node_set import NodeSet
 from loadwise.strategies._planned import N, Plan, Planned, check_excluded, none_left
@@ -196,7 +196,7 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
         if isinstance(key, bytes):
             return xxh64_intdigest(key)
         if key is not None:
-            raise TypeError(f"hash_key is {shown(key)}; it must be a str, bytes or int")
+            return self._hash(as_hash_key(key))
         raise MissingHashKey(
             f"{type(self).__name__} maps a key to a node, but the request has no hash_key; give "
             f"one, such as select(nodes, SelectionContext(hash_key='user-42')) or "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, cast
 
 from loadwise._callables import (
     is_awaitable,
@@ -157,7 +157,9 @@ class Settings:
         if not isinstance(balancer, Balancer):
             raise TypeError(f"balancer is {balancer!r}; it must be a Balancer")
         options.setdefault("budget", RetryBudget(clock=balancer.clock))
-        settings = cls(balancer, **options, awaits=awaits)
+        # Each was written down by the caller as one of the two kinds of options.
+        arguments = cast("dict[str, Any]", options)
+        settings = cls(balancer, **arguments, awaits=awaits)
         if balancer.metrics is not None:
             balancer.metrics.watch_budget(settings.budget)
         return settings
