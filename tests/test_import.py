@@ -23,6 +23,7 @@ LAYERS = {
     "_gil": 0,
     "_log": 0,
     "_native": 0,
+    "_callables": 0,
     "_numbers": 0,
     "clock": 0,
     "context": 0,

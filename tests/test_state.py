@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from loadwise import InMemoryStore, StateStore
+from loadwise import Endpoint, InMemoryStore, StateStore
 
 THREADS = 8
 TIMEOUT = 30.0
@@ -115,3 +115,13 @@ def test_a_forked_child_goes_on_with_its_copy() -> None:
     assert not hung, "the child waits for a lock that nobody will release"
     assert process.exitcode == 0
     assert store.list() == [("a", 1), (slow, 2)]
+
+
+def test_a_node_is_taken_by_its_id() -> None:
+    """A node in the place of its id is as good."""
+    store: InMemoryStore[object, int] = InMemoryStore()
+    store.put(Endpoint("a"), 5)
+    assert store.get("a") == store.get(Endpoint("a", weight=3)) == 5
+    assert store.list() == [("a", 5)]
+    store.remove(Endpoint("a"))
+    assert store.list() == []

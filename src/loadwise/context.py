@@ -4,16 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import dataclass
+from operator import index as as_index
 from typing import cast
 
+from loadwise._callables import is_awaitable, refuse_awaitable
 from loadwise._gil import HAS_GIL
+from loadwise._numbers import shown
 
-__all__ = ["EMPTY", "SelectionContext", "context_of"]
+__all__ = ["EMPTY", "SelectionContext", "as_hash_key", "context_of"]
 
 HashKey = str | bytes | int | None
 
 _NOBODY: AbstractSet[int] = frozenset()
+_PLAIN_KEYS = frozenset({str, bytes, int, type(None)})
+
+
+def as_hash_key(value: object) -> HashKey:
+    """Return a key that is no plain one, but as good: of a subclass, or an int of NumPy's.
+
+    Raises:
+        TypeError: It is no key, such as a bool.
+    """
+    if not isinstance(value, bool):
+        if isinstance(value, (str, bytes, int)):
+            return value
+        with suppress(TypeError):
+            return as_index(value)  # type: ignore[arg-type]  # what is no whole number says so
+    text = shown(value)
+    if is_awaitable(value):
+        refuse_awaitable("what was to find out the hash_key", value, "await it first")
+    raise TypeError(f"hash_key is {text}; it must be a str, bytes, int or None")
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -50,8 +72,8 @@ class SelectionContext:
         tags: Mapping[str, str] | None = None,
         estimated_cost: Mapping[str, float] | float | None = None,
     ) -> None:
-        if not (hash_key is None or isinstance(hash_key, (str, bytes, int))):
-            raise TypeError(f"hash_key is {hash_key!r}; it must be a str, bytes, int or None")
+        if hash_key.__class__ not in _PLAIN_KEYS:
+            hash_key = as_hash_key(hash_key)
         if exclude.__class__ is not frozenset:
             exclude = frozenset(exclude)
         # In half the time of the constructor that dataclass writes.
@@ -92,7 +114,7 @@ def context_of(hash_key: HashKey, tags: Mapping[str, str] | None = None) -> Sele
     In half the time of the constructor: the fields are written first, and frozen then by a
     change of class. Without the GIL that would stop all other threads for as long as it takes.
     """
-    if not HAS_GIL or not (hash_key is None or isinstance(hash_key, (str, bytes, int))):
+    if not HAS_GIL or hash_key.__class__ not in _PLAIN_KEYS:
         return SelectionContext(hash_key, tags=tags)
     draft = _Draft()
     draft.hash_key = hash_key

@@ -42,8 +42,7 @@ class UnknownNode(LoadwiseError, KeyError):  # noqa: N818 - names the fact, as K
     def __init__(self, node_id: Hashable, place: str, known: Iterable[Hashable] = ()) -> None:
         self.node_id = node_id
         self.place = place
-        # Where a node is given instead of its id, that is the nearest.
-        self.hint = nearest(getattr(node_id, "id", node_id), known)
+        self.hint = nearest(node_id, known)
         super().__init__(node_id, place)
 
     def __str__(self) -> str:

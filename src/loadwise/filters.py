@@ -9,9 +9,15 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from inspect import CO_COROUTINE
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
+from loadwise._callables import (
+    is_async,
+    refuse_async,
+    refuse_async_methods,
+    refuse_awaitable,
+)
+from loadwise._numbers import shown
 from loadwise.health import HealthStatus, HealthTracker
 from loadwise.node_set import NodeSet
 from loadwise.nodes import node_id
@@ -32,6 +38,8 @@ __all__ = [
 ]
 
 N = TypeVar("N")
+
+_LOOK_IT_UP = "a pick cannot wait: find out the answers beforehand, and look them up"
 
 
 class StateSource(Protocol):
@@ -129,10 +137,17 @@ class Filter(ABC, Generic[N]):
 
     Subclass it and define `__call__`; override `sources` if you can tell when answers change.
 
+    Raises:
+        TypeError: Where a subclass is defined whose `__call__` is to be awaited.
+
     Thread-safety: the kept result is swapped by one assignment.
     """
 
     _kept: Kept[N] = NOTHING_KEPT
+
+    def __init_subclass__(cls, **named: object) -> None:
+        super().__init_subclass__(**named)
+        refuse_async_methods("the filter", cls, ("__call__", "sources"), _LOOK_IT_UP)
 
     @abstractmethod
     def __call__(self, node: N) -> bool:
@@ -154,10 +169,23 @@ class Filter(ABC, Generic[N]):
         sources = self.sources()
         watch = None if sources is None else Watch(sources)
         members = nodes.membership.nodes
-        view = nodes.restrict([i for i in nodes.eligible if self(members[i])])
+        ask = self._question()
+        # As `accepts` does; written out, for it is most of what a plain function costs.
+        view = nodes.restrict(
+            [
+                i
+                for i in nodes.eligible
+                if (answer := ask(members[i])) is True
+                or (answer is not False and _as_bool(ask, members[i], answer))
+            ]
+        )
         if watch is not None and nodes is candidates:
             self._kept = (nodes, view, *watch.terms())
         return view
+
+    def _question(self) -> Callable[[N], object]:
+        """Return what answers as the filter does, at the least cost."""
+        return self
 
     def __and__(self, other: Callable[[N], bool]) -> AllOf[N]:
         return AllOf(self, other)
@@ -175,6 +203,30 @@ class Filter(ABC, Generic[N]):
         return Not(self)
 
 
+def accepts(accept: Callable[[N], object], node: N) -> bool:
+    """Return the answer of a filter, or of a function of a node, if it is one.
+
+    Raises:
+        TypeError: It is to be awaited, or is neither true nor false.
+    """
+    answer = accept(node)
+    if answer is True or answer is False:
+        return answer
+    return _as_bool(accept, node, answer)
+
+
+def _as_bool(accept: object, node: object, answer: object) -> bool:
+    whose = f"the filter {shown(accept)}, asked of node {node_id(node)!r},"
+    refuse_awaitable(whose, answer, _LOOK_IT_UP)
+    try:
+        return bool(answer)
+    except Exception as error:
+        raise TypeError(
+            f"{whose} returned {shown(answer)}, which is neither true nor false; it must return a "
+            f"bool"
+        ) from error
+
+
 class FnFilter(Filter[N]):
     """Accepts the nodes for which ``fn`` returns true.
 
@@ -183,7 +235,7 @@ class FnFilter(Filter[N]):
             because nobody knows when it changes its mind: O(n) per pick.
 
     Raises:
-        TypeError: ``fn`` is not callable, or is to be awaited.
+        TypeError: ``fn`` is not callable, or is to be awaited; when it is asked, its answer is.
 
     Example:
         >>> near = FnFilter(lambda node: node.startswith("eu"))
@@ -194,18 +246,17 @@ class FnFilter(Filter[N]):
     def __init__(self, fn: Callable[[N], object]) -> None:
         if not callable(fn):
             raise TypeError(f"the filter is {fn!r}; it must be a Filter or a function of a node")
-        code = getattr(fn, "__code__", None)
-        if code is not None and code.co_flags & CO_COROUTINE:
-            # What it returns would pass for true. (`iscoroutinefunction` takes 1 us.)
-            raise TypeError(
-                f"the filter is {fn!r}, which is to be awaited; a pick cannot wait: find out the "
-                f"answers beforehand, and look them up"
-            )
+        if is_async(fn):  # what it returns would pass for true
+            refuse_async("the filter", fn, _LOOK_IT_UP)
         self._fn = fn
 
     def __call__(self, node: N) -> bool:
         """Whether the node is accepted."""
-        return bool(self._fn(node))
+        return accepts(self._fn, node)
+
+    def _question(self) -> Callable[[N], object]:
+        # A subclass may answer in its own way.
+        return self._fn if type(self) is FnFilter else self
 
 
 class HealthFilter(Filter[Any]):
@@ -274,11 +325,14 @@ class QuotaFilter(Filter[Any]):
     def __init__(self, tracker: QuotaState) -> None:
         if isinstance(tracker, type) or not callable(getattr(tracker, "is_available", None)):
             raise TypeError(f"tracker is {tracker!r}; it must be a QuotaTracker")
+        refuse_async_methods(
+            "tracker", tracker, ("is_available", "next_change", "clock"), _LOOK_IT_UP
+        )
         self._tracker = tracker
 
     def __call__(self, node: object) -> bool:
         """Whether the node is accepted."""
-        return self._tracker.is_available(node_id(node))
+        return accepts(self._tracker.is_available, node_id(node))
 
     def sources(self) -> tuple[StateSource, ...]:
         """The tracker."""
@@ -305,7 +359,7 @@ class AllOf(_Combined[N]):
 
     def __call__(self, node: N) -> bool:
         """Whether the node is accepted."""
-        return all(each(node) for each in self._filters)
+        return all(accepts(each, node) for each in self._filters)
 
 
 class AnyOf(_Combined[N]):
@@ -313,7 +367,7 @@ class AnyOf(_Combined[N]):
 
     def __call__(self, node: N) -> bool:
         """Whether the node is accepted."""
-        return any(each(node) for each in self._filters)
+        return any(accepts(each, node) for each in self._filters)
 
 
 class Not(_Combined[N]):
@@ -324,7 +378,7 @@ class Not(_Combined[N]):
 
     def __call__(self, node: N) -> bool:
         """Whether the node is accepted."""
-        return not self._filters[0](node)
+        return not accepts(self._filters[0], node)
 
 
 def as_filter(accept: Callable[[N], bool]) -> Filter[N]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Protocol
 
+from loadwise._callables import refuse_async_methods, refuse_awaitable
 from loadwise._log import log_exception
 from loadwise.health import HealthStatus
 from loadwise.outcome import Outcome
@@ -13,11 +14,23 @@ from loadwise.outcome import Outcome
 __all__ = ["MetricsCollector", "NoopCollector", "PanicCollector", "RetryCollector"]
 
 
+_METHODS = (
+    "on_selection",
+    "on_health_change",
+    "on_outcome",
+    "on_unavailable",
+    "on_retry",
+    "on_retry_refused",
+    "watch_budget",
+)
+_TOLD_NOW = "nobody would await it: make it a plain function that does not wait"
+
+
 class MetricsCollector(Protocol):
     """Receives events; methods are called in the thread in which they happen.
 
     They must be quick and thread-safe, and do no I/O. One that raises is logged once and never
-    breaks a pick.
+    breaks a pick. Coroutine methods are refused, for nobody would await them.
     """
 
     def on_selection(self, node_id: Hashable, strategy: str) -> None:
@@ -79,6 +92,7 @@ class GuardedCollector:
                     f"metrics is {collector!r}; it lacks {method}() (subclass "
                     f"loadwise.NoopCollector to define only what you need)"
                 )
+        refuse_async_methods("metrics", collector, _METHODS, _TOLD_NOW)
         self._collector = collector
         # Emptied by the first who complains: pop is atomic, a flag is not.
         self._complaints = [None]
@@ -115,11 +129,14 @@ class GuardedCollector:
         """Have the collector watch a retry budget, if it cares."""
         self._tell(getattr(self._collector, "watch_budget", None), budget)
 
-    def _tell(self, method: Callable[..., None] | None, *event: object) -> None:
+    def _tell(self, method: Callable[..., object] | None, *event: object) -> None:
         if method is None:
             return
         try:
-            method(*event)
+            answer: object = method(*event)
+            if answer is not None:
+                name = getattr(method, "__name__", "")
+                refuse_awaitable(f"{name}() of the metrics collector", answer, _TOLD_NOW)
         except Exception:  # noqa: BLE001 - a collector may raise what it likes
             with suppress(IndexError):
                 self._complaints.pop()

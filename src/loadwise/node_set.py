@@ -8,7 +8,7 @@ from operator import index as as_index
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final, overload
 
 from loadwise.errors import UnknownIndex
-from loadwise.nodes import check_id, check_weight
+from loadwise.nodes import as_weight, check_id, refuse_text
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -79,7 +79,7 @@ class Content:
             found = [1 if weight is _NO_WEIGHT else weight for weight in found]
         for position, weight in enumerate(found):
             if weight.__class__ is not int or weight < 0:
-                check_weight(weight, self.ids[position])
+                found[position] = as_weight(weight, self.ids[position])
         self.weights: tuple[int | float, ...] = tuple(found)
         # 1 and 1.0 are equal but not the same to a rule that treats floats apart.
         self.key = (self.ids, self.weights, tuple(map(type, found)), self.unweighted)
@@ -93,10 +93,11 @@ class NodeSet(Sequence[N_co]):
     where a plain list costs O(n). Ids and weights are read once, at construction.
 
     Args:
-        nodes: The nodes, in the order their indices will have.
+        nodes: The nodes, in the order their indices will have. Of a mapping they are the keys.
 
     Raises:
-        TypeError: A node's id is not hashable, or a weight is not a number.
+        TypeError: A node's id is not hashable, a weight is not a number, or ``nodes`` is one str
+            or bytes.
         ValueError: Two nodes share an id, or a weight is negative, NaN or infinite.
 
     Immutable, so safe to share between threads and across fork.
@@ -124,12 +125,8 @@ class NodeSet(Sequence[N_co]):
     """What this view shares with every other view of the same nodes."""
 
     def __init__(self, nodes: Iterable[N_co]) -> None:
+        refuse_text(nodes)
         members = tuple(nodes)
-        if isinstance(nodes, str) and len(set(nodes)) < len(members):
-            raise ValueError(
-                f"{nodes!r} is one str, of which each character would be a node; give a list, "
-                f"such as [{nodes!r}]"
-            )
         self.membership = Membership(members, Content(members))
         self.eligible = self.membership.eligible
         self.ailing = _NOBODY

@@ -8,11 +8,12 @@ what is left of a budget.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
-from loadwise._numbers import is_finite
+from loadwise._numbers import number, shown
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -103,7 +104,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         check_id(self.id, self)
-        check_weight(self.weight, self.id)
+        object.__setattr__(self, "weight", as_weight(self.weight, self.id))
         object.__setattr__(self, "tags", MappingProxyType(dict(self.tags)))
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -119,6 +120,8 @@ def _make(kind: type[Endpoint], named: dict[str, Any]) -> Endpoint:
 def node_id(node: object) -> Hashable:
     """Return a node's identity: its ``id``, or the value itself where it has none.
 
+    Wherever an id is asked for, a node will do: it is taken by its id.
+
     Cost: O(1).
 
     Example:
@@ -129,13 +132,22 @@ def node_id(node: object) -> Hashable:
     return identity
 
 
-def refuse_node(identity: object) -> None:
-    """Raise ``TypeError`` where an `Endpoint` is given instead of its id.
+def id_of(given: Hashable) -> Hashable:
+    """Return the id that is meant by an id, or by a node in its place.
 
-    Nothing is known of an id nobody has, so what is said of it would be lost without a word.
+    As `node_id`, but quick for the ids that most nodes have.
     """
-    if isinstance(identity, Endpoint):
-        raise TypeError(f"{identity!r} is a node; give its id, {identity.id!r}")
+    return given if given.__class__ is str else node_id(given)
+
+
+def refuse_text(nodes: object) -> None:
+    """Raise ``TypeError`` where one text is given as the nodes, and would fall apart into some."""
+    if isinstance(nodes, (str, bytes, bytearray, memoryview)):
+        text = shown(cast("object", nodes))
+        raise TypeError(
+            f"the nodes are {text}, of which each character or byte would be a node; give a list, "
+            f"such as [{text}]"
+        )
 
 
 def check_id(identity: object, node: object) -> None:
@@ -149,22 +161,24 @@ def check_id(identity: object, node: object) -> None:
         ) from None
 
 
-def check_weight(weight: object, identity: object) -> None:
-    """Raise unless ``weight`` is a finite number that is not negative."""
-    if not _is_real(weight):
+def as_weight(weight: object, identity: object) -> int | float:
+    """Return a weight as a plain int or float.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is negative, NaN or infinite.
+    """
+    try:
+        plain = number("weight", weight)
+    except TypeError:
         raise TypeError(
-            f"node {identity!r} has the weight {weight!r}; it must be an int or a float"
-        )
-    if not (is_finite("weight", weight) and float(weight) >= 0):
+            f"node {identity!r} has the weight {shown(weight)}; it must be an int or a float"
+        ) from None
+    except ValueError:
+        plain = math.inf
+    if not 0 <= plain < math.inf:
         raise ValueError(
-            f"node {identity!r} has the weight {weight!r}; it must be finite and at least 0 "
+            f"node {identity!r} has the weight {shown(weight)}; it must be finite and at least 0 "
             f"(0 means drained)"
         )
-
-
-def _is_real(value: object) -> TypeGuard[float]:
-    if isinstance(value, (int, float)):
-        return True
-    from numbers import Real  # noqa: PLC0415 - a twentieth of what importing loadwise takes
-
-    return isinstance(value, Real)
+    return plain

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from enum import Enum
 
-__all__ = ["Outcome"]
+from loadwise._numbers import shown
+
+__all__ = ["Outcome", "check_outcome"]
 
 
 class Outcome(Enum):
@@ -18,3 +20,12 @@ class Outcome(Enum):
     FAILURE = "failure"
     RATE_LIMITED = "rate_limited"
     CANCELLED = "cancelled"
+
+
+def check_outcome(outcome: object) -> None:
+    """Raise ``TypeError`` unless ``outcome`` is an `Outcome`; its value as a str is none."""
+    if not isinstance(outcome, Outcome):
+        raise TypeError(
+            f"outcome is {shown(outcome)}; it must be one of "
+            f"{', '.join(f'Outcome.{each.name}' for each in Outcome)}"
+        )

@@ -11,8 +11,8 @@ import time
 from threading import Lock
 
 from loadwise._fork import ForkAware, reset_in_child
-from loadwise._numbers import is_finite
-from loadwise.clock import Clock
+from loadwise._numbers import finite
+from loadwise.clock import Clock, check_clock
 from loadwise.quota.config import QuotaDimension
 from loadwise.quota.window import SlidingWindow
 
@@ -33,6 +33,7 @@ class RetryBudget(ForkAware):
         clock: Source of monotonic seconds.
 
     Raises:
+        TypeError: An argument is of the wrong kind.
         ValueError: An argument is out of range.
 
     Thread-safety: a lock. In a forked child it goes on with a copy of its own.
@@ -56,19 +57,22 @@ class RetryBudget(ForkAware):
         window: float = 10.0,
         clock: Clock = time.monotonic,
     ) -> None:
-        for name, value in (("ratio", ratio), ("floor", floor)):
-            if not (is_finite(name, value) and value >= 0):
+        self._ratio = finite("ratio", ratio)
+        least = finite("floor", floor)
+        for name, value, plain in (("ratio", ratio, self._ratio), ("floor", floor, least)):
+            if not plain >= 0:
                 raise ValueError(f"{name} is {value!r}; it must be finite and at least 0")
-        if not (is_finite("window", window) and window > 0):
+        seconds = finite("window", window)
+        if not seconds > 0:
             raise ValueError(f"window is {window!r}; it must be a finite number of seconds above 0")
-        self._ratio = ratio
-        self._reserve = floor * window
+        check_clock(clock)
+        self._reserve = least * seconds
         self._clock = clock
         # The limit of these windows is not used: they only count.
         self._requests = SlidingWindow(
-            QuotaDimension("requests", 1, window, resolution=_RESOLUTION)
+            QuotaDimension("requests", 1, seconds, resolution=_RESOLUTION)
         )
-        self._retries = SlidingWindow(QuotaDimension("retries", 1, window, resolution=_RESOLUTION))
+        self._retries = SlidingWindow(QuotaDimension("retries", 1, seconds, resolution=_RESOLUTION))
         self._after_fork()
         reset_in_child(self)
 

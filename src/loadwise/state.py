@@ -5,9 +5,10 @@ from __future__ import annotations
 import builtins
 from collections.abc import Hashable
 from threading import Lock
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 from loadwise._fork import ForkAware, reset_in_child
+from loadwise.nodes import id_of
 
 __all__ = ["InMemoryStore", "StateStore"]
 
@@ -38,10 +39,15 @@ class StateStore(Protocol[I, S]):
         ...
 
 
+def _key(id: I) -> I:  # noqa: A002
+    return cast("I", id_of(id))
+
+
 class InMemoryStore(ForkAware, Generic[I, S]):
     """A `StateStore` in this process's memory.
 
-    It holds the values themselves: store immutable ones, or copies.
+    It holds the values themselves: store immutable ones, or copies. A node in the place of an id
+    is taken by its id.
 
     Thread-safety: reads need no lock, `list` is a consistent snapshot. A forked child goes on
     with a copy of its own.
@@ -65,17 +71,17 @@ class InMemoryStore(ForkAware, Generic[I, S]):
 
     def get(self, id: I) -> S | None:  # noqa: A002
         """Return the state of one node, or ``None``."""
-        return self._states.get(id)
+        return self._states.get(_key(id))
 
     def put(self, id: I, state: S) -> None:  # noqa: A002
         """Insert or replace the state of one node."""
         with self._lock:
-            self._states[id] = state
+            self._states[_key(id)] = state
 
     def remove(self, id: I) -> None:  # noqa: A002
         """Delete the state of one node. An absent one is not an error."""
         with self._lock:
-            self._states.pop(id, None)
+            self._states.pop(_key(id), None)
 
     def list(self) -> builtins.list[tuple[I, S]]:
         """Return all pairs of id and state, in order of insertion."""

@@ -301,7 +301,7 @@ def fleet_of_every_kind() -> tuple[ManualClock, Balancer[str]]:
     for node in "abcdefg":
         quota.register(node, QuotaConfig([QuotaDimension("rpm", limit=10, window=60.0)]))
     balancer = Balancer(
-        "abcdefg", quota=quota, clock=clock, name="search", where=lambda node: node != "c"
+        list("abcdefg"), quota=quota, clock=clock, name="search", where=lambda node: node != "c"
     )
     bring_down(balancer, "a", "b")
     balancer.drain("d")

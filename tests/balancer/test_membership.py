@@ -414,9 +414,20 @@ def test_an_unknown_id(method: str) -> None:
     balancer = Balancer(["node-1", "other"], name="search")
     with pytest.raises(UnknownNode, match=r"balancer 'search' has no .*; did you mean 'node-1'"):
         getattr(balancer, method)("node-2")
-    with pytest.raises(UnknownNode, match=r"did you mean 'node-1'\?$"):
-        getattr(balancer, method)(Endpoint("node-1"))
+    with pytest.raises(UnknownNode, match=r"id 'node-2'; did you mean 'node-1'\?$"):
+        getattr(balancer, method)(Endpoint("node-2"))
     assert len(balancer.nodes) == 2
+
+
+def test_members_are_named_by_themselves_too() -> None:
+    """A node in the place of its id is taken by its id, also one with other attributes."""
+    balancer = Balancer([Endpoint("a"), Endpoint("b")])
+    balancer.drain(Endpoint("a", weight=3))
+    assert [status.drained for status in balancer.status()] == [True, False]
+    balancer.resume(balancer.nodes[0])
+    assert [status.drained for status in balancer.status()] == [False, False]
+    balancer.remove(balancer.nodes[0])
+    assert balancer.nodes == (Endpoint("b"),)
 
 
 @pytest.mark.parametrize("has_quota", [False, True])

@@ -218,18 +218,18 @@ def test_measures_take_the_clock_of_the_balancer() -> None:
     assert balancer.explain().seen["quick"]["load"] == pytest.approx(2.0 * 2.718281828**-2.0)
 
 
-def test_a_measure_with_a_clock_keeps_it() -> None:
-    """A clock given to the measure is not overruled by that of the balancer."""
-    own, clock = ManualClock(), ManualClock()
-    strategy: PowerOfTwoChoices[str] = PowerOfTwoChoices(load=PeakEwma(clock=own))
+def test_a_measure_goes_by_the_clock_of_its_balancer() -> None:
+    """A clock given to the measure must be that of the balancer, for times of both are compared."""
+    clock = ManualClock()
+    strategy: PowerOfTwoChoices[str] = PowerOfTwoChoices(load=PeakEwma(clock=clock))
     balancer = Balancer(["a"], strategy, clock=clock)
     lease = balancer.acquire()
     clock.advance(4.0)
     lease.success()
-    clock.advance(1000.0)
-    assert balancer.explain().seen["a"]["load"] == 4.0
-    own.advance(10.0)
+    clock.advance(10.0)
     assert balancer.explain().seen["a"]["load"] == pytest.approx(4.0 / 2.718281828)
+    with pytest.raises(ValueError, match=r"clock .* load measure .*PeakEwma.* the same clock"):
+        Balancer(["a"], strategy, clock=ManualClock())
 
 
 @pytest.mark.parametrize("step", [60.0, 1e5])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -51,7 +50,7 @@ BOTH_GIVEN = "give either a context or the keywords"
         ((), {"hash_key": ("a", 1)}, wrong_type("hash_key is")),
         ((), {"exclude": "a"}, "exclude is 'a'; give a collection of ids"),
         ((), {"exclude": b"a"}, "exclude is b'a'"),
-        ((), {"exclude": 5}, "not iterable"),
+        ((), {"exclude": 5}, "exclude is 5; give a collection of ids"),
         ((), {"exclude": [["a"]]}, "unhashable"),
         ((), {"cost": 5}, "cost is 5; give amounts by quota dimension"),
         ((), {"where": "zone"}, "it must be a Filter or a function of a node"),
@@ -125,16 +124,30 @@ def test_exclusions_by_id_need_not_be_members() -> None:
         assert balancer.pick(exclude=exclude).id == ("b", 2)
 
 
-def test_a_node_is_not_taken_for_an_id() -> None:
-    """A node that stands where its id should is told, for else it would be chosen all the same."""
-    balancer = Balancer([Endpoint("a"), Endpoint("b")], RoundRobin())
-    for ask in (balancer.pick, balancer.acquire, balancer.explain):
-        with pytest.raises(TypeError, match=r"exclude has the node Endpoint\(id='a'.*'a'$"):
-            ask(exclude=[Endpoint("a")])
-    (attempt,) = itertools.islice(balancer.attempts(2, exclude=[Endpoint("a")]), 1)
-    with pytest.raises(TypeError, match="exclude has the node"), attempt:
-        pass
-    assert balancer.pick(exclude=[Endpoint("gone")]) in balancer.nodes
+class Unhashable:
+    """A node of the user's own that compares by what it is, and so has no hash."""
+
+    def __init__(self, identity: str) -> None:
+        self.id = identity
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Unhashable) and other.id == self.id
+
+    __hash__ = None  # type: ignore[assignment]  # as Python does by itself
+
+
+def test_nodes_are_excluded_by_their_ids() -> None:
+    """A node that stands where its id should is taken by its id."""
+    kinds: list[Callable[[str], Any]] = [Endpoint, Unhashable]
+    for make in kinds:
+        balancer: Balancer[Any] = Balancer([make("a"), make("b")], RoundRobin())
+        assert {balancer.pick(exclude=[make("a")]).id for _ in range(4)} == {"b"}
+        assert balancer.acquire(exclude=[make("a"), "gone"]).success()
+        assert balancer.explain(exclude=[make("a")]).ineligible == {"a": "excluded"}
+        for attempt in balancer.attempts(2, exclude=[make("a")]):
+            with attempt as lease:
+                assert lease.node.id == "b"
+        assert balancer.pick(exclude=[make("gone")]) in balancer.nodes
 
 
 def test_a_ready_context_carries_cost_and_key() -> None:
@@ -142,7 +155,7 @@ def test_a_ready_context_carries_cost_and_key() -> None:
     quota = QuotaTracker(ManualClock())
     for node in "abc":
         quota.register(node, QuotaConfig([QuotaDimension("tpm", limit=100)]))
-    balancer = Balancer("abc", ConsistentHash(), quota=quota)
+    balancer = Balancer(list("abc"), ConsistentHash(), quota=quota)
     context = SelectionContext("user-42", estimated_cost={"tpm": 40})
     lease = balancer.acquire(context)
     assert balancer.acquire(hash_key="user-42", cost={"tpm": 40}).success()
@@ -249,7 +262,7 @@ def test_the_clock_is_the_one_given(given: str) -> None:
     """The balancer's clock is its own argument, else that of its tracker or its quotas."""
     clock = ManualClock(9.0)
     parts: dict[str, dict[str, Any]] = {
-        "clock": {"clock": clock, "health": HealthTracker(), "quota": QuotaTracker()},
+        "clock": {"clock": clock},
         "health": {"health": HealthTracker(clock=clock)},
         "quota": {"quota": QuotaTracker(clock)},
         "nothing": {},
@@ -266,37 +279,29 @@ def test_the_clock_is_the_one_given(given: str) -> None:
         assert lease.latency == 2.0
 
 
-def test_clocks_that_differ() -> None:
-    """A tracker keeps its own clock: probes follow the tracker's, latencies the balancer's."""
-    own, of_health, of_quota = ManualClock(1e6), ManualClock(5.0), ManualClock(0.0)
-    balancer = Balancer(
-        ["a", "b"],
-        RoundRobin(),
-        health=HealthTracker(clock=of_health),
-        quota=QuotaTracker(of_quota),
-        clock=own,
+class Timer:
+    """Has a clock that is a bound method, of which each look-up makes another object."""
+
+    def read(self) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize("part", ["health", "quota", "both"])
+def test_clocks_that_differ(part: str) -> None:
+    """Trackers must go by the balancer's clock; clocks are compared by ``==``."""
+    own, other = Timer(), Timer()
+    same: Balancer[str] = Balancer(
+        health=HealthTracker(clock=own.read), quota=QuotaTracker(own.read), clock=own.read
     )
-    assert balancer.health is not None
-    for _ in range(3):
-        balancer.health.report_failure("a")
-    own.advance(1e6)
-    of_quota.advance(1e6)
-    assert {balancer.pick() for _ in range(4)} == {"b"}
-    with pytest.raises(NoNodeAvailable) as caught:
-        balancer.pick(exclude=["b"])
-    assert caught.value.retry_after == 10.0
-    of_health.advance(10.0)
-    probe = balancer.acquire(exclude=["b"])
-    own.advance(3.0)
-    probe.success()
-    assert probe.latency == 3.0
-    balancer.acquire(exclude=["a"]).rate_limited(5.0)
-    own.advance(1e6)
-    of_health.advance(1e6)
-    assert {balancer.pick() for _ in range(4)} == {"a"}
-    assert balancer.status()[1].next_probe is None
-    of_quota.advance(5.0)
-    assert {balancer.pick() for _ in range(4)} == {"a", "b"}
+    assert same.clock == own.read
+    parts: dict[str, dict[str, Any]] = {
+        "health": {"health": HealthTracker(clock=other.read), "clock": own.read},
+        "quota": {"quota": QuotaTracker(other.read), "clock": own.read},
+        "both": {"health": HealthTracker(clock=own.read), "quota": QuotaTracker(other.read)},
+    }
+    named = "quota" if part == "both" else part
+    with pytest.raises(ValueError, match=rf"balancer's clock is .*that of its {named} is .*same"):
+        Balancer(**parts[part])
 
 
 def test_many_balancers_may_share_a_strategy() -> None:

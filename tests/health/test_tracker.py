@@ -545,11 +545,23 @@ def test_a_forked_child_goes_on() -> None:
     assert tracker.status("new") is HEALTHY, "the child's reports are its own"
 
 
-def test_what_is_said_of_a_node_itself_is_not_lost() -> None:
-    """A node that stands where its id should is refused: nobody would ask about it."""
-    tracker = HealthTracker()
-    with pytest.raises(TypeError, match=r"Endpoint\(id='a'.* is a node; give its id, 'a'$"):
-        tracker.report_failure(Endpoint("a"))
+def test_a_node_is_taken_by_its_id() -> None:
+    """A node in the place of its id is as good, in every method, whatever else it has."""
+    clock = ManualClock()
+    tracker = HealthTracker(ConsecutiveFailurePolicy(failure_threshold=1), clock)
+    node, again = Endpoint("a"), Endpoint("a", weight=3)
+    tracker.report_failure(node)
+    assert tracker.status("a") is tracker.status(again) is UNHEALTHY
+    assert tracker.health(again) == tracker.health("a")
+    assert tracker.next_probe(again) == 10.0
+    clock.advance(10.0)
+    assert tracker.should_probe(again)
+    assert not tracker.should_probe("a")
+    tracker.report(again, Outcome.SUCCESS)
+    tracker.report_success(node)
+    assert tracker.status("a") is HEALTHY
+    tracker.report_failure("a")
+    tracker.remove(again)
     assert tracker.snapshot() == {}
 
 

@@ -951,3 +951,60 @@ def test_missing_package_says_what_to_install() -> None:
     )
     assert result.returncode == 1
     assert "install loadwise[aiohttp]" in result.stderr
+
+
+def test_functions_to_be_awaited_are(a: Server, b: Server) -> None:
+    """``prepare``, ``hash_key`` and ``classify`` may be coroutine functions."""
+    judged: list[object] = []
+
+    async def prepare(request: ClientRequest, node: object) -> None:
+        await asyncio.sleep(0)
+        request.headers["X-Own"] = f"for {node}"
+
+    async def hash_key(request: ClientRequest) -> str:
+        await asyncio.sleep(0)
+        return request.headers["X-User"]
+
+    async def classify(result: object) -> Outcome | None:
+        await asyncio.sleep(0)
+        judged.append(result)
+        return None
+
+    balancer = Balancer([a.address, b.address], ConsistentHash())
+    middleware = LoadwiseMiddleware(balancer, prepare=prepare, hash_key=hash_key, classify=classify)
+
+    async def main() -> None:
+        async with ClientSession(middlewares=(middleware,)) as session:
+            for user in ("ada", "grace", "edsger", "barbara"):
+                async with session.get("http://service/", headers={"X-User": user}) as response:
+                    told = await response.json()
+                node = balancer.pick(hash_key=user)
+                assert route_of(response)["node"] == node
+                assert {name.lower(): each for name, each in told["headers"].items()}[
+                    "x-own"
+                ] == f"for {node}"
+
+    asyncio.run(main())
+    assert len(judged) == 4
+    assert [status.in_flight for status in balancer.status()] == [0, 0]
+
+
+@pytest.mark.parametrize("name", ["prepare", "hash_key", "classify"])
+def test_what_such_a_function_raises_leaks_no_lease(a: Server, name: str) -> None:
+    """It reaches the caller; nothing stays in flight, and no node is blamed."""
+
+    async def breaks(*_: object) -> None:
+        await asyncio.sleep(0)
+        raise RuntimeError("broken")
+
+    balancer = Balancer([a.address])
+    options: dict[str, Any] = {name: breaks}
+
+    async def main() -> None:
+        async with ClientSession(middlewares=(LoadwiseMiddleware(balancer, **options),)) as session:
+            with pytest.raises(RuntimeError, match="broken"):
+                await session.get("http://service/")
+
+    asyncio.run(main())
+    assert [status.in_flight for status in balancer.status()] == [0]
+    assert balancer.status()[0].health_reason is None

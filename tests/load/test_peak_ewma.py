@@ -109,7 +109,7 @@ def test_a_newcomer_is_probed_once() -> None:
     """A node never measured is taken first, then not again until its first answer is there."""
     clock = ManualClock()
     measure = PeakEwma(clock=clock)
-    strategy, nodes = LeastLoad[str](load=measure, rng=random.Random(21)), NodeSet("abcn")
+    strategy, nodes = LeastLoad[str](load=measure, rng=random.Random(21)), NodeSet(list("abcn"))
     known = [measure.cell(name) for name in "abc"]
     for cell in known:
         measure.observe(cell, 5.0, Outcome.SUCCESS, clock())
@@ -129,7 +129,7 @@ def test_a_newcomer_is_probed_once() -> None:
 def test_newcomers_among_themselves_share() -> None:
     """Where nobody was measured yet, requests in flight decide."""
     measure = PeakEwma(clock=ManualClock())
-    strategy, nodes = LeastLoad[str](load=measure, rng=random.Random(22)), NodeSet("abc")
+    strategy, nodes = LeastLoad[str](load=measure, rng=random.Random(22)), NodeSet(list("abc"))
     cells = [measure.cell(name) for name in nodes]
     for _ in range(30):
         index = strategy.select(nodes)

@@ -532,16 +532,18 @@ def test_a_forked_child_goes_on_from_the_counts_of_its_parent() -> None:
     assert quota.remaining("a", "rpm") == 6, "the child's counts are its own"
 
 
-def test_what_is_said_of_a_node_itself_is_not_lost(quota: QuotaTracker) -> None:
-    """A node that stands where its id should is refused: it would be without limits."""
-    node = Endpoint("a")
-    tell: list[Callable[[], object]] = [
-        lambda: quota.register(node, QuotaConfig([QuotaDimension("rpm", 10)])),
-        lambda: quota.record_usage(node, {"rpm": 1}),
-        lambda: quota.try_acquire(node),
-        lambda: quota.mark_exhausted(node, 10.0),
-    ]
-    for each in tell:
-        with pytest.raises(TypeError, match=r"Endpoint\(id='a'.* is a node; give its id, 'a'$"):
-            each()
+def test_a_node_is_taken_by_its_id(quota: QuotaTracker, clock: ManualClock) -> None:
+    """A node in the place of its id is as good, in every method, whatever else it has."""
+    node, again = Endpoint("n"), Endpoint("n", weight=3)
+    quota.register(node, QuotaConfig([QuotaDimension("rpm", 2)]))
+    assert quota.record_usage(again, {"rpm": 1})
+    assert quota.remaining(again, "rpm") == quota.remaining("n", "rpm") == 1
+    assert quota.try_acquire(again) is not None
+    assert quota.try_acquire("n") is None
+    assert not quota.is_available(again)
+    assert quota.remaining_by_dimension(again) == {"rpm": 0}
+    assert quota.available_at(again) == quota.available_at("n") == clock() + 60.0
+    quota.mark_exhausted(again, 90.0)
+    assert quota.rests_until(node) == quota.rests_until("n") == clock() + 90.0
+    quota.remove(again)
     assert quota.unavailable() == []

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.simulation.support import fleet
 
-from loadwise.simulation.check import check, check_strategy
+from loadwise.simulation import compare, simulate
+from loadwise.simulation.check import check, check_strategy, validated
 from loadwise.simulation.errors import ScenarioError
 from loadwise.simulation.scenario import (
     Add,
@@ -23,6 +29,7 @@ from loadwise.simulation.scenario import (
     Poisson,
     Quota,
     RestartClients,
+    Scenario,
     Servers,
     Slow,
     Tokens,
@@ -196,3 +203,45 @@ def test_a_strategy_that_was_asked_for() -> None:
         check_strategy(fleet(), "consistent_hash")
     with pytest.raises(ScenarioError, match="did you mean 'random'"):
         check_strategy(fleet(), "randon")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"load": "0.5"}, 'load is "0.5"'),
+        ({"load": -1}, "load is -1"),
+        ({"load": True}, "load is true"),
+        ({"load": 1j}, "a value is 1j; it must be a number"),
+        ({"requests": 300.5}, "requests is 300.5"),
+        ({"servers": Servers(count=0)}, "servers.count is 0"),
+        ({"callers": Callers(timeout=Fraction(-1))}, "callers.timeout is -1"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_scenario_made_by_a_program_is_checked_as_a_file_is(
+    values: dict[str, Any], message: str
+) -> None:
+    """A value of the wrong kind is refused with its place, not used until it breaks something."""
+    made = Scenario(**{"name": "", "about": "", "servers": Servers(count=2), **values})
+    run: list[Callable[[], object]] = [
+        lambda: simulate(made),
+        lambda: compare(made, ["p2c"], seeds=1),
+    ]
+    for each in run:
+        with pytest.raises(ScenarioError, match=re.escape(message)):
+            each()
+
+
+def test_numbers_of_other_kinds_will_do() -> None:
+    """They become what a file would have held, and the run is the same."""
+    plain = Scenario(name="", about="", servers=Servers(count=2), requests=200, load=0.5)
+    two: Any = np.int64(2)
+    odd: dict[str, Any] = {
+        "servers": Servers(count=two),
+        "requests": np.int64(200),
+        "load": Decimal("0.5"),
+        "callers": Callers(budget=Fraction(1, 5)),  # type: ignore[arg-type]
+    }
+    assert validated(Scenario(name="", about="", **odd)) == plain
+    assert simulate(Scenario(name="", about="", **odd), seed=two).latency == (
+        simulate(plain, seed=2).latency
+    )

@@ -38,7 +38,7 @@ def test_runs_are_those_of_simulate() -> None:
     runs = [(run.strategy, run.seed) for each in comparison.summaries for run in each.runs]
     assert runs == [("p2c", 7), ("p2c", 3), ("random", 7), ("random", 3)]
     assert outcome(comparison)[2] == plain(simulate(SMALL, "random", 7))
-    assert comparison.scenario is SMALL
+    assert comparison.scenario == SMALL
 
 
 def test_summary_is_over_seeds() -> None:

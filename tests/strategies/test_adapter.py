@@ -43,7 +43,7 @@ def test_it_is_shown_only_what_it_may_choose() -> None:
     own = Recorder(answer=1)
     strategy = Filtered[str](own, lambda node: node != "a")
     context = SelectionContext("key", exclude={2}, tags={"model": "x"}, estimated_cost=3.0)
-    assert strategy.select(NodeSet("abcde"), context) == 3
+    assert strategy.select(NodeSet(list("abcde")), context) == 3
     assert list(own.shown[0]) == ["b", "d", "e"]
     assert own.contexts[0] == SelectionContext("key", tags={"model": "x"}, estimated_cost=3.0)
 
@@ -54,7 +54,7 @@ def test_the_same_view_is_shown_as_the_same_set() -> None:
     for _ in range(3):
         health.report_failure("a")
     strategy = Filtered[str](own, HealthFilter.available(health))
-    nodes = NodeSet("abc")
+    nodes = NodeSet(list("abc"))
     picks(strategy, nodes, 3)
     health.report_success("a")
     picks(strategy, nodes, 2)
@@ -67,7 +67,7 @@ def test_the_same_view_is_shown_as_the_same_set() -> None:
 
 def test_views_that_are_gone_are_forgotten() -> None:
     """Nothing is kept of the sets that nobody holds any more."""
-    strategy, nodes = WithFallback[str](RoundRobinOfMine(), RoundRobin()), NodeSet("abc")
+    strategy, nodes = WithFallback[str](RoundRobinOfMine(), RoundRobin()), NodeSet(list("abc"))
     gone = []
     for _ in range(100):
         view = nodes.restrict([2])
@@ -96,7 +96,7 @@ def test_its_measures_are_fed_and_its_turns_are_kept() -> None:
     own.measures = (measure,)
     strategy = WithFallback[str](own, RoundRobin())
     assert strategy.measures == (measure,)
-    nodes = NodeSet("abc")
+    nodes = NodeSet(list("abc"))
     strategy.prepare(nodes)
     assert strategy.facts(nodes) == {}
     with pytest.raises(LoadwiseError, match=r"RoundRobinOfMine has no peek\(\)"):
@@ -109,4 +109,4 @@ def test_a_wrong_answer_is_told(answer: object) -> None:
     """What is no index into the candidates is an error that names the strategy and the answer."""
     strategy = Filtered[str](Recorder(answer), any_server)
     with pytest.raises(LoadwiseError, match=r"Recorder\.select returned .* an index into its 3"):
-        strategy.select(NodeSet("abc"))
+        strategy.select(NodeSet(list("abc")))

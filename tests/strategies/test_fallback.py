@@ -109,7 +109,7 @@ def test_preparing_reaches_all_of_them() -> None:
     """Nodes that any of the strategies cannot work with are refused when prepared for."""
     strategy = WithFallback[str](RoundRobin(), Filtered(WeightedRoundRobin(), bool))
     with pytest.raises(TypeError, match="WeightedRoundRobin needs `weight`"):
-        strategy.prepare(NodeSet("ab"))
+        strategy.prepare(NodeSet(list("ab")))
 
 
 def test_bad_arguments() -> None:

@@ -44,7 +44,7 @@ def test_a_function_is_asked_at_every_pick() -> None:
     """A function may change its mind at any time, and is heeded at once."""
     near = {"a", "b"}
     strategy = Filtered[str](RoundRobin(), near.__contains__)
-    nodes = NodeSet("abc")
+    nodes = NodeSet(list("abc"))
     assert set(picks(strategy, nodes, 4)) == {0, 1}
     near.remove("a")
     assert picks(strategy, nodes, 2) == [1, 1]
@@ -72,7 +72,7 @@ def test_the_filter_is_asked_once_until_something_changes() -> None:
     """Picks from the same nodes ask for a view at the first, and at the first after a change."""
     health = HealthTracker()
     accept = CountingFilter(health)
-    strategy, nodes = Filtered[str](RoundRobin(), accept), NodeSet("abcd")
+    strategy, nodes = Filtered[str](RoundRobin(), accept), NodeSet(list("abcd"))
     picks(strategy, nodes, 100)
     assert (accept.views, accept.nodes) == (1, 4)
     for _ in range(3):
@@ -85,7 +85,7 @@ def test_strategies_that_share_a_filter_do_not_disturb_each_other() -> None:
     """Each keeps the view of its own nodes, though the filter itself keeps only the latest."""
     accept = CountingFilter(HealthTracker())
     one, other = (Filtered[str](RoundRobin(), accept) for _ in range(2))
-    here, there = NodeSet("abcd"), NodeSet("xyz")
+    here, there = NodeSet(list("abcd")), NodeSet(list("xyz"))
     chosen = [(one.select(here), other.select(there)) for _ in range(12)]
     assert chosen == [(turn % 4, turn % 3) for turn in range(12)]
     assert accept.nodes == 7
@@ -99,13 +99,13 @@ def test_what_a_filter_makes_of_a_kept_view_counts() -> None:
             return super().view(candidates).restrict([self.views % 3])
 
     strategy = Filtered[str](RoundRobin(), Rotating(HealthTracker()))
-    assert picks(strategy, NodeSet("abc"), 6) == [1, 2, 0, 1, 2, 0]
+    assert picks(strategy, NodeSet(list("abc")), 6) == [1, 2, 0, 1, 2, 0]
 
 
 def test_a_view_stays_a_view() -> None:
     """What is not eligible in the candidates does not become so by being accepted."""
     strategy = Filtered[str](RoundRobin(), FnFilter[str](lambda node: node != "a"))
-    assert set(picks(strategy, NodeSet("abcd").restrict([0, 1, 3]), 6)) == {1, 3}
+    assert set(picks(strategy, NodeSet(list("abcd")).restrict([0, 1, 3]), 6)) == {1, 3}
 
 
 def test_filters_within_filters() -> None:
@@ -120,7 +120,7 @@ def test_the_strategy_shines_through() -> None:
     cell = measure.cell("b")
     cell.append(None)
     strategy = Filtered[str](LeastLoad(load=measure), lambda node: node != "a")
-    nodes = NodeSet("abc")
+    nodes = NodeSet(list("abc"))
     assert strategy.measures == (measure,)
     assert strategy.facts(nodes) == {"load": [0, 1, 0]}
     assert strategy.peek(nodes) == 2

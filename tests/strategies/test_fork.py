@@ -130,7 +130,7 @@ def test_children_begin_at_different_places() -> None:
 
 def test_a_start_that_was_given_is_kept_in_children() -> None:
     """A fixed start is that of every child, whatever turns the parent took."""
-    strategy, nodes = RoundRobin[str](start=2), NodeSet("abcde")
+    strategy, nodes = RoundRobin[str](start=2), NodeSet(list("abcde"))
     picks(strategy, nodes, 2)
     assert in_child(lambda: picks(strategy, nodes, 2)) == [2, 3]
     assert picks(strategy, nodes, 2) == [4, 0]
@@ -143,7 +143,7 @@ def test_the_parents_requests_are_not_the_childs(
     """A child counts from zero; the parent's counts go on."""
     clock = ManualClock()
     measure: InFlight | PeakEwma = InFlight() if load is InFlight else PeakEwma(clock=clock)
-    strategy, nodes = LeastLoad[str](load=measure), NodeSet("ab")
+    strategy, nodes = LeastLoad[str](load=measure), NodeSet(list("ab"))
     strategy.prepare(nodes)
     cell = measure.cell("a")
     cell.append(None)

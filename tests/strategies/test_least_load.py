@@ -15,7 +15,7 @@ from loadwise import Endpoint, InFlight, LeastLoad, NodeSet, PeakEwma
 def test_the_least_of_a_function() -> None:
     """The node for which the function is least is chosen, on views and without the excluded."""
     loads = {"a": 3.0, "b": 1.0, "c": 2.0, "d": 0.5}
-    strategy, nodes = LeastLoad[str](load=loads.__getitem__), NodeSet("abcd")
+    strategy, nodes = LeastLoad[str](load=loads.__getitem__), NodeSet(list("abcd"))
     assert picks(strategy, nodes, 1) == [3]
     assert picks(strategy, nodes.without([3]), 1) == [1]
     assert picks(strategy, nodes.without([3]), 1, exclude={1}) == [2]
@@ -65,7 +65,7 @@ def test_only_the_best_tie() -> None:
     """Two of three are least loaded: they share all picks about evenly, within 5 deviations."""
     loads = {"a": 1, "b": 2, "c": 1}
     strategy = LeastLoad[str](load=loads.__getitem__, rng=random.Random(9))
-    counts = shares(picks(strategy, NodeSet("abc"), 1000), 3)
+    counts = shares(picks(strategy, NodeSet(list("abc")), 1000), 3)
     assert counts[1] == 0
     assert counts[0] == pytest.approx(500, abs=5 * math.sqrt(250))
 
@@ -113,7 +113,7 @@ def test_when_all_are_hopeless_all_have_a_chance(load: float) -> None:
 
 def test_a_node_without_a_score_is_named() -> None:
     """The error names the strategy, the node, what it lacks, and the way out."""
-    for candidates in (["a", "b"], NodeSet("ab"), [Server("x"), "a"]):
+    for candidates in (["a", "b"], NodeSet(list("ab")), [Server("x"), "a"]):
         with pytest.raises(TypeError, match=r"LeastLoad needs `load_score\(\)` .* node 'a'.*load="):
             LeastLoad[object]().select(candidates)
 
@@ -136,6 +136,6 @@ def test_asking_shows_the_loads() -> None:
     measure = InFlight()
     cell = measure.cell("b")
     cell.append(None)
-    nodes = NodeSet("abc").without([0])
+    nodes = NodeSet(list("abc")).without([0])
     assert LeastLoad[str](load=measure).facts(nodes) == {"load": [0, 1, 0]}
     assert LeastLoad[str](load=ord).facts(nodes) == {"load": [97, 98, 99]}

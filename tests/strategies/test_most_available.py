@@ -64,7 +64,7 @@ def test_epsilon_is_finite_and_not_negative(epsilon: float) -> None:
 
 def test_a_node_without_a_budget_is_named() -> None:
     """The error names the strategy, the node and what it lacks."""
-    for candidates in (["a", "b"], NodeSet("ab"), [Server("x"), "a"]):
+    for candidates in (["a", "b"], NodeSet(list("ab")), [Server("x"), "a"]):
         with pytest.raises(TypeError, match=r"MostAvailable needs `remaining\(\)` .* node 'a'"):
             MostAvailable[object]().select(candidates)
 

@@ -44,7 +44,7 @@ def test_pairs_are_distinct_and_alike() -> None:
         return 0.0
 
     strategy = PowerOfTwoChoices[str](load=load, rng=ScriptedRandom(every_pair(5)))
-    picks(strategy, NodeSet("abcde"), 20)
+    picks(strategy, NodeSet(list("abcde")), 20)
     drawn = list(zip(asked[::2], asked[1::2], strict=True))
     assert sorted(drawn) == sorted(permutations("abcde", 2))
 
@@ -54,13 +54,13 @@ def test_the_less_loaded_of_each_pair_wins() -> None:
     loads = {"a": 2.0, "b": 3.0, "c": 1.0, "d": 0.0}
     rng = ScriptedRandom(every_pair(4))
     strategy = PowerOfTwoChoices[str](load=loads.__getitem__, rng=rng)
-    assert shares(picks(strategy, NodeSet("abcd"), 12), 4) == [2, 0, 4, 6]
+    assert shares(picks(strategy, NodeSet(list("abcd")), 12), 4) == [2, 0, 4, 6]
 
 
 def test_ties_go_to_either_alike() -> None:
     """Over all pairs of 5 equally loaded nodes each wins the same number of times."""
     strategy = PowerOfTwoChoices[str](load=lambda _: 1, rng=ScriptedRandom(every_pair(5)))
-    assert shares(picks(strategy, NodeSet("abcde"), 20), 5) == [4] * 5
+    assert shares(picks(strategy, NodeSet(list("abcde")), 20), 5) == [4] * 5
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,10 @@ def test_busy_nodes_hold_by_weight(
 def test_a_measure_is_fed_and_read() -> None:
     """Picks that are fed back as requests in flight spread: 3 nodes, 300 picks, all within 3."""
     measure = InFlight()
-    strategy, nodes = PowerOfTwoChoices[str](load=measure, rng=random.Random(16)), NodeSet("abc")
+    strategy, nodes = (
+        PowerOfTwoChoices[str](load=measure, rng=random.Random(16)),
+        NodeSet(list("abc")),
+    )
     cells = [measure.cell(name) for name in nodes]
     for _ in range(300):
         index = strategy.select(nodes)
@@ -252,7 +255,7 @@ def test_two_choices_of_bins() -> None:
 
 def test_a_node_without_a_score_is_named() -> None:
     """The error names the strategy, the node, what it lacks, and the way out."""
-    for candidates in (["a", "b"], NodeSet("ab"), [Server("x"), "a"]):
+    for candidates in (["a", "b"], NodeSet(list("ab")), [Server("x"), "a"]):
         with pytest.raises(
             TypeError, match=r"PowerOfTwoChoices needs `load_score\(\)` .* node 'a'.*load="
         ):

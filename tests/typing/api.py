@@ -64,6 +64,9 @@ from loadwise import (
     node_id,
 )
 from loadwise.health_checks import AsyncHealthChecker, HealthChecker
+from loadwise.integrations import httpx, httpx2
+from loadwise.integrations.aiohttp import LoadwiseMiddleware
+from loadwise.integrations.httpx import by_header
 from loadwise.testing import ManualClock, ScriptedRandom, StrategyContract
 
 
@@ -349,3 +352,40 @@ def stream(balancer: Balancer[str]) -> Iterator[str]:
     """A generator may hold a lease."""
     with balancer.acquire() as lease:
         yield lease.node
+
+
+def own_words(balancer: Balancer[Endpoint]) -> None:
+    """Nodes may stand for their ids, and requests without a lease are reported."""
+    node = balancer.pick(exclude=[Endpoint("a"), "b"])
+    balancer.report(node, Outcome.FAILURE, reason="refused", latency=0.5)
+    balancer.report(node.id, Outcome.SUCCESS)
+    balancer.drain(node)
+    lease = balancer.acquire()
+    assert_type(lease.node_id, Hashable)
+
+
+async def key_later(request: object) -> str:
+    """Return a key."""
+    return repr(request)
+
+
+async def prepare_later(request: object, node: object) -> None:
+    """Do nothing."""
+
+
+async def judge_later(result: object) -> Outcome | None:
+    """Return no ruling."""
+
+
+def judge_now(result: object) -> Outcome | None:
+    """Return no ruling."""
+
+
+def transports(balancer: Balancer[str]) -> None:
+    """What an asynchronous transport may await, a synchronous one is given as plain functions."""
+    httpx.AsyncLoadwiseTransport(
+        balancer, prepare=prepare_later, hash_key=key_later, classify=judge_later
+    )
+    httpx2.AsyncLoadwiseTransport(balancer, hash_key=by_header("X-User"), classify=judge_now)
+    LoadwiseMiddleware(balancer, classify=judge_later, hash_key=key_later, prepare=prepare_later)
+    httpx.LoadwiseTransport(balancer, classify=judge_now, hash_key=by_header("X-User"))

@@ -35,6 +35,7 @@ from loadwise import (
     Weighted,
     WithFallback,
 )
+from loadwise.integrations import httpx
 
 EMPTY = SelectionContext()
 
@@ -157,3 +158,23 @@ is_well: bool = HealthTracker().status("a") & HealthStatus.HEALTHY  # type: igno
 ConsecutiveFailurePolicy(failure_treshold=3)  # type: ignore[call-arg]
 QuotaDimension(limit=5)  # type: ignore[call-arg]
 QuotaTracker().try_acquire("a", 5)  # type: ignore[arg-type]
+
+
+async def judge_later(result: object) -> bool:
+    """Return a ruling that is none."""
+    return bool(result)
+
+
+async def key_later(request: object) -> str:
+    """Return a key."""
+    return repr(request)
+
+
+def transports() -> None:
+    """A synchronous transport awaits nothing, and no transport awaits an address."""
+    httpx.LoadwiseTransport(texts, hash_key=key_later)  # type: ignore[arg-type]
+    httpx.AsyncLoadwiseTransport(texts, url=key_later)  # type: ignore[arg-type]
+    httpx.AsyncLoadwiseTransport(texts, classify=judge_later)  # type: ignore[arg-type]
+
+
+texts.report("a", "failure")  # type: ignore[arg-type]

@@ -6,13 +6,13 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from loadwise._numbers import whole
 from loadwise.balancer.blame import Blame
 from loadwise.balancer.failures import Failures, outcome_of
 from loadwise.balancer.lease import Lease
-from loadwise.balancer.request import NOBODY, Request
+from loadwise.balancer.request import NOBODY, Request, as_ids
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
-from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -44,15 +44,12 @@ class Attempts(Generic[N]):
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
     ) -> None:
-        if not isinstance(n, int):
-            raise TypeError(f"n is {n!r}; it must be an int")
-        if n < 1:
-            raise ValueError(f"n is {n}; it must be at least 1")
+        n = whole("n", n, 1)
         kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
         for kind in kinds:
             _check_kind(kind)
-        if exclude is not NOBODY and not isinstance(exclude, str | bytes):
-            exclude = frozenset(exclude)
+        if exclude is not NOBODY:
+            exclude = as_ids(exclude)
         # What is wrong with the keywords is said now, not at the first attempt.
         Request(hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where)
         self._balancer = balancer
@@ -114,7 +111,7 @@ class Attempts(Generic[N]):
             error = nobody if self._last_error is None else self._last_error
         else:
             lease.blame = self._blame
-            self._tried.add(node_id(lease.node))
+            self._tried.add(lease.node_id)
             return lease
         # Raised out of the handler's reach, so that it keeps its own cause and context.
         raise error
@@ -130,7 +127,7 @@ class Attempts(Generic[N]):
             rule = self._rule or Failures((*self._retry_on, OSError))
             lease._left_by(error, rule)  # noqa: SLF001 - what its own block would do, by this rule
         if self._number > 1 and lease.outcome is Outcome.SUCCESS:
-            self._blame.succeeded(node_id(lease.node))
+            self._blame.succeeded(lease.node_id)
         final = self._blame.given_up or lease.outcome not in _RETRIED
         if error is None:
             self._over = final
@@ -140,7 +137,8 @@ class Attempts(Generic[N]):
             return False
         if outcome_of(type(error)) is Outcome.CANCELLED:
             return False
-        if self._left < 1 or self._tried.issuperset(map(node_id, self._balancer.nodes)):
+        members = self._balancer._fleet.ids  # noqa: SLF001 - the two are one mechanism
+        if self._left < 1 or self._tried.issuperset(members):
             return False
         self._last_error = error
         self._over = False

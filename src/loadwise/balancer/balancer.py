@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from loadwise._native import mypyc_attr
+from loadwise._numbers import finite
 from loadwise.balancer.attempts import Attempts
 from loadwise.balancer.diagnosis import explain, no_node_available
 from loadwise.balancer.failures import ANY_EXCEPTION, FailureRule
@@ -25,8 +26,9 @@ from loadwise.balancer.wiring import (
     Unchanging,
     as_failures,
     as_tracker,
-    check_hung_after,
     check_quota,
+    check_same_clock,
+    checked_hung_after,
     first_clock,
     guarded,
     with_counter,
@@ -38,6 +40,7 @@ from loadwise.filters import as_filter
 from loadwise.health import HealthTracker
 from loadwise.load import InFlight
 from loadwise.metrics import GuardedCollector, MetricsCollector
+from loadwise.outcome import Outcome, check_outcome
 from loadwise.quota import QuotaSource, QuotaTracker
 from loadwise.strategies import PowerOfTwoChoices, Strategy
 from loadwise.strategies._adapter import adapt, strategy_name
@@ -52,7 +55,8 @@ class Balancer(Generic[N]):
     """Chooses a node per request and keeps the state that the choice depends on.
 
     Args:
-        nodes: The members: anything with an ``id``, or hashable values.
+        nodes: The members: anything with an ``id``, or hashable values. Of a mapping they are the
+            keys.
         strategy: Who chooses; by default `PowerOfTwoChoices` over requests in flight.
         health: A tracker to use or share; ``True`` for one of its own, ``False`` or ``None`` to
             do without.
@@ -65,7 +69,7 @@ class Balancer(Generic[N]):
         where: A filter, or a function of a node, that holds for every request.
         metrics: Receives events.
         clock: Source of monotonic seconds; by default that of ``health`` or ``quota`` where
-            given, else `time.monotonic`.
+            given, else `time.monotonic`. All of them must go by the same clock (``==``).
         name: For error messages and metrics.
         failures: Which exceptions of a lease's block are failures of the node: exception types,
             or a function of the exception that returns an `Outcome`, or true for FAILURE; all
@@ -76,7 +80,8 @@ class Balancer(Generic[N]):
 
     Raises:
         TypeError: An argument is of the wrong kind, or the strategy needs what a node lacks.
-        ValueError: Two nodes share an id, or a weight or ``hung_after`` is out of range.
+        ValueError: Two nodes share an id, a weight or ``hung_after`` is out of range, or the clocks
+            of balancer, health, quota and load measures are not the same.
 
     Health never makes a fleet worse: where most nodes fail, the balancer is in panic, and chooses
     among the nodes that still answer now and then, too; where all are dead, among all of them.
@@ -115,7 +120,6 @@ class Balancer(Generic[N]):
         hung_after: float | None = None,
     ) -> None:
         check_quota(quota)
-        check_hung_after(hung_after)
         blamed = as_failures(failures)
         self._attempts_rule = None if failures is ANY_EXCEPTION else blamed
         self.name = name
@@ -130,6 +134,9 @@ class Balancer(Generic[N]):
         measures = with_counter(self._strategy.measures)
         for measure in measures:
             measure.use_clock(self._clock)
+        parts: dict[str, object] = {"health": self._health, "quota": quota}
+        parts |= {f"load measure {measure!r}": measure for measure in measures}
+        check_same_clock(self._clock, parts)
         self._metrics = guarded(metrics, self)
         rule = PanicRule.of(panic_threshold, panic_window, self._health)
         on_panic = None if self._metrics is None else self._metrics.on_panic
@@ -147,7 +154,9 @@ class Balancer(Generic[N]):
         self._fleet.replace(nodes)
         self._negotiator: Negotiator[N] = Negotiator(self._strategy, self._health, quota)
         told = (self._health, self._pauses, self._metrics, rule)
-        self._reporter = Reporter(self._fleet, self._clock, *told, blamed, hung_after)
+        self._reporter = Reporter(
+            self._fleet, self._clock, *told, blamed, checked_hung_after(hung_after)
+        )
         self._leaks = self._reporter.leaks
         self._vitals: HealthTracker | Unchanging = self._health or Unchanging()
 
@@ -163,7 +172,7 @@ class Balancer(Generic[N]):
     ) -> N:
         """Choose a node, without keeping track of the request.
 
-        For callers that report by themselves (``balancer.health.report(...)``). Quota is charged
+        For callers that say by themselves how the request ended, with `report`. Quota is charged
         for good; a probe granted this way lapses if nothing is reported.
 
         Args and errors: as for `acquire`.
@@ -204,7 +213,8 @@ class Balancer(Generic[N]):
         Args:
             context: A ready context, instead of the keywords; it excludes by index.
             hash_key: What the request belongs to, for strategies that keep a key on one node.
-            exclude: Ids of nodes not to choose. Ids that are not members are ignored.
+            exclude: Ids of nodes not to choose, or the nodes themselves. Those that are not
+                members are ignored.
             cost: What the request is expected to use, by quota dimension; reserved atomically.
             tags: Free text for strategies of your own.
             where: A filter, or a function of a node, for this request only: O(n).
@@ -215,7 +225,7 @@ class Balancer(Generic[N]):
         Raises:
             NoNodeAvailable: There is no node to choose.
             MissingHashKey: The strategy needs a ``hash_key``.
-            TypeError: Both a context and keywords were given, or ``exclude`` has a node itself.
+            TypeError: Both a context and keywords were given, or one is of the wrong kind.
             ValueError: ``cost`` names an unknown dimension or a bad amount.
         """
         if context is None and exclude is NOBODY and cost is None and where is None:
@@ -368,6 +378,46 @@ class Balancer(Generic[N]):
         if self._metrics is not None:
             self._metrics.on_unavailable(error.reason)
         return error
+
+    def report(
+        self,
+        id: Hashable,  # noqa: A002 - the name of the thing everywhere else
+        outcome: Outcome,
+        *,
+        reason: str | BaseException | None = None,
+        latency: float | None = None,
+    ) -> None:
+        """Say how a request to a node ended that was chosen by `pick`.
+
+        Args:
+            id: The member's id, or the member itself.
+            outcome: How it ended. RATE_LIMITED has the node sit out for a second.
+            reason: What went wrong, for those who ask about the node's health.
+            latency: How many seconds it took, finite and >= 0. With it, load measures and metrics
+                are told, too; without it, only health.
+
+        Raises:
+            UnknownNode: There is no member with this id.
+            TypeError: ``outcome`` is not an `Outcome`, or ``latency`` no number.
+            ValueError: ``latency`` is negative, NaN or infinite.
+
+        Thread-safety: full. Cost: O(1).
+
+        Example:
+            >>> balancer = Balancer(["a", "b"])
+            >>> node = balancer.pick()
+            >>> balancer.report(node, Outcome.FAILURE, reason="connection refused")
+            >>> {status.id: status.health_reason for status in balancer.status()}[node]
+            '1 failure, the last: connection refused'
+        """
+        slot = self._fleet.slot_of(id)
+        check_outcome(outcome)
+        if latency is not None:
+            seconds = finite("latency", latency)
+            if not seconds >= 0:
+                raise ValueError(f"latency is {latency!r}; it must be finite and at least 0")
+            latency = seconds
+        self._reporter.reported(slot, outcome, latency, reason)
 
     @property
     def nodes(self) -> tuple[N, ...]:

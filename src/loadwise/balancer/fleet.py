@@ -18,6 +18,7 @@ from loadwise.filters import Filter
 from loadwise.health import HealthStatus, HealthTracker
 from loadwise.load import LoadMeasure
 from loadwise.node_set import NodeSet, Owner
+from loadwise.nodes import node_id
 from loadwise.quota import QuotaSource
 
 __all__ = ["Fleet"]
@@ -94,6 +95,16 @@ class Fleet(ForkAware, Generic[N]):
     def nodes(self) -> tuple[N, ...]:
         """The members, in order."""
         return self._members[0].membership.nodes
+
+    @property
+    def ids(self) -> tuple[Hashable, ...]:
+        """The members' ids, in order, as they were when each joined."""
+        return self._members[0].ids
+
+    def slot_of(self, identity: Hashable) -> Slot:
+        """Return the slot of a member."""
+        whole, slots = self._members
+        return slots[self._index_in(whole, identity)]
 
     def has(self, identity: Hashable) -> bool:
         """Whether there is a member with this id."""
@@ -246,7 +257,10 @@ class Fleet(ForkAware, Generic[N]):
         return made
 
     def _index_of(self, identity: Hashable) -> int:
-        whole = self._members[0]
+        return self._index_in(self._members[0], identity)
+
+    def _index_in(self, whole: NodeSet[N], identity: Hashable) -> int:
+        identity = node_id(identity)
         index = whole.index_of(identity)
         if index is None:
             raise UnknownNode(identity, f"balancer {self._name!r}", whole.ids)

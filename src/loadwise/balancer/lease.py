@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 from loadwise._native import mypyc_attr
-from loadwise._numbers import is_finite
+from loadwise._numbers import finite
 from loadwise.balancer.blame import Blame
 from loadwise.balancer.failures import Failures, outcome_of
 from loadwise.balancer.reporting import Reporter
@@ -84,6 +84,11 @@ class Lease(Generic[N]):
             self._token = token = id(self)
             slot.begin(slot.cell, token, started)
 
+    @property
+    def node_id(self) -> Hashable:
+        """The node's id, as the balancer has known it since the node joined."""
+        return self._slot.id
+
     def success(self) -> bool:
         """End it as a success. Returns whether this was the first word on it."""
         # As _end does it, with a shorter way for what nearly all requests come to.
@@ -124,10 +129,10 @@ class Lease(Generic[N]):
         """
         if retry_after is None:
             return self._end(_FAILURE, reason)
-        _check_pause(retry_after)
+        pause = _checked_pause(retry_after)
         if not self._end(_FAILURE, reason):
             return False
-        self._reporter.pause(self._slot, retry_after)
+        self._reporter.pause(self._slot, pause)
         return True
 
     def rate_limited(self, retry_after: float | None = None) -> bool:
@@ -140,10 +145,10 @@ class Lease(Generic[N]):
             Whether this was the first word on it.
 
         Raises:
+            TypeError: ``retry_after`` is no number.
             ValueError: ``retry_after`` is negative, NaN or infinite.
         """
-        pause = 1.0 if retry_after is None else retry_after
-        _check_pause(pause)
+        pause = 1.0 if retry_after is None else _checked_pause(retry_after)
         if not self._end(Outcome.RATE_LIMITED):
             return False
         self._reporter.pause(self._slot, pause)
@@ -326,8 +331,10 @@ class Lease(Generic[N]):
         return f"<Lease on {self._slot.id!r}: {state}>"
 
 
-def _check_pause(seconds: float) -> None:
-    if not (is_finite("retry_after", seconds) and seconds >= 0):
+def _checked_pause(seconds: float) -> float:
+    pause = finite("retry_after", seconds)
+    if not pause >= 0:
         raise ValueError(
             f"retry_after is {seconds!r}; it must be a finite number of seconds, at least 0"
         )
+    return pause

@@ -6,11 +6,12 @@ import math
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
+from loadwise._callables import refuse_awaitable
 from loadwise.balancer.request import Request
 from loadwise.balancer.view import Slot, View
 from loadwise.health import KNOWN_DOWN, HealthStatus, HealthTracker, Probe
 from loadwise.node_set import NodeSet
-from loadwise.quota import QuotaSource, ReservedQuota
+from loadwise.quota import QuotaSource, Reservation, ReservedQuota
 from loadwise.strategies._base import ViewStrategy
 
 __all__ = ["Grant", "Negotiator"]
@@ -18,6 +19,7 @@ __all__ = ["Grant", "Negotiator"]
 N = TypeVar("N")
 
 _MOST_REFUSALS = 4
+_NEEDED_NOW = "a pick cannot wait: make it a plain method"
 
 
 class Grant:
@@ -121,6 +123,8 @@ class Negotiator(Generic[N]):
         if reservation is None:
             self.give_up(request)
             return "quota"
+        if reservation.__class__ is not Reservation:
+            refuse_awaitable("try_acquire of the quota", reservation, _NEEDED_NOW)
         return Grant(index, probe, reservation)
 
     def _without_quota(self, nodes: NodeSet[N], request: Request[N]) -> dict[int, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from loadwise._log import log_warning
-from loadwise._numbers import is_finite
+from loadwise._numbers import finite
 from loadwise.clock import Clock
 from loadwise.health import HealthTracker
 
@@ -71,18 +71,18 @@ class PanicRule:
     __slots__ = ("threshold", "window")
 
     def __init__(self, threshold: float, window: float) -> None:
-        if not (is_finite("panic_threshold", threshold) and 0 <= threshold <= 1):
+        self.threshold = finite("panic_threshold", threshold)
+        if not 0 <= self.threshold <= 1:
             raise ValueError(
                 f"panic_threshold is {threshold!r}; it must be a share of the nodes from 0 to 1, "
                 f"or None for no panic at all"
             )
-        if not (is_finite("panic_window", window) and window > 0):
+        self.window = finite("panic_window", window)
+        if not self.window > 0:
             raise ValueError(
                 f"panic_window is {window!r}; it must be a finite number of seconds above 0, or "
                 f"None for that of the health policy"
             )
-        self.threshold = threshold
-        self.window = window
 
     @classmethod
     def of(

@@ -27,6 +27,8 @@ _SUCCESS: Final = Outcome.SUCCESS
 _FAILURE: Final = Outcome.FAILURE
 _LATENCY_WEIGHT: Final = 0.1
 _LONGEST_REASON: Final = 200
+_PAUSE: Final = 1.0
+"""Seconds that a node sits out which does not say how long."""
 
 
 class Reporter(ForkAware):
@@ -182,7 +184,7 @@ class Reporter(ForkAware):
         health: HealthTracker,
         slot: Slot,
         outcome: Outcome,
-        started: float,
+        started: float | None,
         reason: str | BaseException | None,
         probe: Probe | None,
         at: float | None = None,
@@ -210,6 +212,27 @@ class Reporter(ForkAware):
 
     def _is_ailing(self, health: HealthTracker, slot: Slot) -> bool:
         return self._rule is not None and health.is_ailing(slot.id, self._rule.window)
+
+    def reported(
+        self,
+        slot: Slot,
+        outcome: Outcome,
+        latency: float | None,
+        reason: str | BaseException | None,
+    ) -> None:
+        """Record how a request without a lease ended, as `Balancer.report` is told."""
+        counts = outcome is _SUCCESS or outcome is _FAILURE
+        if latency is not None:
+            now = self.clock()
+            if outcome is _SUCCESS:
+                self.succeeded(slot, now - latency, None, now)
+            else:
+                self.ended(slot, outcome, now - latency, reason, None, now)
+        if self._health is not None and (latency is None or not counts):
+            # What says nothing of health ends a probe, too.
+            self._report(self._health, slot, outcome, None, reason, None)
+        if outcome is Outcome.RATE_LIMITED:
+            self.pause(slot, _PAUSE)
 
     def pause(self, slot: Slot, seconds: float) -> None:
         """Have a member sit out."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from loadwise._numbers import shown
 from loadwise.context import HashKey, SelectionContext
 from loadwise.filters import as_filter
 from loadwise.nodes import node_id
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from loadwise.health import Probe
     from loadwise.node_set import NodeSet
 
-__all__ = ["NOBODY", "Request"]
+__all__ = ["NOBODY", "Request", "as_ids"]
 
 N = TypeVar("N")
 
@@ -57,14 +58,12 @@ class Request(Generic[N]):
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
     ) -> None:
-        if isinstance(exclude, str | bytes):
-            raise TypeError(f"exclude is {exclude!r}; give a collection of ids, such as {{'a'}}")
         if cost is not None and not isinstance(cost, Mapping):
             raise TypeError(
                 f"cost is {cost!r}; give amounts by quota dimension, such as {{'rpm': 1}}"
             )
         self.probe: tuple[Hashable, Probe] | None = None
-        self._excluded_ids = frozenset(exclude)
+        self._excluded_ids = as_ids(exclude)
         self.excluded: frozenset[int] = frozenset()
         estimate: Mapping[str, float] | float | None = cost
         if context is not None:
@@ -105,9 +104,23 @@ class Request(Generic[N]):
         return SelectionContext(self._hash_key, exclude, self._tags, self._estimate)
 
 
+def as_ids(exclude: Iterable[Hashable]) -> frozenset[Hashable]:
+    """Return whom to exclude as a set; nodes among the ids stand for themselves or for their ids.
+
+    Raises:
+        TypeError: It is no collection, or has what can be no id.
+    """
+    if not isinstance(exclude, (str, bytes)) and hasattr(exclude, "__iter__"):
+        try:
+            return frozenset(exclude)
+        except TypeError:  # a node that cannot be hashed, but has an id that can
+            if isinstance(exclude, Collection):
+                return frozenset(map(node_id, exclude))
+            raise
+    raise TypeError(f"exclude is {shown(exclude)}; give a collection of ids, such as {{'a'}}")
+
+
 def _index_of(identity: Hashable, nodes: NodeSet[N]) -> int | None:
     index = nodes.index_of(identity)
-    if index is None and nodes.index_of(node_id(identity)) is not None:
-        # Ids of nobody are ignored, so it would be chosen all the same.
-        raise TypeError(f"exclude has the node {identity!r}; give its id, {node_id(identity)!r}")
-    return index
+    # It may be a node in the place of its id. (Ids of nobody are ignored.)
+    return nodes.index_of(node_id(identity)) if index is None else index

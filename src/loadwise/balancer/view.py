@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any, Generic, TypeVar
 
 from loadwise.balancer.panic import Panic, PanicRule
-from loadwise.filters import Filter, StateSource, Watch
+from loadwise.filters import Filter, StateSource, Watch, accepts
 from loadwise.health import HealthTracker
 from loadwise.load import Cell, Forgetful, LoadMeasure, PeakEwma
 from loadwise.node_set import NodeSet
@@ -225,7 +225,7 @@ class View(Generic[N]):
 
 def admits(where: Filter[N], whole: NodeSet[N]) -> bytes:
     """Return a filter's answers now, one byte per index. O(n)."""
-    return bytes(map(bool, map(where, whole.membership.nodes)))
+    return bytes([accepts(where, node) for node in whole.membership.nodes])
 
 
 def make_view(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from inspect import iscoroutinefunction
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
-from loadwise._numbers import is_finite
+from loadwise._callables import refuse_async, refuse_async_methods
+from loadwise._numbers import finite, shown
 from loadwise.balancer.failures import FailureRule, Failures
-from loadwise.clock import Clock
+from loadwise.clock import Clock, check_clock
 from loadwise.health import HealthTracker
 from loadwise.load import InFlight, LoadMeasure
 from loadwise.metrics import GuardedCollector, MetricsCollector, NoopCollector
@@ -19,12 +19,26 @@ __all__ = [
     "Unchanging",
     "as_failures",
     "as_tracker",
-    "check_hung_after",
     "check_quota",
+    "check_same_clock",
+    "checked_hung_after",
     "first_clock",
     "guarded",
     "with_counter",
 ]
+
+_OF_A_QUOTA = (
+    "try_acquire",
+    "mark_exhausted",
+    "is_available",
+    "available_at",
+    "unavailable",
+    "next_change",
+    "remaining_by_dimension",
+    "rests_until",
+    "remove",
+    "clock",
+)
 
 HealthArgument = HealthTracker | bool | None
 
@@ -39,15 +53,16 @@ def check_quota(quota: object) -> None:
     """Raise ``TypeError`` unless ``quota`` is a `QuotaSource`, or nothing."""
     if quota is None:
         return
-    try_acquire = getattr(quota, "try_acquire", None)
-    if isinstance(quota, type) or not callable(try_acquire):
+    if isinstance(quota, type) or not callable(getattr(quota, "try_acquire", None)):
         raise TypeError(f"quota is {quota!r}; it must be a QuotaTracker, or another QuotaSource")
-    if iscoroutinefunction(try_acquire):
-        # What it returns would pass for a reservation.
-        raise TypeError(
-            f"quota is {quota!r}, whose try_acquire is to be awaited; a pick cannot wait: give the "
-            f"balancer where=QuotaFilter(quota), and await try_acquire yourself"
-        )
+    # What try_acquire returns would pass for a reservation.
+    refuse_async_methods(
+        "quota",
+        quota,
+        _OF_A_QUOTA,
+        "a pick cannot wait: give the balancer where=QuotaFilter(quota), and await try_acquire "
+        "yourself",
+    )
 
 
 def as_failures(rule: FailureRule) -> Failures:
@@ -60,12 +75,12 @@ def as_failures(rule: FailureRule) -> Failures:
                 f"failures is {given!r}; it must be an exception type, a tuple of them, or a "
                 f"function of an exception"
             )
-        if iscoroutinefunction(given) or iscoroutinefunction(type(given).__call__):
-            # What it returns would be neither an outcome nor a bool.
-            raise TypeError(
-                f"failures is {given!r}, which is to be awaited; the end of a block cannot wait: "
-                f"give a function that returns an Outcome or a bool"
-            )
+        # What it returns would be neither an outcome nor a bool.
+        refuse_async(
+            "failures",
+            given,
+            "the end of a block cannot wait: give a function that returns an Outcome or a bool",
+        )
     return Failures(rule)
 
 
@@ -73,21 +88,44 @@ def _is_kind(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, BaseException)
 
 
-def check_hung_after(seconds: float | None) -> None:
-    """Raise unless ``seconds`` is a finite number above 0, or ``None``."""
-    if seconds is not None and not (is_finite("hung_after", seconds) and seconds > 0):
+def checked_hung_after(seconds: float | None) -> float | None:
+    """Return ``seconds`` as a plain number; raise unless it is finite and above 0, or ``None``."""
+    if seconds is None:
+        return None
+    plain = finite("hung_after", seconds)
+    if not plain > 0:
         raise ValueError(
             f"hung_after is {seconds!r}; it must be a finite number of seconds above 0, or None"
         )
+    return plain
 
 
 def first_clock(clock: Clock | None, health: HealthArgument, quota: QuotaSource | None) -> Clock:
     """Return the clock that was given, to the balancer itself or else to a tracker of its."""
     if clock is not None:
+        check_clock(clock)
         return clock
     if isinstance(health, HealthTracker):
         return health.clock
     return time.monotonic if quota is None else quota.clock
+
+
+def check_same_clock(clock: Clock, parts: Mapping[str, object]) -> None:
+    """Raise ``ValueError`` where a part tells the time by another clock than the balancer.
+
+    Times of one would be compared with those of the other.
+
+    Args:
+        clock: The balancer's.
+        parts: Its parts, by what they are called; those without a ``clock`` tell no time.
+    """
+    for name, part in parts.items():
+        other = getattr(part, "clock", clock)
+        if other != clock:
+            raise ValueError(
+                f"the balancer's clock is {shown(clock)}, but that of its {name} is "
+                f"{shown(other)}; give all of them the same clock"
+            )
 
 
 def as_tracker(health: HealthArgument, clock: Clock) -> HealthTracker | None:
@@ -121,4 +159,5 @@ def guarded(
     attach: Callable[[object], MetricsCollector] | None = getattr(metrics, "attach", None)
     if attach is None or isinstance(metrics, type):
         return GuardedCollector(metrics)
+    refuse_async("metrics.attach", attach, "a balancer cannot wait: make it a plain function")
     return GuardedCollector(attach(balancer))

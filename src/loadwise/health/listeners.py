@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from threading import Lock
+from typing import Final
 
+from loadwise._callables import refuse_async, refuse_awaitable
 from loadwise._log import log_exception
+from loadwise._numbers import shown
 from loadwise.health.status import HealthStatus
 
 __all__ = ["HealthListener", "Listeners"]
+
+_TOLD_NOW: Final = "nobody would await it: make it a plain function that does not wait"
 
 HealthListener = Callable[[Hashable, HealthStatus, HealthStatus], None]
 """Called with a node's id, its old state and its new one."""
@@ -32,7 +37,17 @@ class Listeners:
         return len(self._listeners)
 
     def add(self, listener: HealthListener) -> Callable[[], None]:
-        """Add a listener, and return the function that removes it."""
+        """Add a listener, and return the function that removes it.
+
+        Raises:
+            TypeError: ``listener`` is not callable, or is to be awaited.
+        """
+        if not callable(listener):
+            raise TypeError(
+                f"listener is {shown(listener)}; it must be a function of an id, the old state "
+                f"and the new one"
+            )
+        refuse_async("listener", listener, _TOLD_NOW)
         with self._lock:
             # By a key of its own, for the same function may subscribe twice.
             key = object()
@@ -48,6 +63,8 @@ class Listeners:
         """Tell all of a change; one that raises is logged and harms nobody else."""
         for listener in self._listeners.values():
             try:
-                listener(node_id, old, new)
+                answer: object = listener(node_id, old, new)
+                if answer is not None:
+                    refuse_awaitable(f"the health listener {listener!r}", answer, _TOLD_NOW)
             except Exception:  # noqa: BLE001 - a listener's errors are its own
                 log_exception("a health listener failed on node %r", node_id)

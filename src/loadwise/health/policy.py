@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Protocol
 
-from loadwise._numbers import is_finite
+from loadwise._numbers import finite, whole
 from loadwise.health.status import HealthStatus
 from loadwise.outcome import Outcome
 
@@ -99,7 +99,7 @@ class ConsecutiveFailurePolicy:
             that failed together are not probed together: 0.5 makes 10 seconds 10 to 15.
 
     Raises:
-        TypeError: A number of failures or successes is not an int.
+        TypeError: A number of failures or successes is not an int, or the interval no number.
         ValueError: An argument is out of range.
 
     Immutable, so thread-safe.
@@ -124,25 +124,26 @@ class ConsecutiveFailurePolicy:
 
     def __post_init__(self) -> None:
         for name in ("failure_threshold", "recovery_successes"):
-            value = getattr(self, name)
-            if not isinstance(value, int):
-                raise TypeError(f"{name} is {value!r}; it must be an int")
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+            object.__setattr__(self, name, whole(name, getattr(self, name), 1))
         for name in ("probe_interval", "max_probe_interval"):
-            seconds = getattr(self, name)
-            if not (is_finite(name, seconds) and seconds >= 0):
+            seconds = finite(name, getattr(self, name))
+            if not seconds >= 0:
                 raise ValueError(
-                    f"{name} is {seconds!r}; it must be a finite number of seconds, at least 0"
+                    f"{name} is {getattr(self, name)!r}; it must be a finite number of seconds, "
+                    f"at least 0"
                 )
-        if not (is_finite("probe_backoff", self.probe_backoff) and self.probe_backoff >= 1):
+            object.__setattr__(self, name, seconds)
+        backoff, jitter = finite("probe_backoff", self.probe_backoff), finite("jitter", self.jitter)
+        if not backoff >= 1:
             raise ValueError(
                 f"probe_backoff is {self.probe_backoff!r}; it must be a finite number, at least 1"
             )
-        if not (is_finite("jitter", self.jitter) and 0 <= self.jitter <= 1):
+        if not 0 <= jitter <= 1:
             raise ValueError(
                 f"jitter is {self.jitter!r}; it must be a share of the interval, from 0 to 1"
             )
+        object.__setattr__(self, "probe_backoff", backoff)
+        object.__setattr__(self, "jitter", jitter)
 
     def probe_delay(self, failed_probes: int, draw: Callable[[], float]) -> float:
         """Return the seconds to the next probe.

@@ -10,17 +10,18 @@ from random import Random
 from threading import RLock
 from typing import Final
 
+from loadwise._callables import refuse_async_methods, refuse_awaitable
 from loadwise._fork import ForkAware, reset_in_child
-from loadwise._numbers import is_finite
-from loadwise.clock import Clock
+from loadwise._numbers import number, shown
+from loadwise.clock import Clock, check_clock
 from loadwise.errors import LoadwiseError
 from loadwise.health.listeners import HealthListener, Listeners
 from loadwise.health.policy import ConsecutiveFailurePolicy, HealthPolicy, NodeHealth
 from loadwise.health.probes import KNOWN_DOWN, Probe, ProbeSchedule
 from loadwise.health.standing import SPOTLESS, Standing
 from loadwise.health.status import HealthStatus
-from loadwise.nodes import refuse_node
-from loadwise.outcome import Outcome
+from loadwise.nodes import id_of
+from loadwise.outcome import Outcome, check_outcome
 
 __all__ = ["HealthTracker", "Minded"]
 
@@ -55,7 +56,7 @@ class HealthTracker(ForkAware):
         rng: Source of the policy's jitter; ``None`` for one of its own.
 
     Raises:
-        TypeError: ``policy`` is no `HealthPolicy`.
+        TypeError: ``policy`` is no `HealthPolicy`, or ``clock`` cannot be called.
         ValueError: Its ``probe_interval`` is negative or NaN.
 
     An UNHEALTHY node is given one probe request at a time, once the policy's interval has passed
@@ -93,12 +94,19 @@ class HealthTracker(ForkAware):
         for member in ("next_status", "probe_interval"):
             if not hasattr(self.policy, member):
                 raise TypeError(f"policy is {policy!r}; a HealthPolicy needs `{member}`")
-        pause = self.policy.probe_interval
-        # An infinite one is sensible where only active checks may bring a node back.
-        if pause != math.inf and not (is_finite("probe_interval", pause) and pause >= 0):
+        refuse_async_methods(
+            "policy", self.policy, ("next_status",), "a report cannot wait: make it a plain one"
+        )
+        pause: object = self.policy.probe_interval
+        # It is asked for again and again, so it must be of a kind that adds up with times. An
+        # infinite one is sensible where only active checks may bring a node back.
+        if not isinstance(pause, (int, float)) or isinstance(pause, bool):
+            raise TypeError(f"probe_interval is {shown(pause)}; it must be an int or a float")
+        if not number("probe_interval", pause) >= 0:
             raise ValueError(
                 f"probe_interval is {pause!r}; it must be a number of seconds, at least 0"
             )
+        check_clock(clock)
         if not isinstance(rng, Random | None):
             raise TypeError(f"rng is {rng!r}; it must be a random.Random")
         self.clock = clock
@@ -139,11 +147,12 @@ class HealthTracker(ForkAware):
 
     def status(self, node_id: Hashable) -> HealthStatus:
         """Return a node's state; HEALTHY for an id never reported."""
-        record = self._records.get(node_id)
+        record = self._records.get(id_of(node_id))
         return HealthStatus.HEALTHY if record is None else record.status
 
     def health(self, node_id: Hashable) -> NodeHealth:
         """Return all that is known of one node's health."""
+        node_id = id_of(node_id)
         return self._records.get(node_id) or NodeHealth(node_id)
 
     def snapshot(self) -> dict[Hashable, NodeHealth]:
@@ -165,7 +174,7 @@ class HealthTracker(ForkAware):
         """Record how a request to a node ended.
 
         Args:
-            node_id: The node's id.
+            node_id: The node's id, or the node itself, as in all methods.
             outcome: SUCCESS and FAILURE count; RATE_LIMITED and CANCELLED say nothing about
                 health and only end a probe that `should_probe` granted.
             reason: The fault in words, for those who ask why.
@@ -179,17 +188,13 @@ class HealthTracker(ForkAware):
                 was not reported because it could change nothing.
 
         Raises:
-            TypeError: ``outcome`` is not an `Outcome`, or an `Endpoint` is given for its id.
+            TypeError: ``outcome`` is not an `Outcome`.
             LoadwiseError: The policy returned what is not one `HealthStatus`.
         """
-        if not isinstance(outcome, Outcome):
-            raise TypeError(
-                f"outcome is {outcome!r}; it must be one of "
-                f"{', '.join(f'Outcome.{each.name}' for each in Outcome)}"
-            )
+        check_outcome(outcome)
+        node_id = id_of(node_id)
         if outcome is Outcome.SUCCESS and node_id not in self._minded:
             return
-        refuse_node(node_id)
         with self._lock:
             old = self.health(node_id)
             if probe is None and _is_old_news(old, began):
@@ -231,10 +236,11 @@ class HealthTracker(ForkAware):
         told ``False`` until then. A probe of which nothing is reported lapses after another
         ``probe_interval``.
         """
-        return self.grant_probe(node_id, self.policy.probe_interval) is not None
+        return self.grant_probe(id_of(node_id), self.policy.probe_interval) is not None
 
     def remove(self, node_id: Hashable) -> None:
         """Forget a node. An id that is not known is not an error."""
+        node_id = id_of(node_id)
         with self._lock:
             self._probes.remove(node_id)
             self._down.pop(node_id, None)
@@ -247,6 +253,9 @@ class HealthTracker(ForkAware):
 
         It is called in the reporting thread, outside the lock. One that raises is logged and
         harms nobody else.
+
+        Raises:
+            TypeError: ``listener`` is not callable, or is to be awaited.
         """
         return self._listeners.add(listener)
 
@@ -255,6 +264,7 @@ class HealthTracker(ForkAware):
 
         ``None`` for a node that needs no probe, or whose probe is under way.
         """
+        node_id = id_of(node_id)
         with self._lock:
             record = self._down.get(node_id)
             due = math.inf if record is None else self._probes.due(node_id)
@@ -298,6 +308,7 @@ class HealthTracker(ForkAware):
             window: Seconds for which a success counts, > 0. The moment at which it ceases to is
                 put off to the next tenth of the window.
         """
+        node_id = id_of(node_id)
         return node_id in self._down and self.clock() < self._ailing_until(node_id, window)
 
     def good_share(self, node_id: Hashable) -> float:
@@ -306,14 +317,14 @@ class HealthTracker(ForkAware):
         Exponentially weighted, a twentieth for each result; 1 for a node of which nothing is
         remembered.
         """
-        return self._standings.get(node_id, SPOTLESS).share
+        return self._standings.get(id_of(node_id), SPOTLESS).share
 
     def successes_needed(self, node_id: Hashable) -> int | None:
         """Return how many successes a RECOVERING node still needs; ``None`` in another state.
 
         1 where the policy does not tell by a ``recovery_successes``.
         """
-        record = self._records.get(node_id)
+        record = self._records.get(id_of(node_id))
         if record is None or record.status is not HealthStatus.RECOVERING:
             return None
         needed: int = getattr(self.policy, "recovery_successes", 0)
@@ -418,6 +429,9 @@ class HealthTracker(ForkAware):
 
     def _judge(self, counted: NodeHealth, outcome: Outcome, reason: str) -> NodeHealth:
         status = self.policy.next_status(counted, outcome)
+        if status not in _STATES:
+            whose = f"{type(self.policy).__name__}.next_status"
+            refuse_awaitable(whose, status, "a report cannot wait: make it a plain function")
         if status not in _STATES:
             raise LoadwiseError(
                 f"{type(self.policy).__name__}.next_status returned {status!r}; it must return one "

@@ -196,6 +196,8 @@ class AsyncHealthChecker(Generic[N]):
         self._balancer = balancer
         self._settings = Settings.of(options)
         self._probe = as_async(probe)
+        if not callable(wait):
+            raise TypeError(f"wait is {wait!r}; it must be a function of an event and seconds")
         self._wait = wait
         require_checkable(balancer, self._settings, probe)
         self._run: _Run[N] | None = None

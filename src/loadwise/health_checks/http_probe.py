@@ -16,6 +16,7 @@ from collections.abc import Callable, Container, Mapping
 from typing import Any
 from urllib.parse import SplitResult
 
+from loadwise._callables import refuse_async
 from loadwise.health_checks.address import base_url, host_and_port
 from loadwise.health_checks.probe import TimedProbe, no_answer
 
@@ -41,6 +42,25 @@ class _FinalResponse(http.client.HTTPResponse):
         raise ConnectionError(_TOO_MANY)
 
 
+def _check_path(path: object) -> None:
+    if not isinstance(path, str):
+        raise TypeError(f"path is {path!r}; it must be a str")
+    if not path.startswith("/"):
+        raise ValueError(f"path is {path!r}; it must begin with a slash")
+    if not _VISIBLE.fullmatch(path):
+        raise ValueError(f"path is {path!r}; spaces and the like must be percent-encoded")
+
+
+def _check_headers(headers: Mapping[Any, Any] | None) -> None:
+    if not isinstance(headers, Mapping | None):
+        raise TypeError(f"headers is {headers!r}; it must be a mapping of names to values")
+    for name, value in (headers or {}).items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise TypeError(f"headers has {name!r}: {value!r}; both must be a str")
+        if not (_TOKEN.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+            raise ValueError(f"headers has {name!r}: {value!r}, which is not an HTTP header")
+
+
 class HttpProbe(TimedProbe):
     """Passes when a node answers a GET with a status that is expected.
 
@@ -57,7 +77,7 @@ class HttpProbe(TimedProbe):
         ssl_context: For https; by default certificates are verified against the system's.
 
     Raises:
-        TypeError: ``expect``, ``url`` or ``ssl_context`` is of the wrong type.
+        TypeError: An argument is of the wrong type, or ``url`` is to be awaited.
         ValueError: The path does not begin with a slash, or the path, the method or a header has
             a character that it must not have.
 
@@ -78,19 +98,17 @@ class HttpProbe(TimedProbe):
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        if not path.startswith("/"):
-            raise ValueError(f"path is {path!r}; it must begin with a slash")
-        if not _VISIBLE.fullmatch(path):
-            raise ValueError(f"path is {path!r}; spaces and the like must be percent-encoded")
+        _check_path(path)
+        if not isinstance(method, str):
+            raise TypeError(f"method is {method!r}; it must be a str")
         if not _TOKEN.fullmatch(method):
             raise ValueError(f"method is {method!r}; it must be an HTTP method such as GET")
-        for name, value in (headers or {}).items():
-            if not (_TOKEN.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
-                raise ValueError(f"headers has {name!r}: {value!r}, which is not an HTTP header")
-        if not isinstance(expect, Container):
+        _check_headers(headers)
+        if isinstance(expect, (str, bytes)) or not isinstance(expect, Container):
             raise TypeError(f"expect is {expect!r}; it must be a range or a list of statuses")
         if url is not None and not callable(url):
             raise TypeError(f"url is {url!r}; it must be a function of a node")
+        refuse_async("url", url, "give a plain function of a node")
         if not isinstance(ssl_context, ssl.SSLContext | None):
             raise TypeError(f"ssl_context is {ssl_context!r}; it must be an ssl.SSLContext")
         self._path = path

@@ -7,10 +7,11 @@ itself.
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
+
+from loadwise._callables import is_async
 
 __all__ = [
     "AsyncNodeProbe",
@@ -84,7 +85,7 @@ def as_sync(probe: NodeProbe[Any] | TimedProbe, timeout: float) -> Callable[[Any
         raise TypeError(f"probe is {probe!r}; it must be an instance, such as {probe.__name__}()")
     if not callable(probe):
         raise TypeError(f"probe is {probe!r}; it must be a function of a node")
-    if _is_async(probe):
+    if is_async(probe):
         raise TypeError(f"probe {probe!r} is a coroutine function; use AsyncHealthChecker for it")
     return probe
 
@@ -97,7 +98,7 @@ def as_async(probe: AsyncNodeProbe[Any] | TimedProbe) -> Callable[[Any], Awaitab
     """
     if isinstance(probe, TimedProbe):
         return probe.probe_async
-    if not _is_async(probe):
+    if isinstance(probe, type) or not is_async(probe):
         raise TypeError(
             f"probe is {probe!r}; it must be a coroutine function of a node (async def), for a "
             f"plain one would block the event loop: use HealthChecker for it"
@@ -125,9 +126,3 @@ def fault_of_error(error: BaseException) -> str:
 def no_answer(timeout: float) -> str:
     """Return the reason of a probe that took too long."""
     return f"no answer within {timeout:g} s"
-
-
-def _is_async(probe: object) -> bool:
-    return inspect.iscoroutinefunction(probe) or inspect.iscoroutinefunction(
-        getattr(probe, "__call__", None)  # noqa: B004 - not whether, but what
-    )

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TypedDict
 
-from loadwise._numbers import is_finite
-from loadwise.clock import Clock
+from loadwise._numbers import finite, whole
+from loadwise.clock import Clock, check_clock
 from loadwise.errors import nearest
 from loadwise.health import HealthTracker
+from loadwise.strategies._draws import check_rng
 
 __all__ = ["CheckOptions", "Settings"]
 
@@ -80,18 +81,22 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in ("interval", "timeout", "unhealthy_interval"):
-            seconds = getattr(self, name)
-            if seconds is not None and not (is_finite(name, seconds) and seconds > 0):
+            given = getattr(self, name)
+            if given is None and name == "unhealthy_interval":
+                continue
+            seconds = finite(name, given)
+            if not seconds > 0:
                 raise ValueError(
-                    f"{name} is {seconds!r}; it must be a finite number of seconds above 0"
+                    f"{name} is {given!r}; it must be a finite number of seconds above 0"
                 )
-        if not (is_finite("jitter", self.jitter) and 0 <= self.jitter < 1):
+            object.__setattr__(self, name, seconds)
+        jitter = finite("jitter", self.jitter)
+        if not 0 <= jitter < 1:
             raise ValueError(f"jitter is {self.jitter!r}; it must be at least 0 and below 1")
+        object.__setattr__(self, "jitter", jitter)
         for name in ("healthy_threshold", "unhealthy_threshold", "concurrency"):
-            number = getattr(self, name)
-            if not isinstance(number, int):
-                raise TypeError(f"{name} is {number!r}; it must be an int")
-            if number < 1:
-                raise ValueError(f"{name} is {number}; it must be at least 1")
+            object.__setattr__(self, name, whole(name, getattr(self, name), 1))
+        check_rng(self.rng)
+        check_clock(self.clock)
         if not isinstance(self.health, HealthTracker | None):
             raise TypeError(f"health is {self.health!r}; it must be a HealthTracker")

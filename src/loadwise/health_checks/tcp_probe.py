@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+from loadwise._callables import refuse_async, refuse_awaitable
 from loadwise.health_checks.address import base_url, host_and_port
 from loadwise.health_checks.probe import TimedProbe, no_answer
 
@@ -38,6 +39,7 @@ class TcpProbe(TimedProbe):
     def __init__(self, address: Callable[[Any], tuple[str, int]] | None = None) -> None:
         if address is not None and not callable(address):
             raise TypeError(f"address is {address!r}; it must be a function of a node")
+        refuse_async("address", address, "give a plain function of a node")
         self._address = address
 
     def check_node(self, node: object) -> None:
@@ -62,8 +64,11 @@ class TcpProbe(TimedProbe):
         if self._address is None:
             return host_and_port(base_url(node, None))
         address: object = self._address(node)
+        refuse_awaitable("address", address, "give a plain function of a node")
         match address:
-            case (str(host), int(port)) if host and 0 < port <= _HIGHEST_PORT:
+            case (str(host), int(port)) if (
+                host and 0 < port <= _HIGHEST_PORT and not isinstance(port, bool)
+            ):
                 return host, port
             case _:
                 raise ValueError(

@@ -13,12 +13,14 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from threading import Event, Lock, Thread
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 from weakref import WeakSet
 
-from loadwise._numbers import is_finite
+from loadwise._callables import is_awaitable, refuse_async, refuse_awaitable
+from loadwise._numbers import finite
 from loadwise.balancer import Balancer
 from loadwise.health_checks.plan import Check, Plan, require_checkable
 from loadwise.health_checks.probe import NodeProbe, TimedProbe, as_sync, fault_of, fault_of_error
@@ -30,6 +32,8 @@ __all__ = ["HealthChecker"]
 N = TypeVar("N")
 
 _log = logging.getLogger("loadwise")
+
+_NO_VERDICT = "no verdict"
 
 
 class _Run(Generic[N]):
@@ -50,7 +54,9 @@ class _Run(Generic[N]):
         self._clock = clock
         self._wait = wait
         self._wake = Event()
+        # Each with what was wrong, if anything; `_NO_VERDICT` where that was not found out.
         self._results: deque[tuple[Check[N], str | None]] = deque()
+        self._complaints = [None]
         self._rounds: deque[Round] = deque()
         self._lock = Lock()  # so that its thread does not end just as it is needed
         self._thread: Thread | None = None
@@ -124,7 +130,10 @@ class _Run(Generic[N]):
     def _take_in(self) -> None:
         while self._results and not self.ended:
             check, fault = self._results.popleft()
-            self._plan.ended(check, fault, self._clock())
+            if fault is _NO_VERDICT:
+                self._plan.put_off(check, self._clock())
+            else:
+                self._plan.ended(check, fault, self._clock())
         if self.regular:
             self._plan.go_regular(self._clock())
         while self._rounds:
@@ -148,11 +157,22 @@ class _Run(Generic[N]):
 
     def _ask(self, check: Check[N]) -> None:
         try:
-            fault = fault_of(self._probe(check.node))
+            answer = self._probe(check.node)
+            fault = self._refuse(answer) if is_awaitable(answer) else fault_of(answer)
         except BaseException as error:  # noqa: BLE001 - whatever a probe raises is a verdict
             fault = fault_of_error(error)
         self._results.append((check, fault))
         self._wake.set()
+
+    def _refuse(self, answer: object) -> str:
+        """Complain of a probe that was to be awaited, once: that is no fault of the node's."""
+        try:
+            refuse_awaitable("the probe", answer, "use AsyncHealthChecker for it")
+        except TypeError:
+            with suppress(IndexError):
+                self._complaints.pop()
+                _log.exception("nothing can be found out of any node")
+        return _NO_VERDICT
 
     def abandon(self) -> None:
         """End it without waiting for its thread, which it does not have in a forked child."""
@@ -206,6 +226,9 @@ class HealthChecker(Generic[N]):
         self._balancer = balancer
         self._settings = Settings.of(options)
         self._probe = as_sync(probe, self._settings.timeout)
+        if not callable(wait):
+            raise TypeError(f"wait is {wait!r}; it must be a function of an event and seconds")
+        refuse_async("wait", wait, "use AsyncHealthChecker for it")
         self._wait = wait
         require_checkable(balancer, self._settings, probe)
         self._lock = Lock()
@@ -269,7 +292,7 @@ class HealthChecker(Generic[N]):
             >>> checker.check_now()
             {'a': None, 'b': 'the probe returned False'}
         """
-        if timeout is not None and not (is_finite("timeout", timeout) and timeout >= 0):
+        if timeout is not None and not finite("timeout", timeout) >= 0:
             raise ValueError(
                 f"timeout is {timeout!r}; it must be a finite number of seconds, at least 0, or "
                 f"None"

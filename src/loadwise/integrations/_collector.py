@@ -8,6 +8,7 @@ from threading import Lock
 from typing import Generic, TypeVar
 
 from loadwise._fork import ForkAware, reset_in_child
+from loadwise._numbers import number, shown, whole
 from loadwise.health import HealthStatus
 from loadwise.integrations._ledger import Budget, Ledger, Watched
 from loadwise.integrations._series import NodeSeries
@@ -27,9 +28,12 @@ def as_bounds(buckets: Iterable[float]) -> tuple[float, ...]:
     """Return the finite upper bounds of a histogram's buckets.
 
     Raises:
+        TypeError: One is no number, or it is no collection of them.
         ValueError: There are none, one is NaN or not above 0, or they do not rise.
     """
-    bounds = tuple(float(bound) for bound in buckets)
+    if isinstance(buckets, (str, bytes)) or not isinstance(buckets, Iterable):
+        raise TypeError(f"buckets is {shown(buckets)}; it must be a list of seconds")
+    bounds = tuple(float(number("a bucket's upper bound", bound)) for bound in buckets)
     if bounds and bounds[-1] == math.inf:
         bounds = bounds[:-1]
     rising = all(low < high for low, high in zip((0.0, *bounds), bounds, strict=False))
@@ -51,9 +55,7 @@ class SeriesCollector(ForkAware, Generic[S]):
     """
 
     def __init__(self, max_nodes: int) -> None:
-        if max_nodes < 1:
-            raise ValueError(f"max_nodes is {max_nodes!r}; it must be at least 1")
-        self._max_nodes = max_nodes
+        self._max_nodes = whole("max_nodes", max_nodes, 1)
         self._lock = Lock()
         self._ledgers: dict[str, Ledger[S]] = {}
         self._loose = self._make_ledger("")

@@ -277,6 +277,7 @@ class Ledger(ForkAware, Generic[S]):
 
     def _find(self, identity: Hashable) -> S:
         """Return the series of a node that has none yet, or whose series was put aside."""
+        identity = node_id(identity)
         with self._lock:
             if identity not in self._series and self._balancers:
                 self._sort_out()

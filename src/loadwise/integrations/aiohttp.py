@@ -17,7 +17,13 @@ from loadwise.integrations._http.aiohttp_content import MeteredContent
 from loadwise.integrations._http.body import Decoded, Hold
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.keys import by_cookie, by_header
-from loadwise.integrations._http.settings import Options, Settings, TransportOptions
+from loadwise.integrations._http.settings import (
+    AsyncTransportOptions,
+    Options,
+    Settings,
+    as_verdict,
+    awaited,
+)
 from loadwise.integrations._http.verdict import Verdict, judge_status
 from loadwise.outcome import Outcome
 
@@ -134,7 +140,8 @@ class LoadwiseMiddleware:
 
     Args:
         balancer: Who chooses.
-        options: See `TransportOptions`. A ``meter`` reads what you read, so an answer that is not
+        options: See `TransportOptions`; ``prepare``, ``classify`` and ``hash_key`` may be coroutine
+            functions. A ``meter`` reads what you read, so an answer that is not
             read to its end is not settled, nor is one with ``auto_decompress=False``.
 
     Raises:
@@ -150,9 +157,9 @@ class LoadwiseMiddleware:
     def __init__(
         self,
         balancer: Balancer[Any],  # of whatever nodes
-        **options: Unpack[TransportOptions],
+        **options: Unpack[AsyncTransportOptions],
     ) -> None:
-        self._settings = Settings.of(balancer, options)
+        self._settings = Settings.of(balancer, options, awaits=True)
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send a request to a node, and to others if need be."""
@@ -160,17 +167,21 @@ class LoadwiseMiddleware:
         exchange = await self._begin(request)
         try:
             while True:
+                # Before it is prepared: that is not the node's time.
+                left = exchange.time_left()
                 outbound = self._outbound(request, exchange)
+                await awaited(self._settings.ask_prepare(outbound, exchange.lease.node))
+                exchange.sent = True
                 try:
-                    response = await send(outbound, handler, exchange.time_left())
+                    response = await send(outbound, handler, left)
                 except BaseException as error:
-                    if exchange.failed(error, self._judge(error, outbound)):
+                    if exchange.failed(error, await self._judge(error, outbound)):
                         await stop_sending(outbound)
                         continue
                     remember_spent(request, error)
                     raise
                 try:
-                    verdict = self._judge(response, outbound)
+                    verdict = await self._judge(response, outbound)
                     if exchange.answered(verdict):
                         response.release()
                         await stop_sending(outbound)
@@ -192,11 +203,11 @@ class LoadwiseMiddleware:
         # Text, JSON and urlencoded forms are bytes by now.
         replayable = not body or isinstance(body, aiohttp.BytesPayload)
         key = options.hash_key
-        if key is None and settings.hash_key is not None:
-            key = settings.hash_key(request)
+        if key is None:
+            key = await awaited(settings.ask_key(request))
         cost = options.cost
         if cost is None and settings.meter is not None and replayable:
-            cost = settings.meter.estimate(bytes(await body.as_bytes()) if body else b"")
+            cost = settings.estimate(bytes(await body.as_bytes()) if body else b"")
         return Exchange(
             settings,
             options,
@@ -208,7 +219,7 @@ class LoadwiseMiddleware:
         )
 
     def _outbound(self, request: ClientRequest, exchange: Exchange) -> ClientRequest:
-        """Return the request as it goes to the node of the present attempt."""
+        """Return the request as it goes to the node of the present attempt, once prepared."""
         settings = self._settings
         node = exchange.lease.node
         asked = request.url
@@ -220,14 +231,13 @@ class LoadwiseMiddleware:
         outbound.headers = CIMultiDict(request.headers)
         if outbound.headers.get(HOST) == asked.host_port_subcomponent:
             outbound.headers[HOST] = target.host_port_subcomponent or ""
-        if settings.prepare is not None:
-            settings.prepare(outbound, node)
-        exchange.sent = True
         return outbound
 
-    def _judge(self, result: ClientResponse | BaseException, outbound: ClientRequest) -> Verdict:
+    async def _judge(
+        self, result: ClientResponse | BaseException, outbound: ClientRequest
+    ) -> Verdict:
         """Judge a response or an exception by the user's rule, or else by the default one."""
-        ruling = self._settings.ruling(result)
+        ruling = as_verdict(await awaited(self._settings.ask_ruling(result)))
         if ruling is not None:
             return ruling
         if isinstance(result, BaseException):
@@ -240,7 +250,7 @@ class LoadwiseMiddleware:
         _ROUTES[response] = {"node": exchange.node_id, "attempts": exchange.attempts}
         reader = None
         if meter is not None and verdict.outcome is Outcome.SUCCESS:
-            reader = meter.reader(response.headers.get("Content-Type", ""))
+            reader = self._settings.reader(response.headers.get("Content-Type", ""))
         hold = Hold(exchange, lease, verdict, None if reader is None else Decoded(reader, ""))
         if reader is not None:
             response.content = cast("aiohttp.StreamReader", MeteredContent(response.content, hold))

@@ -12,7 +12,7 @@ from loadwise.integrations._http.httpx_async import AsyncStream, AsyncTransport
 from loadwise.integrations._http.httpx_family import Library
 from loadwise.integrations._http.httpx_sync import SyncStream, SyncTransport
 from loadwise.integrations._http.keys import by_cookie, by_header
-from loadwise.integrations._http.settings import Settings, TransportOptions
+from loadwise.integrations._http.settings import AsyncTransportOptions, Settings, TransportOptions
 from loadwise.integrations._http.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ class LoadwiseTransport(SyncTransport, httpx.BaseTransport):
 class AsyncLoadwiseTransport(AsyncTransport, httpx.AsyncBaseTransport):
     """Sends each request of a ``httpx.AsyncClient`` to a node that a balancer chooses.
 
-    All is as with `LoadwiseTransport`; a cancelled request says nothing about its node.
+    All is as with `LoadwiseTransport`; a cancelled request says nothing about its node. The options
+    ``prepare``, ``classify`` and ``hash_key`` may be coroutine functions.
     """
 
     library = _LIBRARY
@@ -95,6 +96,6 @@ class AsyncLoadwiseTransport(AsyncTransport, httpx.AsyncBaseTransport):
         self,
         balancer: Balancer[Any],  # of whatever nodes
         transport: httpx.AsyncBaseTransport | None = None,
-        **options: Unpack[TransportOptions],
+        **options: Unpack[AsyncTransportOptions],
     ) -> None:
-        super().__init__(Settings.of(balancer, options), transport)
+        super().__init__(Settings.of(balancer, options, awaits=True), transport)

@@ -15,6 +15,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, cast
 
+from loadwise._numbers import finite, whole
+
 if TYPE_CHECKING:
     from loadwise.integrations._http.settings import UsageReader
 
@@ -89,21 +91,13 @@ class TokenMeter:
             raise ValueError(
                 f"requests and tokens are both {tokens!r}; name two dimensions, or one and None"
             )
-        if not (math.isfinite(chars_per_token) and chars_per_token > 0):
+        self._chars_per_token = finite("chars_per_token", chars_per_token)
+        if not self._chars_per_token > 0:
             raise ValueError(f"chars_per_token is {chars_per_token!r}; it must be finite, above 0")
-        for name, value, least in (
-            ("default_output_tokens", default_output_tokens, 0),
-            ("max_buffer", max_buffer, 1),
-        ):
-            if not isinstance(value, int):
-                raise TypeError(f"{name} is {value!r}; it must be an int")
-            if value < least:
-                raise ValueError(f"{name} is {value}; it must be at least {least}")
         self._requests = requests
         self._tokens = tokens
-        self._chars_per_token = chars_per_token
-        self._default_output = default_output_tokens
-        self._max_buffer = max_buffer
+        self._default_output = whole("default_output_tokens", default_output_tokens, 0)
+        self._max_buffer = whole("max_buffer", max_buffer, 1)
 
     def estimate(self, body: bytes) -> Mapping[str, float]:
         """Return what a request with this body is expected to use."""

@@ -20,8 +20,8 @@ from weakref import WeakValueDictionary
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._gil import HAS_GIL
 from loadwise._native import mypyc_attr
-from loadwise._numbers import is_finite
-from loadwise.clock import Clock
+from loadwise._numbers import finite
+from loadwise.clock import Clock, check_clock
 from loadwise.load._measure import Cell
 from loadwise.outcome import Outcome
 
@@ -126,6 +126,7 @@ class PeakEwma(ForkAware):
         clock: Source of monotonic seconds; ``None`` for that of the Balancer that feeds it.
 
     Raises:
+        TypeError: An argument is of the wrong kind.
         ValueError: ``tau`` or ``failure_factor`` is out of range.
 
     A node that is found UNHEALTHY is forgotten, and comes back like one never measured.
@@ -159,14 +160,16 @@ class PeakEwma(ForkAware):
         failure_factor: float = 2.0,
         clock: Clock | None = None,
     ) -> None:
-        if not (is_finite("tau", tau) and tau > 0):
+        self._tau = finite("tau", tau)
+        if not self._tau > 0:
             raise ValueError(f"tau is {tau!r}; it must be a finite number of seconds above 0")
-        if not (is_finite("failure_factor", failure_factor) and failure_factor >= 1):
+        self._failure_factor = finite("failure_factor", failure_factor)
+        if not self._failure_factor >= 1:
             raise ValueError(
                 f"failure_factor is {failure_factor!r}; it must be a finite number, at least 1"
             )
-        self._tau = tau
-        self._failure_factor = failure_factor
+        if clock is not None:
+            check_clock(clock)
         self._clock_given = clock is not None
         self._clock: Clock = time.monotonic if clock is None else clock
         self._fed = False
@@ -185,6 +188,11 @@ class PeakEwma(ForkAware):
     def _after_fork(self) -> None:
         self._lock = Lock()
         self._cells: WeakValueDictionary[Hashable, _EwmaCell] = WeakValueDictionary()
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that it takes the time from."""
+        return self._clock
 
     def use_clock(self, clock: Clock) -> None:
         """Take the time from ``clock``, unless a clock was given at construction."""

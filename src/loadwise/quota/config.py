@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from loadwise._numbers import is_finite
+from loadwise._numbers import finite, whole
 
 __all__ = ["QuotaConfig", "QuotaDimension"]
 
@@ -24,7 +24,7 @@ class QuotaDimension:
             most ``limit``.
 
     Raises:
-        TypeError: The name is not a str or the resolution not an int.
+        TypeError: The name is not a str, the resolution not an int, or another number none.
         ValueError: A number is out of range.
 
     Example:
@@ -41,22 +41,23 @@ class QuotaDimension:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
             raise TypeError(f"the dimension's name is {self.name!r}; it must be a str")
-        if not isinstance(self.resolution, int):
-            raise TypeError(f"{self.name}: resolution is {self.resolution!r}; it must be an int")
-        if self.resolution < 1:
-            raise ValueError(f"{self.name}: resolution is {self.resolution}; it must be at least 1")
+        resolution = whole(f"{self.name}: resolution", self.resolution, 1)
+        object.__setattr__(self, "resolution", resolution)
         for field in ("limit", "window"):
             value = getattr(self, field)
-            if not (is_finite(f"{self.name}: {field}", value) and value > 0):
+            plain = finite(f"{self.name}: {field}", value)
+            if not plain > 0:
                 raise ValueError(
                     f"{self.name}: {field} is {value!r}; it must be finite and above 0"
                 )
-        cost = self.default_cost
-        if not (is_finite(f"{self.name}: default_cost", cost) and 0 <= cost <= self.limit):
+            object.__setattr__(self, field, plain)
+        cost = finite(f"{self.name}: default_cost", self.default_cost)
+        if not 0 <= cost <= self.limit:
             raise ValueError(
                 f"{self.name}: default_cost is {self.default_cost!r}; it must be between 0 and "
                 f"the limit, {self.limit!r}"
             )
+        object.__setattr__(self, "default_cost", cost)
 
 
 @dataclass(frozen=True, slots=True, init=False)

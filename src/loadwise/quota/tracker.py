@@ -9,10 +9,10 @@ from contextlib import suppress
 from threading import RLock
 
 from loadwise._fork import ForkAware, reset_in_child
-from loadwise._numbers import is_finite
-from loadwise.clock import Clock
+from loadwise._numbers import finite
+from loadwise.clock import Clock, check_clock
 from loadwise.errors import LoadwiseError, nearest
-from loadwise.nodes import refuse_node
+from loadwise.nodes import id_of
 from loadwise.quota.config import QuotaConfig
 from loadwise.quota.window import Bucket, SlidingWindow
 
@@ -118,6 +118,7 @@ class QuotaTracker(ForkAware):
     """
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
+        check_clock(clock)
         self.clock = clock
         self.version = 0
         self._nodes: dict[Hashable, _NodeQuota] = {}
@@ -139,9 +140,9 @@ class QuotaTracker(ForkAware):
         """Set a node's limits. Registering again replaces them and keeps what was used.
 
         Raises:
-            TypeError: ``config`` is not a `QuotaConfig`, or an `Endpoint` is given for its id.
+            TypeError: ``config`` is not a `QuotaConfig`.
         """
-        refuse_node(node_id)
+        node_id = id_of(node_id)
         if not isinstance(config, QuotaConfig):
             raise TypeError(f"config is {config!r}; it must be a QuotaConfig")
         with self._lock:
@@ -151,6 +152,7 @@ class QuotaTracker(ForkAware):
 
     def remove(self, node_id: Hashable) -> None:
         """Forget a node and its limits. An id that is not known is not an error."""
+        node_id = id_of(node_id)
         with self._lock:
             self._nodes.pop(node_id, None)
             self._rests.pop(node_id, None)
@@ -160,7 +162,7 @@ class QuotaTracker(ForkAware):
         """Charge what a request has used, whether or not it is within the limits.
 
         Args:
-            node_id: The node's id.
+            node_id: The node's id, or the node itself, as in all methods.
             amounts: Units by dimension; only the dimensions named are charged, and those that
                 the node does not limit are ignored.
 
@@ -168,15 +170,15 @@ class QuotaTracker(ForkAware):
             Whether the node has a registered quota (else there is nothing to charge).
 
         Raises:
-            TypeError: An `Endpoint` is given for its id.
+            TypeError: An amount is no number.
             ValueError: An amount is negative, NaN or infinite.
         """
+        node_id = id_of(node_id)
         with self._lock:
             node = self._nodes.get(node_id)
             if node is None:
-                refuse_node(node_id)
                 return False
-            self._check(amounts, None, node_id)
+            amounts = self._checked(amounts, None, node_id)
             now = self._slide(node)
             for name, amount in amounts.items():
                 if name in node.windows:
@@ -196,19 +198,19 @@ class QuotaTracker(ForkAware):
             The reservation, or ``None`` when it does not fit or the node sits out.
 
         Raises:
-            TypeError: An `Endpoint` is given for its id.
+            TypeError: An amount is no number.
             ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
         """
         named = _NOTHING if amounts is None else amounts
+        node_id = id_of(node_id)
         with self._lock:
             node = self._nodes.get(node_id)
             if named:
-                self._check(named, node, node_id)
+                named = self._checked(named, node, node_id)
             now = self.clock() if node is None else self._slide(node)
             if self._rests.get(node_id, now) > now:
                 return None
             if node is None:
-                refuse_node(node_id)
                 return Reservation(self, node_id, _NOTHING, {})
             full: dict[str, float] = {}
             for name, window in node.windows.items():
@@ -233,20 +235,21 @@ class QuotaTracker(ForkAware):
             seconds: How long from now, finite and >= 0. A longer pause under way is kept.
 
         Raises:
-            TypeError: An `Endpoint` is given for its id.
+            TypeError: ``seconds`` is no number.
             ValueError: ``seconds`` is negative, NaN or infinite.
         """
-        refuse_node(node_id)
-        if not (is_finite("seconds", seconds) and seconds >= 0):
+        node_id = id_of(node_id)
+        pause = finite("seconds", seconds)
+        if not pause >= 0:
             raise ValueError(f"seconds is {seconds!r}; it must be finite and at least 0")
         with self._lock:
             now = self.clock()
-            self._rests[node_id] = max(now + seconds, self._rests.get(node_id, now))
+            self._rests[node_id] = max(now + pause, self._rests.get(node_id, now))
             self._reconsider(node_id, now)
 
     def is_available(self, node_id: Hashable) -> bool:
         """Whether the node does not sit out and has room for a request at default costs."""
-        until = self._blocked.get(node_id)
+        until = self._blocked.get(id_of(node_id))
         return until is None or self.clock() >= until
 
     def remaining(self, node_id: Hashable, dimension: str) -> float:
@@ -255,6 +258,7 @@ class QuotaTracker(ForkAware):
         Raises:
             ValueError: The node has no such dimension.
         """
+        node_id = id_of(node_id)
         with self._lock:
             node = self._nodes.get(node_id)
             if node is None:
@@ -266,6 +270,7 @@ class QuotaTracker(ForkAware):
 
     def remaining_by_dimension(self, node_id: Hashable) -> dict[str, float]:
         """Return the units left in every dimension; empty for a node without a quota."""
+        node_id = id_of(node_id)
         with self._lock:
             node = self._nodes.get(node_id)
             if node is None:
@@ -275,7 +280,7 @@ class QuotaTracker(ForkAware):
 
     def rests_until(self, node_id: Hashable) -> float | None:
         """Return when a node that `mark_exhausted` made sit out is back, or ``None``."""
-        until = self._rests.get(node_id)
+        until = self._rests.get(id_of(node_id))
         return None if until is None or until <= self.clock() else until
 
     def available_at(self, node_id: Hashable, amounts: Amounts | None = None) -> float:
@@ -285,8 +290,9 @@ class QuotaTracker(ForkAware):
             ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
         """
         named = _NOTHING if amounts is None else amounts
+        node_id = id_of(node_id)
         with self._lock:
-            self._check(named, self._nodes.get(node_id), node_id)
+            named = self._checked(named, self._nodes.get(node_id), node_id)
             return self._free_at(node_id, named, self.clock())
 
     def unavailable(self) -> list[Hashable]:
@@ -336,21 +342,27 @@ class QuotaTracker(ForkAware):
             del self._blocked[node_id]
             self.version += 1
 
-    def _check(self, amounts: Amounts, node: _NodeQuota | None, node_id: Hashable) -> None:
-        """Raise unless the amounts make sense; what only other nodes limit is free here."""
+    def _checked(self, amounts: Amounts, node: _NodeQuota | None, node_id: Hashable) -> Amounts:
+        """Return the amounts as plain numbers, if they make sense.
+
+        What only other nodes limit is free here.
+        """
+        plain: dict[str, float] = {}
         for name, amount in amounts.items():
-            if not (is_finite(f"{name}: the amount", amount) and amount >= 0):
+            plain[name] = least = finite(f"{name}: the amount", amount)
+            if not least >= 0:
                 raise ValueError(
                     f"{name}: the amount is {amount!r}; it must be finite and at least 0"
                 )
             if node is not None and name not in node.windows and name not in self._names:
                 raise ValueError(_unknown(name, node.windows, node_id))
+        return plain
 
     def _settle(self, reservation: Reservation, amounts: Amounts) -> None:
         with self._lock:
             node = self._nodes.get(reservation.node_id)
             if reservation.amounts:
-                self._check(amounts, node, reservation.node_id)
+                amounts = self._checked(amounts, node, reservation.node_id)
             reservation._end()  # noqa: SLF001 - the two are one mechanism
             if node is None:
                 return

@@ -3,18 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 
+import msgspec
+
+from loadwise._numbers import number
 from loadwise.errors import nearest
 from loadwise.simulation.check_faults import check_faults
 from loadwise.simulation.contenders import contender
 from loadwise.simulation.errors import ScenarioError
+from loadwise.simulation.explain import explained, path_in
 from loadwise.simulation.fleet import added_groups, ids_of, run_seconds, server_groups
 from loadwise.simulation.scenario import Scenario, Tokens, Trace
 
-__all__ = ["check", "check_strategy"]
+__all__ = ["check", "check_strategy", "validated"]
 
 _LONGEST = 1e15
 """Seconds of a run; beyond, moments an eighth of a second apart would be the same."""
+
+
+def validated(scenario: object) -> Scenario:
+    """Return a scenario that a program has made, its values checked as those of a file are.
+
+    Numbers of other kinds (`decimal.Decimal`, those of NumPy) become ints and floats.
+
+    Raises:
+        TypeError: It is no `Scenario`.
+        ScenarioError: A value is of the wrong kind or out of range, or values do not go together.
+
+    Example:
+        >>> from loadwise.simulation.scenario import Servers
+        >>> made = Scenario(name="", about="", servers=Servers(count=3), load=Decimal("0.5"))
+        >>> validated(made).load
+        0.5
+    """
+    if not isinstance(scenario, Scenario):
+        raise TypeError(
+            f"scenario is {scenario!r}; it must be a Scenario, as load_scenario returns it"
+        )
+    raw = msgspec.to_builtins(scenario, builtin_types=(Decimal,), enc_hook=_as_number)
+    try:
+        plain = msgspec.convert(raw, Scenario)
+    except msgspec.ValidationError as error:
+        message = str(error)
+        raise ScenarioError(explained(raw, path_in(message), message)) from None
+    check(plain)
+    return plain
+
+
+def _as_number(value: object) -> float:
+    try:
+        return number("a value", value)
+    except (TypeError, ValueError) as error:
+        raise ScenarioError(str(error)) from None
 
 
 def check(scenario: Scenario) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from loadwise._callables import refuse_async
+from loadwise._numbers import whole
 from loadwise.simulation.batch import Progress, Run, run_all
-from loadwise.simulation.check import check, check_strategy
+from loadwise.simulation.check import check_strategy, validated
 from loadwise.simulation.contenders import Recipe, contender
 from loadwise.simulation.scenario import Scenario
 from loadwise.simulation.statistics import Estimate
@@ -72,25 +74,21 @@ def compare(
         >>> [(s.strategy, len(s.runs)) for s in comparison.summaries]
         [('random', 3), ('p2c', 3)]
     """
-    if not isinstance(scenario, Scenario):
-        raise TypeError(
-            f"scenario is {scenario!r}; it must be a Scenario, as load_scenario returns it"
-        )
+    if progress is not None and not callable(progress):
+        raise TypeError(f"progress is {progress!r}; it must be a function of a Progress")
+    refuse_async("progress", progress, "nobody would await it: give a plain function")
     if isinstance(strategies, str):
         raise TypeError(
             f"strategies is {strategies!r}; it must be a list, such as [{strategies!r}]"
         )
-    check(scenario)
+    scenario = validated(scenario)
     recipes = scenario.strategies if strategies is None else tuple(strategies)
     names = _names(recipes)
     for recipe in recipes:
         if isinstance(recipe, str):
             check_strategy(scenario, recipe)
     numbers = _numbers(seeds)
-    if isinstance(jobs, bool) or not isinstance(jobs, int):
-        raise TypeError(f"jobs is {jobs!r}; it must be an int")
-    if jobs < 1:
-        raise ValueError(f"jobs is {jobs}; it must be 1 or more")
+    jobs = whole("jobs", jobs, 1)
     # Seed by seed, so that the time left can be told from the time gone.
     runs = [Run(scenario, recipe, seed) for seed in numbers for recipe in recipes]
     results = run_all(runs, jobs, progress)
@@ -121,12 +119,10 @@ def _numbers(seeds: int | Sequence[int]) -> list[int]:
         return [*range(1, seeds + 1)]
     if isinstance(seeds, (bool, str)) or not isinstance(seeds, Sequence):
         raise TypeError(f"seeds is {seeds!r}; it must be a number of seeds, or a list of them")
-    numbers = [*seeds]
+    numbers = [whole("seed", seed) for seed in seeds]
     if not numbers:
         raise ValueError("seeds is empty; one seed is the least, and two the least for a verdict")
     for seed in numbers:
-        if isinstance(seed, bool) or not isinstance(seed, int):
-            raise TypeError(f"seed is {seed!r}; it must be an int")
         if numbers.count(seed) > 1:
             raise ValueError(f"seed {seed} is given twice; it would count as two, and tells of one")
     return numbers

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from loadwise._callables import refuse_async
 from loadwise.errors import nearest
 from loadwise.strategies import Strategy
 from loadwise.strategies._by_name import STRATEGIES, Maker, known_name
@@ -54,6 +55,7 @@ def contender(recipe: Recipe) -> Contender:
             f"strategy is {recipe!r}; it must be a name, a strategy class or a function that "
             f"returns a strategy"
         )
+    refuse_async("strategy", recipe, "give a plain function that returns a strategy")
     return Contender(getattr(recipe, "__name__", type(recipe).__name__), lambda _, __: recipe())
 
 

@@ -10,12 +10,13 @@ from random import Random
 import numpy as np
 
 from loadwise._log import hushed
+from loadwise._numbers import whole
 from loadwise.balancer import Balancer
 from loadwise.errors import LoadwiseError
 from loadwise.health import ConsecutiveFailurePolicy, HealthStatus, HealthTracker
 from loadwise.metrics import NoopCollector
 from loadwise.quota import QuotaConfig, QuotaDimension, QuotaTracker
-from loadwise.simulation.check import check, check_strategy
+from loadwise.simulation.check import check_strategy, validated
 from loadwise.simulation.check_faults import check_faults
 from loadwise.simulation.client import Client, Request
 from loadwise.simulation.contenders import Contender, Recipe, contender
@@ -53,8 +54,8 @@ def simulate(scenario: Scenario, strategy: Recipe = "p2c", seed: int = 1) -> Res
         What came of it.
 
     Raises:
-        ScenarioError: The scenario contradicts itself, its trace cannot be read, or there is no
-            such strategy.
+        ScenarioError: The scenario has a value that is out of range or contradicts itself, its
+            trace cannot be read, or there is no such strategy.
         TypeError: An argument is of the wrong kind, or the strategy needs what servers lack.
         ConservationError: The simulator lost count: a bug, to be reported.
 
@@ -62,15 +63,8 @@ def simulate(scenario: Scenario, strategy: Recipe = "p2c", seed: int = 1) -> Res
 
     Cost: some microseconds per request; 8 bytes of memory per completed request.
     """
-    if not isinstance(scenario, Scenario):
-        raise TypeError(
-            f"scenario is {scenario!r}; it must be a Scenario, as load_scenario returns it"
-        )
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed is {seed!r}; it must be an int")
-    if seed < 0:
-        raise ValueError(f"seed is {seed}; it must be at least 0")
-    check(scenario)
+    scenario = validated(scenario)
+    seed = whole("seed", seed, 0)
     if isinstance(strategy, str):
         check_strategy(scenario, strategy)
     began = time.perf_counter()

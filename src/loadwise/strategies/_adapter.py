@@ -8,10 +8,13 @@ translated back. Whatever the rule, a filter holds.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from operator import index as as_index
-from typing import Generic, SupportsIndex, TypeVar
+from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+from loadwise._callables import refuse_async_methods, refuse_awaitable
+from loadwise._numbers import shown as as_text
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.errors import LoadwiseError
 from loadwise.load import LoadMeasure
@@ -19,9 +22,11 @@ from loadwise.node_set import NodeSet
 from loadwise.strategies._base import Strategy, ViewStrategy
 from loadwise.strategies._planned import check_excluded
 
-__all__ = ["Unforeseeable", "adapt", "strategy_name"]
+__all__ = ["Unforeseeable", "Vetted", "adapt", "strategy_name"]
 
 N = TypeVar("N")
+
+_METHODS = ("select", "peek", "prepare", "facts")
 
 
 class Unforeseeable(LoadwiseError):  # noqa: N818 - an internal signal, not an error
@@ -34,10 +39,12 @@ def adapt(strategy: Strategy[N]) -> ViewStrategy[N]:
         raise TypeError(
             f"strategy is the class {strategy.__name__}; give an instance: {strategy.__name__}()"
         )
-    if isinstance(strategy, ViewStrategy) and _definer(strategy, "select") is _definer(
-        strategy, "peek"
-    ):
-        return strategy
+    refuse_async_methods("strategy", strategy, _METHODS, "a pick cannot wait: make it a plain one")
+    definer = _definer(strategy, "select")
+    if isinstance(strategy, ViewStrategy) and definer is _definer(strategy, "peek"):
+        if definer is not None and definer.__module__.startswith("loadwise."):
+            return strategy
+        return Vetted(strategy)
     if not callable(getattr(strategy, "select", None)):
         raise TypeError(
             f"strategy is {strategy!r}; it needs a method select(candidates, context) that "
@@ -53,7 +60,47 @@ def _definer(strategy: object, method: str) -> type | None:
 
 def strategy_name(strategy: object) -> str:
     """Return the name to show for a strategy: its class's."""
-    return strategy.name if isinstance(strategy, _Adapter) else type(strategy).__name__
+    return strategy.name if isinstance(strategy, (_Adapter, Vetted)) else type(strategy).__name__
+
+
+class Vetted(Generic[N]):
+    """Passes on what a strategy that knows views is asked, and looks at its answers.
+
+    An index that the view rules out would undo a filter, and one that was excluded might be asked
+    for and refused for ever.
+    """
+
+    def __init__(self, strategy: ViewStrategy[N]) -> None:
+        self.wrapped = strategy
+        self.prepare = strategy.prepare
+        self.facts = strategy.facts
+
+    @property
+    def name(self) -> str:
+        return type(self.wrapped).__name__
+
+    @property
+    def measures(self) -> tuple[LoadMeasure, ...]:
+        return self.wrapped.measures
+
+    def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
+        return self._vet("select", self.wrapped.select(candidates, context), candidates, context)
+
+    def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
+        return self._vet("peek", self.wrapped.peek(candidates, context), candidates, context)
+
+    def _vet(
+        self, method: str, answer: object, candidates: Sequence[N], context: SelectionContext
+    ) -> int | None:
+        if answer is None:
+            return None
+        asked = f"{self.name}.{method}"
+        index = _as_index(asked, answer, len(candidates))
+        ruled_out = isinstance(candidates, NodeSet) and not candidates.mask[index]
+        if ruled_out or index in context.exclude:
+            why = "the view rules out" if ruled_out else "is excluded"
+            raise LoadwiseError(f"{asked} returned {index}, which {why}")
+        return index
 
 
 class _Adapter(Generic[N]):
@@ -106,17 +153,26 @@ class _Adapter(Generic[N]):
         answer: object = self.wrapped.select(shown, context)
         if answer is None:
             return None
-        index = _as_index(answer)
-        if not 0 <= index < len(shown):
-            raise LoadwiseError(
-                f"{self.name}.select returned {answer!r}; it must return an index into "
-                f"its {len(shown)} candidates, or None"
-            )
-        return eligible[index]
+        return eligible[_as_index(f"{self.name}.select", answer, len(shown))]
 
 
-def _as_index(answer: object) -> int:
-    """Return an answer as an index: an int, or whatever serves as one, such as those of numpy."""
+def _as_index(asked: str, answer: object, size: int) -> int:
+    """Return an answer as an index: an int, or whatever serves as one, such as those of NumPy.
+
+    Raises:
+        TypeError: It is to be awaited.
+        LoadwiseError: It is no index into ``size`` candidates.
+    """
+    index = -1
     if type(answer) is int:
-        return answer
-    return as_index(answer) if isinstance(answer, SupportsIndex) else -1
+        index = answer
+    elif not isinstance(answer, bool):
+        refuse_awaitable(asked, answer, "a pick cannot wait: return an index, or None")
+        with suppress(TypeError):
+            index = as_index(answer)  # type: ignore[arg-type]  # what is no index says so
+    if not 0 <= index < size:
+        raise LoadwiseError(
+            f"{asked} returned {as_text(answer)}; it must return an index into its {size} "
+            f"candidates, or None"
+        )
+    return index

@@ -9,6 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from loadwise._native import mypyc_attr
+from loadwise._numbers import whole
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import Content, NodeSet, Owner
 from loadwise.strategies._draws import check_rng, fork_of, source_of
@@ -41,12 +42,8 @@ class InTurn(Planned[N, Book, TurnPlan]):
     """
 
     def __init__(self, start: int | None, rng: RandomSource | None) -> None:
-        if not (start is None or isinstance(start, int)):
-            raise TypeError(f"start is {start!r}; it must be an int, or None for a random one")
-        if start is not None and start < 0:
-            raise ValueError(f"start is {start}; it must be at least 0, or None for a random one")
         check_rng(rng)
-        self._start = start
+        self._start = None if start is None else whole("start", start, 0)
         self._rng = rng
         self._random = source_of(rng)
         super().__init__()

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
+from math import inf
 from typing import Any, TypeVar
 
+from loadwise._callables import discard, refuse_async, refuse_async_methods, refuse_awaitable
 from loadwise._native import mypyc_attr
-from loadwise.load import LoadMeasure, PeakEwma
+from loadwise._numbers import number, shown
+from loadwise.load import InFlight, LoadMeasure, PeakEwma
 from loadwise.node_set import NodeSet
-from loadwise.nodes import LoadMetric
+from loadwise.nodes import LoadMetric, node_id
 from loadwise.strategies._planned import Plan, Planned
 from loadwise.strategies._requirements import require_method
 
-__all__ = ["Load", "LoadPlan", "LoadPlanned", "load_source"]
+__all__ = ["Load", "LoadPlan", "LoadPlanned", "as_load", "as_loads", "load_source"]
 
 N = TypeVar("N")
 
 _LEAST_WEIGHT = 1e-300
 """Of the largest: what a weight too small to divide by is taken as."""
+_OF_A_MEASURE = ("cell", "load", "rank", "observe", "use_clock", "forget")
 
 Load = Callable[[N], float] | LoadMeasure | None
 
+_NEEDED_NOW = "a pick cannot wait: measure beforehand, and return the last number"
 _REMEDY = "; add it, or give the strategy a load= (such as loadwise.load.InFlight())"
 
 
@@ -36,13 +41,53 @@ def load_source(load: Load[N]) -> tuple[Callable[[Any], float], LoadMeasure | No
     if isinstance(load, type) and hasattr(load, "observe"):
         raise TypeError(f"load is the class {load.__name__}; give an instance: {load.__name__}()")
     if isinstance(load, LoadMeasure):
+        refuse_async_methods("load", load, _OF_A_MEASURE, _NEEDED_NOW)
         return load.load, load
     if callable(load):
+        refuse_async("load", load, _NEEDED_NOW)
         return load, None
     raise TypeError(
         f"load is {load!r}; it must be None (each node's own load_score()), a function of a node, "
         f"or a measure from loadwise.load"
     )
+
+
+def as_load(answer: object, node: object) -> float:
+    """Return what a load was found to be as a number that compares with others.
+
+    Raises:
+        TypeError: It is no number.
+    """
+    if isinstance(answer, (int, float)):
+        return answer
+    identity = node_id(node)
+    refuse_awaitable(f"load, asked of node {identity!r},", answer, _NEEDED_NOW)
+    try:
+        return number("load", answer)
+    except ValueError:  # beyond what a float can hold
+        return inf
+    except TypeError:
+        raise TypeError(
+            f"the load of node {identity!r} is {shown(answer)}; it must be a number"
+        ) from None
+
+
+def as_loads(answers: Sequence[Any], nodes: Iterable[object]) -> list[float]:
+    """Return what the loads of some nodes were found to be, as `as_load` does."""
+    try:
+        return [
+            answer if answer.__class__ is float else as_load(answer, node)
+            for answer, node in zip(answers, nodes, strict=True)
+        ]
+    except TypeError:
+        for answer in answers:
+            discard(answer)
+        raise
+
+
+def is_own(measure: LoadMeasure | None) -> bool:
+    """Whether a measure is one that comes with loadwise, so that all it says is a number."""
+    return type(measure) in (InFlight, PeakEwma)
 
 
 def rank_source(
@@ -115,7 +160,11 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
         self._load, self._measure = load_source(load)
         self._key = rank_source(self._load, self._measure)
         self._ageing = ageing_source(self._key, self._measure)
+        # The same, where it is the user's own and may return what it likes.
+        self._ask: Callable[[Any], Any] = self._key
         self._own = load is None
+        # Whether what is read can be relied upon to be a number.
+        self._sound = is_own(self._measure)
         super().__init__()
 
     @property
@@ -125,7 +174,18 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
 
     def facts(self, nodes: NodeSet[N]) -> dict[str, Sequence[float]]:
         """Return the loads."""
-        return {"load": [self._load(item) for item in self._resolve(nodes).items]}
+        ask: Callable[[Any], Any] = self._load
+        return {"load": as_loads([ask(item) for item in self._resolve(nodes).items], nodes)}
+
+    def _load_of(self, candidates: Sequence[N], plan: LoadPlan, index: int) -> float:
+        """Return what a node's load is by `_key`."""
+        item = plan.items[index]
+        return self._key(item) if self._sound else as_load(self._ask(item), candidates[index])
+
+    def _true_load(self, candidates: Sequence[N], plan: LoadPlan, position: int) -> float:
+        """Return the load at a position among the eligible, to be compared per weight."""
+        item, ask = plan.choices[position], self._load
+        return ask(item) if self._sound else as_load(ask(item), candidates[plan.eligible[position]])
 
     def _make_state(self, nodes: NodeSet[N]) -> Sequence[Any]:
         return () if self._measure is None else [self._measure.cell(i) for i in nodes.ids]
@@ -135,7 +195,7 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
 
     def _check(self, candidates: Sequence[N]) -> None:
         if self._own:
-            require_method(candidates, self, "load_score", _REMEDY)
+            require_method(candidates, self, "load_score", _REMEDY, _NEEDED_NOW)
 
     def _resolve(self, candidates: Sequence[N]) -> LoadPlan:
         plan = super()._resolve(candidates)

@@ -28,6 +28,7 @@ from loadwise._native import let_go, mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.errors import UnknownIndex
 from loadwise.node_set import Content, Membership, NodeSet, Owner
+from loadwise.nodes import refuse_text
 
 if TYPE_CHECKING:
     from loadwise.load import LoadMeasure
@@ -183,6 +184,7 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
                 self._hot = (candidates, plan)
                 let_go(replaced)
             return plan
+        refuse_text(candidates)
         self._check(candidates)
         content = Content(candidates)
         with self._lock:
@@ -199,6 +201,7 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
 
     def _glance(self, candidates: Sequence[N]) -> P:
         """Return the plan that `_resolve` would, leaving no trace of having looked."""
+        refuse_text(candidates)
         self._check(candidates)
         nodes = candidates if isinstance(candidates, NodeSet) else NodeSet(candidates)
         identity = self._identity(nodes.membership.owner, nodes.membership.content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
+from loadwise._callables import refuse_async
 from loadwise.nodes import node_id
 
 if TYPE_CHECKING:
@@ -23,11 +24,18 @@ def require_weights(nodes: NodeSet[N], strategy: object) -> None:
         raise TypeError(_lacks(nodes.ids[position], strategy, "weight"))
 
 
-def require_method(nodes: Sequence[object], strategy: object, method: str, remedy: str) -> None:
-    """Raise ``TypeError`` unless every node has the ``method``."""
+def require_method(
+    nodes: Sequence[object], strategy: object, method: str, remedy: str, needed_now: str
+) -> None:
+    """Raise ``TypeError`` unless every node has the ``method``, and it need not be awaited."""
+    kinds: set[type] = set()
     for node in nodes:
-        if not callable(getattr(node, method, None)):
+        found = getattr(node, method, None)
+        if not callable(found):
             raise TypeError(_lacks(node_id(node), strategy, f"{method}()") + remedy)
+        if type(node) not in kinds:
+            kinds.add(type(node))
+            refuse_async(f"{method} of node {node_id(node)!r}", found, needed_now)
 
 
 def _lacks(identity: object, strategy: object, member: str) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 from xxhash import xxh64_intdigest
 
 from loadwise._native import mypyc_attr
-from loadwise.context import EMPTY, HashKey, SelectionContext
+from loadwise._numbers import shown, whole
+from loadwise.context import EMPTY, HashKey, SelectionContext, as_hash_key
 from loadwise.errors import MissingHashKey
 from loadwise.node_set import NodeSet
 from loadwise.strategies._planned import N, Plan, Planned, check_excluded, none_left
@@ -74,7 +75,8 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
 
     Raises:
         TypeError: ``virtual_nodes`` or ``max_points`` is not an int.
-        ValueError: One of them is below 1; at the pick, when an int key is outside 0..2^64-1.
+        ValueError: One of them is below 1; at the pick, when an int key is outside 0..2^64-1, or
+            when a str key cannot be written in UTF-8.
         MissingHashKey: At the pick, when there is no ``hash_key``.
 
     Thread-safety: the ring is immutable. While one is built, picks go on with those there are.
@@ -98,13 +100,8 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
     kept_size = 2**22
 
     def __init__(self, virtual_nodes: int = 160, *, max_points: int = 2**22) -> None:
-        for name, value in (("virtual_nodes", virtual_nodes), ("max_points", max_points)):
-            if not isinstance(value, int):
-                raise TypeError(f"{name} is {value!r}; it must be an int")
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        self._virtual_nodes = virtual_nodes
-        self._max_points = max_points
+        self._virtual_nodes = whole("virtual_nodes", virtual_nodes, 1)
+        self._max_points = whole("max_points", max_points, 1)
         super().__init__()
 
     def _counts(self, nodes: NodeSet[N]) -> list[int]:
@@ -144,7 +141,10 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
         if source is not candidates:
             plan = self._resolve(candidates)
         key = context.hash_key
-        hashed = xxh64_intdigest(key.encode()) if isinstance(key, str) else self._hash(key)
+        try:
+            hashed = xxh64_intdigest(key.encode()) if isinstance(key, str) else self._hash(key)
+        except UnicodeEncodeError:
+            raise _half_a_character(key) from None
         points = plan.points
         position = hashed >> plan.shift
         while points[position] < hashed:
@@ -168,7 +168,7 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
         Raises:
             MissingHashKey: ``hash_key`` is ``None``.
             TypeError: It is no str, bytes or int.
-            ValueError: It is an int outside 0..2^64-1.
+            ValueError: It is an int outside 0..2^64-1, or a str that UTF-8 cannot express.
 
         Thread-safety and cost: those of `select`.
 
@@ -182,11 +182,14 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
         source, plan = self._hot
         if source is not candidates:
             plan = self._resolve(candidates)
-        hashed = (
-            xxh64_intdigest(hash_key.encode())
-            if isinstance(hash_key, str)
-            else self._hash(hash_key)
-        )
+        try:
+            hashed = (
+                xxh64_intdigest(hash_key.encode())
+                if isinstance(hash_key, str)
+                else self._hash(hash_key)
+            )
+        except UnicodeEncodeError:
+            raise _half_a_character(hash_key) from None
         points = plan.points
         position = hashed >> plan.shift
         while points[position] < hashed:
@@ -199,22 +202,29 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
         return self.select(candidates, context)
 
     def _hash(self, key: object) -> int:
-        if isinstance(key, int):
+        if isinstance(key, int) and not isinstance(key, bool):
             if not 0 <= key < _HASH_LIMIT:
                 raise ValueError(
-                    f"hash_key is {key}; an int is taken as the 64-bit hash itself and must be in "
-                    f"0..2^64-1 (give a str or bytes to have it hashed)"
+                    f"hash_key is {shown(key)}; an int is taken as the 64-bit hash itself and must "
+                    f"be in 0..2^64-1 (give a str or bytes to have it hashed)"
                 )
             return key
         if isinstance(key, bytes):
             return xxh64_intdigest(key)
         if key is not None:
-            raise TypeError(f"hash_key is {key!r}; it must be a str, bytes or int")
+            return self._hash(as_hash_key(key))
         raise MissingHashKey(
             f"{type(self).__name__} maps a key to a node, but the request has no hash_key; give "
             f"one, such as select(nodes, SelectionContext(hash_key='user-42')) or "
             f"balancer.acquire(hash_key='user-42')"
         )
+
+
+def _half_a_character(key: object) -> ValueError:
+    return ValueError(
+        f"hash_key is {shown(key)}, which has a lone surrogate (half a character) and so cannot be "
+        f"written in UTF-8; give bytes, such as key.encode('utf-8', 'surrogatepass')"
+    )
 
 
 def _walk(plan: _Plan, position: int, exclude: AbstractSet[int]) -> int | None:

@@ -11,7 +11,7 @@ from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.strategies._best import draw_lowest
 from loadwise.strategies._draws import check_rng, fork_of, source_of
-from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned
+from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned, as_loads
 from loadwise.strategies._planned import N, check_excluded
 
 __all__ = ["LeastLoad"]
@@ -32,7 +32,7 @@ class LeastLoad(LoadPlanned[N]):
 
     Raises:
         TypeError: ``load`` or ``rng`` is of the wrong kind; at the pick, when ``load`` is
-            ``None`` and a node has no ``load_score()``.
+            ``None`` and a node has no ``load_score()``, or when a load is no number.
 
     Where weights differ, what is compared is load / weight, as in nginx's ``least_conn``, and ties
     are drawn by weight: idle nodes of weights 9 and 1 share picks 9 to 1, and so do busy ones. A
@@ -58,14 +58,18 @@ class LeastLoad(LoadPlanned[N]):
         source, plan = self._hot
         if source is not candidates:
             plan = self._resolve(candidates)
-        return self._lowest(plan, self._random, context)
+        return self._lowest(candidates, plan, self._random, context)
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without drawing."""
-        return self._lowest(self._glance(candidates), fork_of(self._rng), context)
+        return self._lowest(candidates, self._glance(candidates), fork_of(self._rng), context)
 
     def _lowest(
-        self, plan: LoadPlan, draw: Callable[[], float], context: SelectionContext
+        self,
+        candidates: Sequence[N],
+        plan: LoadPlan,
+        draw: Callable[[], float],
+        context: SelectionContext,
     ) -> int | None:
         eligible, choices = plan.eligible, plan.choices
         if context.exclude:
@@ -73,10 +77,17 @@ class LeastLoad(LoadPlanned[N]):
             eligible = tuple(i for i in eligible if i not in context.exclude)
             choices = [plan.items[i] for i in eligible]
         if not plan.alike:
-            return self._lowest_by_weight(plan, draw, context.exclude)
-        loads = (
-            [node.load_score() for node in choices] if self._own else list(map(self._key, choices))
-        )
+            return self._lowest_by_weight(candidates, plan, draw, context.exclude)
+        loads: list[float]
+        if self._sound:
+            loads = list(map(self._key, choices))
+        else:
+            found: list[Any] = (
+                [node.load_score() for node in choices]
+                if self._own
+                else list(map(self._ask, choices))
+            )
+            loads = as_loads(found, [candidates[i] for i in eligible])
         position = draw_lowest(loads, draw)
         if self._ageing is not None and position is not None and choices[position].waiting:
             position = self._youngest(choices, loads, position, draw)
@@ -104,13 +115,18 @@ class LeastLoad(LoadPlanned[N]):
         return position
 
     def _lowest_by_weight(
-        self, plan: LoadPlan, draw: Callable[[], float], exclude: AbstractSet[int]
+        self,
+        candidates: Sequence[N],
+        plan: LoadPlan,
+        draw: Callable[[], float],
+        exclude: AbstractSet[int],
     ) -> int | None:
         """Compare what nodes bear per weight; draw among ties by weight."""
         kept = [p for p, index in enumerate(plan.eligible) if index not in exclude]
         weights = [plan.weights[p] for p in kept]
         loads = [
-            self._load(plan.choices[p]) / weight for p, weight in zip(kept, weights, strict=True)
+            self._true_load(candidates, plan, p) / weight
+            for p, weight in zip(kept, weights, strict=True)
         ]
         position = draw_lowest(loads, draw, weights)
         return None if position is None else plan.eligible[kept[position]]

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from random import Random as RandomSource
-from typing import cast
+from typing import Any
 
+from loadwise._callables import refuse_awaitable
 from loadwise._native import mypyc_attr
-from loadwise._numbers import is_finite
+from loadwise._numbers import finite, number, shown
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
-from loadwise.nodes import RateMetric
+from loadwise.nodes import node_id
 from loadwise.strategies._best import draw_highest
 from loadwise.strategies._draws import check_rng, fork_of, source_of
 from loadwise.strategies._planned import N, Plan, Planned, check_excluded
 from loadwise.strategies._requirements import require_method
 
 __all__ = ["MostAvailable"]
+
+_NEEDED_NOW = "a pick cannot wait: find it out beforehand, and return the last number"
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -50,10 +54,10 @@ class MostAvailable(Planned[N, None, Plan[None]]):
     """
 
     def __init__(self, epsilon: float = 0.0, rng: RandomSource | None = None) -> None:
-        if not (is_finite("epsilon", epsilon) and epsilon >= 0):
+        self._epsilon = finite("epsilon", epsilon)
+        if not self._epsilon >= 0:
             raise ValueError(f"epsilon is {epsilon!r}; it must be finite and at least 0")
         check_rng(rng)
-        self._epsilon = epsilon
         self._rng = rng
         self._random = source_of(rng)
         super().__init__()
@@ -81,7 +85,7 @@ class MostAvailable(Planned[N, None, Plan[None]]):
         return {"remaining": [_left(node) for node in nodes]}
 
     def _check(self, candidates: Sequence[N]) -> None:
-        require_method(candidates, self, "remaining", "")
+        require_method(candidates, self, "remaining", "", _NEEDED_NOW)
 
     def _most(
         self,
@@ -96,12 +100,23 @@ class MostAvailable(Planned[N, None, Plan[None]]):
             eligible = [i for i in eligible if i not in context.exclude]
         if len(eligible) < len(nodes):
             nodes = [nodes[i] for i in eligible]
-        rated = cast("Sequence[RateMetric]", nodes)  # checked when the plan was made
-        budgets = [node.remaining() for node in rated]
+        budgets = [_left(node) for node in nodes]
         position = draw_highest(budgets, draw, self._epsilon)
         return None if position is None else eligible[position]
 
 
 def _left(node: object) -> float:
-    rated: RateMetric = node  # type: ignore[assignment]  # checked when the plan was made
-    return rated.remaining()
+    rated: Any = node  # checked when the plan was made, but for what it returns
+    left = rated.remaining()
+    if isinstance(left, (int, float)):
+        return left
+    identity = node_id(node)
+    refuse_awaitable(f"remaining() of node {identity!r}", left, _NEEDED_NOW)
+    try:
+        return number("remaining()", left)
+    except ValueError:  # beyond what a float can hold
+        return inf
+    except TypeError:
+        raise TypeError(
+            f"remaining() of node {identity!r} returned {shown(left)}; it must return a number"
+        ) from None

@@ -6,6 +6,7 @@ from bisect import insort
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from random import Random as RandomSource
+from typing import Any
 
 from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
@@ -17,7 +18,7 @@ from loadwise.strategies._draws import (
     positions_of,
     source_of,
 )
-from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned
+from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned, as_loads
 from loadwise.strategies._planned import N, check_excluded, none_left
 
 __all__ = ["PowerOfTwoChoices"]
@@ -38,7 +39,7 @@ class PowerOfTwoChoices(LoadPlanned[N]):
 
     Raises:
         TypeError: ``load`` or ``rng`` is of the wrong kind; at the pick, when ``load`` is
-            ``None`` and a node has no ``load_score()``.
+            ``None`` and a node has no ``load_score()``, or when a load is no number.
 
     Where weights differ, nodes are drawn by weight, and what is compared is load / weight, as in
     nginx's ``least_conn``: idle nodes of weights 9 and 1 share picks 9 to 1, and so do busy ones.
@@ -71,7 +72,7 @@ class PowerOfTwoChoices(LoadPlanned[N]):
             plan = self._resolve(candidates)
         count = plan.alike
         if context.exclude or count < 2:  # noqa: PLR2004 - two choices
-            return self._among(plan, self._random, context)
+            return self._among(candidates, plan, self._random, context)
         random = self._random
         first = int(random() * count)
         second = int(random() * (count - 1))
@@ -82,33 +83,49 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         if prefers is not None:
             chosen = first if prefers(choices[first], choices[second]) else second
             return chosen if plan.whole else plan.eligible[chosen]
-        if self._own:  # without a function around it that would only be called to call it
-            one = choices[first].load_score()
-            other = choices[second].load_score()
-        else:
+        if self._sound:
             key = self._key
             one = key(choices[first])
             other = key(choices[second])
+        else:
+            mine: Any
+            theirs: Any
+            if self._own:  # without a function around it that would only be called to call it
+                mine = choices[first].load_score()
+                theirs = choices[second].load_score()
+            else:
+                ask = self._ask
+                mine = ask(choices[first])
+                theirs = ask(choices[second])
+            kind = mine.__class__
+            if kind is not theirs.__class__ or (kind is not float and kind is not int):
+                pair = candidates[plan.eligible[first]], candidates[plan.eligible[second]]
+                mine, theirs = as_loads((mine, theirs), pair)
+            one, other = mine, theirs
         # The pair is drawn in either order alike, so on a tie its first is a random one.
         chosen = first if one <= other or other != other else second  # noqa: PLR0124 - only NaN
         return chosen if plan.whole else plan.eligible[chosen]
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without drawing."""
-        return self._among(self._glance(candidates), fork_of(self._rng), context)
+        return self._among(candidates, self._glance(candidates), fork_of(self._rng), context)
 
     def _among(
-        self, plan: LoadPlan, draw: Callable[[], float], context: SelectionContext
+        self,
+        candidates: Sequence[N],
+        plan: LoadPlan,
+        draw: Callable[[], float],
+        context: SelectionContext,
     ) -> int | None:
         exclude = context.exclude
         check_excluded(exclude, plan.size)
         if plan.sums:
-            return self._by_weight(plan, draw, exclude)
+            return self._by_weight(candidates, plan, draw, exclude)
         if not exclude and plan.count > 1:
             first = int(draw() * plan.count)
             second = int(draw() * (plan.count - 1))
             return self._better(
-                plan, plan.eligible[first], plan.eligible[second + (second >= first)]
+                candidates, plan, plan.eligible[first], plan.eligible[second + (second >= first)]
             )
         if not exclude:
             return plan.eligible[0] if plan.count else None
@@ -116,17 +133,21 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         if one is None:
             return None
         other = draw_one(plan.eligible, draw, exclude | {one})
-        return one if other is None else self._better(plan, one, other)
+        return one if other is None else self._better(candidates, plan, one, other)
 
-    def _better(self, plan: LoadPlan, one: int, other: int) -> int:
-        items = plan.items
+    def _better(self, candidates: Sequence[N], plan: LoadPlan, one: int, other: int) -> int:
         if self._prefers is not None:
-            return one if self._prefers(items[one], items[other]) else other
-        first, second = self._key(items[one]), self._key(items[other])
+            return one if self._prefers(plan.items[one], plan.items[other]) else other
+        first = self._load_of(candidates, plan, one)
+        second = self._load_of(candidates, plan, other)
         return one if first <= second or second != second else other  # noqa: PLR0124
 
     def _by_weight(
-        self, plan: LoadPlan, draw: Callable[[], float], exclude: AbstractSet[int]
+        self,
+        candidates: Sequence[N],
+        plan: LoadPlan,
+        draw: Callable[[], float],
+        exclude: AbstractSet[int],
     ) -> int | None:
         """Draw both by weight, and compare what they bear per weight."""
         eligible, sums = plan.eligible, plan.sums
@@ -138,6 +159,6 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         if len(out) == plan.count:
             return eligible[first]
         second = position_besides(sums, out, draw())
-        one = self._load(plan.choices[first]) / plan.weights[first]
-        other = self._load(plan.choices[second]) / plan.weights[second]
+        one = self._true_load(candidates, plan, first) / plan.weights[first]
+        other = self._true_load(candidates, plan, second) / plan.weights[second]
         return eligible[first if one <= other or other != other else second]  # noqa: PLR0124

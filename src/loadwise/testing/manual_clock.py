@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from loadwise._numbers import finite, number
 
 __all__ = ["ManualClock"]
 
@@ -29,7 +29,7 @@ class ManualClock:
     """
 
     def __init__(self, start: float = 0.0) -> None:
-        self.now = float(start)
+        self.now = float(number("start", start))
 
     def __call__(self) -> float:
         """Return the present reading, in seconds."""
@@ -41,6 +41,7 @@ class ManualClock:
         Raises:
             ValueError: ``seconds`` is negative, NaN or infinite: monotonic clocks never go back.
         """
-        if not (math.isfinite(seconds) and seconds >= 0):
+        step = finite("seconds", seconds)
+        if not step >= 0:
             raise ValueError(f"seconds is {seconds!r}; it must be finite and at least 0")
-        self.now += seconds
+        self.now += step

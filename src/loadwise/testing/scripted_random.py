@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from random import Random
 
+from loadwise._numbers import number
+
 __all__ = ["ScriptedRandom"]
 
 
@@ -28,7 +30,7 @@ class ScriptedRandom(Random):
 
     def __init__(self, draws: Iterable[float] = ()) -> None:
         super().__init__(0)
-        self._draws = list(draws)
+        self._draws = [float(number("a draw of the script", draw)) for draw in draws]
         for draw in self._draws:
             if not 0 <= draw < 1:
                 raise ValueError(f"the script has {draw!r}; a draw must be in [0, 1)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,7 +13,7 @@ import pytest
 import redis
 from tests.integration.redis.support import Valkey
 
-from loadwise import StateStore
+from loadwise import Endpoint, StateStore
 from loadwise.integrations.redis import AsyncRedisStore, RedisStore, SharedEvent
 
 
@@ -205,3 +206,35 @@ def test_refuses_wrong_arguments(client: redis.Redis) -> None:
     for name in ("max_bytes", "encode", "decode"):
         with pytest.raises(TypeError, match=f"{name} is 'x'; it must be a"):
             RedisStore[Any](client, **{name: "x"})  # type: ignore[arg-type]  # the error under test
+
+
+async def later(_: object) -> Any:
+    """Return nothing, for who awaits it."""
+
+
+@both
+def test_functions_to_be_awaited_are_refused(
+    kind: str, valkey: Valkey, client: redis.Redis, prefix: str
+) -> None:
+    """What they return is needed at once, by the store for asyncio, too."""
+    wrong: Any
+    for name in ("encode", "decode", "on_event"):
+        with pytest.raises(TypeError, match=rf"{name} is <.*which is to be awaited; "):
+            make(kind, valkey, client, prefix, **{name: later}).get("a")
+    wrong = make(kind, valkey, client, prefix, encode=lambda state: later(state))  # noqa: PLW0108
+    with pytest.raises(TypeError, match="encode returned <coroutine"):
+        wrong.put("a", 1)
+    make(kind, valkey, client, prefix).put("a", 1)
+    wrong = make(kind, valkey, client, prefix, decode=lambda state: later(state))  # noqa: PLW0108
+    with pytest.raises(TypeError, match="decode returned <coroutine"):
+        wrong.get("a")
+    gc.collect()  # a coroutine that was not closed warns now
+
+
+def test_a_node_is_taken_by_its_id(client: redis.Redis, prefix: str) -> None:
+    """A node in the place of its id is as good."""
+    store, node = RedisStore[Any](client, prefix), Endpoint("a")
+    store.put(node, 5)  # type: ignore[arg-type]
+    assert store.get("a") == store.get(node) == 5  # type: ignore[arg-type]
+    store.remove(node)  # type: ignore[arg-type]
+    assert store.list() == []

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.integration.redis.support import (
     until,
 )
 
-from loadwise import Balancer, NoNodeAvailable, QuotaConfig, QuotaDimension, QuotaTracker
+from loadwise import Balancer, Endpoint, NoNodeAvailable, QuotaConfig, QuotaDimension, QuotaTracker
 from loadwise.errors import LoadwiseError
 from loadwise.integrations.redis import SharedEvent, SharedQuota
 from loadwise.testing import ManualClock
@@ -424,3 +425,17 @@ def test_refuses_wrong_arguments(share: Share, client: redis.Redis) -> None:
             SharedQuota(client, **settings)
     with pytest.raises(TypeError, match=r"it must be a redis\.Redis"):
         SharedQuota("localhost")  # type: ignore[arg-type]  # the error under test
+
+
+def test_a_node_is_taken_by_its_id(share: Share) -> None:
+    """A node in the place of its id is as good, for everything that is shared."""
+    quota, node = share(), Endpoint("node")
+    quota.register(node, rpm(4, 600.0))
+    assert quota.record_usage(node, {"rpm": 1})
+    assert quota.try_acquire(node, {"rpm": Decimal(2)}) is not None  # type: ignore[dict-item]
+    assert quota.remaining(node, "rpm") == quota.remaining("node", "rpm") == 1
+    quota.mark_exhausted(node, 60.0)
+    assert quota.rests_until("node") is not None
+    assert share(rpm(4, 600.0)).remaining(node, "rpm") == 1
+    quota.remove(node)
+    assert quota.unavailable() == []

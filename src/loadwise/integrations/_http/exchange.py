@@ -16,7 +16,6 @@ from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.settings import Amounts, Options, Settings
 from loadwise.integrations._http.verdict import Verdict
-from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 
 __all__ = ["Exchange"]
@@ -205,6 +204,6 @@ class Exchange:
             hash_key=self._hash_key, exclude=self._tried, cost=self._cost
         )
         lease.blame = self._blame
-        self.node_id = node_id(lease.node)
+        self.node_id = lease.node_id
         self.sent = False
         self.attempts += 1

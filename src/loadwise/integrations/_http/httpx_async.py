@@ -8,7 +8,7 @@ from typing import Any
 from loadwise.integrations._http.body import Hold
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.httpx_family import Transport
-from loadwise.integrations._http.settings import Settings
+from loadwise.integrations._http.settings import Settings, awaited
 from loadwise.integrations._http.verdict import Verdict
 
 __all__ = ["AsyncStream", "AsyncTransport"]
@@ -25,18 +25,22 @@ class AsyncTransport(Transport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request to a node, and to others if need be."""
-        exchange = self._begin(request)
+        settings, options = self._settings, self._options(request)
+        key = await awaited(self._key(request, options))
+        exchange = self._begin(request, options, key)
         try:
             while True:
                 outbound = self._outbound(request, exchange)
+                await awaited(settings.ask_prepare(outbound, exchange.lease.node))
+                exchange.sent = True
                 try:
                     response = await self._inner.handle_async_request(outbound)
                 except BaseException as error:
-                    if exchange.failed(error, self._judge(error)):
+                    if exchange.failed(error, await self._verdict(error)):
                         continue
                     raise
                 try:
-                    verdict = self._judge(response)
+                    verdict = await self._verdict(response)
                     if exchange.answered(verdict):
                         await response.aclose()
                         continue
@@ -53,6 +57,10 @@ class AsyncTransport(Transport):
             exchange.give_up()
             raise
 
+    async def _verdict(self, result: Any) -> Verdict:
+        """Judge a response or an exception."""
+        return self._judge(result, await awaited(self._settings.ask_ruling(result)))
+
     async def _take(self, response: Any, exchange: Exchange, verdict: Verdict) -> bool:
         """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
         if response.is_closed:
@@ -61,7 +69,7 @@ class AsyncTransport(Transport):
             try:
                 body = b"".join([chunk async for chunk in response.stream])
             except Exception as error:
-                if exchange.failed(error, self._judge(error)):
+                if exchange.failed(error, await self._verdict(error)):
                     return False
                 raise
             await response.stream.aclose()

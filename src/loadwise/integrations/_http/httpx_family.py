@@ -14,10 +14,11 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from loadwise.context import HashKey
 from loadwise.integrations._http.body import Decoded, Hold
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.httpx_headers import access_to
-from loadwise.integrations._http.settings import Settings, options_of
+from loadwise.integrations._http.settings import Options, Settings, as_verdict, options_of
 from loadwise.integrations._http.verdict import Verdict, judge_status
 from loadwise.outcome import Outcome
 
@@ -103,18 +104,23 @@ class Transport:
                 f"{package}.{example}()"
             )
 
-    def _begin(self, request: Any) -> Exchange:
-        settings = self._settings
-        options = options_of(request.extensions.get("loadwise"))
-        replayable = isinstance(request.stream, self.library.byte_stream)
+    def _options(self, request: Any) -> Options:
+        """Return what a request says for itself."""
+        return options_of(request.extensions.get("loadwise"))
+
+    def _key(self, request: Any, options: Options) -> Any:
+        """Return what a request belongs to, or what is to be awaited to know it."""
         key = options.hash_key
-        if key is None and settings.hash_key is not None:
-            key = settings.hash_key(request)
+        return self._settings.ask_key(request) if key is None else key
+
+    def _begin(self, request: Any, options: Options, key: HashKey) -> Exchange:
+        settings = self._settings
+        replayable = isinstance(request.stream, self.library.byte_stream)
         cost = options.cost
         if cost is None and settings.meter is not None and replayable:
             # Not its ``content``: a request that repeats another, as after a redirect, has only the
             # other's stream until it is read.
-            cost = settings.meter.estimate(request.read())
+            cost = settings.estimate(request.read())
         return Exchange(
             settings,
             options,
@@ -126,7 +132,7 @@ class Transport:
         )
 
     def _outbound(self, request: Any, exchange: Exchange) -> Any:
-        """Return the request as it goes to the node of the present attempt."""
+        """Return the request as it goes to the node of the present attempt, once prepared."""
         settings, library = self._settings, self.library
         node = exchange.lease.node
         asked = request.url
@@ -151,16 +157,13 @@ class Transport:
                 phase: left if timeout.get(phase) is None else min(left, timeout[phase])
                 for phase in ("connect", "read", "write", "pool")
             }
-        if settings.prepare is not None:
-            settings.prepare(outbound, node)
-        exchange.sent = True
         return outbound
 
-    def _judge(self, result: Any) -> Verdict:
-        """Judge a response or an exception by the user's rule, or else by the default one."""
-        ruling = self._settings.ruling(result)
-        if ruling is not None:
-            return ruling
+    def _judge(self, result: Any, ruling: object) -> Verdict:
+        """Judge a response or an exception by the user's ruling, or else by the default rule."""
+        verdict = as_verdict(ruling)
+        if verdict is not None:
+            return verdict
         if isinstance(result, BaseException):
             return self.library.judge_error(result)
         return judge_status(result.status_code, result.headers)
@@ -171,7 +174,7 @@ class Transport:
         """Keep the lease until the response is done with."""
         reader = None
         if self._settings.meter is not None and verdict.outcome is Outcome.SUCCESS:
-            inner = self._settings.meter.reader(response.headers.get("content-type", ""))
+            inner = self._settings.reader(response.headers.get("content-type", ""))
             if inner is not None:
                 coding = "" if decoded else response.headers.get("content-encoding", "")
                 reader = Decoded(inner, coding)

@@ -25,18 +25,21 @@ class SyncTransport(Transport):
 
     def handle_request(self, request: Any) -> Any:
         """Send a request to a node, and to others if need be."""
-        exchange = self._begin(request)
+        settings, options = self._settings, self._options(request)
+        exchange = self._begin(request, options, self._key(request, options))
         try:
             while True:
                 outbound = self._outbound(request, exchange)
+                settings.ask_prepare(outbound, exchange.lease.node)
+                exchange.sent = True
                 try:
                     response = self._inner.handle_request(outbound)
                 except BaseException as error:
-                    if exchange.failed(error, self._judge(error)):
+                    if exchange.failed(error, self._judge(error, self._settings.ask_ruling(error))):
                         continue
                     raise
                 try:
-                    verdict = self._judge(response)
+                    verdict = self._judge(response, settings.ask_ruling(response))
                     if exchange.answered(verdict):
                         response.close()
                         continue
@@ -61,7 +64,7 @@ class SyncTransport(Transport):
             try:
                 body = b"".join(response.stream)
             except Exception as error:
-                if exchange.failed(error, self._judge(error)):
+                if exchange.failed(error, self._judge(error, self._settings.ask_ruling(error))):
                     return False
                 raise
             response.stream.close()

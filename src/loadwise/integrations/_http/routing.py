@@ -6,6 +6,8 @@ from collections.abc import Hashable
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from loadwise._callables import refuse_awaitable
+
 __all__ = ["base_url_of", "checked_base_url"]
 
 
@@ -36,9 +38,11 @@ def checked_base_url(identity: Hashable, url: object) -> str:
     """Return the base URL that is given for a node, if it is one.
 
     Raises:
+        TypeError: It is to be awaited.
         ValueError: It is no http(s) URL with a host, or it has an odd port, a user name, a query
             or a fragment.
     """
+    refuse_awaitable(f"url, asked of node {identity!r},", url, "give a plain function of a node")
     fault = _fault_of(url) if isinstance(url, str) else "it must be a str: an http or https URL"
     if not isinstance(url, str) or fault is not None:
         raise ValueError(f"the base URL of node {identity!r} is {url!r}; {fault}")

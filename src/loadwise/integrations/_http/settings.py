@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, cast
 
+from loadwise._callables import (
+    is_awaitable,
+    refuse_async,
+    refuse_async_methods,
+    refuse_awaitable,
+)
+from loadwise._numbers import finite, shown, whole
 from loadwise.balancer import Balancer
 from loadwise.balancer.failures import outcome_of
 from loadwise.context import HashKey
@@ -17,7 +23,21 @@ from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 from loadwise.retry_budget import RetryBudget
 
-__all__ = ["Meter", "Options", "Settings", "TransportOptions", "UsageReader", "options_of"]
+__all__ = [
+    "AsyncTransportOptions",
+    "Meter",
+    "Options",
+    "Settings",
+    "TransportOptions",
+    "UsageReader",
+    "as_verdict",
+    "awaited",
+    "options_of",
+]
+
+_URL_REMEDY = "give a plain function of a node"
+_METER_REMEDY = "a meter does not wait: make it a plain method"
+_REMEDY = "a synchronous client cannot wait for it: give a plain function, or use the async client"
 
 Amounts = Mapping[str, float]
 
@@ -48,7 +68,19 @@ class Meter(Protocol):
         ...
 
 
-class TransportOptions(TypedDict, total=False):
+Ruling = Verdict | Outcome | None
+"""What ``classify`` may say of a response or an exception."""
+
+
+class _CommonOptions(TypedDict, total=False):
+    url: Callable[[Any], str]
+    meter: Meter
+    max_attempts: int
+    deadline: float
+    budget: RetryBudget
+
+
+class TransportOptions(_CommonOptions, total=False):
     """The keyword arguments that all HTTP transports take.
 
     Attributes:
@@ -62,16 +94,26 @@ class TransportOptions(TypedDict, total=False):
         max_attempts: Attempts per request, the first included, >= 1; 3 by default.
         deadline: Seconds for all attempts of a request, up to the response's headers.
         budget: Limits retries; by default 20 % of the requests and 10 per second.
+
+    None of the functions may be a coroutine function; see `AsyncTransportOptions` for transports
+    that can await them.
     """
 
-    url: Callable[[Any], str]
     prepare: Callable[[Any, Any], None]
-    classify: Callable[[Any], Verdict | Outcome | None]
+    classify: Callable[[Any], Ruling]
     hash_key: Callable[[Any], HashKey]
-    meter: Meter
-    max_attempts: int
-    deadline: float
-    budget: RetryBudget
+
+
+class AsyncTransportOptions(_CommonOptions, total=False):
+    """The keyword arguments of the asynchronous transports: as `TransportOptions`.
+
+    ``prepare``, ``classify`` and ``hash_key`` may be coroutine functions, too, and are awaited
+    then. A deadline does not interrupt them.
+    """
+
+    prepare: Callable[[Any, Any], None] | Callable[[Any, Any], Awaitable[None]]
+    classify: Callable[[Any], Ruling] | Callable[[Any], Awaitable[Ruling]]
+    hash_key: Callable[[Any], HashKey] | Callable[[Any], Awaitable[HashKey]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +122,31 @@ class Settings:
 
     balancer: Balancer[Any]  # of whatever nodes
     url: Callable[[Any], str] | None = None
-    prepare: Callable[[Any, Any], None] | None = None
-    classify: Callable[[Any], Verdict | Outcome | None] | None = None
-    hash_key: Callable[[Any], HashKey] | None = None
+    # What these return may be to be awaited, where the transport can.
+    prepare: Callable[[Any, Any], object] | None = None
+    classify: Callable[[Any], object] | None = None
+    hash_key: Callable[[Any], Any] | None = None
     meter: Meter | None = None
     max_attempts: int = 3
     deadline: float | None = None
     budget: RetryBudget = field(default_factory=RetryBudget)
+    awaits: bool = False
 
     @classmethod
-    def of(cls, balancer: Balancer[Any], options: TransportOptions) -> Settings:
-        """Return the settings that a transport's arguments say."""
+    def of(
+        cls,
+        balancer: Balancer[Any],
+        options: TransportOptions | AsyncTransportOptions,
+        *,
+        awaits: bool = False,
+    ) -> Settings:
+        """Return the settings that a transport's arguments say.
+
+        Args:
+            balancer: Who chooses.
+            options: The arguments.
+            awaits: Whether the transport can await what its functions return.
+        """
         known = TransportOptions.__optional_keys__
         for name in options:
             if name not in known:
@@ -101,7 +157,9 @@ class Settings:
         if not isinstance(balancer, Balancer):
             raise TypeError(f"balancer is {balancer!r}; it must be a Balancer")
         options.setdefault("budget", RetryBudget(clock=balancer.clock))
-        settings = cls(balancer, **options)
+        # Each was written down by the caller as one of the two kinds of options.
+        arguments = cast("dict[str, Any]", options)
+        settings = cls(balancer, **arguments, awaits=awaits)
         if balancer.metrics is not None:
             balancer.metrics.watch_budget(settings.budget)
         return settings
@@ -111,18 +169,18 @@ class Settings:
             function = getattr(self, name)
             if function is not None and not callable(function):
                 raise TypeError(f"{name} is {function!r}; it must be a function")
+            if name == "url" or not self.awaits:
+                refuse_async(name, function, _URL_REMEDY if name == "url" else _REMEDY)
         if self.meter is not None and not _is_meter(self.meter):
             raise TypeError(f"meter is {self.meter!r}; it must be a meter, such as TokenMeter()")
+        refuse_async_methods("meter", self.meter, ("estimate", "reader", "refused"), _METER_REMEDY)
         if not isinstance(self.budget, RetryBudget):
             raise TypeError(
                 f"budget is {self.budget!r}; it must be a RetryBudget (for no retries at all there "
                 f"is max_attempts=1)"
             )
-        if not isinstance(self.max_attempts, int):
-            raise TypeError(f"max_attempts is {self.max_attempts!r}; it must be an int")
-        if self.max_attempts < 1:
-            raise ValueError(f"max_attempts is {self.max_attempts}; it must be at least 1")
-        _check_deadline("deadline", self.deadline)
+        object.__setattr__(self, "max_attempts", whole("max_attempts", self.max_attempts, 1))
+        object.__setattr__(self, "deadline", _as_deadline("deadline", self.deadline))
         for node in self.balancer.nodes:
             self.base_url(node, node_id(node))
 
@@ -135,20 +193,69 @@ class Settings:
     def refused(self) -> Amounts | None:
         """Return what a request that a rate limit refuses has used, if the meter can tell."""
         tell: Callable[[], Amounts] | None = getattr(self.meter, "refused", None)
-        return None if tell is None else tell()
+        if tell is None:
+            return None
+        amounts = tell()
+        refuse_awaitable("refused() of the meter", amounts, _METER_REMEDY)
+        return amounts
 
-    def ruling(self, result: object) -> Verdict | None:
-        """Return what ``classify`` says of a response or an exception, if it says anything."""
+    def estimate(self, body: bytes) -> Amounts | None:
+        """Return what the meter expects a request with this body to use."""
+        if self.meter is None:
+            return None
+        amounts = self.meter.estimate(body)
+        refuse_awaitable("estimate() of the meter", amounts, _METER_REMEDY)
+        return amounts
+
+    def reader(self, content_type: str) -> UsageReader | None:
+        """Return the meter's reader for a response of this type, if there is one."""
+        if self.meter is None:
+            return None
+        found = self.meter.reader(content_type)
+        refuse_awaitable("reader() of the meter", found, _METER_REMEDY)
+        return found
+
+    def ask_key(self, request: object) -> Any:
+        """Return what ``hash_key`` says of a request: a key, or what is to be awaited for one."""
+        return None if self.hash_key is None else self._answer("hash_key", self.hash_key(request))
+
+    def ask_prepare(self, outbound: object, node: object) -> Any:
+        """Have ``prepare`` change a request; return what is to be awaited for that, if anything."""
+        if self.prepare is None:
+            return None
+        answer = self._answer("prepare", self.prepare(outbound, node))
+        return answer if is_awaitable(answer) else None
+
+    def ask_ruling(self, result: object) -> Any:
+        """Return what ``classify`` says of a response or an exception, or what is to be awaited."""
         if self.classify is None or (
             isinstance(result, BaseException) and outcome_of(type(result)) is Outcome.CANCELLED
         ):
             return None
-        judged = self.classify(result)
-        if isinstance(judged, Outcome):
-            return Verdict(judged)
-        if judged is None or isinstance(judged, Verdict):
-            return judged
-        raise TypeError(f"classify returned {judged!r}; it must be a Verdict, an Outcome or None")
+        return self._answer("classify", self.classify(result))
+
+    def _answer(self, name: str, answer: object) -> object:
+        if answer is not None and not self.awaits:
+            refuse_awaitable(name, answer, _REMEDY)
+        return answer
+
+
+async def awaited(answer: Any) -> Any:
+    """Return an answer, awaited if it is to be."""
+    return await answer if is_awaitable(answer) else answer
+
+
+def as_verdict(ruling: object) -> Verdict | None:
+    """Return what ``classify`` has said as a verdict; ``None`` where the default rule holds.
+
+    Raises:
+        TypeError: It is none.
+    """
+    if isinstance(ruling, Outcome):
+        return Verdict(ruling)
+    if ruling is None or isinstance(ruling, Verdict):
+        return ruling
+    raise TypeError(f"classify returned {shown(ruling)}; it must be a Verdict, an Outcome or None")
 
 
 def _is_meter(value: object) -> bool:
@@ -156,13 +263,13 @@ def _is_meter(value: object) -> bool:
     return all(map(callable, methods)) and not isinstance(value, type)
 
 
-def _check_deadline(what: str, seconds: object) -> None:
-    if seconds is None:
-        return
-    if not isinstance(seconds, int | float):
-        raise TypeError(f"{what} is {seconds!r}; it must be a number of seconds")
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise ValueError(f"{what} is {seconds!r}; it must be a finite number of seconds above 0")
+def _as_deadline(what: str, given: object) -> float | None:
+    if given is None:
+        return None
+    seconds = finite(what, given)
+    if not seconds > 0:
+        raise ValueError(f"{what} is {given!r}; it must be a finite number of seconds above 0")
+    return seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +301,8 @@ class Options:
                 f"the request's cost is {self.cost!r}; it must be a mapping of quota dimensions to "
                 f'amounts, such as {{"tpm": 700}}'
             )
-        _check_deadline("the request's deadline", self.deadline)
+        deadline = _as_deadline("the request's deadline", self.deadline)
+        object.__setattr__(self, "deadline", deadline)
 
 
 _NO_OPTIONS = Options()

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from loadwise.outcome import Outcome
+from loadwise._numbers import finite, shown
+from loadwise.outcome import Outcome, check_outcome
 
 __all__ = ["Verdict", "judge_status", "parse_retry_after"]
 
@@ -31,6 +32,7 @@ class Verdict:
         retry_after: Seconds the node asks to be left alone; ``None`` if it does not say.
 
     Raises:
+        TypeError: ``outcome`` is no `Outcome`, or another attribute of the wrong type.
         ValueError: ``retry_after`` is negative, NaN or infinite.
     """
 
@@ -40,11 +42,19 @@ class Verdict:
     retry_after: float | None = None
 
     def __post_init__(self) -> None:
-        pause = self.retry_after
-        if pause is not None and not (math.isfinite(pause) and pause >= 0):
-            raise ValueError(
-                f"retry_after is {pause!r}; it must be a finite number of seconds, at least 0"
-            )
+        check_outcome(self.outcome)
+        for name in ("retry", "never_sent"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise TypeError(f"{name} is {shown(value)}; it must be True or False")
+        if self.retry_after is not None:
+            pause = finite("retry_after", self.retry_after)
+            if not pause >= 0:
+                raise ValueError(
+                    f"retry_after is {self.retry_after!r}; it must be a finite number of seconds, "
+                    f"at least 0"
+                )
+            object.__setattr__(self, "retry_after", pause)
 
 
 _FINE = Verdict(Outcome.SUCCESS)

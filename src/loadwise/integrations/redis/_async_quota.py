@@ -23,6 +23,7 @@ from loadwise.integrations.redis._quota_face import Mode, QuotaFace
 from loadwise.integrations.redis._reservation import SharedReservation
 from loadwise.integrations.redis._scripts import QUOTA
 from loadwise.integrations.redis._task_worker import TaskWorker
+from loadwise.nodes import id_of
 from loadwise.quota import QuotaConfig
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class AsyncSharedQuota(QuotaFace):
 
         Raises: as `SharedQuota.register` does.
         """
+        node_id = id_of(node_id)
         self._core.register(node_id, config)
         await self._drive(self._core.greet(str(node_id)))
         self._worker.wake()
@@ -101,7 +103,7 @@ class AsyncSharedQuota(QuotaFace):
         Args, result and errors: as for `SharedQuota.try_acquire`. If it is cancelled, what it was
         about to reserve may stay charged.
         """
-        return await self._drive(self._core.acquire(node_id, amounts))
+        return await self._drive(self._core.acquire(id_of(node_id), amounts))
 
     async def aclose(self) -> None:
         """Tell the server the rest, give back what is leased, and end the background task."""

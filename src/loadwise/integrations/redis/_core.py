@@ -53,7 +53,7 @@ class Core(Exchange):
             node, stake = self._nodes.get(node_id), self._stakes.get(node_id)
             if node is None or stake is None:
                 return False
-            self._check(amounts, node, node_id)
+            amounts = self._checked(amounts, node, node_id)
             now = self._slide(node)
             for name in amounts.keys() & node.windows.keys():
                 self._charge(node_id, stake, node, name, amounts[name])
@@ -77,7 +77,7 @@ class Core(Exchange):
         with self._lock:
             node, stake = self._nodes.get(node_id), self._stakes.get(node_id)
             if reservation.amounts:
-                self._check(amounts, node, node_id)
+                amounts = self._checked(amounts, node, node_id)
             reservation.end()
             if node is None or stake is None or reservation.generation != self.generation:
                 return
@@ -121,7 +121,7 @@ class Core(Exchange):
         """Answer a request, or say what the server must be asked. Lock held."""
         named = _NOTHING if amounts is None else amounts
         node, stake = self._nodes.get(node_id), self._stakes.get(node_id)
-        self._check(named, node, node_id)
+        named = self._checked(named, node, node_id)
         now = self.clock()
         if self._rests.get(node_id, now) > now:
             return None

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Literal
 
+from loadwise._callables import refuse_async, refuse_awaitable
 from loadwise._fork import ForkAware, reset_in_child
 
 __all__ = ["EventKind", "EventLog", "SharedEvent"]
 
 EventKind = Literal["outage", "restored", "resynchronised", "rejected"]
+
+_TOLD_NOW = "nobody would await it: make it a plain function that does not wait"
 
 _log = logging.getLogger("loadwise")
 
@@ -47,6 +50,7 @@ class EventLog(ForkAware):
     def __init__(self, source: str, on_event: Callable[[SharedEvent], object] | None) -> None:
         if on_event is not None and not callable(on_event):
             raise TypeError(f"on_event is {on_event!r}; it must be a function of a SharedEvent")
+        refuse_async("on_event", on_event, _TOLD_NOW)
         self._source = source
         self._on_event = on_event
         self._complained = False
@@ -77,7 +81,9 @@ class EventLog(ForkAware):
         if self._on_event is None:
             return
         try:
-            self._on_event(SharedEvent(self._source, kind, detail))
+            answer = self._on_event(SharedEvent(self._source, kind, detail))
+            if answer is not None:
+                refuse_awaitable("on_event", answer, _TOLD_NOW)
         except Exception:  # noqa: BLE001 - a callback may raise what it likes
             if not self._complained:
                 self._complained = True

@@ -16,7 +16,8 @@ from loadwise.integrations.redis._courier import Courier
 from loadwise.integrations.redis._events import EventLog, SharedEvent
 from loadwise.integrations.redis._health_book import HealthBook
 from loadwise.integrations.redis._health_wire import Note
-from loadwise.integrations.redis._wire import check_prefix, check_seconds
+from loadwise.integrations.redis._wire import as_seconds, check_prefix
+from loadwise.nodes import id_of
 
 if TYPE_CHECKING:
     import redis
@@ -76,8 +77,9 @@ class SharedHealth(HealthTracker):
         on_event: Callable[[SharedEvent], object] | None = None,
     ) -> None:
         check_prefix(prefix)
-        for name, value in (("ttl", ttl), ("poll", poll), ("timeout", timeout)):
-            check_seconds(name, value)
+        ttl = as_seconds("ttl", ttl)
+        poll = as_seconds("poll", poll)
+        timeout = as_seconds("timeout", timeout)
         given = as_client(client)
         self._book = HealthBook()
         self._warned = False
@@ -121,6 +123,7 @@ class SharedHealth(HealthTracker):
 
     def remove(self, node_id: Hashable) -> None:
         """Forget a node in this process. An id that is not known is not an error."""
+        node_id = id_of(node_id)
         super().remove(node_id)
         if isinstance(node_id, str):
             with self._lock:

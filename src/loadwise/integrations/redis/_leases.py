@@ -47,7 +47,7 @@ class LeasedCore(Holdings):
         with self._lock:
             named = _NOTHING if amounts is None else amounts
             node, stake = self._nodes.get(node_id), self._stakes.get(node_id)
-            self._check(named, node, node_id)
+            named = self._checked(named, node, node_id)
             purse, now = self._purses.get(node_id), self.clock()
             if self._rests.get(node_id, now) > now:
                 return None

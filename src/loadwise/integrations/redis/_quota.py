@@ -25,6 +25,7 @@ from loadwise.integrations.redis._quota_face import Mode, QuotaFace
 from loadwise.integrations.redis._reservation import SharedReservation
 from loadwise.integrations.redis._scripts import QUOTA
 from loadwise.integrations.redis._worker import Worker
+from loadwise.nodes import id_of
 from loadwise.quota import QuotaConfig
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class SharedQuota(QuotaFace, ForkAware):
             on_event=on_event,
             wake=self._worker.wake,
         )
-        self._client = hurried(self._given, timeout)
+        self._client = hurried(self._given, self._timeout)
         self._worker.start(self._step)
         reset_in_child(self)
 
@@ -125,6 +126,7 @@ class SharedQuota(QuotaFace, ForkAware):
             TypeError: The id is no str or ``config`` not a `loadwise.QuotaConfig`.
             ValueError: A number in it is beyond what can be shared.
         """
+        node_id = id_of(node_id)
         self._core.register(node_id, config)
         self._drive(self._core.greet(str(node_id)))
         self._worker.wake()
@@ -144,7 +146,7 @@ class SharedQuota(QuotaFace, ForkAware):
         Raises:
             ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
         """
-        return self._drive(self._core.acquire(node_id, amounts))
+        return self._drive(self._core.acquire(id_of(node_id), amounts))
 
     def close(self) -> None:
         """Tell the server the rest, give back what is leased, and end the background thread.

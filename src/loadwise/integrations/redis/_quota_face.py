@@ -6,14 +6,16 @@ from collections.abc import Callable, Hashable, Mapping
 from types import MappingProxyType
 from typing import Literal, get_args
 
-from loadwise.clock import Clock
+from loadwise._numbers import number
+from loadwise.clock import Clock, check_clock
 from loadwise.integrations.redis._core import Core
 from loadwise.integrations.redis._events import EventLog, SharedEvent
 from loadwise.integrations.redis._leases import LeasedCore
 from loadwise.integrations.redis._link import Link
 from loadwise.integrations.redis._mirror import OutagePolicy
 from loadwise.integrations.redis._quota_wire import Call, Reply, parse_reply
-from loadwise.integrations.redis._wire import Rejected, check_prefix, check_seconds
+from loadwise.integrations.redis._wire import Rejected, as_seconds, check_prefix
+from loadwise.nodes import id_of
 
 __all__ = ["Mode", "QuotaFace"]
 
@@ -48,25 +50,26 @@ class QuotaFace:
         wake: Callable[[], None],
     ) -> None:
         check_prefix(prefix)
-        check_seconds("timeout", timeout)
+        self._timeout = as_seconds("timeout", timeout)
+        check_clock(clock)
         for name, value, choices in (
             ("mode", mode, get_args(Mode)),
             ("on_outage", on_outage, get_args(OutagePolicy)),
         ):
             if value not in choices:
                 raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
-        if not 0 < slice_share <= 1:
+        share = number("slice_share", slice_share)
+        if not 0 < share <= 1:
             raise ValueError(f"slice_share is {slice_share!r}; it must be above 0 and at most 1")
         self._prefix = prefix
         self._wake = wake
-        self._timeout = timeout
         self._next_try = clock()
         self._log = EventLog("quota", on_event)
         self._link = Link(self._log, clock, _MEANWHILE[on_outage])
         self._core: Core = (
             Core(clock, self._link, on_outage, _REFRESH, wake)
             if mode == "strict"
-            else LeasedCore(clock, self._link, on_outage, _REFRESH, wake, slice_share)
+            else LeasedCore(clock, self._link, on_outage, _REFRESH, wake, share)
         )
 
     @property
@@ -91,14 +94,14 @@ class QuotaFace:
 
     def remove(self, node_id: Hashable) -> None:
         """Forget a node and its limits in this process. Unknown ids are no error."""
-        self._core.remove(node_id)
+        self._core.remove(id_of(node_id))
 
     def record_usage(self, node_id: Hashable, amounts: Mapping[str, float]) -> bool:
         """Charge what a request has used, as `loadwise.QuotaTracker.record_usage` does.
 
         It counts here at once, and elsewhere as soon as the background has told the server.
         """
-        return self._core.record_usage(node_id, amounts)
+        return self._core.record_usage(id_of(node_id), amounts)
 
     def mark_exhausted(self, node_id: Hashable, seconds: float) -> None:
         """Have a node sit out: here at once, and elsewhere, if it is registered, soon.
@@ -106,7 +109,7 @@ class QuotaFace:
         Raises:
             ValueError: ``seconds`` is negative, NaN or infinite.
         """
-        self._core.mark_exhausted(node_id, seconds)
+        self._core.mark_exhausted(id_of(node_id), seconds)
 
     def is_available(self, node_id: Hashable) -> bool:
         """Whether the node does not sit out and has room, as far as is known here."""

@@ -7,12 +7,14 @@ import math
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, cast
 
+from loadwise._callables import refuse_async, refuse_awaitable
+from loadwise._numbers import whole
 from loadwise.integrations.redis._events import EventLog, SharedEvent
 from loadwise.integrations.redis._wire import (
     Rejected,
+    as_seconds,
     check_prefix,
     check_schema,
-    check_seconds,
     decode_json,
 )
 
@@ -21,6 +23,7 @@ __all__ = ["StoreFormat"]
 S = TypeVar("S")
 
 _SCHEMA = 1
+_NEEDED_NOW = "what it returns is needed at once: give a plain function"
 
 
 class StoreFormat(Generic[S]):
@@ -39,14 +42,12 @@ class StoreFormat(Generic[S]):
         on_event: Callable[[SharedEvent], object] | None,
     ) -> None:
         check_prefix(prefix)
-        check_seconds("ttl", ttl)
+        ttl = as_seconds("ttl", ttl)
         for name, function in (("encode", encode), ("decode", decode)):
             if function is not None and not callable(function):
                 raise TypeError(f"{name} is {function!r}; it must be a function")
-        if not isinstance(longest, int):
-            raise TypeError(f"max_bytes is {longest!r}; it must be an int")
-        if longest < 1:
-            raise ValueError(f"max_bytes is {longest}; it must be at least 1")
+            refuse_async(name, function, _NEEDED_NOW)
+        longest = whole("max_bytes", longest, 1)
         self.key = f"{prefix}:state".encode()
         self.expiry = math.ceil(ttl * 1000)
         self.log = EventLog("store", on_event)
@@ -56,6 +57,7 @@ class StoreFormat(Generic[S]):
 
     def field(self, node_id: object) -> bytes:
         """Return what an id is called on the server."""
+        node_id = getattr(node_id, "id", node_id)
         if not isinstance(node_id, str):
             raise TypeError(
                 f"the id is {node_id!r}; in a store that processes share it must be a str"
@@ -65,6 +67,7 @@ class StoreFormat(Generic[S]):
     def dump(self, state: S) -> bytes:
         """Return what to store."""
         plain = state if self._encode is None else self._encode(state)
+        refuse_awaitable("encode", plain, _NEEDED_NOW)
         try:
             value = json.dumps({"v": _SCHEMA, "state": plain}, allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
@@ -120,9 +123,11 @@ class StoreFormat(Generic[S]):
             state: S = content["state"]
             return state
         try:
-            return self._decode(content["state"])
+            found = self._decode(content["state"])
         except Exception as error:
             raise Rejected(f"decode failed ({type(error).__name__}: {error})") from error
+        refuse_awaitable("decode", found, _NEEDED_NOW)
+        return found
 
 
 def _pairs(raw: object) -> list[tuple[object, object]]:

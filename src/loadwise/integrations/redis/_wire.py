@@ -6,14 +6,14 @@ import json
 import math
 from typing import NoReturn, cast
 
-from loadwise._numbers import is_finite
+from loadwise._numbers import finite
 
 __all__ = [
     "EXACT",
     "Rejected",
+    "as_seconds",
     "check_prefix",
     "check_schema",
-    "check_seconds",
     "decode_json",
     "fields",
     "number",
@@ -46,15 +46,17 @@ def check_prefix(prefix: object) -> None:
         raise ValueError(f"prefix is {prefix!r}; it cannot be written in UTF-8") from None
 
 
-def check_seconds(name: str, value: float) -> None:
-    """Refuse what is no stretch of time.
+def as_seconds(name: str, value: float) -> float:
+    """Return a stretch of time as a plain number.
 
     Raises:
         TypeError: It is no number.
         ValueError: It is not finite or not above 0.
     """
-    if not (is_finite(name, value) and value > 0):
+    seconds = finite(name, value)
+    if not seconds > 0:
         raise ValueError(f"{name} is {value!r}; it must be finite and above 0")
+    return seconds
 
 
 def text(value: object, longest: int = 200) -> str:
