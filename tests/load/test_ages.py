@@ -29,6 +29,7 @@ class Modelled:
     stamp: float = 0.0
     measured: bool = False
     given_up: bool = False
+    too_quick: bool = False
     in_flight: int = 0
     waiting: dict[int, float] = field(default_factory=dict)
 
@@ -42,7 +43,9 @@ class Modelled:
 
     def load(self, now: float, tau: float) -> float:
         """Return the load by its definition."""
-        if self.measured or (self.given_up and not self.in_flight):
+        if self.too_quick and not self.in_flight:
+            load = 0.0
+        elif self.measured or (self.given_up and not self.in_flight):
             load = self.present(now, tau) * (self.in_flight + 1)
         else:
             load = PENALTY * self.in_flight
@@ -56,7 +59,11 @@ class Modelled:
             if latency <= 0.0 or (known and latency <= self.cost * kept):
                 return
             self.given_up = not self.measured
+            self.too_quick = False
         else:
+            self.too_quick = (
+                latency <= 0.0 and outcome is Outcome.SUCCESS and (self.too_quick or not known)
+            )
             latency = latency if latency > 0.0 else 0.001
             if known and outcome is Outcome.FAILURE:
                 latency = max(latency, self.cost * kept * 2.0)

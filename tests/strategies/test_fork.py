@@ -14,6 +14,7 @@ import pytest
 from tests.strategies.support import MAKERS, Server, picks
 
 from loadwise import (
+    Balancer,
     Endpoint,
     Filtered,
     HealthFilter,
@@ -152,6 +153,27 @@ def test_the_parents_requests_are_not_the_childs(
     assert before["load"][0] > 0
     assert in_child(lambda: strategy.facts(nodes)) == {"load": [0, 0]}
     assert strategy.facts(nodes) == before
+
+
+def test_what_the_parent_waits_for_does_not_age_in_the_child() -> None:
+    """In a child nothing is waiting at a node that hangs in the parent, and it may be picked."""
+    clock, measure = ManualClock(), PeakEwma()
+    balancer = Balancer("ab", LeastLoad(load=measure), clock=clock)
+    with balancer.acquire(exclude=["a"]):
+        clock.advance(0.1)
+    lease = balancer.acquire(exclude=["b"])
+    clock.advance(60.0)
+
+    def look() -> tuple[list[float], str]:
+        loads = [measure.load(measure.cell(node)) for node in "ab"]
+        return loads, str(balancer.pick())
+
+    loads, chosen = in_child(look)
+    assert loads == [0.0, 0.0]
+    assert chosen in {"a", "b"}
+    assert look()[1] == "b"
+    assert measure.waiting(measure.cell("a")) == {id(lease): 0.1}
+    lease.success()
 
 
 LOCKED: dict[str, Callable[[], ViewStrategy[Any]]] = {

@@ -6,6 +6,8 @@ fast ones, or time, to win it back.
 
 A node that hangs gives no answers to learn from. So the age of what it has not answered yet is news
 as well: the load is never below it.
+
+It is one file, though a long one, because all of it reads the same gauge on the way of a request.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ _CANCELLED: Final = Outcome.CANCELLED
 _UNMEASURED_PENALTY: Final = 1e100
 # What a latency of 0 counts as: the clock is too coarse to tell, and a cost of 0 would hide
 # whatever is in flight.
-_COARSE: Final = 0.001
+_ONE_TICK: Final = 0.001
 # What is left of a cost at least, lest a load with requests in flight come to 0.
 _LEAST_KEPT: Final = 1e-280
 _TABLED: Final = 256
@@ -46,6 +48,9 @@ _UNMEASURED: Final[list[float]] = [-inf] + [
 ]
 # Never measured, but given up by a caller: the time that this took is the cost while it is idle.
 _GIVEN_UP: Final[list[float]] = [0.0, *_UNMEASURED[1:]]
+# All answers have been too quick for the clock: idle it is free, and it costs a tick with each
+# request in flight.
+_TOO_QUICK: Final[list[float]] = [-inf, *_MEASURED[1:]]
 
 
 class _Gauge:
@@ -91,6 +96,15 @@ class _EwmaCell(Cell):
         self.waiting: dict[int, float] = {}
 
 
+def _after(weights: list[float], latency: float, outcome: Outcome) -> list[float]:
+    """Return the weights of a node that had these before such a sample."""
+    if outcome is _CANCELLED:
+        return _GIVEN_UP if weights is _UNMEASURED or weights is _GIVEN_UP else _MEASURED
+    if outcome is _SUCCESS and latency <= 0.0 and weights is not _MEASURED:
+        return _MEASURED if weights is _GIVEN_UP else _TOO_QUICK
+    return _MEASURED
+
+
 def _oldest(cell: _EwmaCell) -> float:
     """Return when the oldest request without a first byte began; infinity if there is none."""
     waiting = cell.waiting
@@ -134,7 +148,8 @@ class PeakEwma(ForkAware):
     A cancelled request that was under way for longer than the cost raises the cost to that time;
     otherwise it leaves it as it is, as a rate-limited one does.
 
-    A latency of 0 counts as 1 ms, because it tells of a coarse clock. A clock that steps back
+    A latency of 0 tells of a coarse clock. A node that has shown no other costs 0 while it is idle;
+    with requests in flight, and beside other latencies, 0 counts as 1 ms. A clock that steps back
     is taken for one that stood still for a moment, and goes on from there.
 
     Thread-safety: no sample and no request is lost, reads take no lock. In a forked child it
@@ -255,7 +270,7 @@ class PeakEwma(ForkAware):
         gauge = measured.gauge
         if gauge.weights is _UNMEASURED:
             return None
-        return self._faded(gauge, self._now())
+        return 0.0 if gauge.weights is _TOO_QUICK else self._faded(gauge, self._now())
 
     def load(self, cell: Cell) -> float:
         """Return ``cost * (in flight + 1)`` or the age of the oldest request, in seconds."""
@@ -264,10 +279,10 @@ class PeakEwma(ForkAware):
         pending = len(cell)
         weights = gauge.weights
         now = self._now()
-        if weights is _MEASURED or (weights is _GIVEN_UP and not pending):
-            load = self._faded(gauge, now) * (pending + 1)
-        else:
+        if weights is _UNMEASURED or weights is (_GIVEN_UP if pending else _TOO_QUICK):
             load = _UNMEASURED_PENALTY * pending
+        else:
+            load = self._faded(gauge, now) * (pending + 1)
         age = now - _oldest(measured)
         return age if age > load else load  # noqa: FURB136 - a load that is no number stays
 
@@ -285,8 +300,9 @@ class PeakEwma(ForkAware):
             return gauge.score + gauge.weights[len(requests)]
         except IndexError:
             pending = len(requests)
-            more = log(pending + 1) if gauge.weights is _MEASURED else _UNMEASURED_PENALTY * pending
-            return gauge.score + more
+            if gauge.weights is _UNMEASURED or gauge.weights is _GIVEN_UP:
+                return gauge.score + _UNMEASURED_PENALTY * pending
+            return gauge.score + log(pending + 1)
 
     def aged_rank(self, cell: _EwmaCell, rank: float) -> float:
         """Return the rank with regard to the age of requests, from that without."""
@@ -347,7 +363,8 @@ class PeakEwma(ForkAware):
 
     def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:
         """Take a sample, if the outcome tells how fast the node is."""
-        gauge: _Gauge = cell.gauge  # type: ignore[attr-defined]  # as made by cell()
+        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        gauge = measured.gauge
         if now >= self._bound:
             self._bound = now
             if outcome is _SUCCESS and gauge.weights is _MEASURED and latency > 0.0 and _LOCK_FREE:
@@ -365,24 +382,25 @@ class PeakEwma(ForkAware):
                     return
         else:
             now = self._placed(now)
-        if outcome is not _SUCCESS and outcome is not _FAILURE:
-            if outcome is not _CANCELLED or not latency > 0.0:
-                return
-        elif latency <= 0.0:
-            latency = _COARSE
+        if (outcome is not _SUCCESS and outcome is not _FAILURE) and (
+            outcome is not _CANCELLED or not latency > 0.0
+        ):
+            return
         if _LOCK_FREE:
             # A lock would have threads queue for it: one that is suspended while it holds it stops
             # all that want the same, and each hand-over costs far more than a sample.
             while not self._sample(gauge, latency, outcome, now):
                 pass
         else:
-            with cell.lock:  # type: ignore[attr-defined]
+            with measured.lock:
                 self._sample(gauge, latency, outcome, now)
 
     def _sample(self, gauge: _Gauge, latency: float, outcome: Outcome, now: float) -> bool:
         """Work a sample in, unless another thread was quicker; return whether it was done."""
         cost, stamp, weights = gauge.cost, gauge.stamp, gauge.weights
-        following = _MEASURED
+        following = _after(weights, latency, outcome)
+        if latency <= 0.0:
+            latency = _ONE_TICK
         if weights is not _UNMEASURED:
             # What is left of the cost; all of it where two threads' samples cross.
             kept = exp((stamp - now) / self._tau) if now > stamp else 1.0
@@ -393,10 +411,6 @@ class PeakEwma(ForkAware):
                 latency = max(latency, cost * kept * self._failure_factor)
             elif latency <= cost * kept:
                 return True
-            else:
-                following = weights
-        elif outcome is _CANCELLED:
-            following = _GIVEN_UP
         score = log(latency) + now / self._tau
         # From here on nothing is called, so under the GIL no other thread comes in between.
         # (What is no number, by a broken clock, differs from itself; it is overwritten.)
