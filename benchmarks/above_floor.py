@@ -65,7 +65,7 @@ def above_floor(scale: Scale) -> Result:
 
 def _cases(size: int) -> Iterator[Case]:
     for rule in RULES:
-        nodes = servers(size, uneven=rule.uneven)
+        nodes = servers(size, uneven=rule.uneven, alike=rule.alike)
         members = NodeSet(nodes)
         warm = 0 if rule.scans else 2 * size
         select = partial(time_select, rule.make(), members)

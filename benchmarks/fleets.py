@@ -48,9 +48,9 @@ class Server:
 
     __slots__ = ("id", "weight")
 
-    def __init__(self, number: int, *, uneven: bool = False) -> None:
+    def __init__(self, number: int, *, uneven: bool = False, alike: bool = False) -> None:
         self.id = f"10.0.{number // 256}.{number % 256}:8080"
-        self.weight: float = 1 + number % 3
+        self.weight: float = 1 if alike else 1 + number % 3
         if uneven:
             self.weight += random.Random(number).random()
 
@@ -63,9 +63,9 @@ class Server:
         return 1.0
 
 
-def servers(count: int, *, uneven: bool = False) -> list[Server]:
-    """Return so many nodes, with weights 1, 2 and 3 by turns or ``uneven`` floats."""
-    return [Server(number, uneven=uneven) for number in range(count)]
+def servers(count: int, *, uneven: bool = False, alike: bool = False) -> list[Server]:
+    """Return so many nodes: weights 1, 2 and 3 by turns, ``uneven`` floats, or all ``alike``."""
+    return [Server(number, uneven=uneven, alike=alike) for number in range(count)]
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,7 @@ class Rule:
             those that look at every node.
         scans: Whether it looks at every node.
         uneven: Whether its nodes have float weights.
+        alike: Whether its nodes have the same weight.
         round: Picks whose work one of them does.
     """
 
@@ -87,6 +88,7 @@ class Rule:
     most: float | None = 1.4
     scans: bool = False
     uneven: bool = False
+    alike: bool = False
     round: int = 1
 
 
@@ -96,9 +98,9 @@ RULES = (
     Rule("WeightedRoundRobin, float weights", WeightedRoundRobin, uneven=True, round=64),
     Rule("Random", Random),
     Rule("WeightedRandom", WeightedRandom),
-    Rule("PowerOfTwoChoices, own load", PowerOfTwoChoices),
-    Rule("PowerOfTwoChoices, InFlight", lambda: PowerOfTwoChoices(load=InFlight())),
-    Rule("PowerOfTwoChoices, PeakEwma", lambda: PowerOfTwoChoices(load=PeakEwma())),
+    Rule("PowerOfTwoChoices, own load", PowerOfTwoChoices, alike=True),
+    Rule("PowerOfTwoChoices, InFlight", lambda: PowerOfTwoChoices(load=InFlight()), alike=True),
+    Rule("PowerOfTwoChoices, PeakEwma", lambda: PowerOfTwoChoices(load=PeakEwma()), alike=True),
     Rule("ConsistentHash", ConsistentHash, most=2.5),
     Rule(
         "Filtered by health, RoundRobin",
@@ -106,7 +108,9 @@ RULES = (
     ),
     Rule("WithFallback, RoundRobin", lambda: WithFallback(RoundRobin(), Random())),
     Rule("FallbackChain, RoundRobin", lambda: FallbackChain([RoundRobin(), Random()])),
-    Rule("LeastLoad, own load", LeastLoad, most=None, scans=True),
-    Rule("LeastLoad, InFlight", lambda: LeastLoad(load=InFlight()), most=None, scans=True),
+    Rule("LeastLoad, own load", LeastLoad, most=None, scans=True, alike=True),
+    Rule(
+        "LeastLoad, InFlight", lambda: LeastLoad(load=InFlight()), most=None, scans=True, alike=True
+    ),
     Rule("MostAvailable", MostAvailable, most=None, scans=True),
 )

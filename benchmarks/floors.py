@@ -152,7 +152,8 @@ def _two_choices_peak_ewma(servers: Sequence[Server]) -> Floor:
 
 def _ring(servers: Sequence[Server]) -> Floor:
     names = [f"{server.id}_" for server in servers]
-    ring = build(names, [160 * int(server.weight) for server in servers])
+    median = sorted(server.weight for server in servers)[(len(servers) - 1) // 2]
+    ring = build(names, [round(160 * server.weight / median) for server in servers])
     points, shift = ring.points, ring.shift
     # The end, which nobody owns, goes on at the first point. Owners are numbered from 1.
     owners = array("I", [(owner or ring.owners[0]) - 1 for owner in ring.owners])

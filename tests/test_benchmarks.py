@@ -56,7 +56,7 @@ def test_every_strategy_has_a_floor() -> None:
 @pytest.mark.parametrize("size", [2, 10, 57])
 def test_floors_choose_as_their_strategies_do(rule: Rule, size: int) -> None:
     """From the same draws both choose the same nodes: neither leaves a part of the work out."""
-    nodes = servers(size, uneven=rule.uneven)
+    nodes = servers(size, uneven=rule.uneven, alike=rule.alike)
     members = NodeSet(nodes)
     floor, strategy = FLOORS[rule.name](nodes), rule.make()
     chosen: list[list[int | None]] = []

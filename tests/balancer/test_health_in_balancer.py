@@ -95,7 +95,9 @@ def test_one_probe_at_a_time_then_on_trial_then_well() -> None:
     assert {balancer.pick() for _ in range(20)} == {"b"}, "a probe under way does not lapse"
     assert probe.success()
     assert health_of(balancer, "a") is HealthStatus.RECOVERING
-    trial = next(lease for lease in (balancer.acquire() for _ in range(2)) if lease.node == "a")
+    trials = [balancer.acquire() for _ in range(2)]
+    leases += trials
+    trial = next(lease for lease in trials if lease.node == "a")
     assert trial.success()
     assert health_of(balancer, "a") is HealthStatus.HEALTHY
     for lease in leases:
