@@ -135,7 +135,7 @@ def test_streams_do_not_look_silent() -> None:
     """Nodes whose answers have begun are as good as any, however long the answers go on."""
     clock, measure = ManualClock(), PeakEwma()
     strategy: LeastLoad[str] = LeastLoad(load=measure, rng=random.Random(3))
-    balancer = Balancer("ab", strategy, clock=clock)
+    balancer = Balancer(list("ab"), strategy, clock=clock)
     for excluded in "ab":
         with balancer.acquire(exclude=[excluded]):
             clock.advance(0.02)

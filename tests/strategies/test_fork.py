@@ -158,7 +158,7 @@ def test_the_parents_requests_are_not_the_childs(
 def test_what_the_parent_waits_for_does_not_age_in_the_child() -> None:
     """In a child nothing is waiting at a node that hangs in the parent, and it may be picked."""
     clock, measure = ManualClock(), PeakEwma()
-    balancer = Balancer("ab", LeastLoad(load=measure), clock=clock)
+    balancer = Balancer(list("ab"), LeastLoad(load=measure), clock=clock)
     with balancer.acquire(exclude=["a"]):
         clock.advance(0.1)
     lease = balancer.acquire(exclude=["b"])

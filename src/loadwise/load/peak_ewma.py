@@ -187,7 +187,6 @@ class PeakEwma(ForkAware):
             check_clock(clock)
         self._clock_given = clock is not None
         self._clock: Clock = time.monotonic if clock is None else clock
-        self._fed = False
         # Whether it asks its clock, because what it is told may be of another one.
         self._asks = clock is not None
         # Its own time is the clock's, plus what the clock has gone back by, so it never goes back.
@@ -210,12 +209,12 @@ class PeakEwma(ForkAware):
         return self._clock
 
     def use_clock(self, clock: Clock) -> None:
-        """Take the time from ``clock``, unless a clock was given at construction."""
+        """Take the time from ``clock``, unless there is a clock by now.
+
+        The first balancer's stays; one that goes by another clock refuses the measure.
+        """
         if not self._clock_given:
-            if self._fed and clock != self._clock and not self._asks:
-                self._asks = True
-                self._latest, self._bound = self._bound, inf
-            self._fed = True
+            self._clock_given = True
             self._clock = clock
 
     def cell(self, node_id: Hashable) -> _EwmaCell:
