@@ -110,13 +110,15 @@ def as_ids(exclude: Iterable[Hashable]) -> frozenset[Hashable]:
     Raises:
         TypeError: It is no collection, or has what can be no id.
     """
-    if not isinstance(exclude, (str, bytes)) and hasattr(exclude, "__iter__"):
+    if not isinstance(exclude, (str, bytes)):
         try:
             return frozenset(exclude)
-        except TypeError:  # a node that cannot be hashed, but has an id that can
+        except TypeError:
             if isinstance(exclude, Collection):
+                # A node that cannot be hashed may have an id that can.
                 return frozenset(map(node_id, exclude))
-            raise
+            if hasattr(exclude, "__iter__"):
+                raise
     raise TypeError(f"exclude is {shown(exclude)}; give a collection of ids, such as {{'a'}}")
 
 

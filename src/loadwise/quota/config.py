@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from loadwise._numbers import finite, whole
 
-__all__ = ["QuotaConfig", "QuotaDimension"]
+__all__ = ["QuotaConfig", "QuotaDimension", "as_amount"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +90,16 @@ class QuotaConfig:
             names.add(dimension.name)
         if not names:
             raise ValueError("a QuotaConfig needs at least one QuotaDimension")
+
+
+def as_amount(name: str, given: float) -> float:
+    """Return units of a dimension as a plain number.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is negative, NaN or infinite.
+    """
+    amount = finite(f"{name}: the amount", given)
+    if not amount >= 0:
+        raise ValueError(f"{name}: the amount is {given!r}; it must be finite and at least 0")
+    return amount

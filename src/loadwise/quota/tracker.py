@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Hashable, Iterable, Mapping
 from contextlib import suppress
@@ -13,7 +14,7 @@ from loadwise._numbers import finite
 from loadwise.clock import Clock, check_clock
 from loadwise.errors import LoadwiseError, nearest
 from loadwise.nodes import id_of
-from loadwise.quota.config import QuotaConfig
+from loadwise.quota.config import QuotaConfig, as_amount
 from loadwise.quota.window import Bucket, SlidingWindow
 
 __all__ = ["QuotaTracker", "Reservation"]
@@ -21,6 +22,7 @@ __all__ = ["QuotaTracker", "Reservation"]
 Amounts = Mapping[str, float]
 
 _NOTHING: Amounts = {}
+_HIGHEST = sys.float_info.max
 
 
 class _NodeQuota:
@@ -347,16 +349,16 @@ class QuotaTracker(ForkAware):
 
         What only other nodes limit is free here.
         """
-        plain: dict[str, float] = {}
+        converted: dict[str, float] | None = None
         for name, amount in amounts.items():
-            plain[name] = least = finite(f"{name}: the amount", amount)
-            if not least >= 0:
-                raise ValueError(
-                    f"{name}: the amount is {amount!r}; it must be finite and at least 0"
-                )
+            # Most are plain numbers in range, and not to be copied.
+            kind = amount.__class__
+            if (kind is not int and kind is not float) or not 0 <= amount <= _HIGHEST:
+                converted = dict(amounts) if converted is None else converted
+                converted[name] = as_amount(name, amount)
             if node is not None and name not in node.windows and name not in self._names:
                 raise ValueError(_unknown(name, node.windows, node_id))
-        return plain
+        return amounts if converted is None else converted
 
     def _settle(self, reservation: Reservation, amounts: Amounts) -> None:
         with self._lock:
