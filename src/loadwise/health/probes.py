@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from typing import Final, cast
+from typing import Final
 
 from loadwise._callables import refuse_awaitable
 from loadwise._numbers import number, shown
@@ -115,8 +115,8 @@ class ProbeSchedule:
         if self._delay is None:
             return self._policy.probe_interval
         delay: object = self._delay(failed, self._draw)
-        if delay.__class__ is float and delay == delay:  # noqa: PLR0124 - NaN differs from itself
-            return cast("float", delay)
+        if type(delay) is float and delay == delay:  # noqa: PLR0124 - NaN differs from itself
+            return delay
         whose = f"{type(self._policy).__name__}.probe_delay"
         refuse_awaitable(whose, delay, "a report cannot wait: make it a plain function")
         plain = number(f"what {whose} returned", delay)
