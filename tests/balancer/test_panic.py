@@ -421,6 +421,20 @@ def test_one_log_line_tells_that_it_began(caplog: pytest.LogCaptureFixture) -> N
     assert "1 of 3 nodes is available, below 50 %" in caplog.records[1].getMessage()
 
 
+def test_a_clock_that_steps_back_silences_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """Else no panic of the next hour would be in the log."""
+    now = [10_000.0]
+    balancer = Balancer(["a"], clock=lambda: now[0])
+    caplog.set_level(logging.INFO, logger="loadwise")
+    for _ in range(2):
+        kill(balancer, "a")
+        assert balancer.panic is not None
+        tracker_of(balancer).report_success("a")
+        assert balancer.panic is None
+        now[0] -= 3_600.0
+    assert len(caplog.records) == 2
+
+
 def test_a_collector_that_wants_to_know_is_told_once_each() -> None:
     """``on_panic(True)`` when it begins and ``on_panic(False)`` when it ends."""
     told: list[bool] = []

@@ -58,7 +58,8 @@ class HealthTracker(ForkAware):
         rng: Source of the policy's jitter; ``None`` for one of its own.
 
     Raises:
-        TypeError: ``policy`` is no `HealthPolicy`, or ``clock`` cannot be called.
+        TypeError: ``policy`` is no `HealthPolicy`, or what it has of the optional members is of the
+            wrong kind, or ``clock`` cannot be called.
         ValueError: Its ``probe_interval`` is negative or NaN.
 
     An UNHEALTHY node is given one probe request at a time, once the policy's interval has passed
