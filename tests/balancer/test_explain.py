@@ -10,12 +10,14 @@ import pytest
 
 from loadwise import (
     Balancer,
+    ConsecutiveFailurePolicy,
     ConsistentHash,
     Endpoint,
     Explanation,
     FallbackChain,
     Filtered,
     HealthStatus,
+    HealthTracker,
     InFlight,
     Lease,
     LeastLoad,
@@ -354,3 +356,23 @@ def test_a_strategy_without_peek_cannot_be_foretold() -> None:
     for outside in (2, -1):
         with pytest.raises(UnknownIndex, match=f"exclude has the index {outside}"):
             Balancer(["a", "b"], mine).explain(SelectionContext(exclude={outside}))
+
+
+def test_no_choice_is_told_where_all_have_the_requests_they_need() -> None:
+    """The balancer passes over one RECOVERING node after the other, and then draws again."""
+    clock = ManualClock()
+    health = HealthTracker(ConsecutiveFailurePolicy(1, 9), clock=clock)
+    balancer = Balancer(["a", "b", "c"], PowerOfTwoChoices(load=InFlight()), health=health)
+    for node in balancer.nodes:
+        health.report_failure(node)
+        health.report_success(node)
+    leases = [balancer.acquire() for _ in range(40)]
+    wrong = 0
+    for _ in range(40):
+        told = balancer.explain()
+        assert set(told.eligible) == {"a", "b", "c"}
+        leases.append(balancer.acquire())
+        wrong += told.foreseeable and told.choice != leases[-1].node
+    assert wrong == 0
+    for lease in leases:
+        lease.cancel()

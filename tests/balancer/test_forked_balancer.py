@@ -20,6 +20,7 @@ from loadwise import (
     InFlight,
     Lease,
     LeastLoad,
+    NoopCollector,
     PeakEwma,
     PowerOfTwoChoices,
     QuotaConfig,
@@ -275,3 +276,25 @@ def test_the_parents_probe_does_not_bind_the_child() -> None:
     assert in_child(child) == (True, HealthStatus.RECOVERING)
     assert balancer.health.status("a") is HealthStatus.UNHEALTHY
     assert probe.success()
+
+
+def test_a_child_tells_of_a_panic_that_nobody_had_noticed_at_the_fork() -> None:
+    """The parent's next pick tells the parent's collector, the child's must tell the child's."""
+    told: list[bool] = []
+
+    class Told(NoopCollector):
+        def on_panic(self, entered: bool) -> None:  # noqa: FBT001
+            told.append(entered)
+
+    balancers = [Balancer(["a"], metrics=Told(), clock=ManualClock()) for _ in range(MANY)]
+    for balancer in balancers:
+        assert balancer.health is not None
+        for _ in range(3):
+            balancer.health.report_failure("a")
+    picks = [balancer.pick for balancer in balancers]
+    assert in_child(lambda: ([pick() for pick in picks], told)[1]) == [True] * MANY
+    for pick in picks:
+        pick()
+    assert told == [True] * MANY
+    # Told before the fork, it is not told again.
+    assert in_child(lambda: ([pick() for pick in picks], told)[1]) == [True] * MANY

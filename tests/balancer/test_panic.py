@@ -9,6 +9,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from loadwise import (
     LeastLoad,
     NoNodeAvailable,
     NoopCollector,
+    Outcome,
     PeakEwma,
     PowerOfTwoChoices,
     QuotaConfig,
@@ -419,6 +421,20 @@ def test_one_log_line_tells_that_it_began(caplog: pytest.LogCaptureFixture) -> N
     assert "1 of 3 nodes is available, below 50 %" in caplog.records[1].getMessage()
 
 
+def test_a_clock_that_steps_back_silences_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """Else no panic of the next hour would be in the log."""
+    now = [10_000.0]
+    balancer = Balancer(["a"], clock=lambda: now[0])
+    caplog.set_level(logging.INFO, logger="loadwise")
+    for _ in range(2):
+        kill(balancer, "a")
+        assert balancer.panic is not None
+        tracker_of(balancer).report_success("a")
+        assert balancer.panic is None
+        now[0] -= 3_600.0
+    assert len(caplog.records) == 2
+
+
 def test_a_collector_that_wants_to_know_is_told_once_each() -> None:
     """``on_panic(True)`` when it begins and ``on_panic(False)`` when it ends."""
     told: list[bool] = []
@@ -445,6 +461,73 @@ def test_a_collector_that_wants_to_know_is_told_once_each() -> None:
     quiet = Balancer(["a"], clock=ManualClock(), metrics=NoopCollector())
     kill(quiet, "a")
     assert quiet.pick() == "a", "a collector need not care"
+
+
+def test_the_end_is_not_told_before_the_beginning() -> None:
+    """A panic may end, in another thread, while a collector is still told that it began."""
+    told: list[bool] = []
+
+    class Slow(NoopCollector):
+        def on_panic(self, entered: bool) -> None:  # noqa: FBT001
+            if entered:
+                other = Thread(target=recover)
+                other.start()
+                other.join(10.0)
+            told.append(entered)
+
+    balancer = Balancer(["a"], clock=ManualClock(), metrics=Slow())
+
+    def recover() -> None:
+        tracker_of(balancer).report_success("a")
+        balancer.pick()
+
+    kill(balancer, "a")
+    balancer.pick()
+    assert balancer.panic is None
+    assert told == [True, False]
+
+
+def test_a_collector_that_is_interrupted_is_told_the_next_time() -> None:
+    """Ctrl-C while one is told must not silence the balancer for good."""
+    told: list[bool] = []
+
+    class Interrupted(NoopCollector):
+        def on_panic(self, entered: bool) -> None:  # noqa: FBT001
+            told.append(entered)
+            if len(told) == 1:
+                raise KeyboardInterrupt
+
+    balancer = Balancer(["a"], clock=ManualClock(), metrics=Interrupted())
+    kill(balancer, "a")
+    with pytest.raises(KeyboardInterrupt):
+        balancer.pick()
+    tracker_of(balancer).report_success("a")
+    balancer.pick()
+    assert told == [True, False]
+
+
+@pytest.mark.parametrize("window", [5e-324, 1e-310, 1e-9])
+@pytest.mark.parametrize("start", [0.0, 1e9])
+def test_a_window_that_is_next_to_nothing_is_one(window: float, start: float) -> None:
+    """No more than that: requests go on."""
+    clock = ManualClock(start)
+    balancer = Balancer(["a", "ill"], clock=clock, panic_window=window)
+    sicken(balancer, "ill")
+    clock.advance(1.0)
+    kill(balancer, "a")
+    assert picked(balancer) == {"a", "ill"}
+    assert balancer.panic is not None
+    assert balancer.panic.last_resort
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
+def test_a_broken_clock_stops_no_request(broken: float) -> None:
+    """It makes no sense of windows, but every pick is answered."""
+    now = [1.0]
+    balancer = Balancer(["a", "b"], clock=lambda: now[0])
+    now[0] = broken
+    for outcome in (Outcome.SUCCESS, *[Outcome.FAILURE] * 9, Outcome.SUCCESS) * 3:
+        balancer.report(balancer.pick(), outcome)
 
 
 def test_explain_and_status_tell() -> None:

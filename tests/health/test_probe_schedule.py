@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import pytest
@@ -77,6 +82,83 @@ def test_a_policy_without_a_delay_of_its_own_has_its_interval() -> None:
     tracker = HealthTracker(Strict(), clock)
     tracker.report_failure("a")
     assert [fail_a_probe(tracker, clock, "a") for _ in range(3)] == [4.0, 4.0, 4.0]
+
+
+class Custom:
+    """A policy whose waits are whatever it is given."""
+
+    probe_interval = 4.0
+
+    def __init__(self, answer: Callable[[], object]) -> None:
+        self._answer = answer
+
+    def next_status(self, health: NodeHealth, outcome: Outcome) -> HealthStatus:
+        return UNHEALTHY if outcome is Outcome.FAILURE else HealthStatus.HEALTHY
+
+    def probe_delay(self, failed: int, draw: Callable[[], float]) -> Any:
+        return self._answer()
+
+
+@pytest.mark.parametrize("seconds", [Decimal(3), Fraction(3), 3])
+def test_a_wait_of_any_kind_of_number_adds_up_with_times(seconds: object) -> None:
+    """A float and a Decimal do not."""
+    clock = ManualClock(0.5)
+    tracker = HealthTracker(Custom(lambda: seconds), clock)
+    tracker.report_failure("a")
+    assert [fail_a_probe(tracker, clock, "a") for _ in range(3)] == [3.0, 3.0, 3.0]
+
+
+def _in_turn(answers: Iterator[Callable[[], object]]) -> object:
+    return next(answers)()
+
+
+async def later() -> float:
+    """Return a wait that nobody can wait for."""
+    return 1.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (later, r"Custom\.probe_delay returned <coroutine .*, which is to be awaited"),
+        (lambda: None, r"what Custom\.probe_delay returned is None; it must be a number"),
+        (lambda: math.nan, r"Custom\.probe_delay returned nan; it must return seconds"),
+    ],
+)
+def test_a_wait_that_is_none_is_refused_and_changes_nothing(
+    answer: Callable[[], object], message: str
+) -> None:
+    """Else the node would be down for some and up for others."""
+    answers: list[Callable[[], object]] = [answer, lambda: 1.0, answer]
+    clock = ManualClock()
+    tracker = HealthTracker(Custom(partial(_in_turn, iter(answers))), clock)
+    with pytest.raises((TypeError, ValueError), match=message):
+        tracker.report_failure("a")
+    assert tracker.status("a") is HealthStatus.HEALTHY
+    assert tracker.down() == []
+    tracker.report_failure("a")
+    before = tracker.health("a")
+    clock.advance(1.0)
+    assert tracker.should_probe("a")
+    with pytest.raises((TypeError, ValueError), match=message):
+        tracker.report_failure("a")
+    assert tracker.health("a") == before
+
+
+def test_refuses_a_policy_whose_optional_members_are_of_the_wrong_kind() -> None:
+    """They are asked for in the middle of picks and reports."""
+    policy: Any = Custom(lambda: 1.0)
+    policy.probe_delay = later
+    with pytest.raises(TypeError, match="whose probe_delay is to be awaited"):
+        HealthTracker(policy)
+    policy.probe_delay = 5
+    with pytest.raises(TypeError, match=r"probe_delay of .* is no function"):
+        HealthTracker(policy)
+    for wrong in (None, Decimal(2), "2"):
+        policy = Custom(lambda: 1.0)
+        policy.recovery_successes = wrong
+        with pytest.raises(TypeError, match=r"recovery_successes is .*; it must be an int"):
+            HealthTracker(policy)
 
 
 def test_probes_can_be_hastened() -> None:

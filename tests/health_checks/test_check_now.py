@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from decimal import Decimal
+from fractions import Fraction
 from queue import Queue
 from threading import Barrier, Event, Thread
 from typing import Any
@@ -247,6 +249,12 @@ def test_it_gives_up_in_time_and_the_checks_go_on() -> None:
     until_at_rest()
     assert health_of(balancer).status("a") is UNHEALTHY
     assert checker.check_now(1e300) == {"a": "the probe returned False"}
+
+
+@pytest.mark.parametrize("seconds", [Decimal(60), Fraction(60), 60, 1e300])
+def test_a_timeout_may_be_any_kind_of_number(seconds: Any) -> None:
+    """What is taken as a number can be waited for."""
+    assert HealthChecker(Balancer(["a"]), lambda _: True).check_now(seconds) == {"a": None}
 
 
 @pytest.mark.parametrize(

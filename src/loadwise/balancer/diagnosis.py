@@ -44,12 +44,13 @@ def explain(
             if quota.available_at(nodes.ids[i], request.cost) > quota.clock():
                 without_quota[i] = "quota"
     refused = {i: "recovering" for i in nodes.eligible if negotiator.is_passed_over(view, i)}
-    foreseeable, index = True, None
+    foreseeable, index, passed_over = True, None, refused
     try:
         if refused and strategy.peek(nodes, request.context(refused | without_quota)) is None:
             refused = {}  # there is nobody else
         index = strategy.peek(nodes, request.context({}))
-        if index in without_quota or index in refused:
+        asks_again = index in passed_over and len(nodes.eligible) > 1
+        if index in without_quota or index in refused or asks_again:
             # The balancer will ask again without it, but what is drawn then nobody knows.
             foreseeable, index = False, None
     except Unforeseeable:

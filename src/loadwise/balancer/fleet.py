@@ -74,6 +74,8 @@ class Fleet(ForkAware, Generic[N]):
         self._lock = Lock()
         # Panics that began or ended and have not been told of yet, in order.
         self._news: deque[Panic | None] = deque()
+        # Emptied by whoever tells of them: that is atomic, a flag is not.
+        self._teller = [None]
         # By one reference, so that whoever reads finds members and slots that belong together.
         nobody: NodeSet[N] = NodeSet(())
         self._members: tuple[NodeSet[N], tuple[Slot, ...]] = (nobody, ())
@@ -83,13 +85,17 @@ class Fleet(ForkAware, Generic[N]):
     def _after_fork(self) -> None:
         self._changing = Lock()
         self._lock = Lock()
-        self._news.clear()
+        self._teller = [None]
         # The parent's leases go on holding the old slots, which nobody counts here.
         whole, slots = self._members
         for slot in slots:
             slot.alive = False
         self._members = (whole, tuple(slot.fresh(self._meters) for slot in slots))
-        self.view = self.look()
+        before, self.view = self.view, self.look()
+        if (before.panic is None) is not (self.view.panic is None):
+            self._news.append(self.view.panic)
+        if self._news:
+            self.view.quota_version = -1  # so the next pick looks again, and tells of it
 
     @property
     def nodes(self) -> tuple[N, ...]:
@@ -168,13 +174,21 @@ class Fleet(ForkAware, Generic[N]):
         return self._look_at(*self._members, view.admitted)
 
     def _tell(self) -> None:
-        """Tell of panics that began or ended. Outside the lock, for collectors are the user's."""
+        """Tell of panics that began or ended, in order.
+
+        Outside the lock, for collectors are the user's. One thread tells at a time, and what others
+        add meanwhile, too: else an end could be told before its beginning.
+        """
         while self._news:
             try:
-                panic = self._news.popleft()
-            except IndexError:  # another thread was quicker
+                del self._teller[0]
+            except IndexError:  # whoever has it sees what there is to tell
                 return
-            self._on_panic(panic)
+            try:
+                while self._news:
+                    self._on_panic(self._news.popleft())
+            finally:
+                self._teller.append(None)
 
     def look(self) -> View[N]:
         """Work out a view. O(n)."""

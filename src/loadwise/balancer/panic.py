@@ -131,14 +131,15 @@ class PanicLog:
         self._window = 0.0 if rule is None else rule.window
         self._clock = clock
         self._on_panic = on_panic
-        self._quiet_until = -float("inf")
+        self._logged_at = -float("inf")
 
     def tell(self, panic: Panic | None) -> None:
         """Tell that panic began, or that it ended."""
         if panic is not None:
             now = self._clock()
-            if now >= self._quiet_until:
-                self._quiet_until = now + self._window
+            # What is logged later than now was logged before the clock went back.
+            if not self._logged_at <= now < self._logged_at + self._window:
+                self._logged_at = now
                 log_warning("balancer %r is in %s", self._name, panic)
         if self._on_panic is not None:
             self._on_panic(panic is not None)

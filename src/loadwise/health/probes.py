@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Hashable
 from typing import Final
 
+from loadwise._callables import refuse_awaitable
+from loadwise._numbers import number, shown
 from loadwise.health.policy import HealthPolicy
 
 __all__ = ["KNOWN_DOWN", "Probe", "ProbeSchedule"]
@@ -112,4 +114,12 @@ class ProbeSchedule:
     def _wait(self, failed: int) -> float:
         if self._delay is None:
             return self._policy.probe_interval
-        return self._delay(failed, self._draw)
+        delay: object = self._delay(failed, self._draw)
+        if type(delay) is float and delay == delay:  # noqa: PLR0124 - NaN differs from itself
+            return delay
+        whose = f"{type(self._policy).__name__}.probe_delay"
+        refuse_awaitable(whose, delay, "a report cannot wait: make it a plain function")
+        plain = number(f"what {whose} returned", delay)
+        if math.isnan(plain):
+            raise ValueError(f"{whose} returned {shown(delay)}; it must return seconds")
+        return plain

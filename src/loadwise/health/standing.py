@@ -16,6 +16,8 @@ _WEIGHT: Final = 0.05
 _LEAST_FAILURE_SHARE: Final = 0.01
 _UNLIKELY: Final = 0.001
 _LAPSES_PER_WINDOW: Final = 10
+# In seconds. Below it a float may not be able to hold how many have passed.
+_SHORTEST_STEP: Final = 1e-6
 
 
 class Standing(NamedTuple):
@@ -59,8 +61,9 @@ class Standing(NamedTuple):
         """
         if self.last_success is None:
             return -math.inf
-        step = window / _LAPSES_PER_WINDOW
-        return math.ceil((self.last_success + window) / step) * step
+        step = max(window / _LAPSES_PER_WINDOW, _SHORTEST_STEP)
+        # Rounded up by floats alone, for a broken clock may return what no int can hold.
+        return -(-(self.last_success + window) // step) * step
 
 
 SPOTLESS: Final = Standing()

@@ -12,7 +12,7 @@ from typing import Final
 
 from loadwise._callables import refuse_async_methods, refuse_awaitable
 from loadwise._fork import ForkAware, reset_in_child
-from loadwise._numbers import number, shown
+from loadwise._numbers import number, shown, whole
 from loadwise.clock import Clock, check_clock
 from loadwise.errors import LoadwiseError
 from loadwise.health.listeners import HealthListener, Listeners
@@ -25,6 +25,8 @@ from loadwise.outcome import Outcome, check_outcome
 
 __all__ = ["HealthTracker", "Minded"]
 
+_ASKED: Final = ("next_status", "probe_delay")
+_DELAY_TAKES: Final = "it must be one of the failed probes and of a function that draws"
 _STATES: Final = tuple(HealthStatus)
 _SHORTEST_WINDOW: Final = 1.0
 _LONGEST_WINDOW: Final = 60.0
@@ -56,7 +58,8 @@ class HealthTracker(ForkAware):
         rng: Source of the policy's jitter; ``None`` for one of its own.
 
     Raises:
-        TypeError: ``policy`` is no `HealthPolicy`, or ``clock`` cannot be called.
+        TypeError: ``policy`` is no `HealthPolicy`, or what it has of the optional members is of the
+            wrong kind, or ``clock`` cannot be called.
         ValueError: Its ``probe_interval`` is negative or NaN.
 
     An UNHEALTHY node is given one probe request at a time, once the policy's interval has passed
@@ -95,8 +98,11 @@ class HealthTracker(ForkAware):
             if not hasattr(self.policy, member):
                 raise TypeError(f"policy is {policy!r}; a HealthPolicy needs `{member}`")
         refuse_async_methods(
-            "policy", self.policy, ("next_status",), "a report cannot wait: make it a plain one"
+            "policy", self.policy, _ASKED, "a report cannot wait: make it a plain one"
         )
+        if not callable(getattr(self.policy, "probe_delay", len)):
+            raise TypeError(f"probe_delay of {self.policy!r} is no function; {_DELAY_TAKES}")
+        whole("recovery_successes", getattr(self.policy, "recovery_successes", 1))
         pause: object = self.policy.probe_interval
         # It is asked for again and again, so it must be of a kind that adds up with times. An
         # infinite one is sensible where only active checks may bring a node back.
@@ -415,11 +421,13 @@ class HealthTracker(ForkAware):
         if reason:
             text += f", the last: {reason}"
         new = self._judge(counted, Outcome.FAILURE, text)
+        still_down = old.status is new.status is HealthStatus.UNHEALTHY
+        if still_down and was_probe:
+            self._probes.failed(old.id, when)
         self._standings[old.id] = standing
         self._store(new)
-        if old.status is new.status is HealthStatus.UNHEALTHY:
+        if still_down:
             if was_probe:
-                self._probes.failed(old.id, when)
                 self.version += 1
             elif standing.explains(old.consecutive_failures) != standing.explains(
                 new.consecutive_failures
@@ -448,6 +456,9 @@ class HealthTracker(ForkAware):
         was = self._records.get(new.id)
         before = HealthStatus.HEALTHY if was is None else was.status
         down = new.status is HealthStatus.UNHEALTHY
+        if down and before is not HealthStatus.UNHEALTHY:
+            # First of all: it asks the policy, and where that fails nothing has changed.
+            self._probes.begin(new.id, new.last_failure)
         if new.status is HealthStatus.HEALTHY and not new.consecutive_failures:
             self._records.pop(new.id, None)
             if self._standings.get(new.id, SPOTLESS).spotless:
@@ -458,8 +469,6 @@ class HealthTracker(ForkAware):
             self._records[new.id] = new
         if down:
             self._down[new.id] = new
-            if before is not HealthStatus.UNHEALTHY:
-                self._probes.begin(new.id, new.last_failure)
         elif before is HealthStatus.UNHEALTHY:
             self._down.pop(new.id, None)
             self._probes.up(new.id)

@@ -292,7 +292,8 @@ class HealthChecker(Generic[N]):
             >>> checker.check_now()
             {'a': None, 'b': 'the probe returned False'}
         """
-        if timeout is not None and not finite("timeout", timeout) >= 0:
+        seconds = None if timeout is None else finite("timeout", timeout)
+        if seconds is not None and not seconds >= 0:
             raise ValueError(
                 f"timeout is {timeout!r}; it must be a finite number of seconds, at least 0, or "
                 f"None"
@@ -300,10 +301,10 @@ class HealthChecker(Generic[N]):
         done = Event()
         with self._lock:
             round_ = self._get_run().check_now(done.set)
-        if not done.wait(None if timeout is None else min(timeout, threading.TIMEOUT_MAX)):
+        if not done.wait(None if seconds is None else min(seconds, threading.TIMEOUT_MAX)):
             raise TimeoutError(
                 f"the checks of balancer {self._balancer.name!r} did not all end within "
-                f"{timeout:g} s; they go on, and what they find is reported"
+                f"{seconds:g} s; they go on, and what they find is reported"
             )
         return round_.result(self._balancer.name)
 
