@@ -434,3 +434,48 @@ def test_many_threads_leave_nothing_waiting() -> None:
     for lease in held:
         lease.success()
     assert not any(measure.waiting(cell) for cell in cells)
+
+
+@pytest.mark.parametrize("strategy_type", [LeastLoad, PowerOfTwoChoices])
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_of_two_late_nodes_the_younger_is_chosen(strategy_type: type[Any], order: str) -> None:
+    """Where all are late it is not the cost that decides, nor who was looked at first."""
+    clock, measure = ManualClock(), PeakEwma()
+    strategy = strategy_type(load=measure)
+    balancer = Balancer(order, strategy, clock=clock)
+    for node, seconds in (("b", 0.5), ("a", 0.01)):
+        with balancer.acquire(exclude=set("ab") - {node}):
+            clock.advance(seconds)
+    leases = [balancer.acquire(exclude=["b"])]
+    clock.advance(5.0)
+    leases.append(balancer.acquire(exclude=["a"]))
+    clock.advance(5.0)
+    # By cost alone "a" has the lower load; by age it is 10 s against 5 s.
+    assert measure.rank(measure.cell("a")) < measure.rank(measure.cell("b"))
+    assert {balancer.pick() for _ in range(20)} == {"b"}
+    leases[1].first_byte()
+    leases.append(balancer.acquire(exclude=["a"]))
+    clock.advance(20.0)
+    # Now "b" has waited for 20 s, and "a" for 30 s; without its oldest, "a" is free.
+    assert {balancer.pick() for _ in range(20)} == {"b"}
+    leases[0].first_byte()
+    assert {balancer.pick() for _ in range(20)} == {"a"}
+    for lease in leases:
+        lease.success()
+
+
+@pytest.mark.parametrize("strategy_type", [LeastLoad, PowerOfTwoChoices])
+def test_who_seems_the_better_may_be_older_than_who_is_late(strategy_type: type[Any]) -> None:
+    """That the better one is late does not make the other the better one: it may be later."""
+    clock, measure = ManualClock(), PeakEwma()
+    balancer = Balancer("ab", strategy_type(load=measure), clock=clock)
+    for node, seconds in (("b", 0.5), ("a", 0.01)):
+        with balancer.acquire(exclude=set("ab") - {node}):
+            clock.advance(seconds)
+    leases = [balancer.acquire(exclude=["a"])]
+    clock.advance(5.0)
+    leases.append(balancer.acquire(exclude=["b"]))
+    clock.advance(5.0)
+    assert {balancer.pick() for _ in range(20)} == {"a"}
+    for lease in leases:
+        lease.success()
