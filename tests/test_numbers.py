@@ -198,7 +198,11 @@ def test_a_real_number_of_any_kind_works_later(kind: Callable[[str], Any]) -> No
     quota.register("a", QuotaConfig([QuotaDimension("rpm", kind("10"), kind("60"))]))
     load = PeakEwma(kind("10"), failure_factor=kind("2"))
     balancer: Balancer[str] = Balancer(
-        ["a"], LeastLoad(load), health=HealthTracker(policy, clock), quota=quota
+        ["a"],
+        LeastLoad(load),
+        health=HealthTracker(policy, clock),
+        quota=quota,
+        panic_threshold=None,
     )
     for _ in range(2):
         with balancer.acquire(cost={"rpm": kind("1")}) as lease:

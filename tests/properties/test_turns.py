@@ -142,7 +142,8 @@ def test_remembered_and_new_sets_in_any_order(
     """Sets that are asked about again and sets that never are, by turns: nobody falls behind.
 
     Claims are handed on from set to set, so what a node is behind does not grow with the number of
-    picks: each of the 64 sets that are remembered has at most its own to add. The order is gone
+    picks: each of the 64 sets that are remembered has at most its own to add. Ahead of its share a
+    node may well be, by what guests forgo who come once and are not chosen. The order is gone
     through 150 times.
     """
     ledger = Ledger(make(), by_weight=make is WeightedRoundRobin)
@@ -151,7 +152,7 @@ def test_remembered_and_new_sets_in_any_order(
             nodes = candidates[number % len(candidates)]
             guest = [Endpoint(f"guest-{turn}-{step}")] if visited else []
             ledger.pick([*nodes, *guest])
-    assert all(abs(behind) <= 64 for behind in ledger.behind.values())
+    assert all(behind <= 64 for behind in ledger.behind.values())
 
 
 @both
