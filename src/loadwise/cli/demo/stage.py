@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sys
 from collections.abc import Callable, Generator
@@ -31,6 +32,8 @@ def staged(perform: Callable[[], tuple[bool, Record]], plan: Plan, json_file: Pa
     Returns:
         0 when all went well, 1 otherwise, 130 when interrupted.
     """
+    # The demo shows what balancers tell; lines of the log would come in between.
+    logging.getLogger("loadwise").addHandler(logging.NullHandler())
     try:
         with _interruptible():
             good, figures = perform()
