@@ -1,4 +1,4 @@
-"""No retry, refusal or exclusion costs more on a large fleet, nor is a memory ever believed too long.
+"""No retry, refusal or exclusion costs more on a large fleet, and no memory outlives its truth.
 
 Costs are counted in bytecode instructions, once the first request has found out what the next one
 remembers.
@@ -7,7 +7,7 @@ remembers.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -66,6 +66,15 @@ def refused(balancer: Balancer[Any], **keywords: Any) -> Callable[[], None]:
     return request
 
 
+def elsewhere(balancer: Balancer[int]) -> Callable[[], None]:
+    """Return a request that excludes the first node."""
+
+    def request() -> None:
+        balancer.acquire(exclude=(0,)).cancel()
+
+    return request
+
+
 def failing_attempt(size: int) -> Callable[[], None]:
     """Return a request whose first attempt fails by a word."""
     balancer = Balancer(range(size), two_choices(), health=None)
@@ -95,7 +104,7 @@ def failing_attempt_half_out_of_quota(size: int) -> Callable[[], None]:
 def excluded(size: int) -> Callable[[], None]:
     """Return a request that excludes one node by its id."""
     balancer = Balancer(range(size), two_choices())
-    return lambda: balancer.acquire(exclude=(0,)).cancel() and None
+    return elsewhere(balancer)
 
 
 def half_out_of_quota(size: int) -> Callable[[], None]:
@@ -149,7 +158,7 @@ def retried_in_panic(size: int) -> Callable[[], None]:
     balancer = Balancer(range(size), two_choices(), health=health)
     for node in range(1, size):
         health.report_failure(node)
-    return lambda: balancer.acquire(exclude=(0,)).cancel() and None
+    return elsewhere(balancer)
 
 
 SCENARIOS = [
@@ -277,9 +286,9 @@ def test_all_are_asked_only_once() -> None:
     asked: list[object] = []
     ask = quota.available_at
 
-    def counted(node: object, amounts: Any = None) -> float:
-        asked.append(node)
-        return ask(node, amounts)
+    def counted(node_id: Hashable, amounts: Mapping[str, float] | None = None) -> float:
+        asked.append(node_id)
+        return ask(node_id, amounts)
 
     quota.available_at = counted  # type: ignore[method-assign]
     balancer = Balancer(range(100), two_choices(), quota=quota)

@@ -21,7 +21,7 @@ from loadwise import (
 from loadwise.testing import ManualClock
 
 SIZE = 24
-COSTS = ({}, {"tpm": 3}, {"tpm": 8}, {"tpm": 50})
+COSTS: tuple[dict[str, float], ...] = ({}, {"tpm": 3}, {"tpm": 8}, {"tpm": 50})
 
 nodes = st.integers(0, SIZE - 1)
 amounts = st.sampled_from([1, 3, 5, 8, 10])
@@ -75,21 +75,25 @@ class World:
                 reasons["rate_limited" if rests else "quota"] += 1
             elif node in excluded:
                 reasons["excluded"] += 1
-        # An exclusion counts where a node was not even asked for its quota.
+        refusal: NoNodeAvailable | None = None
         try:
             chosen = self.balancer.pick(cost=amounts, exclude=excluded)
         except NoNodeAvailable as error:
-            assert waits.keys() | excluded == set(range(SIZE)), "there was a node to give"
-            assert sum(error.reasons.values()) == SIZE
-            assert "declined" not in error.reasons
-            assert error.reasons.get("rate_limited", 0) == reasons["rate_limited"]
-            asked = [waits[node] for node in waits if node not in excluded]
-            least, most = min(waits.values(), default=math.inf), min(asked, default=math.inf)
-            wait = math.inf if error.retry_after is None else error.retry_after
-            assert least - 1e-9 <= wait <= most + 1e-9
+            refusal = error
         else:
             assert chosen not in excluded
             assert chosen not in waits
+        if refusal is None:
+            return
+        assert waits.keys() | excluded == set(range(SIZE)), "there was a node to give"
+        assert sum(refusal.reasons.values()) == SIZE
+        assert "declined" not in refusal.reasons
+        assert refusal.reasons.get("rate_limited", 0) == reasons["rate_limited"]
+        # An excluded node that was not asked for its quota counts as excluded.
+        asked = [waits[node] for node in waits if node not in excluded]
+        least, most = min(waits.values(), default=math.inf), min(asked, default=math.inf)
+        wait = math.inf if refusal.retry_after is None else refusal.retry_after
+        assert least - 1e-9 <= wait <= most + 1e-9
 
 
 steps = st.lists(
