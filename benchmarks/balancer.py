@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -16,6 +17,8 @@ from benchmarks.timing import Case, calls, measure
 from loadwise import (
     Balancer,
     ConsistentHash,
+    Endpoint,
+    NoNodeAvailable,
     NoopCollector,
     PeakEwma,
     PowerOfTwoChoices,
@@ -28,6 +31,7 @@ __all__ = ["operations"]
 
 _PEAK_EWMA = "`acquire` and release, P2C by peak EWMA, health, no-op metrics"
 _MOST_TIMES_RANDOM = 90.0
+_COST = {"tpm": 10.0}
 
 
 class Listening(NoopCollector):
@@ -41,6 +45,8 @@ def operations(scale: Scale) -> Result:
     title = "What a balancer does"
 
     def limit(row: str) -> float | None:
+        if any(word in row for word in ("refused", "out of quota", "both fail", "excluded")):
+            return 2.0
         return 2.5 if "hash_key" in row else 1.4
 
     result = by_size(found, scale, title, first="operation", limit=limit)
@@ -72,6 +78,13 @@ def _cases(size: int) -> Iterator[Case]:
     yield acquires("... with a collector of one's own", Balancer(nodes, metrics=Listening()))
     yield acquires("... with a quota", Balancer(nodes, quota=_quota(nodes)))
     yield case("... with one node excluded", calls(partial(_exclude, Balancer(nodes), nodes[0].id)))
+    yield case("... refused, all drained", calls(partial(_refused, _drained(nodes), None)))
+    poor = Balancer(nodes, quota=_poor(nodes, 1))
+    yield case("... refused, none affords it", calls(partial(_refused, poor, _COST)))
+    half = Balancer(nodes, quota=_poor(nodes, 2))
+    yield case("... with half the nodes out of quota", calls(partial(_afford, half)))
+    failing = Balancer(nodes, health=None)
+    yield case("... by `attempts(2)` that both fail", calls(partial(_fail, failing)))
     yield case("... by `attempts(3)`, of which the first succeeds", calls(partial(_attempt, plain)))
     yield acquires(
         _PEAK_EWMA,
@@ -99,6 +112,27 @@ def _attempt(balancer: Balancer[Server]) -> None:
             pass
 
 
+def _fail(balancer: Balancer[Server]) -> None:
+    for attempt in balancer.attempts(2):
+        with attempt as lease:
+            lease.failure()
+
+
+def _afford(balancer: Balancer[Server]) -> None:
+    lease = balancer.acquire(cost=_COST)
+    lease.refund()
+    lease.success()
+
+
+def _refused(balancer: Balancer[Any], cost: dict[str, float] | None) -> None:
+    with suppress(NoNodeAvailable):
+        balancer.acquire(cost=cost)
+
+
+def _drained(nodes: list[Server]) -> Balancer[Endpoint]:
+    return Balancer([Endpoint(node.id, weight=0) for node in nodes])
+
+
 def _time_with(balancer: Balancer[Server], loops: int) -> float:
     start = perf_counter()
     for _ in range(loops):
@@ -111,4 +145,15 @@ def _quota(nodes: list[Server]) -> QuotaTracker:
     quota = QuotaTracker()
     for node in nodes:
         quota.register(node.id, QuotaConfig([QuotaDimension("rpm", limit=10**12, window=60.0)]))
+    return quota
+
+
+def _poor(nodes: list[Server], each: int) -> QuotaTracker:
+    """Return quotas of which every so many have not enough left for `_COST`."""
+    quota = QuotaTracker()
+    limits = QuotaConfig([QuotaDimension("tpm", limit=10**9, window=10**6, default_cost=0)])
+    for number, node in enumerate(nodes):
+        quota.register(node.id, limits)
+        if not number % each:
+            quota.record_usage(node.id, {"tpm": 10**9 - 5})
     return quota

@@ -87,14 +87,14 @@ class Attempts(Generic[N]):
         return self._exclude | self._tried if self._exclude or self._tried else NOBODY
 
     def _anyone_left(self) -> bool:
-        explanation = self._balancer.explain(
-            hash_key=self._hash_key,
-            exclude=self._spared(),
-            cost=self._cost,
-            tags=self._tags,
-            where=self._where,
-        )
-        return bool(explanation.eligible)
+        if self._all_tried():
+            return False
+        request: Request[N] = Request(exclude=self._spared(), cost=self._cost, where=self._where)
+        return self._balancer._anyone_left(request)  # noqa: SLF001 - the two are one mechanism
+
+    def _all_tried(self) -> bool:
+        members = self._balancer._fleet.ids  # noqa: SLF001 - the two are one mechanism
+        return len(self._tried) >= len(members) and self._tried.issuperset(members)
 
     def begin(self) -> Lease[N]:
         """Acquire a lease on a node not tried before, or raise the last error."""
@@ -137,8 +137,7 @@ class Attempts(Generic[N]):
             return False
         if outcome_of(type(error)) is Outcome.CANCELLED:
             return False
-        members = self._balancer._fleet.ids  # noqa: SLF001 - the two are one mechanism
-        if self._left < 1 or self._tried.issuperset(members):
+        if self._left < 1 or self._all_tried():
             return False
         self._last_error = error
         self._over = False

@@ -6,11 +6,12 @@ it does for them is in the modules beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from loadwise._native import mypyc_attr
 from loadwise._numbers import finite
+from loadwise.balancer.asked import Asked
 from loadwise.balancer.attempts import Attempts
 from loadwise.balancer.diagnosis import explain, no_node_available
 from loadwise.balancer.failures import ANY_EXCEPTION, FailureRule
@@ -19,7 +20,7 @@ from loadwise.balancer.lease import Lease
 from loadwise.balancer.negotiation import Grant, Negotiator
 from loadwise.balancer.panic import Panic, PanicLog, PanicRule
 from loadwise.balancer.reporting import Reporter
-from loadwise.balancer.request import NOBODY, Request
+from loadwise.balancer.request import NOBODY, Request, is_slight
 from loadwise.balancer.status import Explanation, NodeStatus
 from loadwise.balancer.view import Slot, View
 from loadwise.balancer.wiring import (
@@ -177,13 +178,19 @@ class Balancer(Generic[N]):
 
         Args and errors: as for `acquire`.
         """
-        if context is None and exclude is NOBODY and cost is None and where is None:
-            context = EMPTY if hash_key is None and tags is None else context_of(hash_key, tags)
+        if (
+            exclude is NOBODY
+            and cost is None
+            and where is None
+            and (context is None or (hash_key is None and tags is None and is_slight(context)))
+        ):
+            if context is None:
+                context = EMPTY if hash_key is None and tags is None else context_of(hash_key, tags)
             view = self._current_view()
             if view.plain:
                 index = self._select(view.nodes, context)
                 if index is None:
-                    raise self._unavailable(view, Request(context), {})
+                    raise self._declined(view, context)
                 self._picked(view.slots[index])
                 return view.members[index]
             hash_key = tags = None
@@ -228,8 +235,14 @@ class Balancer(Generic[N]):
             TypeError: Both a context and keywords were given, or one is of the wrong kind.
             ValueError: ``cost`` names an unknown dimension or a bad amount.
         """
-        if context is None and exclude is NOBODY and cost is None and where is None:
-            context = EMPTY if hash_key is None and tags is None else context_of(hash_key, tags)
+        if (
+            exclude is NOBODY
+            and cost is None
+            and where is None
+            and (context is None or (hash_key is None and tags is None and is_slight(context)))
+        ):
+            if context is None:
+                context = EMPTY if hash_key is None and tags is None else context_of(hash_key, tags)
             # The common case, written out: each call saved is a twentieth of the whole.
             view = self._fleet.view
             if (
@@ -242,7 +255,7 @@ class Balancer(Generic[N]):
             if view.plain:
                 index = self._select(view.nodes, context)
                 if index is None:
-                    raise self._unavailable(view, Request(context), {})
+                    raise self._declined(view, context)
                 slot = view.slots[index]
                 # What may raise or be interrupted comes before the lease, which counts.
                 next(slot.picks)
@@ -366,15 +379,24 @@ class Balancer(Generic[N]):
         """Find a node that grants what the request needs, or raise."""
         self._reporter.clear_up()
         view = self._fleet.refreshed()
-        grant, refused = self._negotiator.find(view, request, for_lease=for_lease)
-        if grant is None:
-            raise self._unavailable(view, request, refused)
-        return view, grant
+        found = self._negotiator.find(view, request, for_lease=for_lease)
+        if not isinstance(found, Grant):
+            raise self._unavailable(view, request, found)
+        return view, found
+
+    def _anyone_left(self, request: Request[N]) -> bool:
+        """Tell whether there is a node for such a request, as far as that can be told."""
+        self._reporter.clear_up()
+        return self._negotiator.anyone(self._fleet.refreshed(), request)
+
+    def _declined(self, view: View[N], context: SelectionContext) -> NoNodeAvailable:
+        request: Request[N] = Request(context)
+        return self._unavailable(view, request, [Asked(view.nodes, request)])
 
     def _unavailable(
-        self, view: View[N], request: Request[N], ruled_out: Mapping[int, str]
+        self, view: View[N], request: Request[N], asked: Sequence[Asked[N]]
     ) -> NoNodeAvailable:
-        error = no_node_available(self.name, view, request, ruled_out, self._health, self._pauses)
+        error = no_node_available(self.name, view, request, asked, self._health, self._pauses)
         if self._metrics is not None:
             self._metrics.on_unavailable(error.reason)
         return error

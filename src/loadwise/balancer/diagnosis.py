@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
+from loadwise.balancer.asked import Asked
 from loadwise.balancer.negotiation import Negotiator
 from loadwise.balancer.request import Request
 from loadwise.balancer.status import Explanation
+from loadwise.balancer.tally import RESTS, Tally
 from loadwise.balancer.view import View, why_it_rests
+from loadwise.balancer.waits import NEVER, cost_of, journal_of
 from loadwise.errors import NoNodeAvailable
 from loadwise.health import HealthTracker
 from loadwise.quota import QuotaSource
@@ -19,6 +21,8 @@ from loadwise.strategies._base import ViewStrategy
 __all__ = ["explain", "no_node_available"]
 
 N = TypeVar("N")
+
+_MOST_COSTS = 32
 
 
 def explain(
@@ -30,13 +34,13 @@ def explain(
     negotiator: Negotiator[N],
 ) -> Explanation:
     """Tell where ``request`` would go, given ``view``, and change nothing."""
-    nodes, ruled_out = request.restrict(view.nodes)
+    among, nodes = view.nodes, request.restrict(view.nodes)
     if (
         view.others is not None
         and view.candidates <= request.excluded
         and request.excluded.issuperset(nodes.eligible)
     ):
-        nodes, ruled_out = request.restrict(view.others)
+        among, nodes = view.others, request.restrict(view.others)
     without_quota: dict[int, str] = {}
     if quota is not None:
         for i in nodes.eligible:
@@ -56,6 +60,7 @@ def explain(
     except Unforeseeable:
         foreseeable = False
     chosen_from = frozenset(nodes.eligible)
+    ruled_out = {i: "filtered" for i in among.eligible if i not in chosen_from}
     ruled_out |= {i: why for i, why in view.ruled_out.items() if i not in chosen_from}
     ruled_out |= refused | without_quota
     ruled_out |= {i: "excluded" for i in request.excluded if view.nodes.mask[i] or nodes.mask[i]}
@@ -81,29 +86,126 @@ def no_node_available(
     balancer: str,
     view: View[N],
     request: Request[N],
-    ruled_out: Mapping[int, str],
+    asked: Sequence[Asked[N]],
     health: HealthTracker | None,
     pauses: QuotaSource,
 ) -> NoNodeAvailable:
-    """Return the error that says why ``request`` can be given no node, and until when."""
-    reasons: dict[str, int] = {}
-    waits: list[float] = []
-    for index, identity in enumerate(view.nodes.ids):
-        reason = ruled_out.get(index) or view.ruled_out.get(index)
-        if reason is None:
-            reason = "excluded" if index in request.excluded else "declined"
-        elif reason in ("quota", "rate_limited"):
+    """Return the error that says why ``request`` can be given no node, and until when.
+
+    O(number excluded or asked) while view and quotas stay as they are: the rest is counted once
+    per view and cost.
+    """
+    refusal = _Refusal(view, request, health, pauses, despite=len(asked) > 1)
+    if len(asked) > 1:
+        refusal.count_candidates(asked[0])
+    refusal.count_asked(asked[-1])
+    wait = refusal.until
+    retry_after = None if wait == NEVER else max(0.0, wait - pauses.clock())
+    return NoNodeAvailable(balancer, len(view.nodes), refusal.reasons, retry_after)
+
+
+class _Refusal(Generic[N]):
+    """Reasons for a refusal, counted, and when the first of them lapses.
+
+    It begins with those that the view has for everybody.
+    """
+
+    def __init__(
+        self,
+        view: View[N],
+        request: Request[N],
+        health: HealthTracker | None,
+        pauses: QuotaSource,
+        *,
+        despite: bool,
+    ) -> None:
+        self._view = view
+        self._request = request
+        self._health = health
+        self._pauses = pauses
+        self._among = view.nodes
+        if despite and view.others is not None:
+            self._among = view.others
+        tally = _tally(view, request, self._back_at, pauses, despite=despite)
+        self.reasons = dict(tally.reasons)
+        self.until = tally.waits.due
+
+    def count_candidates(self, asked: Asked[N]) -> None:
+        """Count those that the request excludes, where only nodes that are down are besides."""
+        probes = self._view.probes
+        candidates = admitted = len(self._view.nodes.eligible) - len(probes)
+        if self._request.narrows:
+            mask = asked.nodes.mask
+            admitted = len(asked.nodes.eligible) - sum(mask[i] for i in probes)
+        self._count("excluded", admitted)
+        self._count("filtered", candidates - admitted)
+
+    def count_asked(self, asked: Asked[N]) -> None:
+        """Count those that could have been chosen, and were not."""
+        eligible = len(asked.nodes.eligible)
+        self._count("filtered", len(self._among.eligible) - eligible)
+        poor = 0 if asked.short is None else asked.short.count
+        self._count("quota", poor)
+        self.until = min(self.until, asked.first_to_wait())
+        for index, why in asked.refused.items():
+            self._count(*self._refused(index, why))
+        mask, known = asked.nodes.mask, {} if asked.short is None else asked.short.waits.times
+        excluded = sum(
+            mask[i] and i not in known and i not in asked.refused for i in self._request.excluded
+        )
+        self._count("excluded", excluded)
+        self._count("declined", eligible - poor - len(asked.refused) - excluded)
+
+    def _refused(self, index: int, why: str) -> tuple[str, int]:
+        if why in RESTS:
             # One may have taken the other's place since the view was made.
-            reason = why_it_rests(identity, pauses)
-        reasons[reason] = reasons.get(reason, 0) + 1
-        wait = math.inf
-        if reason in ("unhealthy", "quota", "rate_limited"):
-            wait = pauses.available_at(identity, request.cost) - pauses.clock()
-        if reason == "unhealthy" and health is not None:
-            # It may sit out or lack quota besides: it is back when the last of that is over.
-            due = health.next_probe(identity)
-            wait = math.inf if due is None else max(wait, due - health.clock())
-        waits.append(wait)
-    wait = min(waits, default=math.inf)
-    retry_after = None if math.isinf(wait) else max(0.0, wait)
-    return NoNodeAvailable(balancer, len(view.nodes), reasons, retry_after)
+            why = why_it_rests(self._view.nodes.ids[index], self._pauses)
+        if why in RESTS or why == "unhealthy":
+            self.until = min(self.until, self._back_at(index, unhealthy=why == "unhealthy"))
+        return why, 1
+
+    def _back_at(self, index: int, *, unhealthy: bool = False) -> float:
+        """Return when a node is back that sits out or is down."""
+        identity = self._view.nodes.ids[index]
+        at = self._pauses.available_at(identity, self._request.cost)
+        unhealthy = unhealthy or (
+            self._among is self._view.nodes and self._view.ruled_out.get(index) == "unhealthy"
+        )
+        if not unhealthy or self._health is None:
+            return at
+        # It may sit out or lack quota besides: it is back when the last of that is over.
+        due = self._health.next_probe(identity)
+        return NEVER if due is None else max(at, due)
+
+    def _count(self, reason: str, number: int) -> None:
+        if number:
+            self.reasons[reason] = self.reasons.get(reason, 0) + number
+
+
+def _tally(
+    view: View[N],
+    request: Request[N],
+    ask: Callable[[int], float],
+    pauses: QuotaSource,
+    *,
+    despite: bool,
+) -> Tally:
+    """Return the reasons why the view itself rules members out. O(n) once per view and cost."""
+    journal, cost, now = journal_of(pauses), cost_of(request.cost), pauses.clock()
+    known = None if cost is None else view.tallies.get((cost, despite))
+    if journal is None or known is None or now >= known.until:
+        found = view.ruled_out
+        if despite and view.others is not None:
+            mask, dead = view.others.mask, view.down - view.candidates
+            found = {
+                i: "rate_limited" if i in dead else why for i, why in found.items() if not mask[i]
+            }
+        mark = 0 if journal is None else journal.mark
+        known = Tally.of(found, view.nodes.ids, pauses, ask, mark)
+    else:
+        known = known.fresh(journal, view.nodes.index_of, ask, now)
+    if cost is not None:
+        if len(view.tallies) >= _MOST_COSTS:
+            view.tallies.clear()
+        view.tallies[cost, despite] = known
+    return known

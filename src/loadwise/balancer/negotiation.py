@@ -7,7 +7,9 @@ from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 from loadwise._callables import refuse_awaitable
+from loadwise.balancer.asked import MOST_REFUSALS, Asked
 from loadwise.balancer.request import Request
+from loadwise.balancer.shortage import Shortages
 from loadwise.balancer.view import Slot, View
 from loadwise.health import KNOWN_DOWN, HealthStatus, HealthTracker, Probe
 from loadwise.node_set import NodeSet
@@ -18,7 +20,6 @@ __all__ = ["Grant", "Negotiator"]
 
 N = TypeVar("N")
 
-_MOST_REFUSALS = 4
 _NEEDED_NOW = "a pick cannot wait: make it a plain method"
 
 
@@ -43,7 +44,7 @@ class Grant:
 class Negotiator(Generic[N]):
     """Asks the strategy until a node is found that grants what the request needs.
 
-    Thread-safety: that of the strategy and the trackers; nothing of its own changes.
+    Thread-safety: that of the strategy, the trackers and `Shortages`.
     """
 
     def __init__(
@@ -52,23 +53,59 @@ class Negotiator(Generic[N]):
         self._strategy = strategy
         self._health = health
         self._quota = quota
+        self.shortages: Shortages[N] | None = None if quota is None else Shortages(quota)
 
     def find(
         self, view: View[N], request: Request[N], *, for_lease: bool
-    ) -> tuple[Grant | None, dict[int, str]]:
-        """Return what was granted, if a node was found, and who was ruled out or has refused."""
-        nodes, ruled_out = request.restrict(view.nodes)
-        grant, refused = self._ask(view, nodes, request, for_lease=for_lease)
-        if grant is None and view.others is not None and view.candidates <= request.excluded:
-            # What is excluded is all there is to choose from: better a node that is down than none.
-            nodes, more = request.restrict(view.others)
-            grant, others = self._ask(view, nodes, request, for_lease=for_lease, despite=True)
-            refused |= more | others
-            # They could have been chosen in spite of their health.
-            down = view.down - view.candidates
-            refused |= {i: "rate_limited" for i in down if not view.others.mask[i]}
-            refused |= {i: "excluded" for i in request.excluded if view.others.mask[i]}
-        return grant, ruled_out | refused
+    ) -> Grant | list[Asked[N]]:
+        """Return what was granted or, if nothing was, who was asked.
+
+        The second to be asked, if any, are nodes that are down, where all others are excluded.
+        """
+        nodes = request.restrict(view.nodes)
+        first = self._ask(view, nodes, request, for_lease=for_lease)
+        if isinstance(first, Grant):
+            return first
+        if view.others is None or not view.candidates <= request.excluded:
+            return [first]
+        # What is excluded is all there is to choose from: better a node that is down than none.
+        nodes = request.restrict(view.others)
+        second = self._ask(view, nodes, request, for_lease=for_lease, despite=True)
+        return second if isinstance(second, Grant) else [first, second]
+
+    def anyone(self, view: View[N], request: Request[N]) -> bool:
+        """Tell whether there is a node that `find` might grant, and ask nobody for anything.
+
+        O(number excluded), amortised, as `find`.
+        """
+        if self._someone(request.restrict(view.nodes), request):
+            return True
+        if view.others is None or not view.candidates <= request.excluded:
+            return False
+        return self._someone(request.restrict(view.others), request, despite=True)
+
+    def _someone(self, nodes: NodeSet[N], request: Request[N], *, despite: bool = False) -> bool:
+        asked = Asked(nodes, request, self.shortages, despite=despite)
+        while True:
+            left = asked.left
+            for index in left.eligible:
+                if index in request.excluded or index in asked.refused:
+                    continue
+                if self._affords(nodes.ids[index], request):
+                    asked.close()
+                    return True
+                asked.refuse_for_quota(index)
+                if asked.left is not left:
+                    break
+            else:
+                if not asked.doubtful:
+                    asked.close()
+                    return False
+                asked.scan()
+
+    def _affords(self, identity: Hashable, request: Request[N]) -> bool:
+        quota = self._quota
+        return quota is None or quota.available_at(identity, request.cost) <= quota.clock()
 
     def _ask(
         self,
@@ -78,32 +115,39 @@ class Negotiator(Generic[N]):
         *,
         for_lease: bool,
         despite: bool = False,
-    ) -> tuple[Grant | None, dict[int, str]]:
+    ) -> Grant | Asked[N]:
         """Ask for one of ``nodes``; with ``despite``, all of them are known to be down."""
-        refused: dict[int, str] = {}
+        asked = Asked(nodes, request, self.shortages, despite=despite)
         # RECOVERING nodes that have all the requests they need; ``None`` once that counts no more.
         full: set[int] | None = set() if view.recovering else None
         while True:
-            index = self._strategy.select(nodes, request.context(refused))
+            index = self._strategy.select(asked.left, request.context(asked.refused))
             if index is None:
+                if asked.doubtful:
+                    asked.scan()
+                    continue
                 if not full:
-                    return None, refused
+                    asked.close()
+                    return asked
                 # There is nobody else.
-                refused = {i: why for i, why in refused.items() if i not in full}
+                for each in full:
+                    asked.refused.pop(each, None)
                 full = None
                 continue
             if full is not None and self.is_passed_over(view, index):
                 full.add(index)
-                if len(full) > _MOST_REFUSALS:
+                if len(full) > MOST_REFUSALS:
                     full.update(i for i in view.recovering if self.is_passed_over(view, i))
-                refused.update(dict.fromkeys(full, "recovering"))
+                asked.refused.update(dict.fromkeys(full, "recovering"))
                 continue
             grant = self._grant(view, index, request, for_lease=for_lease, despite=despite)
             if isinstance(grant, Grant):
-                return grant, refused
-            refused[index] = grant
+                asked.close()
+                return grant
             if grant == "quota":
-                refused |= self._without_quota(nodes, request)
+                asked.refuse_for_quota(index)
+            else:
+                asked.refused[index] = grant
 
     def _grant(
         self, view: View[N], index: int, request: Request[N], *, for_lease: bool, despite: bool
@@ -126,18 +170,6 @@ class Negotiator(Generic[N]):
         if reservation.__class__ is not Reservation:
             refuse_awaitable("try_acquire of the quota", reservation, _NEEDED_NOW)
         return Grant(index, probe, reservation)
-
-    def _without_quota(self, nodes: NodeSet[N], request: Request[N]) -> dict[int, str]:
-        """Rule out in one go all that cannot afford what one of them could not."""
-        quota = self._quota
-        if quota is None:
-            return {}
-        cost = request.cost
-        return {
-            i: "quota"
-            for i in nodes.eligible
-            if quota.available_at(nodes.ids[i], cost) > quota.clock()
-        }
 
     def is_passed_over(self, view: View[N], index: int) -> bool:
         """Tell whether a node is RECOVERING and has all the requests that it needs."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from loadwise.health import Probe
     from loadwise.node_set import NodeSet
 
-__all__ = ["NOBODY", "Request", "as_ids"]
+__all__ = ["NOBODY", "Request", "as_ids", "is_slight"]
 
 N = TypeVar("N")
 
@@ -85,23 +85,36 @@ class Request(Generic[N]):
         self._estimate = estimate
         self.cost = _NO_COST if cost is None else cost
 
-    def restrict(self, nodes: NodeSet[N]) -> tuple[NodeSet[N], dict[int, str]]:
-        """Return what of ``nodes`` this request may be given, and why not the rest. O(n)."""
-        ruled_out: dict[int, str] = {}
+    @property
+    def narrows(self) -> bool:
+        """Whether it has a filter of its own."""
+        return self._where is not None
+
+    def restrict(self, nodes: NodeSet[N]) -> NodeSet[N]:
+        """Return what of ``nodes`` this request's filter admits, and find whom it excludes.
+
+        O(number excluded), and what the filter costs.
+        """
         if self._where is not None:
-            before, nodes = nodes, self._where.view(nodes)
-            if len(nodes.eligible) < len(before.eligible):
-                left = frozenset(nodes.eligible)
-                ruled_out.update((i, "filtered") for i in before.eligible if i not in left)
+            nodes = self._where.view(nodes)
         if self._excluded_ids:
             found = (_index_of(identity, nodes) for identity in self._excluded_ids)
             self.excluded = frozenset(index for index in found if index is not None)
-        return nodes, ruled_out
+        return nodes
 
     def context(self, refused: Mapping[int, str]) -> SelectionContext:
         """Return what to tell the strategy, given who has refused so far."""
         exclude = self.excluded.union(refused) if refused else self.excluded
         return SelectionContext(self._hash_key, exclude, self._tags, self._estimate)
+
+
+def is_slight(context: SelectionContext) -> bool:
+    """Whether a ready context asks for no more than a key and tags do. O(1)."""
+    return (
+        context.__class__ is SelectionContext
+        and not context.exclude
+        and context.estimated_cost is None
+    )
 
 
 def as_ids(exclude: Iterable[Hashable]) -> frozenset[Hashable]:

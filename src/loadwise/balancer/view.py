@@ -7,6 +7,8 @@ from itertools import count
 from typing import Any, Generic, TypeVar
 
 from loadwise.balancer.panic import Panic, PanicRule
+from loadwise.balancer.tally import Tally
+from loadwise.balancer.waits import Cost
 from loadwise.filters import Filter, StateSource, Watch, accepts
 from loadwise.health import HealthTracker
 from loadwise.load import Cell, Forgetful, LoadMeasure, PeakEwma
@@ -186,6 +188,8 @@ class View(Generic[N]):
         plain: Whether a request may be given any index that the strategy returns: no probe to
             grant, no quota to reserve, no filter to ask, nothing to count.
         watch: Tells whether it still holds; ``None`` when the two versions tell all.
+        tallies: Why members are ruled out, counted for errors, by cost and by whether nodes are
+            given in spite of their health.
     """
 
     __slots__ = (
@@ -203,6 +207,7 @@ class View(Generic[N]):
         "recovering",
         "ruled_out",
         "slots",
+        "tallies",
         "watch",
     )
 
@@ -221,6 +226,7 @@ class View(Generic[N]):
     admitted: bytes | None
     plain: bool
     watch: Watch | None
+    tallies: dict[tuple[Cost, bool], Tally]
 
 
 def admits(where: Filter[N], whole: NodeSet[N]) -> bytes:
@@ -247,6 +253,7 @@ def make_view(
     own: list[StateSource] = [pauses] if health is None else [pauses, health]
     others = [source for source in filter_sources or () if source not in own]
     view: View[N] = View()
+    view.tallies = {}
     # Versions are read before the state, so that a change in between is noticed later.
     view.health_version = 0 if health is None else health.version
     view.quota_version = pauses.version

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections import deque
 from collections.abc import Hashable, Iterable, Mapping
 from contextlib import suppress
+from itertools import islice
 from threading import RLock
 
 from loadwise._fork import ForkAware, reset_in_child
@@ -23,6 +25,8 @@ Amounts = Mapping[str, float]
 
 _NOTHING: Amounts = {}
 _HIGHEST = sys.float_info.max
+
+_MOST_CHANGES = 1024
 
 
 class _NodeQuota:
@@ -104,6 +108,11 @@ class QuotaTracker(ForkAware):
 
     A node without a registered quota is unlimited.
 
+    Attributes:
+        version: A number that is another one after every change of who is unavailable, and of why.
+        changes: How often a node may have got room, or lost it, by anything but time and
+            reservations. See `changed_since`.
+
     Thread-safety: a lock; a reservation is atomic over all dimensions. In a forked child the
     counts go on from what the parent had used.
 
@@ -127,6 +136,8 @@ class QuotaTracker(ForkAware):
         self._names: set[str] = set()
         self._rests: dict[Hashable, float] = {}
         self._blocked: dict[Hashable, float] = {}
+        self.changes = 0
+        self._changed: deque[Hashable] = deque(maxlen=_MOST_CHANGES)
         self._after_fork()
         reset_in_child(self)
 
@@ -246,6 +257,8 @@ class QuotaTracker(ForkAware):
             raise ValueError(f"seconds is {seconds!r}; it must be finite and at least 0")
         with self._lock:
             now = self.clock()
+            if self._rests.get(node_id, now) <= now < now + pause and node_id in self._blocked:
+                self.version += 1  # another reason than before, whatever the time
             self._rests[node_id] = max(now + pause, self._rests.get(node_id, now))
             self._reconsider(node_id, now)
 
@@ -311,6 +324,19 @@ class QuotaTracker(ForkAware):
             now = self.clock()
             return min((until for until in self._blocked.values() if until > now), default=math.inf)
 
+    def changed_since(self, changes: int) -> tuple[int, list[Hashable] | None]:
+        """Return the number of `changes` now, and whose they were since it was the one given.
+
+        Between two calls nothing but these changes and the passing of time can have given a node
+        room earlier than `available_at` said. ``None`` in the place of the ids when they are too
+        many to be remembered. O(changes since).
+        """
+        with self._lock:
+            new = self.changes - changes
+            if new > len(self._changed):
+                return self.changes, None
+            return self.changes, list(islice(reversed(self._changed), new))
+
     def _slide(self, node: _NodeQuota) -> float:
         now = self.clock()
         for window in node.windows.values():
@@ -328,6 +354,8 @@ class QuotaTracker(ForkAware):
 
     def _reconsider(self, node_id: Hashable, now: float) -> None:
         """Bring up to date whether, and until when, a node is blocked."""
+        self._changed.append(node_id)
+        self.changes += 1
         until = self._rests.get(node_id, now)
         if until <= now:
             self._rests.pop(node_id, None)
