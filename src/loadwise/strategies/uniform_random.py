@@ -54,7 +54,7 @@ class Random(Planned[N, None, Plan[None]]):
         gone: list[int],
         back: list[int],
     ) -> Plan[None]:
-        twin: Plan[None] = Plan.__new__(Plan)
+        twin: Plan[None] = Plan.__new__(type(before))
         twin.follow(before, gone, back)
         return twin
 
