@@ -122,17 +122,18 @@ class Fleet(ForkAware, Generic[N]):
         answers = self._answers(view.nodes)
         if view.admitted == answers and self._holds(view):
             return view
-        while True:
+        present: View[N] | None = None
+        while present is None:
             with self._lock:
                 whole, slots = self._members
-                view = self.view
                 if answers is None or len(answers) == len(whole):
-                    if view.admitted != answers or not self._holds(view):
-                        view = self._publish(self._look_at(whole, slots, answers))
-                    break
-            answers = self._answers(whole)
+                    present = self.view
+                    if present.admitted != answers or not self._holds(present):
+                        present = self._publish(self._look_at(whole, slots, answers))
+            if present is None:
+                answers = self._answers(whole)
         self._tell()
-        return view
+        return present
 
     def _answers(self, whole: NodeSet[N]) -> bytes | None:
         """Return the answers of a filter that may change its mind at any time. O(n)."""
