@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from itertools import compress, repeat
 from operator import eq, not_
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from weakref import ref
 
 from loadwise.nodes import as_weight, check_id
@@ -225,7 +225,7 @@ class Membership(Generic[N_co]):
         known = self.index_of(one.ids[0])
         if known is not None:
             raise _twice(self.ids[known], known, size)
-        made: Membership[N_co | T] = Membership.__new__(Membership)
+        made: Membership[N_co | T] = cast("Membership[N_co | T]", Membership.__new__(Membership))
         [weight] = one.weights
         idle = self.idle if weight else (*self.idle, size)
         made._begin((*self.nodes, node), self.content.joined(one), self.owner, idle)
@@ -245,7 +245,7 @@ class Membership(Generic[N_co]):
 
     def parted(self, index: int) -> Membership[N_co]:
         """Return the membership without the node at an index. O(n), at the speed of a copy."""
-        made: Membership[N_co] = Membership.__new__(Membership)
+        made: Membership[N_co] = cast("Membership[N_co]", Membership.__new__(Membership))
         idle = tuple([i - (i > index) for i in self.idle if i != index])
         made._begin(_cut(self.nodes, index), self.content.parted(index), self.owner, idle)
         if self.idle:

@@ -13,7 +13,7 @@ from loadwise._membership import Owner
 from loadwise._native import let_go
 from loadwise.balancer.panic import Panic, PanicRule
 from loadwise.balancer.status import NodeStatus
-from loadwise.balancer.view import Grounds, Meter, Slot, View, admits, make_view
+from loadwise.balancer.view import Grounds, Meter, Slot, View, admits, make_view, no_view
 from loadwise.errors import UnknownNode
 from loadwise.filters import Filter
 from loadwise.health import HealthStatus, HealthTracker
@@ -81,7 +81,7 @@ class Fleet(ForkAware, Generic[N]):
         # By one reference, so that whoever reads finds members and slots that belong together.
         nobody: NodeSet[N] = NodeSet(())
         self._members: tuple[NodeSet[N], tuple[Slot, ...]] = (nobody, ())
-        self.view: View[N] = View.of(nobody)
+        self.view: View[N] = no_view(nobody)
         self.view = self.look()
         reset_in_child(self)
 

@@ -14,7 +14,7 @@ from loadwise.node_set import NodeSet
 from loadwise.outcome import Outcome
 from loadwise.quota import QuotaSource
 
-__all__ = ["Grounds", "Meter", "Slot", "View", "admits", "make_view", "why_it_rests"]
+__all__ = ["Grounds", "Meter", "Slot", "View", "admits", "make_view", "no_view", "why_it_rests"]
 
 N = TypeVar("N")
 
@@ -228,13 +228,13 @@ class View(Generic[N]):
     plain: bool
     watch: Watch | None
 
-    @staticmethod
-    def of(nodes: NodeSet[N]) -> View[N]:
-        """Return what stands for the view before the first: of it only the nodes are asked."""
-        view: View[N] = View()
-        view.nodes = nodes
-        view.asked = None
-        return view
+
+def no_view(nodes: NodeSet[N]) -> View[N]:
+    """Return what stands for the view before the first; nobody is known to be out."""
+    view: View[N] = View()
+    view.nodes = nodes
+    view.asked = None
+    return view
 
 
 def admits(where: Filter[N], whole: NodeSet[N]) -> bytes:
@@ -324,10 +324,10 @@ def make_view(
     view.probes = frozenset(i for i, due in dead.items() if due and i not in ruled_out)
     view.recovering = frozenset()
     if health is not None and view.panic is None:
-        view.recovering = _indices(whole, health.recovering()) - ruled_out.keys()
+        view.recovering = _indices(whole, health.recovering()).difference(ruled_out)
     view.candidates, view.others = frozenset(), None
     if view.panic is not None and dead:
-        view.candidates = frozenset(range(len(whole))) - not_members.keys() - dead.keys()
+        view.candidates = frozenset(range(len(whole))).difference(not_members, dead)
         view.others = whole.restrict(dead.keys() - pausing.keys())
     view.watch = watch if watch.timed or others else None
     view.plain = not (
