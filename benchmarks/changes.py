@@ -20,6 +20,7 @@ from loadwise import (
     WeightedRandom,
     WeightedRoundRobin,
 )
+from loadwise.testing import ManualClock
 
 __all__ = ["building", "changes"]
 
@@ -73,13 +74,15 @@ def _changes(size: int) -> Iterator[Case]:
             calls(partial(_come_and_leave, balancer, count(size))),
         )
         policy = ConsecutiveFailurePolicy(failure_threshold=1, recovery_successes=1)
-        health = HealthTracker(policy)
-        balancer = Balancer(nodes, None if make is None else make(), health=health)
-        yield Case(
-            f"a node goes down and recovers, {name}",
-            str(size),
-            calls(partial(_flap, balancer, health, nodes[-1].id)),
-        )
+        clock = ManualClock()
+        health = HealthTracker(policy, clock)
+        balancer = Balancer(nodes, None if make is None else make(), health=health, clock=clock)
+        for row, change in (
+            ("a node goes down and recovers", partial(_flap, balancer, health, nodes[-1].id)),
+            ("a node is drained and back", partial(_drain, balancer, nodes[size // 2].id)),
+            ("a node sits out and is back", partial(_cool_down, balancer, clock)),
+        ):
+            yield Case(f"{row}, {name}", str(size), calls(change))
 
 
 def _come_and_leave(balancer: Balancer[Server], numbers: Iterator[int]) -> None:
@@ -94,4 +97,18 @@ def _flap(balancer: Balancer[Server], health: HealthTracker, identity: str) -> N
     health.report_failure(identity)
     balancer.pick(hash_key=1)
     health.report_success(identity)
+    balancer.pick(hash_key=1)
+
+
+def _drain(balancer: Balancer[Server], identity: str) -> None:
+    balancer.drain(identity)
+    balancer.pick(hash_key=1)
+    balancer.resume(identity)
+    balancer.pick(hash_key=1)
+
+
+def _cool_down(balancer: Balancer[Server], clock: ManualClock) -> None:
+    balancer.acquire(hash_key=1).rate_limited(1.0)
+    balancer.pick(hash_key=1)
+    clock.advance(2.0)
     balancer.pick(hash_key=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import pickle
 import re
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from tests.strategies.support import Server
 
 from loadwise import Endpoint, NodeSet, RoundRobin
+from loadwise._membership import Membership
 
 
 def test_it_is_a_sequence_of_the_nodes() -> None:
@@ -172,3 +174,141 @@ def test_a_view_travels(way: str) -> None:
     assert (twin.eligible, twin.weights, twin.index_of("c")) == ((0, 2), (2, 1, 1), 2)
     strategy = RoundRobin[Endpoint]()
     assert [strategy.select(twin) for _ in range(3)] == [0, 2, 0]
+
+
+def facts(nodes: NodeSet[Any]) -> dict[str, object]:
+    """Return all that a set tells, with types, for 1 is not 1.0 to every rule."""
+    membership = nodes.membership
+    return {
+        "nodes": list(nodes),
+        "ids": nodes.ids,
+        "weights": [(type(weight), weight) for weight in nodes.weights],
+        "content": membership.content,
+        "hash": hash(membership.content),
+        "unweighted": membership.unweighted,
+        "idle": membership.idle,
+        "uniform": membership.uniform,
+        "whole": membership.eligible,
+        "eligible": nodes.eligible,
+        "mask": nodes.mask,
+        "ailing": nodes.ailing,
+        "well": nodes.well.eligible,
+        "found": [nodes.index_of(identity) for identity in nodes.ids],
+        "index": membership.index,
+        "repr": repr(nodes),
+    }
+
+
+WEIGHTS = st.sampled_from([0, 1, 1, 1, 2, 1.0, 2.5, None])
+
+
+def node_of(number: int, weight: float | None) -> object:
+    """Return a node of that weight, or a mere id."""
+    return number if weight is None else Server(str(number), weight=weight)
+
+
+@given(
+    first=st.lists(WEIGHTS, max_size=6),
+    changes=st.lists(st.tuples(st.integers(0, 9), WEIGHTS), max_size=25),
+    gone=st.sets(st.integers(0, 40)),
+    more=st.sets(st.integers(0, 40)),
+    ailing=st.sets(st.integers(0, 40)),
+)
+def test_a_set_made_from_another_is_as_one_made_anew(
+    first: list[float | None],
+    changes: list[tuple[int, float | None]],
+    gone: set[int],
+    more: set[int],
+    ailing: set[int],
+) -> None:
+    """Nodes join and leave one by one, some are ruled out: every attribute is as if built at once.
+
+    Views are compared with such as were restricted to the rest, which is worked out another way.
+    """
+    kept = [node_of(number, weight) for number, weight in enumerate(first)]
+    membership: Membership[Any] = NodeSet(kept).membership
+    for number, (draw, weight) in enumerate(changes, len(first)):
+        before = membership
+        if kept and draw % 2:
+            index = draw % len(kept)
+            del kept[index]
+            membership = membership.parted(index)
+            assert membership.before == (before, index)
+        else:
+            kept.append(node_of(number, weight))
+            membership = membership.joined(kept[-1])
+            assert membership.before == (before, None)
+    nodes, anew = NodeSet.of_membership(membership), NodeSet(kept)
+    assert facts(nodes) == facts(anew)
+    gone, more = ({i for i in drawn if i < len(kept)} for drawn in (gone, more))
+    marks = {i for i in ailing if i < len(kept)} - gone
+    view = nodes.without(gone).marked(marks)
+    rest = anew.restrict(set(range(len(kept))) - gone).marked(marks)
+    assert facts(view) == facts(rest)
+    assert facts(view.without(more)) == facts(rest.without(more))
+    assert nodes.index_of("nobody") is None
+
+
+def test_nodes_that_stay_are_not_read_again() -> None:
+    """Who joined with a weight has it until all are read again, whatever others do."""
+    servers = [Server("a"), Server("b"), Server("c")]
+    membership: Membership[Any] = NodeSet(servers).membership
+    servers[1].weight, servers[1].id = 9, "z"
+    membership = membership.joined(Server("d")).parted(0)
+    assert (membership.ids, membership.weights) == (("b", "c", "d"), (1, 1, 1))
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_an_id_that_joins_twice(left: int) -> None:
+    """The second is refused as at construction, with both places, also after others have left."""
+    membership: Membership[Any] = NodeSet(list("abcd")).membership
+    for _ in range(left):
+        membership = membership.parted(0)
+    message = f"id 'c' stands at index {2 - left} and again at index {4 - left}"
+    with pytest.raises(ValueError, match=message):
+        membership.joined(Server("c"))
+    with pytest.raises(TypeError, match="which is not hashable"):
+        membership.joined([])
+    with pytest.raises(ValueError, match="node 'e' has the weight -1"):
+        membership.joined(Server("e", weight=-1))
+
+
+@pytest.mark.parametrize("way", [pickle.dumps, copy.deepcopy])
+def test_a_set_made_from_another_travels(way: Callable[[object], Any]) -> None:
+    """Pickled and copied it is the same, though it knows the one that it was made from."""
+    membership = NodeSet(list("abc")).membership
+    view = NodeSet.of_membership(membership.joined("d").parted(1)).without([0])
+    hash(view.membership.content)
+    sent = way(view)
+    twin = pickle.loads(sent) if isinstance(sent, bytes) else sent  # noqa: S301 - our own bytes
+    assert facts(twin) == facts(view)
+    assert twin.membership.before is None
+
+
+def test_what_a_set_was_made_from_goes_when_nobody_uses_it() -> None:
+    """After 1,000 changes there are no more memberships than after one."""
+
+    def alive() -> int:
+        gc.collect()
+        return sum(type(thing) is Membership for thing in gc.get_objects())
+
+    membership: Membership[Any] = NodeSet(range(10)).membership
+    before = alive()
+    for number in range(10, 1010):
+        membership = membership.joined(number).parted(0)
+    assert alive() == before
+    assert membership.before is None
+    assert membership.ids == tuple(range(1000, 1010))
+
+
+def test_differences_of_views() -> None:
+    """Views of the same nodes tell in what few indices they differ; others do not."""
+    nodes = NodeSet(range(200))
+    one, other = nodes.without([3, 5]), nodes.without([5, 7])
+    assert other.since(one) == ([7], [3])
+    assert other.since(nodes)[0] in ([5, 7], [7, 5])  # type: ignore[index]
+    assert nodes.since(other.without([])) == ([], nodes.since(other)[1])  # type: ignore[index]
+    assert nodes.without(range(100)).since(nodes) is None, "too many to be worth it"
+    assert nodes.without(range(100)).since(nodes.without(range(1, 101))) == ([0], [100])
+    assert nodes.restrict([1]).since(nodes) is None
+    assert NodeSet(range(200)).since(nodes) is None

@@ -5,84 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
 from operator import index as as_index
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, final, overload
+from typing import TYPE_CHECKING, TypeVar, cast, final, overload
 
+from loadwise._membership import Content, Membership
 from loadwise.errors import UnknownIndex
-from loadwise.nodes import as_weight, check_id, refuse_text
+from loadwise.nodes import refuse_text
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
 __all__ = ["NodeSet"]
 
+M = TypeVar("M")
 N_co = TypeVar("N_co", covariant=True)
 
-_NO_WEIGHT: Any = object()
 _NOBODY: frozenset[int] = frozenset()
-
-
-class Owner:
-    """Tells the memberships of one balancer from those of others. Compared by identity."""
-
-    __slots__ = ("__weakref__",)
-
-
-class Membership(Generic[N_co]):
-    """What a `NodeSet` and all its restricted views have in common."""
-
-    __slots__ = (
-        "__weakref__",
-        "content",
-        "eligible",
-        "ids",
-        "index",
-        "nodes",
-        "owner",
-        "unweighted",
-        "weights",
-    )
-
-    def __init__(self, nodes: tuple[N_co, ...], content: Content) -> None:
-        self.nodes = nodes
-        self.owner: Owner | None = None
-        self.content = content
-        self.ids = content.ids
-        self.weights = content.weights
-        self.unweighted = content.unweighted
-        self.eligible = tuple(i for i, weight in enumerate(content.weights) if weight)
-        self.index = {identity: position for position, identity in enumerate(content.ids)}
-        if len(self.index) < len(nodes):
-            position = next(i for i, identity in enumerate(self.ids) if self.index[identity] != i)
-            raise ValueError(
-                f"id {self.ids[position]!r} stands at index {position} and again at index "
-                f"{self.index[self.ids[position]]}; each node needs an id of its own"
-            )
-
-
-class Content:
-    """The ids and weights of some nodes: what makes two memberships the same to a strategy."""
-
-    __slots__ = ("ids", "key", "unweighted", "weights")
-
-    def __init__(self, nodes: Sequence[object]) -> None:
-        self.ids: tuple[Hashable, ...] = tuple([getattr(node, "id", node) for node in nodes])
-        try:
-            hash(self.ids)
-        except TypeError:
-            for identity, node in zip(self.ids, nodes, strict=True):
-                check_id(identity, node)
-            raise
-        found = [getattr(node, "weight", _NO_WEIGHT) for node in nodes]
-        self.unweighted: int | None = None
-        if _NO_WEIGHT in found:
-            self.unweighted = found.index(_NO_WEIGHT)
-            found = [1 if weight is _NO_WEIGHT else weight for weight in found]
-        for position, weight in enumerate(found):
-            if weight.__class__ is not int or weight < 0:
-                found[position] = as_weight(weight, self.ids[position])
-        self.weights: tuple[int | float, ...] = tuple(found)
-        # 1 and 1.0 are equal but not the same to a rule that treats floats apart.
-        self.key = (self.ids, self.weights, tuple(map(type, found)), self.unweighted)
+_FEW = 64
+"""Differences between two views up to which the one is made from the other, not anew."""
 
 
 @final
@@ -102,7 +41,8 @@ class NodeSet(Sequence[N_co]):
 
     Immutable, so safe to share between threads and across fork.
 
-    Cost: O(n) to build and to restrict, O(1) for everything else.
+    Cost: O(n) to build and to restrict, O(log n) to look up an id, O(1) for everything else. A view
+    without a few works out who is left when it is first asked.
 
     Example:
         >>> nodes = NodeSet(["a", "b", "c"])
@@ -113,31 +53,44 @@ class NodeSet(Sequence[N_co]):
         (3, (0, 2))
     """
 
-    __slots__ = ("__weakref__", "_mask", "_well", "ailing", "eligible", "membership")
+    __slots__ = ("__weakref__", "_barred", "_eligible", "_mask", "_well", "ailing", "membership")
 
     ailing: frozenset[int]
     """Indices of nodes that are UNHEALTHY and may be chosen all the same, because a balancer is in
     panic; strategies in tiers ask for all others first. Empty for what is not such a view."""
 
-    eligible: tuple[int, ...]
-    """Indices that may be chosen, ascending: those of this view whose weight is not 0."""
     membership: Membership[N_co]
     """What this view shares with every other view of the same nodes."""
 
     def __init__(self, nodes: Iterable[N_co]) -> None:
         refuse_text(nodes)
         members = tuple(nodes)
-        self.membership = Membership(members, Content(members))
-        self.eligible = self.membership.eligible
+        self.membership = Membership(members, Content.of(members))
         self.ailing = _NOBODY
+        # Which of the membership's eligible may not be chosen here; ``None`` where nobody counted.
+        self._barred: frozenset[int] | None = _NOBODY
+        # One of the two is there from the beginning, the other once it has been asked for.
+        self._eligible: tuple[int, ...] | None = self.membership.eligible
         self._mask: bytes | None = None
         self._well: NodeSet[N_co] | None = None
 
     @staticmethod
     def of_content(content: Content) -> NodeSet[Hashable]:
         """Return a set with this content whose nodes are the mere ids."""
-        membership = Membership(content.ids, content)
-        return _view(membership, membership.eligible, _NOBODY)
+        return NodeSet.of_membership(Membership(content.ids, content))
+
+    @staticmethod
+    def of_membership(membership: Membership[M]) -> NodeSet[M]:
+        """Return the set of all nodes of a membership."""
+        return _view(membership, membership.eligible, _NOBODY, _NOBODY)
+
+    @property
+    def eligible(self) -> tuple[int, ...]:
+        """Indices that may be chosen, ascending: those of this view whose weight is not 0."""
+        known = self._eligible
+        if known is None:
+            known = self._eligible = _among(self.membership.eligible, self.mask)
+        return known
 
     @property
     def ids(self) -> tuple[Hashable, ...]:
@@ -152,16 +105,28 @@ class NodeSet(Sequence[N_co]):
     @property
     def mask(self) -> bytes:
         """One byte per index: 1 where it may be chosen, else 0. O(n) once per view."""
-        if self._mask is None:
-            mask = bytearray(len(self.membership.ids))
+        known = self._mask
+        if known is None:
+            known = self._mask = bytes(self._masked())
+        return known
+
+    def _masked(self) -> bytearray:
+        size = len(self.membership.ids)
+        if self._barred is None:
+            mask = bytearray(size)
             for i in self.eligible:
                 mask[i] = 1
-            self._mask = bytes(mask)
-        return self._mask
+            return mask
+        mask = bytearray(b"\x01") * size
+        for i in self.membership.idle:
+            mask[i] = 0
+        for i in self._barred:
+            mask[i] = 0
+        return mask
 
     def index_of(self, identity: Hashable) -> int | None:
-        """Return the index of the node with this id, or ``None``."""
-        return self.membership.index.get(identity)
+        """Return the index of the node with this id, or ``None``. O(log n)."""
+        return self.membership.index_of(identity)
 
     def restrict(self, indices: Iterable[int]) -> NodeSet[N_co]:
         """Return a view with the same membership in which only ``indices`` may be chosen.
@@ -189,10 +154,16 @@ class NodeSet(Sequence[N_co]):
         Raises:
             UnknownIndex: An index is negative or not below ``len(self)``.
         """
-        keep = bytearray(b"\x01") * len(self)
-        for i in self._checked(indices):
-            keep[i] = 0
-        return self._kept(keep)
+        gone = frozenset(self._checked(indices))
+        barred = self._barred
+        if barred is None:
+            keep = bytearray(b"\x01") * len(self)
+            for i in gone:
+                keep[i] = 0
+            return self._kept(keep)
+        weights = self.membership.weights
+        barred = barred.union([i for i in gone if weights[i]])
+        return _view(self.membership, None, self.ailing - gone, barred)
 
     def marked(self, ailing: Iterable[int]) -> NodeSet[N_co]:
         """Return the same view with the nodes at these indices marked as ailing.
@@ -200,7 +171,24 @@ class NodeSet(Sequence[N_co]):
         Raises:
             UnknownIndex: An index is negative or not below ``len(self)``.
         """
-        return _view(self.membership, self.eligible, frozenset(self._checked(ailing)))
+        marks = frozenset(self._checked(ailing))
+        return _view(self.membership, self._eligible, marks, self._barred)
+
+    def since(self, before: NodeSet[object]) -> tuple[list[int], list[int]] | None:
+        """Return the indices that may be chosen no more, and those that may be again.
+
+        ``None`` where these are views of different nodes, or differ by more than a few. O(indices
+        that either rules out).
+        """
+        mine, others = self._barred, before._barred
+        if mine is None or others is None or self.membership is not before.membership:
+            return None
+        if abs(len(mine) - len(others)) > _FEW:
+            return None
+        apart = mine ^ others
+        if len(apart) > _FEW:
+            return None
+        return [i for i in apart if i in mine], [i for i in apart if i in others]
 
     @property
     def well(self) -> NodeSet[N_co]:
@@ -219,13 +207,8 @@ class NodeSet(Sequence[N_co]):
             yield i
 
     def _kept(self, keep: bytearray) -> NodeSet[N_co]:
-        eligible = self.eligible
-        if len(eligible) == len(keep):
-            left = tuple(compress(eligible, keep))
-        else:
-            left = tuple(i for i in eligible if keep[i])
         ailing = frozenset(i for i in self.ailing if keep[i]) if self.ailing else _NOBODY
-        return _view(self.membership, left, ailing)
+        return _view(self.membership, _among(self.eligible, keep), ailing, None)
 
     def __len__(self) -> int:
         return len(self.membership.nodes)
@@ -246,14 +229,24 @@ class NodeSet(Sequence[N_co]):
         return f"<NodeSet of {len(self)}: {shown}{more}; {len(self.eligible)} eligible>"
 
 
+def _among(eligible: tuple[int, ...], keep: bytes | bytearray) -> tuple[int, ...]:
+    if len(eligible) == len(keep):
+        return tuple(compress(eligible, keep))
+    return tuple([i for i in eligible if keep[i]])
+
+
 def _view(
-    membership: Membership[N_co], eligible: tuple[int, ...], ailing: frozenset[int]
-) -> NodeSet[N_co]:
-    view = cast("NodeSet[N_co]", NodeSet.__new__(NodeSet))
+    membership: Membership[M],
+    eligible: tuple[int, ...] | None,
+    ailing: frozenset[int],
+    barred: frozenset[int] | None,
+) -> NodeSet[M]:
+    view = cast("NodeSet[M]", NodeSet.__new__(NodeSet))
     view.membership = membership
-    view.eligible = eligible
     view.ailing = ailing
     # The constructor of this class for views.
+    view._barred = barred  # noqa: SLF001
+    view._eligible = eligible  # noqa: SLF001
     view._mask = None  # noqa: SLF001
     view._well = None  # noqa: SLF001
     return view

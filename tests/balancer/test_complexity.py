@@ -14,10 +14,12 @@ import pytest
 
 from loadwise import (
     Balancer,
+    ConsecutiveFailurePolicy,
     ConsistentHash,
     FallbackChain,
     Filtered,
     HealthFilter,
+    HealthStatus,
     HealthTracker,
     InFlight,
     LeastLoad,
@@ -241,3 +243,100 @@ def test_a_health_flap_moves_one_nodes_keys_and_builds_nothing() -> None:
         lambda: balancer.add("cache-new"), lambda frame: frame.f_code is Ring.__init__.__code__
     )
     assert added == 1, "the count sees a ring that is built"
+
+
+def flap(balancer: Balancer[Any], health: HealthTracker) -> None:
+    """Have a node go down, and come back."""
+    for report in (health.report_failure, health.report_success):
+        report(3)
+        balancer.pick()
+
+
+def cool_down(balancer: Balancer[Any], clock: ManualClock) -> None:
+    """Have a node sit out, and come back."""
+    balancer._pauses.mark_exhausted(3, 1.0)
+    balancer.pick()
+    clock.advance(2.0)
+    balancer.pick()
+
+
+def drain(balancer: Balancer[Any]) -> None:
+    """Drain a node, and end that."""
+    for change in (balancer.drain, balancer.resume):
+        change(3)
+        balancer.pick()
+
+
+def come_and_go(balancer: Balancer[Any]) -> None:
+    """Have a node come, and another go."""
+    balancer.add(Server(-1))
+    balancer.pick()
+    balancer.remove(-1)
+    balancer.pick()
+
+
+@pytest.mark.parametrize("others", ["up", "down"])
+@pytest.mark.parametrize("change", [flap, cool_down, drain, come_and_go])
+@pytest.mark.parametrize("strategy", [PowerOfTwoChoices, Random])
+def test_a_change_costs_the_same_for_any_fleet(
+    strategy: Callable[..., Strategy[Any]], change: Callable[..., None], others: str
+) -> None:
+    """A node's change, and the picks that notice it, are as many instructions for any fleet.
+
+    The rest is copied by single calls. Three nodes that are down and have nothing to do with the
+    change do not alter that. A bisection's steps are not instructions.
+    """
+    found = []
+    for size in (FEW, MANY):
+        clock = ManualClock()
+        health = HealthTracker(
+            ConsecutiveFailurePolicy(failure_threshold=1, recovery_successes=1), clock=clock
+        )
+        loads = {"load": InFlight()} if strategy is PowerOfTwoChoices else {}
+        rule = strategy(rng=random.Random(1), **loads)
+        nodes = [Server(number) for number in range(size)]
+        balancer = Balancer(nodes, rule, health=health, clock=clock)
+        for number in (5, 7, 9) if others == "down" else ():
+            health.report_failure(number)
+        balancer.pick()
+        more = {flap: (health,), cool_down: (clock,)}.get(change, ())
+        work = functools.partial(change, balancer, *more)
+        for _ in range(3):
+            work()
+        gc.collect()
+        gc.disable()
+        try:
+            found.append(min(instructions(work) for _ in range(20)))
+        finally:
+            gc.enable()
+    few, many = found
+    assert 0 < many <= few + 60, "a few more where a draw decides"
+
+
+def test_a_filter_is_asked_when_its_own_sources_change() -> None:
+    """Another tracker's changes do not have a filter asked again; those of its own do."""
+    asked = 0
+
+    class Counted(HealthFilter):
+        def __call__(self, node: object) -> bool:
+            nonlocal asked
+            asked += 1
+            return super().__call__(node)
+
+    clock = ManualClock()
+    theirs, mine = HealthTracker(clock=clock), HealthTracker(clock=clock)
+    where = Counted(theirs, ~HealthStatus.UNHEALTHY)
+    balancer = Balancer(range(10), Random(), health=mine, clock=clock, where=where)
+    balancer.pick()
+    before = asked
+    for _ in range(3):
+        mine.report_failure(1)
+    balancer.drain(2)
+    balancer.pick()
+    assert asked == before
+    for _ in range(3):
+        theirs.report_failure(3)
+    assert {balancer.pick() for _ in range(400)} == set(range(10)) - {1, 2, 3}
+    assert asked == before + 10
+    balancer.add(10)
+    assert asked == before + 21

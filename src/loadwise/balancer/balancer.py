@@ -93,7 +93,7 @@ class Balancer(Generic[N]):
     requests that the parent has in flight are not counted.
 
     Cost: O(1) per pick and per release with an O(1) strategy; O(n) at the next pick after health,
-    quotas, filters or membership changed.
+    quotas, filters or membership changed, with the default strategy at the speed of a copy.
 
     Example:
         >>> balancer = Balancer(["10.0.0.1:8080", "10.0.0.2:8080"])

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from threading import Lock
 from typing import Generic, TypeVar
 
 from loadwise._counter import upcoming
 from loadwise._fork import ForkAware, reset_in_child
+from loadwise._membership import Owner
 from loadwise._native import let_go
 from loadwise.balancer.panic import Panic, PanicRule
 from loadwise.balancer.status import NodeStatus
-from loadwise.balancer.view import Meter, Slot, View, admits, make_view
+from loadwise.balancer.view import Grounds, Meter, Slot, View, admits, make_view, no_view
 from loadwise.errors import UnknownNode
 from loadwise.filters import Filter
 from loadwise.health import HealthStatus, HealthTracker
 from loadwise.load import LoadMeasure
-from loadwise.node_set import NodeSet, Owner
+from loadwise.node_set import NodeSet
 from loadwise.nodes import node_id
 from loadwise.quota import QuotaSource
 
@@ -63,6 +64,7 @@ class Fleet(ForkAware, Generic[N]):
         self._pauses = pauses
         self._has_quota = has_quota
         self._where = where
+        self._grounds = Grounds(health, pauses, where, rule, has_quota)
         # Whether nobody knows when the filter changes its mind, so that it is asked at every pick.
         self._unwatched = where is not None and where.sources() is None
         self._rule = rule
@@ -72,6 +74,8 @@ class Fleet(ForkAware, Generic[N]):
         # The first is held by whoever changes the membership, the second to work out a view.
         self._changing = Lock()
         self._lock = Lock()
+        # The ids of those that are drained, and perhaps of some that are no more.
+        self._draining: set[Hashable] = set()
         # Panics that began or ended and have not been told of yet, in order.
         self._news: deque[Panic | None] = deque()
         # Emptied by whoever tells of them: that is atomic, a flag is not.
@@ -79,6 +83,7 @@ class Fleet(ForkAware, Generic[N]):
         # By one reference, so that whoever reads finds members and slots that belong together.
         nobody: NodeSet[N] = NodeSet(())
         self._members: tuple[NodeSet[N], tuple[Slot, ...]] = (nobody, ())
+        self.view: View[N] = no_view(nobody)
         self.view = self.look()
         reset_in_child(self)
 
@@ -123,17 +128,18 @@ class Fleet(ForkAware, Generic[N]):
         answers = self._answers(view.nodes)
         if view.admitted == answers and self._holds(view):
             return view
-        while True:
+        present: View[N] | None = None
+        while present is None:
             with self._lock:
                 whole, slots = self._members
-                view = self.view
                 if answers is None or len(answers) == len(whole):
-                    if view.admitted != answers or not self._holds(view):
-                        view = self._publish(self._look_at(whole, slots, answers))
-                    break
-            answers = self._answers(whole)
+                    present = self.view
+                    if present.admitted != answers or not self._holds(present):
+                        present = self._publish(self._look_at(whole, slots, answers))
+            if present is None:
+                answers = self._answers(whole)
         self._tell()
-        return view
+        return present
 
     def _answers(self, whole: NodeSet[N]) -> bytes | None:
         """Return the answers of a filter that may change its mind at any time. O(n)."""
@@ -191,7 +197,7 @@ class Fleet(ForkAware, Generic[N]):
                 self._teller.append(None)
 
     def look(self) -> View[N]:
-        """Work out a view. O(n)."""
+        """Work out a view."""
         whole, slots = self._members
         return self._look_at(whole, slots, self._answers(whole))
 
@@ -201,35 +207,54 @@ class Fleet(ForkAware, Generic[N]):
         return make_view(
             whole,
             slots,
-            self._health,
-            self._pauses,
-            self._where,
+            self._grounds,
+            before=self.view,
+            draining=[i for i in map(whole.index_of, self._draining) if i is not None],
             answers=answers,
-            rule=self._rule,
-            has_quota=self._has_quota,
         )
 
     def add(self, node: N) -> None:
-        """Add a member."""
+        """Add a member. What was read of the others when they joined is not read again."""
         with self._changing:
-            self._adopt(self._own((*self.nodes, node)))
+            whole, slots = self._members
+            grown = NodeSet.of_membership(whole.membership.joined(node))
+            self._prepare(grown)
+            self._adopt(grown, (*slots, Slot(grown.ids[-1], self._meters)), ())
 
     def remove(self, identity: Hashable) -> None:
         """Remove a member."""
         with self._changing:
-            index = self._index_of(identity)
-            self._adopt(self._own((*self.nodes[:index], *self.nodes[index + 1 :])))
+            whole, slots = self._members
+            index = self._index_in(whole, identity)
+            left = NodeSet.of_membership(whole.membership.parted(index))
+            self._prepare(left)
+            self._adopt(left, slots[:index] + slots[index + 1 :], (slots[index],))
 
     def replace(self, nodes: Iterable[N]) -> None:
         """Replace all members; who stays, by id, keeps the slot."""
-        fresh = self._own(nodes)
+        fresh = NodeSet(nodes)
+        # A membership that strategies can tell from those of other balancers.
+        fresh.membership.owner = self._owner
         with self._changing:
-            self._adopt(fresh)
+            self._prepare(fresh)
+            gone = {slot.id: slot for slot in self._members[1]}
+            slots = tuple(
+                gone.pop(identity) if identity in gone else Slot(identity, self._meters)
+                for identity in fresh.ids
+            )
+            self._adopt(fresh, slots, gone.values())
 
     def set_draining(self, identity: Hashable, *, draining: bool) -> None:
         """Begin or end the drain of a member."""
         with self._changing, self._lock:
-            self._members[1][self._index_of(identity)].draining = draining
+            whole, slots = self._members
+            slot = slots[self._index_in(whole, identity)]
+            # In this order, for an interrupt may fall between the two: the slot has the last word.
+            if draining:
+                self._draining.add(slot.id)
+            slot.draining = draining
+            if not draining:
+                self._draining.discard(slot.id)
             self._publish(self._look_at(*self._members, self.view.admitted))
         self._tell()
 
@@ -264,15 +289,6 @@ class Fleet(ForkAware, Generic[N]):
             ailing=ailing,
         )
 
-    def _own(self, nodes: Iterable[N]) -> NodeSet[N]:
-        """Return a membership that strategies can tell from those of other balancers."""
-        made = NodeSet(nodes)
-        made.membership.owner = self._owner
-        return made
-
-    def _index_of(self, identity: Hashable) -> int:
-        return self._index_in(self._members[0], identity)
-
     def _index_in(self, whole: NodeSet[N], identity: Hashable) -> int:
         identity = node_id(identity)
         index = whole.index_of(identity)
@@ -280,29 +296,24 @@ class Fleet(ForkAware, Generic[N]):
             raise UnknownNode(identity, f"balancer {self._name!r}", whole.ids)
         return index
 
-    def _adopt(self, whole: NodeSet[N]) -> None:
+    def _adopt(self, whole: NodeSet[N], slots: tuple[Slot, ...], gone: Collection[Slot]) -> None:
         """Make ``whole`` the membership: all of it or, on an error, nothing. For one at a time."""
-        self._prepare(whole)
         answers = self._answers(whole)
         with self._lock:
-            gone = {slot.id: slot for slot in self._members[1]}
-            slots = tuple(
-                gone.pop(identity) if identity in gone else Slot(identity, self._meters)
-                for identity in whole.ids
-            )
             view = self._look_at(whole, slots, answers)
             replaced = self._members
             self._members = whole, slots
             self._publish(view)
             let_go(replaced)
         self._tell()
-        for slot in gone.values():
+        for slot in gone:
             slot.alive = False
-        for identity in gone:
+        for slot in gone:
+            self._draining.discard(slot.id)
             if self._health is not None:
-                self._health.remove(identity)
+                self._health.remove(slot.id)
             if not self._has_quota:
-                self._pauses.remove(identity)
+                self._pauses.remove(slot.id)
 
     def _holds(self, view: View[N]) -> bool:
         return (

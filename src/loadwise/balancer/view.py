@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from itertools import count
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from loadwise.balancer.panic import Panic, PanicRule
 from loadwise.balancer.tally import Tally
@@ -16,7 +16,7 @@ from loadwise.node_set import NodeSet
 from loadwise.outcome import Outcome
 from loadwise.quota import QuotaSource
 
-__all__ = ["Meter", "Slot", "View", "admits", "make_view", "why_it_rests"]
+__all__ = ["Grounds", "Meter", "Slot", "View", "admits", "make_view", "no_view", "why_it_rests"]
 
 N = TypeVar("N")
 
@@ -184,6 +184,8 @@ class View(Generic[N]):
             chosen where a request excludes all candidates.
         health_version: Version of the health it shows.
         quota_version: Version of the quotas it shows.
+        turned_away: Indices of members that the balancer's filter does not admit, ascending.
+        asked: Tells whether the filter would say the same again; ``None`` if it may not.
         admitted: The last answers of a filter that may change its mind at any time, by index.
         plain: Whether a request may be given any index that the strategy returns: no probe to
             grant, no quota to reserve, no filter to ask, nothing to count.
@@ -194,6 +196,7 @@ class View(Generic[N]):
 
     __slots__ = (
         "admitted",
+        "asked",
         "candidates",
         "down",
         "health_version",
@@ -208,6 +211,7 @@ class View(Generic[N]):
         "ruled_out",
         "slots",
         "tallies",
+        "turned_away",
         "watch",
     )
 
@@ -223,10 +227,20 @@ class View(Generic[N]):
     others: NodeSet[N] | None
     health_version: int
     quota_version: int
+    turned_away: tuple[int, ...]
+    asked: Watch | None
     admitted: bytes | None
     plain: bool
     watch: Watch | None
     tallies: dict[tuple[Cost, bool], Tally]
+
+
+def no_view(nodes: NodeSet[N]) -> View[N]:
+    """Return what stands for the view before the first; nobody is known to be out."""
+    view: View[N] = View()
+    view.nodes = nodes
+    view.asked = None
+    return view
 
 
 def admits(where: Filter[N], whole: NodeSet[N]) -> bytes:
@@ -234,21 +248,44 @@ def admits(where: Filter[N], whole: NodeSet[N]) -> bytes:
     return bytes([accepts(where, node) for node in whole.membership.nodes])
 
 
+class Grounds(NamedTuple):
+    """What decides, beside the members themselves, who may be chosen.
+
+    Attributes:
+        health: Who knows the health, if anyone.
+        pauses: Who knows which nodes sit out.
+        where: A filter that holds for every request.
+        rule: When there is panic; ``None`` for never.
+        has_quota: Whether quota is to be reserved for each request, too.
+    """
+
+    health: HealthTracker | None
+    pauses: QuotaSource
+    where: Filter[Any] | None
+    rule: PanicRule | None
+    has_quota: bool
+
+
 def make_view(
     whole: NodeSet[N],
     slots: tuple[Slot, ...],
-    health: HealthTracker | None,
-    pauses: QuotaSource,
-    where: Filter[N] | None,
+    grounds: Grounds,
     *,
+    before: View[N],
+    draining: Iterable[int],
     answers: bytes | None,
-    rule: PanicRule | None,
-    has_quota: bool,
 ) -> View[N]:
-    """Work out who may be chosen now. O(n).
+    """Work out who may be chosen now. O(nodes that may not), and O(n) to ask the filter.
 
-    ``answers`` are those of a filter that may change its mind at any time, by index.
+    Args:
+        whole: The members.
+        slots: Their slots, by index.
+        grounds: What decides beside them.
+        before: The view before. The filter is not asked again while its sources are the same.
+        draining: Indices of members that may be drained: their slots tell.
+        answers: Those of a filter that may change its mind at any time, by index.
     """
+    health, pauses, where, rule, has_quota = grounds
     filter_sources = None if where is None else where.sources()
     own: list[StateSource] = [pauses] if health is None else [pauses, health]
     others = [source for source in filter_sources or () if source not in own]
@@ -259,22 +296,25 @@ def make_view(
     view.quota_version = pauses.version
     watch = Watch([*own, *others])
 
-    not_members: dict[int, str] = {}
     view.admitted = answers
-    if where is not None:
-        admitted = admits(where, whole) if answers is None else answers
-        not_members.update((i, "filtered") for i, answer in enumerate(admitted) if not answer)
-    not_members.update(
-        (i, "drained") for i, slot in enumerate(slots) if slot.draining or not whole.weights[i]
-    )
+    same = before.nodes.membership is whole.membership
+    if same and before.asked is not None and before.asked.holds():
+        view.turned_away, view.asked = before.turned_away, before.asked
+    else:
+        view.asked = None if filter_sources is None else Watch(filter_sources)
+        view.turned_away = () if where is None else _turned_away(where, whole, answers)
+    not_members: dict[int, str] = dict.fromkeys(view.turned_away, "filtered")
+    drained = [i for i in draining if slots[i].draining]
+    not_members.update(dict.fromkeys(sorted({*drained, *whole.membership.idle}), "drained"))
     pausing = dict(_sitting_out(whole, pauses))
     down = {} if health is None else _down(whole, health, not_members)
     view.down = frozenset(down)
 
     view.panic, ailing = None, dict[int, float]()
-    if rule is not None and health is not None and down:
+    members = len(whole) - len(not_members)
+    if rule is not None and health is not None and rule.judge(members, len(down), 0) is not None:
         ailing = _ailing(whole, health, rule.window, down)
-        view.panic = rule.judge(len(whole) - len(not_members), len(down), len(ailing))
+        view.panic = rule.judge(members, len(down), len(ailing))
     dead = {i: may_probe for i, may_probe in down.items() if i not in ailing}
     if view.panic is None:
         ailing, dead = {}, down
@@ -291,10 +331,10 @@ def make_view(
     view.probes = frozenset(i for i, due in dead.items() if due and i not in ruled_out)
     view.recovering = frozenset()
     if health is not None and view.panic is None:
-        view.recovering = _indices(whole, health.recovering()) - ruled_out.keys()
+        view.recovering = _indices(whole, health.recovering()).difference(ruled_out)
     view.candidates, view.others = frozenset(), None
     if view.panic is not None and dead:
-        view.candidates = frozenset(range(len(whole))) - not_members.keys() - dead.keys()
+        view.candidates = frozenset(range(len(whole))).difference(not_members, dead)
         view.others = whole.restrict(dead.keys() - pausing.keys())
     view.watch = watch if watch.timed or others else None
     view.plain = not (
@@ -311,6 +351,11 @@ def make_view(
     view.members = whole.membership.nodes
     view.slots = slots
     return view
+
+
+def _turned_away(where: Filter[N], whole: NodeSet[N], answers: bytes | None) -> tuple[int, ...]:
+    admitted = admits(where, whole) if answers is None else answers
+    return tuple([i for i, answer in enumerate(admitted) if not answer])
 
 
 def _sitting_out(whole: NodeSet[N], pauses: QuotaSource) -> Iterator[tuple[int, str]]:

@@ -139,6 +139,11 @@ class HealthTracker(ForkAware):
             for node_id, record in self._records.items()
             if record.status is HealthStatus.UNHEALTHY
         }
+        self._recovering = {
+            node_id: None
+            for node_id, record in self._records.items()
+            if record.status is HealthStatus.RECOVERING
+        }
         for node_id in self._records:
             self._standings.setdefault(node_id, SPOTLESS)
         self.version += 1
@@ -250,6 +255,7 @@ class HealthTracker(ForkAware):
         with self._lock:
             self._probes.remove(node_id)
             self._down.pop(node_id, None)
+            self._recovering.pop(node_id, None)
             self._standings.pop(node_id, None)
             if self._records.pop(node_id, None) is not None:
                 self.version += 1
@@ -337,13 +343,9 @@ class HealthTracker(ForkAware):
         return max(1, needed - record.consecutive_successes)
 
     def recovering(self) -> list[Hashable]:
-        """Return the ids of the RECOVERING nodes. O(nodes with a record)."""
+        """Return the ids of the RECOVERING nodes. O(RECOVERING nodes)."""
         with self._lock:
-            return [
-                node_id
-                for node_id, record in self._records.items()
-                if record.status is HealthStatus.RECOVERING
-            ]
+            return list(self._recovering)
 
     def hasten_probes(self, node_ids: Iterable[Hashable]) -> None:
         """Make a probe due now of each of these nodes that is UNHEALTHY. O(ids)."""
@@ -472,6 +474,10 @@ class HealthTracker(ForkAware):
         elif before is HealthStatus.UNHEALTHY:
             self._down.pop(new.id, None)
             self._probes.up(new.id)
+        if new.status is HealthStatus.RECOVERING:
+            self._recovering[new.id] = None
+        else:
+            self._recovering.pop(new.id, None)
         if before is not new.status:
             self.version += 1
 

@@ -8,10 +8,11 @@ from random import Random as RandomSource
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from loadwise._membership import Content, Owner
 from loadwise._native import mypyc_attr
 from loadwise._numbers import whole
 from loadwise.context import EMPTY, SelectionContext
-from loadwise.node_set import Content, NodeSet, Owner
+from loadwise.node_set import NodeSet
 from loadwise.strategies._draws import check_rng, fork_of, source_of
 from loadwise.strategies._planned import N, Plan, Planned
 from loadwise.strategies._sequences import Candidates, Cycle, Source, resumed
@@ -54,7 +55,7 @@ class InTurn(Planned[N, Book, TurnPlan]):
         super()._after_fork()
 
     def _identity(self, owner: Owner | None, content: Content) -> object:
-        return owner, content.key
+        return owner, content
 
     def _weights(self, nodes: NodeSet[N]) -> Sequence[int | float] | None:  # noqa: ARG002
         """Return the weights to go by, by index; ``None`` where all are alike."""

@@ -8,12 +8,13 @@ from math import inf
 from typing import Any, TypeVar
 
 from loadwise._callables import discard, refuse_async, refuse_async_methods, refuse_awaitable
+from loadwise._membership import alike
 from loadwise._native import mypyc_attr
 from loadwise._numbers import number, shown
 from loadwise.load import InFlight, LoadMeasure, PeakEwma
 from loadwise.node_set import NodeSet
 from loadwise.nodes import LoadMetric, node_id
-from loadwise.strategies._planned import Plan, Planned
+from loadwise.strategies._planned import Plan, Planned, Step
 from loadwise.strategies._requirements import require_method
 
 __all__ = ["Load", "LoadPlan", "LoadPlanned", "as_load", "as_loads", "load_source"]
@@ -122,24 +123,84 @@ class LoadPlan(Plan[Sequence[Any]]):
         choices: The same, by position among the eligible.
         alike: How many may be chosen, if all have the same weight; else 0.
         weights: By position, as parts of the largest; empty if all are alike.
+        largest: The largest weight; 0 if all are alike.
         sums: Of the weights up to each position; empty if all are alike.
     """
 
-    __slots__ = ("alike", "choices", "items", "sums", "weights")
+    __slots__ = ("alike", "choices", "items", "largest", "sums", "weights")
 
-    def __init__(self, nodes: NodeSet[Any], items: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        nodes: NodeSet[Any],
+        items: Sequence[Any],
+        before: LoadPlan | None = None,
+        steps: Sequence[Step] = (),
+    ) -> None:
         super().__init__(nodes, items)
         self.items = items
-        self.choices = [items[i] for i in nodes.eligible]
+        self.choices = list(items) if self.whole else [items[i] for i in self.eligible]
         self.alike = self.count
         self.weights: list[float] = []
         self.sums: list[float] = []
+        self.largest: float = 0.0
+        if before is None or not self._weigh_after(before, nodes, steps):
+            self._weigh(nodes)
+
+    def _weigh(self, nodes: NodeSet[Any]) -> None:
         given = nodes.weights
-        if len({given[i] for i in nodes.eligible}) > 1:
-            largest = max([given[i] for i in nodes.eligible])
+        if not nodes.membership.uniform and not alike(given, self.eligible):
+            mine = given if self.whole else [given[i] for i in self.eligible]
+            self.largest = largest = max(mine)
             self.alike = 0
-            self.weights = [max(given[i] / largest, _LEAST_WEIGHT) for i in nodes.eligible]
+            # Mostly there are few different ones.
+            parts = {weight: max(weight / largest, _LEAST_WEIGHT) for weight in set(mine)}
+            self.weights = list(map(parts.__getitem__, mine))
             self.sums = list(accumulate(self.weights))
+
+    def patched(
+        self, nodes: NodeSet[Any], gone: Sequence[int], back: Sequence[int]
+    ) -> LoadPlan | None:
+        """Return the plan for a set of which a few others are eligible; see `Planned`.
+
+        ``None`` where the weights are no longer those parts of the largest.
+        """
+        twin = LoadPlan.__new__(LoadPlan)
+        steps = twin.follow(self, gone, back)
+        twin.items = self.items
+        twin.choices = choices = self.choices.copy()
+        for position, index in steps:
+            if index is None:
+                del choices[position]
+            else:
+                choices.insert(position, self.items[index])
+        twin.alike, twin.weights, twin.sums, twin.largest = twin.count, [], [], 0.0
+        return twin if twin._weigh_after(self, nodes, steps) else None  # noqa: SLF001 - its own
+
+    def _weigh_after(self, before: LoadPlan, nodes: NodeSet[Any], steps: Sequence[Step]) -> bool:
+        """Take the weights over from the plan before; tell whether they are parts of the same."""
+        given, largest = nodes.weights, before.largest
+        if nodes.membership.uniform or alike(given, self.eligible):
+            return True
+        weights = before.weights.copy()
+        if not weights:
+            return False
+        first = len(weights)
+        for position, index in steps:
+            first = min(first, position)
+            if index is None:
+                del weights[position]
+            elif given[index] <= largest:
+                weights.insert(position, max(given[index] / largest, _LEAST_WEIGHT))
+            else:
+                return False
+        if 1.0 not in weights:
+            return False
+        self.alike, self.largest, self.weights = 0, largest, weights
+        self.sums = before.sums[:first]
+        start = self.sums.pop() if first else 0.0
+        rest = weights[first:]
+        self.sums += accumulate(rest, initial=start) if first else accumulate(rest)
+        return True
 
     def over(self, candidates: Sequence[Any]) -> LoadPlan:
         """Return the plan that reads the very objects in ``candidates``."""
@@ -147,6 +208,7 @@ class LoadPlan(Plan[Sequence[Any]]):
         twin.eligible, twin.count, twin.size = self.eligible, self.count, self.size
         twin.whole = self.whole
         twin.alike, twin.weights, twin.sums = self.alike, self.weights, self.sums
+        twin.largest = self.largest
         twin.state = twin.items = candidates
         twin.choices = [candidates[i] for i in self.eligible]
         return twin
@@ -188,10 +250,51 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
         return ask(item) if self._sound else as_load(ask(item), candidates[plan.eligible[position]])
 
     def _make_state(self, nodes: NodeSet[N]) -> Sequence[Any]:
-        return () if self._measure is None else [self._measure.cell(i) for i in nodes.ids]
+        if self._measure is None:
+            return ()
+        cells = self._cells_before(nodes)
+        return [self._measure.cell(i) for i in nodes.ids] if cells is None else cells
+
+    def _cells_before(self, nodes: NodeSet[N]) -> list[Any] | None:
+        """Return the cells, if those of the membership that this one was made from are known."""
+        before = nodes.membership.before
+        if before is None or self._measure is None:
+            return None
+        with self._lock:
+            known = self._states.get(before[0])
+        if known is None:
+            return None
+        cells = list(known)
+        if before[1] is None:
+            cells.append(self._measure.cell(nodes.ids[-1]))
+        else:
+            del cells[before[1]]
+        return cells
+
+    def _patch(
+        self, before: LoadPlan, nodes: NodeSet[N], gone: list[int], back: list[int]
+    ) -> LoadPlan | None:
+        return before.patched(nodes, gone, back)
 
     def _make_plan(self, nodes: NodeSet[N], state: Sequence[Any]) -> LoadPlan:
-        return LoadPlan(nodes, nodes.membership.nodes if self._measure is None else state)
+        items = nodes.membership.nodes if self._measure is None else state
+        before, steps = self._one_before(nodes)
+        return LoadPlan(nodes, items, before, steps)
+
+    def _one_before(self, nodes: NodeSet[N]) -> tuple[LoadPlan | None, list[Step]]:
+        """Return the plan of all nodes before one came or went, if it was the last, and the step.
+
+        The step leads from that plan's weights to those of ``nodes``.
+        """
+        before = nodes.membership.before
+        if before is None:
+            return None, []
+        source, plan = self._hot
+        all_there = plan.whole and len(nodes.eligible) == len(nodes)
+        if before[0] is not source.membership or not all_there:
+            return None, []
+        last = len(nodes) - 1
+        return plan, [(last, last) if before[1] is None else (before[1], None)]
 
     def _check(self, candidates: Sequence[N]) -> None:
         if self._own:

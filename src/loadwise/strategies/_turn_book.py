@@ -25,7 +25,8 @@ from loadwise.strategies._turns import Turns
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Hashable, Sequence
 
-    from loadwise.node_set import Membership, NodeSet
+    from loadwise._membership import Membership
+    from loadwise.node_set import NodeSet
     from loadwise.strategies._sequences import Candidates, Source
 
 __all__ = ["Book"]

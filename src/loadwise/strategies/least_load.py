@@ -74,7 +74,7 @@ class LeastLoad(LoadPlanned[N]):
         eligible, choices = plan.eligible, plan.choices
         if context.exclude:
             check_excluded(context.exclude, plan.size)
-            eligible = tuple(i for i in eligible if i not in context.exclude)
+            eligible = [i for i in eligible if i not in context.exclude]
             choices = [plan.items[i] for i in eligible]
         if not plan.alike:
             return self._lowest_by_weight(candidates, plan, draw, context.exclude)

@@ -47,6 +47,17 @@ class Random(Planned[N, None, Plan[None]]):
     def _make_plan(self, nodes: NodeSet[N], state: None) -> Plan[None]:
         return Plan(nodes, state)
 
+    def _patch(
+        self,
+        before: Plan[None],
+        nodes: NodeSet[N],  # noqa: ARG002 - all is in the plan
+        gone: list[int],
+        back: list[int],
+    ) -> Plan[None]:
+        twin: Plan[None] = Plan.__new__(type(before))
+        twin.follow(before, gone, back)
+        return twin
+
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index drawn, or ``None`` when none may be chosen."""
         source, plan = self._hot

@@ -26,8 +26,8 @@ class _Plan(Plan[None]):
     def __init__(self, nodes: NodeSet[Any]) -> None:  # only weights and indices matter
         super().__init__(nodes, None)
         self.weights = nodes.weights
-        self.keep, cells = alias_table([nodes.weights[i] for i in nodes.eligible])
-        self.alias = [nodes.eligible[cell] for cell in cells]
+        self.keep, cells = alias_table([nodes.weights[i] for i in self.eligible])
+        self.alias = [self.eligible[cell] for cell in cells]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

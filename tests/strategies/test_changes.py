@@ -1,0 +1,119 @@
+"""Plans made from the one before are those that would be made from the beginning."""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.strategies.support import Server
+
+from loadwise import InFlight, LeastLoad, NodeSet, PeakEwma, PowerOfTwoChoices, Random
+from loadwise._membership import Membership, Owner
+from loadwise.strategies._loads import LoadPlanned
+from loadwise.strategies._planned import Plan, Planned
+
+MAKERS: dict[str, Callable[[], Planned[Any, Any, Any]]] = {
+    "P2C, InFlight": lambda: PowerOfTwoChoices(load=InFlight()),
+    "P2C, PeakEwma": lambda: PowerOfTwoChoices(load=PeakEwma()),
+    "P2C, own load": PowerOfTwoChoices,
+    "LeastLoad": lambda: LeastLoad(load=InFlight()),
+    "Random": Random,
+}
+every_maker = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+
+WEIGHTS = st.sampled_from([0, 1, 1, 2, 3, 1.0, 1e-320])
+
+
+def facts(plan: Plan[Any]) -> dict[str, object]:
+    """Return all that a plan holds; cells and nodes by identity."""
+    told: dict[str, object] = {}
+    for kind in type(plan).__mro__:
+        for name in getattr(kind, "__slots__", ()):
+            value = getattr(plan, name)
+            by_identity = name in ("items", "choices", "state") and value is not None
+            told[name] = list(map(id, value)) if by_identity else value
+    return told
+
+
+@every_maker
+@given(
+    weights=st.lists(WEIGHTS, min_size=1, max_size=8),
+    changes=st.lists(
+        st.tuples(st.integers(0, 9), WEIGHTS) | st.sets(st.integers(0, 9)), max_size=20
+    ),
+)
+def test_plans(
+    make: Callable[[], Planned[Any, Any, Any]],
+    weights: list[float],
+    changes: list[tuple[int, float] | set[int]],
+) -> None:
+    """Through members that come and go, and views of them, a plan is as if made at once."""
+    strategy = make()
+    membership: Membership[Any] = NodeSet(
+        Server(str(number), weight) for number, weight in enumerate(weights)
+    ).membership
+    membership.owner = Owner()
+    nodes = NodeSet.of_membership(membership)
+    strategy.prepare(nodes)
+    for number, change in enumerate(changes, len(weights)):
+        if isinstance(change, set):
+            nodes = NodeSet.of_membership(membership) if not change else nodes
+            nodes = nodes.without(i for i in change if i < len(membership.nodes))
+        else:
+            draw, weight = change
+            size = len(membership.nodes)
+            membership = (
+                membership.parted(draw % size)
+                if size and draw % 2
+                else membership.joined(Server(str(number), weight))
+            )
+            nodes = NodeSet.of_membership(membership)
+            strategy.prepare(nodes)
+        plan = strategy._resolve(nodes)
+        state = strategy._state_of(nodes)
+        alone = NodeSet(membership.nodes).restrict(nodes.eligible)
+        anew: Plan[Any] = type(strategy)._make_plan(strategy, alone, state)
+        if isinstance(strategy, LoadPlanned) and strategy._measure is not None:
+            cells = [strategy._measure.cell(identity) for identity in membership.ids]
+            assert list(map(id, state)) == list(map(id, cells))
+        assert facts(plan) == facts(anew)
+
+
+@every_maker
+def test_plans_before_are_let_go(make: Callable[[], Planned[Any, Any, Any]]) -> None:
+    """After 300 changes of who may be chosen there are no more plans than after three."""
+    strategy = make()
+    nodes = NodeSet(Server(str(number)) for number in range(10))
+
+    def change(times: int) -> int:
+        for number in range(times):
+            strategy.select(nodes.without([number % 9]))
+        gc.collect()
+        return sum(isinstance(thing, Plan) for thing in gc.get_objects())
+
+    assert change(3) == change(300)
+
+
+def test_nodes_that_are_known_are_not_checked_again() -> None:
+    """Whether nodes have a load is looked up once for a membership, not for each view of it."""
+
+    class Probed(Server):
+        looked_up = 0
+
+        @property
+        def load_score(self) -> Any:  # counts how it is looked up
+            type(self).looked_up += 1
+            return lambda: 1.0
+
+    nodes = NodeSet(Probed(str(number)) for number in range(100))
+    strategy: PowerOfTwoChoices[Any] = PowerOfTwoChoices(rng=random.Random(1))
+    strategy.select(nodes)
+    assert Probed.looked_up >= 100
+    before = Probed.looked_up
+    strategy.select(nodes.without([1]))
+    assert Probed.looked_up == before + 2, "only the two that were drawn"
