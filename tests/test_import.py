@@ -22,6 +22,7 @@ LAYERS = {
     "_fork": 0,
     "_gil": 0,
     "_log": 0,
+    "_membership": 0,
     "_native": 0,
     "_callables": 0,
     "_numbers": 0,
