@@ -108,7 +108,7 @@ def test_a_report_ends_a_probe(outcome: Outcome, latency: float | None) -> None:
     """The probe that a pick was granted is over with any word on it."""
     clock = ManualClock()
     health = HealthTracker(ConsecutiveFailurePolicy(1, 1), clock)
-    balancer = Balancer(["a"], health=health)
+    balancer = Balancer(["a"], health=health, panic_threshold=None)
     balancer.report("a", Outcome.FAILURE)
     clock.advance(10.0)
     assert balancer.pick() == "a"
