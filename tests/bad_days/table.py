@@ -7,10 +7,13 @@ from pathlib import Path
 
 from tests.bad_days import fleets
 
+from loadwise.simulation import load_scenario, simulate
+
 __all__ = ["PAGE", "lines", "put_into"]
 
 PAGE = Path(__file__).parents[2] / "docs" / "health.md"
 BEGIN = "<!-- The table of bad days, made by `make bad-days`; changes made here are lost. -->\n"
+NO_PANIC = ("health.panic_threshold=none",)
 END = "<!-- End of the table of bad days. -->\n"
 
 
@@ -34,6 +37,22 @@ def lines() -> Iterator[str]:
             for make in (fleets.without_panic, fleets.without_health, fleets.default)
         ]
         yield f"| {dying} of {nodes} die under load | {' | '.join(lost)} |\n"
+    yield "\n"
+    yield "| lost of 20,000 requests in scenario `overload` | no panic | no health | default |\n"
+    yield "|---|---|---|---|\n"
+    for strategy in ("p2c", "round-robin"):
+        shares = [
+            percent(overload(f"{strategy}{option}", *settings))
+            for option, settings in (("", NO_PANIC), ("/no-health", ()), ("", ()))
+        ]
+        yield f"| {strategy} | {' | '.join(shares)} |\n"
+
+
+def overload(strategy: str, *settings: str) -> float:
+    """Return the share of requests that are lost in the scenario `overload`, mean of two seeds."""
+    scenario = load_scenario("overload", ["requests=20000", *settings])
+    runs = [simulate(scenario, strategy=strategy, seed=seed) for seed in (1, 2)]
+    return sum((run.failed + run.dropped) / run.arrived for run in runs) / len(runs)
 
 
 def percent(value: float) -> str:
