@@ -1,4 +1,4 @@
-"""What a caller tells about one request."""
+"""Facts that a caller tells about one request."""
 
 from __future__ import annotations
 

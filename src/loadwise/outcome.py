@@ -1,4 +1,4 @@
-"""How a request ended, as far as its node is concerned."""
+"""Outcomes of requests, as far as their nodes are concerned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who was asked on behalf of one request, and has refused."""
+"""Nodes that were asked on behalf of one request, and have refused."""
 
 from __future__ import annotations
 

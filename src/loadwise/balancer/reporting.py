@@ -1,4 +1,4 @@
-"""What becomes of a request's outcome: loads, health, probes and metrics."""
+"""Reports of how requests ended, to loads, health, probes and metrics."""
 
 from __future__ import annotations
 

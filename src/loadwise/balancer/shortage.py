@@ -1,4 +1,4 @@
-"""Who cannot afford a request, remembered by its cost."""
+"""Nodes that cannot afford a request, remembered by its cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a balancer tells about itself, as frozen records."""
+"""Frozen records in which a balancer tells about itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the arguments of a balancer become its parts."""
+"""Arguments of a balancer, checked and turned into its parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What round robins have in common: sets of candidates take turns, each its own."""
+"""Base of the round robins: sets of candidates take turns, each its own."""
 
 from __future__ import annotations
 

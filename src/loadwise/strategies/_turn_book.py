@@ -1,4 +1,4 @@
-"""Whose turn it is, over all the sets of candidates that one balancer asks about.
+"""Record of turns, over all the sets of candidates that one balancer asks about.
 
 Each set has turns of its own, and the last 64 are remembered. A new set takes over the claims of
 its nodes, by id, from the set in use before. Claims are conserved: all that sets hold of a node,
