@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from loadwise._callables import discard, refuse_async, refuse_async_methods, refuse_awaitable
 from loadwise._membership import alike
@@ -17,7 +17,7 @@ from loadwise.nodes import LoadMetric, node_id
 from loadwise.strategies._planned import Plan, Planned, Step
 from loadwise.strategies._requirements import require_method
 
-__all__ = ["Load", "LoadPlan", "LoadPlanned", "as_load", "as_loads", "load_source"]
+__all__ = ["PLAIN", "Load", "LoadPlan", "LoadPlanned", "as_load", "as_loads", "load_source"]
 
 N = TypeVar("N")
 
@@ -26,6 +26,9 @@ _LEAST_WEIGHT = 1e-300
 _OF_A_MEASURE = ("cell", "load", "rank", "observe", "use_clock", "forget")
 
 Load = Callable[[N], float] | LoadMeasure | None
+
+PLAIN: Final = frozenset({float, int})
+"""The kinds of loads that need no second look."""
 
 _NEEDED_NOW = "a pick cannot wait: measure beforehand, and return the last number"
 _REMEDY = "; add it, or give the strategy a load= (such as loadwise.load.InFlight())"

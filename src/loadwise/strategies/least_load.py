@@ -11,7 +11,7 @@ from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.strategies._best import draw_lowest
 from loadwise.strategies._draws import check_rng, fork_of, source_of
-from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned, as_loads
+from loadwise.strategies._loads import PLAIN, Load, LoadPlan, LoadPlanned, as_loads
 from loadwise.strategies._planned import N, check_excluded
 
 __all__ = ["LeastLoad"]
@@ -78,20 +78,26 @@ class LeastLoad(LoadPlanned[N]):
             choices = [plan.items[i] for i in eligible]
         if not plan.alike:
             return self._lowest_by_weight(candidates, plan, draw, context.exclude)
-        loads: list[float]
-        if self._sound:
-            loads = list(map(self._key, choices))
-        else:
-            found: list[Any] = (
-                [node.load_score() for node in choices]
-                if self._own
-                else list(map(self._ask, choices))
-            )
-            loads = as_loads(found, [candidates[i] for i in eligible])
+        loads = self._read(candidates, eligible, choices, self._key)
         position = draw_lowest(loads, draw)
         if self._ageing is not None and position is not None and choices[position].waiting:
             position = self._youngest(choices, loads, position, draw)
         return None if position is None else eligible[position]
+
+    def _read(
+        self,
+        candidates: Sequence[N],
+        indices: Sequence[int],
+        items: Sequence[Any],
+        read: Callable[[Any], Any],
+    ) -> list[float]:
+        """Return the loads at some indices, read from the items that belong to them."""
+        if self._sound:
+            return list(map(read, items))
+        found = [node.load_score() for node in items] if self._own else list(map(read, items))
+        if PLAIN.issuperset(map(type, found)):
+            return found
+        return as_loads(found, [candidates[i] for i in indices])
 
     def _youngest(
         self, choices: Sequence[Any], ranks: list[float], position: int, draw: Callable[[], float]
@@ -124,9 +130,10 @@ class LeastLoad(LoadPlanned[N]):
         """Compare what nodes bear per weight; draw among ties by weight."""
         kept = [p for p, index in enumerate(plan.eligible) if index not in exclude]
         weights = [plan.weights[p] for p in kept]
-        loads = [
-            self._true_load(candidates, plan, p) / weight
-            for p, weight in zip(kept, weights, strict=True)
-        ]
+        eligible, choices = plan.eligible, plan.choices
+        found = self._read(
+            candidates, [eligible[p] for p in kept], [choices[p] for p in kept], self._load
+        )
+        loads = [load / weight for load, weight in zip(found, weights, strict=True)]
         position = draw_lowest(loads, draw, weights)
         return None if position is None else plan.eligible[kept[position]]

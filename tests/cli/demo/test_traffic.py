@@ -121,7 +121,10 @@ def test_connection_to_a_dead_process_is_not_reused() -> None:
 
 
 def test_no_server_at_all_loses_the_requests_and_ends() -> None:
-    """With nobody to ask, each request is given up with its reason, and the threads end."""
+    """With nobody to ask, each request is given up with its reason, and the threads end.
+
+    The only server is asked to the end, as a last resort.
+    """
     with Fleet(1, (ONE,)) as fleet:
         port = fleet["one"].port
     traffic = traffic_to({"one": port}, Stream(5, 0.0, 1, gate=5), concurrency=2)
@@ -129,5 +132,4 @@ def test_no_server_at_all_loses_the_requests_and_ends() -> None:
     assert traffic.wait(20)
     traffic.stop()
     assert set(traffic.lost) == set(range(5))
-    assert "ConnectError" in traffic.lost[0]
-    assert "1 unhealthy" in traffic.lost[4]
+    assert all("ConnectError" in reason for reason in traffic.lost.values())
