@@ -56,8 +56,9 @@ class NoNodeAvailable(LoadwiseError):  # noqa: N818 - names the fact, as KeyErro
         balancer: Name of the balancer that was asked.
         total: How many members the balancer has; 0 means that it is empty.
         reasons: How many members were ruled out by each reason: ``"drained"``, ``"unhealthy"``,
-            ``"rate_limited"``, ``"quota"``, ``"filtered"``, ``"excluded"``, or ``"declined"``
-            when the strategy itself returned nothing.
+            ``"rate_limited"``, ``"quota"``, ``"full"``, ``"recovering"``, ``"filtered"``,
+            ``"excluded"``, ``"queue"`` when too many wait for them already, or ``"declined"`` when
+            the strategy itself returned nothing.
         retry_after: Seconds until the next probe or quota slot may free a node; ``None`` when no
             passing of time is known to help.
 
@@ -89,9 +90,14 @@ class NoNodeAvailable(LoadwiseError):  # noqa: N818 - names the fact, as KeyErro
 
     @property
     def reason(self) -> str:
-        """The reason that ruled out most nodes; ``"empty"`` when there are no members at all."""
+        """The reason that ruled out most nodes; ``"empty"`` when there are no members at all.
+
+        It is ``"queue"`` whenever the request would have waited, but too many do.
+        """
         if not self.total:
             return "empty"
+        if "queue" in self.reasons:
+            return "queue"
         return max(self.reasons, key=self.reasons.__getitem__, default="declined")
 
     def __str__(self) -> str:

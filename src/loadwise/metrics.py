@@ -117,6 +117,10 @@ class GuardedCollector:
         """Pass on, if the collector cares."""
         self._tell(getattr(self._collector, "on_panic", None), entered)
 
+    def on_wait(self, seconds: float, got: bool) -> None:  # noqa: FBT001 - as the collector's
+        """Pass on, if the collector cares."""
+        self._tell(getattr(self._collector, "on_wait", None), seconds, got)
+
     def on_retry(self, node_id: Hashable, reason: str) -> None:
         """Pass on, if the collector cares."""
         self._tell(getattr(self._collector, "on_retry", None), node_id, reason)

@@ -30,6 +30,8 @@ class Asked(Generic[N]):
         left: Those of ``nodes`` that are not known to lack quota.
         refused: Why some of ``left`` are not to be chosen, by index.
         short: Those known to lack quota, if any.
+        full: Some that have as many requests in flight as they may.
+        crowded: Whether all that are left over are full.
 
     Not thread-safe: it belongs to one request.
     """
@@ -40,6 +42,8 @@ class Asked(Generic[N]):
         "_request",
         "_scanned",
         "_shortages",
+        "crowded",
+        "full",
         "left",
         "nodes",
         "refused",
@@ -57,6 +61,8 @@ class Asked(Generic[N]):
         self.nodes = self.left = nodes
         self.refused: dict[int, str] = {}
         self.short: Shortage[N] | None = None
+        self.full: set[int] = set()
+        self.crowded = False
         self._request = request
         self._shortages = shortages
         self._despite = despite

@@ -6,23 +6,26 @@ it does for them is in the modules beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 from loadwise._native import mypyc_attr
-from loadwise._numbers import finite
-from loadwise.balancer.asked import Asked
+from loadwise._numbers import finite, whole
+from loadwise.balancer.acquiring import Acquiring, Acquisition, checked_timeout
 from loadwise.balancer.attempts import Attempts
 from loadwise.balancer.diagnosis import explain, no_node_available
 from loadwise.balancer.failures import ANY_EXCEPTION, FailureRule
 from loadwise.balancer.fleet import Fleet
+from loadwise.balancer.free_nodes import FreeNodes
 from loadwise.balancer.lease import Lease
+from loadwise.balancer.limits import Limit, Limits
 from loadwise.balancer.negotiation import Grant, Negotiator
 from loadwise.balancer.panic import Panic, PanicLog, PanicRule
 from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.request import NOBODY, Request, is_slight
 from loadwise.balancer.status import Explanation, NodeStatus
 from loadwise.balancer.view import Slot, View
+from loadwise.balancer.wait_queue import WaitQueue
 from loadwise.balancer.wiring import (
     Unchanging,
     as_failures,
@@ -44,7 +47,7 @@ from loadwise.metrics import GuardedCollector, MetricsCollector
 from loadwise.outcome import Outcome, check_outcome
 from loadwise.quota import QuotaSource, QuotaTracker
 from loadwise.strategies import PowerOfTwoChoices, Strategy
-from loadwise.strategies._adapter import adapt, strategy_name
+from loadwise.strategies._adapter import adapt, is_built_in, strategy_name
 
 __all__ = ["Balancer"]
 
@@ -78,6 +81,11 @@ class Balancer(Generic[N]):
             `TimeoutError`.
         hung_after: Seconds, finite and > 0, after which a request that its caller gives up
             without an answer is a failure of the node; ``None`` for never.
+        max_in_flight: How many requests a node may have in flight at once, from 1 to 2 ** 20; or a
+            function of a node that returns that, asked when the node joins; ``None`` for no limit.
+            Leases are counted, picks are not: those only pass over nodes that are full.
+        max_waiting: How many requests may wait for a node at once (see ``timeout`` of `acquire`),
+            >= 0; ``None`` for any number.
 
     Raises:
         TypeError: An argument is of the wrong kind, or the strategy needs what a node lacks.
@@ -119,6 +127,8 @@ class Balancer(Generic[N]):
         name: str = "default",
         failures: FailureRule = ANY_EXCEPTION,
         hung_after: float | None = None,
+        max_in_flight: Limit[N] = None,
+        max_waiting: int | None = None,
     ) -> None:
         check_quota(quota)
         blamed = as_failures(failures)
@@ -141,22 +151,32 @@ class Balancer(Generic[N]):
         self._metrics = guarded(metrics, self)
         rule = PanicRule.of(panic_threshold, panic_window, self._health)
         on_panic = None if self._metrics is None else self._metrics.on_panic
+        limits: Limits[N] = Limits(max_in_flight)
+        free: FreeNodes[N] = FreeNodes()
         self._fleet: Fleet[N] = Fleet(
             name,
             measures,
             self._health,
             self._pauses,
             has_quota=quota is not None,
+            limits=limits,
+            freed=free.freed,
             where=None if where is None else as_filter(where),
             rule=rule,
             on_panic=PanicLog(name, rule, self._clock, on_panic).tell,
             prepare=self._strategy.prepare,
         )
         self._fleet.replace(nodes)
-        self._negotiator: Negotiator[N] = Negotiator(self._strategy, self._health, quota)
+        self._negotiator: Negotiator[N] = Negotiator(self._strategy, self._health, quota, free)
+        self._queue: WaitQueue[N, Lease[N]] = WaitQueue(
+            self._clock,
+            None if max_waiting is None else whole("max_waiting", max_waiting, 0),
+            tells_apart=not is_built_in(self._strategy),
+        )
+        self._waiting = self._queue.waiting
         told = (self._health, self._pauses, self._metrics, rule)
         self._reporter = Reporter(
-            self._fleet, self._clock, *told, blamed, checked_hung_after(hung_after)
+            self._fleet, self._clock, *told, blamed, checked_hung_after(hung_after), self._queue
         )
         self._leaks = self._reporter.leaks
         self._vitals: HealthTracker | Unchanging = self._health or Unchanging()
@@ -187,20 +207,30 @@ class Balancer(Generic[N]):
             if context is None:
                 context = EMPTY if hash_key is None and tags is None else context_of(hash_key, tags)
             view = self._current_view()
-            if view.plain:
+            if view.plain and not self._waiting:
                 index = self._select(view.nodes, context)
-                if index is None:
-                    raise self._declined(view, context)
-                self._picked(view.slots[index])
-                return view.members[index]
+                if index is not None:
+                    self._picked(view.slots[index])
+                    return view.members[index]
             hash_key = tags = None
         request: Request[N] = Request(
             context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
         )
+        found = self._queue.in_turn(self._grant, lambda: self._chosen(request))
+        if isinstance(found, NoNodeAvailable):
+            if self._metrics is not None:
+                self._metrics.on_unavailable(found.reason)
+            raise found
+        return found[0]
+
+    def _chosen(self, request: Request[N]) -> tuple[N] | NoNodeAvailable:
+        """Return a node without a lease, or why there is none."""
         try:
-            view, grant = self._negotiate(request, for_lease=False)
-            self._picked(view.slots[grant.index])
-            return view.members[grant.index]
+            view, found = self._find(request, for_lease=False)
+            if isinstance(found, NoNodeAvailable):
+                return found
+            self._picked(view.slots[found.index])
+            return (view.members[found.index],)
         except BaseException:
             self._negotiator.give_up(request)
             raise
@@ -214,6 +244,7 @@ class Balancer(Generic[N]):
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
+        timeout: float | None = 0.0,
     ) -> Lease[N]:
         """Choose a node and hold it for one request.
 
@@ -225,16 +256,23 @@ class Balancer(Generic[N]):
             cost: What the request is expected to use, by quota dimension; reserved atomically.
             tags: Free text for strategies of your own.
             where: A filter, or a function of a node, for this request only: O(n).
+            timeout: Seconds to wait for a node, >= 0; ``None`` for any time. Only what comes with
+                time is waited for: a node that is full, on cooldown, out of quota or to be probed.
+                Among requests that the same node could serve the longest waiting is the first.
 
         Returns:
             The lease, to be used in a ``with`` or ``async with`` block.
 
         Raises:
-            NoNodeAvailable: There is no node to choose.
+            NoNodeAvailable: There is no node to choose, or was none in time.
+            RuntimeError: It would have to wait in a thread that runs an event loop, which that
+                would stop: await `acquire_async`.
             MissingHashKey: The strategy needs a ``hash_key``.
             TypeError: Both a context and keywords were given, or one is of the wrong kind.
-            ValueError: ``cost`` names an unknown dimension or a bad amount.
+            ValueError: ``cost`` names an unknown dimension or a bad amount, or ``timeout`` is
+                negative.
         """
+        seconds = checked_timeout(timeout) if timeout or timeout is None else 0.0
         if (
             exclude is NOBODY
             and cost is None
@@ -252,27 +290,62 @@ class Balancer(Generic[N]):
                 or self._leaks
             ):
                 view = self._current_view()
-            if view.plain:
+            if view.plain and not self._waiting:
                 index = self._select(view.nodes, context)
-                if index is None:
-                    raise self._declined(view, context)
-                slot = view.slots[index]
-                # What may raise or be interrupted comes before the lease, which counts.
-                next(slot.picks)
-                if self._metrics is not None:
-                    self._metrics.on_selection(slot.id, self._strategy_name)
-                started = self._clock()
-                return Lease(self._reporter, slot, view.members[index], started)
+                if index is not None:
+                    slot = view.slots[index]
+                    # What may raise or be interrupted comes before the lease, which counts.
+                    next(slot.picks)
+                    if self._metrics is not None:
+                        self._metrics.on_selection(slot.id, self._strategy_name)
+                    started = self._clock()
+                    return Lease(self._reporter, slot, view.members[index], started)
             hash_key = tags = None
         request: Request[N] = Request(
             context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
         )
-        try:
-            view, grant = self._negotiate(request)
-            return self._lease(view, grant)
-        except BaseException:
-            self._negotiator.give_up(request)
-            raise
+        acquisition = self._acquisition(request, seconds)
+        found = acquisition.at_once()
+        return acquisition.in_thread(found) if isinstance(found, NoNodeAvailable) else found
+
+    def acquire_async(
+        self,
+        context: SelectionContext | None = None,
+        *,
+        hash_key: HashKey = None,
+        exclude: Iterable[Hashable] = NOBODY,
+        cost: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        where: Callable[[N], bool] | None = None,
+        timeout: float | None = 0.0,
+    ) -> Acquiring[N]:
+        """Choose a node and hold it for one request; wait for one in a task, if need be.
+
+        Args and errors: as for `acquire`. Waiting needs an event loop of asyncio or trio. A task
+        that is cancelled while it waits loses its place, and no node.
+
+        Returns:
+            What is to be awaited for the lease, or entered by ``async with``.
+
+        Example:
+            >>> import asyncio
+            >>> balancer = Balancer(["gpu-1"], max_in_flight=1)
+            >>> async def work(number):
+            ...     async with balancer.acquire_async(timeout=5.0) as lease:
+            ...         return f"{number} on {lease.node}"
+            >>> async def both():
+            ...     return await asyncio.gather(work(1), work(2))
+            >>> asyncio.run(both())
+            ['1 on gpu-1', '2 on gpu-1']
+        """
+        seconds = checked_timeout(timeout)
+        request: Request[N] = Request(
+            context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
+        )
+        return Acquiring(self._acquisition(request, seconds))
+
+    def _acquisition(self, request: Request[N], seconds: float) -> Acquisition[N]:
+        return Acquisition(self._queue, self._grant, self._clock, self._metrics, request, seconds)
 
     def attempts(
         self,
@@ -362,44 +435,50 @@ class Balancer(Generic[N]):
             self._reporter.clear_up()
         return self._fleet.refreshed()
 
-    def _lease(self, view: View[N], grant: Grant) -> Lease[N]:
-        slot = view.slots[grant.index]
-        # What may raise or be interrupted comes before the lease, which counts.
-        self._picked(slot)
-        node = view.members[grant.index]
-        started = self._clock()
-        return Lease(self._reporter, slot, node, started, grant.probe, grant.reservation)
+    def _grant(self, request: Request[N]) -> Lease[N] | NoNodeAvailable:
+        """Return a lease, or why there is none."""
+        try:
+            view, found = self._find(request)
+            if isinstance(found, NoNodeAvailable):
+                return found
+            slot = view.slots[found.index]
+            # What may raise or be interrupted comes before the lease, which counts.
+            self._picked(slot)
+            node = view.members[found.index]
+            return Lease(
+                self._reporter,
+                slot,
+                node,
+                self._clock(),
+                found.probe,
+                found.reservation,
+                None if request.room is None else request,
+            )
+        except BaseException:
+            self._negotiator.give_up(request)
+            raise
 
     def _picked(self, slot: Slot) -> None:
         next(slot.picks)
         if self._metrics is not None:
             self._metrics.on_selection(slot.id, self._strategy_name)
 
-    def _negotiate(self, request: Request[N], *, for_lease: bool = True) -> tuple[View[N], Grant]:
-        """Find a node that grants what the request needs, or raise."""
+    def _find(
+        self, request: Request[N], *, for_lease: bool = True
+    ) -> tuple[View[N], Grant | NoNodeAvailable]:
+        """Find a node that grants what the request needs, or tell why there is none."""
         self._reporter.clear_up()
         view = self._fleet.refreshed()
         found = self._negotiator.find(view, request, for_lease=for_lease)
-        if not isinstance(found, Grant):
-            raise self._unavailable(view, request, found)
-        return view, found
+        if isinstance(found, Grant):
+            return view, found
+        health, pauses = self._health, self._pauses
+        return view, no_node_available(self.name, view, request, found, health, pauses)
 
     def _anyone_left(self, request: Request[N]) -> bool:
         """Tell whether there is a node for such a request, as far as that can be told."""
         self._reporter.clear_up()
         return self._negotiator.anyone(self._fleet.refreshed(), request)
-
-    def _declined(self, view: View[N], context: SelectionContext) -> NoNodeAvailable:
-        request: Request[N] = Request(context)
-        return self._unavailable(view, request, [Asked(view.nodes, request)])
-
-    def _unavailable(
-        self, view: View[N], request: Request[N], asked: Sequence[Asked[N]]
-    ) -> NoNodeAvailable:
-        error = no_node_available(self.name, view, request, asked, self._health, self._pauses)
-        if self._metrics is not None:
-            self._metrics.on_unavailable(error.reason)
-        return error
 
     def report(
         self,
@@ -457,6 +536,11 @@ class Balancer(Generic[N]):
         return self._fleet.refreshed().panic
 
     @property
+    def waiting(self) -> int:
+        """How many requests wait for a node now."""
+        return len(self._waiting)
+
+    @property
     def metrics(self) -> GuardedCollector | None:
         """The metrics collector, guarded, if there is one; for integrations with more to tell."""
         return self._metrics
@@ -479,6 +563,7 @@ class Balancer(Generic[N]):
             TypeError: The node lacks what the strategy needs.
         """
         self._fleet.add(node)
+        self._reporter.tell_waiting(None)
 
     def remove(self, id: Hashable) -> None:  # noqa: A002 - the name of the thing everywhere else
         """Remove a member. Its leases in flight still end cleanly; its health is forgotten. O(n).
@@ -487,6 +572,7 @@ class Balancer(Generic[N]):
             UnknownNode: There is no member with this id.
         """
         self._fleet.remove(id)
+        self._reporter.tell_waiting(None)
 
     def replace(self, nodes: Iterable[N]) -> None:
         """Replace all members at once. Who stays, by id, keeps its state. O(n).
@@ -495,6 +581,7 @@ class Balancer(Generic[N]):
             TypeError, ValueError: As at construction; then nothing has changed.
         """
         self._fleet.replace(nodes)
+        self._reporter.tell_waiting(None)
 
     def drain(self, id: Hashable) -> None:  # noqa: A002
         """Give a member no new requests; its leases in flight finish. O(n).
@@ -503,6 +590,7 @@ class Balancer(Generic[N]):
             UnknownNode: There is no member with this id.
         """
         self._fleet.set_draining(id, draining=True)
+        self._reporter.tell_waiting(None)
 
     def resume(self, id: Hashable) -> None:  # noqa: A002
         """End a drain. O(n).
@@ -511,6 +599,7 @@ class Balancer(Generic[N]):
             UnknownNode: There is no member with this id.
         """
         self._fleet.set_draining(id, draining=False)
+        self._reporter.tell_waiting(None)
 
     def status(self) -> list[NodeStatus]:
         """Return how each member is. O(n)."""

@@ -154,7 +154,8 @@ class _Refusal(Generic[N]):
             mask[i] and i not in known and i not in asked.refused for i in self._request.excluded
         )
         self._count("excluded", excluded)
-        self._count("declined", eligible - poor - len(asked.refused) - excluded)
+        rest = eligible - poor - len(asked.refused) - excluded
+        self._count("full" if asked.crowded else "declined", rest)
 
     def _refused(self, index: int, why: str) -> tuple[str, int]:
         if why in RESTS:

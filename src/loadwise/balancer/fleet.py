@@ -11,6 +11,7 @@ from loadwise._counter import upcoming
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._membership import Owner
 from loadwise._native import let_go
+from loadwise.balancer.limits import Freed, Limits, Room
 from loadwise.balancer.panic import Panic, PanicRule
 from loadwise.balancer.status import NodeStatus
 from loadwise.balancer.view import Grounds, Meter, Slot, View, admits, make_view, no_view
@@ -36,6 +37,8 @@ class Fleet(ForkAware, Generic[N]):
         health: Who knows the health, if anyone.
         pauses: Who knows which nodes sit out.
         has_quota: Whether quota is to be reserved for each request, too.
+        limits: How many requests each node may have in flight.
+        freed: Told of nodes that have room again.
         where: A filter that holds for every request.
         rule: When there is panic; ``None`` for never.
         on_panic: Told how bad it is when panic begins, and ``None`` when it ends.
@@ -53,6 +56,8 @@ class Fleet(ForkAware, Generic[N]):
         pauses: QuotaSource,
         *,
         has_quota: bool,
+        limits: Limits[N],
+        freed: Freed,
         where: Filter[N] | None,
         rule: PanicRule | None,
         on_panic: Callable[[Panic | None], None],
@@ -64,7 +69,9 @@ class Fleet(ForkAware, Generic[N]):
         self._pauses = pauses
         self._has_quota = has_quota
         self._where = where
-        self._grounds = Grounds(health, pauses, where, rule, has_quota)
+        self._limits = limits
+        self._freed = freed
+        self._grounds = Grounds(health, pauses, where, rule, has_quota, limits.exist)
         # Whether nobody knows when the filter changes its mind, so that it is asked at every pick.
         self._unwatched = where is not None and where.sources() is None
         self._rule = rule
@@ -218,8 +225,9 @@ class Fleet(ForkAware, Generic[N]):
         with self._changing:
             whole, slots = self._members
             grown = NodeSet.of_membership(whole.membership.joined(node))
+            room = self._room(grown.ids[-1], self._limits.of(node))
             self._prepare(grown)
-            self._adopt(grown, (*slots, Slot(grown.ids[-1], self._meters)), ())
+            self._adopt(grown, (*slots, Slot(grown.ids[-1], self._meters, room)), ())
 
     def remove(self, identity: Hashable) -> None:
         """Remove a member."""
@@ -235,14 +243,31 @@ class Fleet(ForkAware, Generic[N]):
         fresh = NodeSet(nodes)
         # A membership that strategies can tell from those of other balancers.
         fresh.membership.owner = self._owner
+        limits = [self._limits.of(node) for node in fresh]
         with self._changing:
             self._prepare(fresh)
             gone = {slot.id: slot for slot in self._members[1]}
             slots = tuple(
-                gone.pop(identity) if identity in gone else Slot(identity, self._meters)
-                for identity in fresh.ids
+                gone.pop(identity)
+                if identity in gone
+                else Slot(identity, self._meters, self._room(identity, limits[i]))
+                for i, identity in enumerate(fresh.ids)
             )
             self._adopt(fresh, slots, gone.values())
+            if self._limits.exist:
+                for slot, limit in zip(slots, limits, strict=True):
+                    self._limit(slot, limit)
+
+    def _room(self, identity: Hashable, limit: int | None) -> Room | None:
+        return None if limit is None else Room(identity, limit, self._freed)
+
+    def _limit(self, slot: Slot, limit: int | None) -> None:
+        """Give a member the limit that its node has now."""
+        if slot.room is None or limit is None:
+            # Requests that began without a limit are not counted against the new one.
+            slot.room = self._room(slot.id, limit)
+        elif slot.room.limit != limit:
+            slot.room.resize(limit)
 
     def set_draining(self, identity: Hashable, *, draining: bool) -> None:
         """Begin or end the drain of a member."""
@@ -287,6 +312,7 @@ class Fleet(ForkAware, Generic[N]):
             next_probe=wait,
             drained=drained,
             ailing=ailing,
+            limit=None if slot.room is None else slot.room.limit,
         )
 
     def _index_in(self, whole: NodeSet[N], identity: Hashable) -> int:

@@ -11,7 +11,9 @@ from loadwise._native import mypyc_attr
 from loadwise._numbers import finite
 from loadwise.balancer.blame import Blame
 from loadwise.balancer.failures import Failures, outcome_of
+from loadwise.balancer.limits import Room
 from loadwise.balancer.reporting import Reporter
+from loadwise.balancer.request import Request
 from loadwise.balancer.view import Slot
 from loadwise.health import KNOWN_DOWN, Probe
 from loadwise.outcome import Outcome
@@ -24,6 +26,7 @@ N = TypeVar("N")
 _SUCCESS: Final = Outcome.SUCCESS
 _FAILURE: Final = Outcome.FAILURE
 _CANCELLED: Final = Outcome.CANCELLED
+_ONE: list[None] = [None]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -55,6 +58,7 @@ class Lease(Generic[N]):
     _sent: bool = True
     _probe: Probe | None = None
     _reservation: ReservedQuota | None = None
+    _room: Room | None = None
     _stopped: float | None = None
     _token: int = 0
 
@@ -66,6 +70,7 @@ class Lease(Generic[N]):
         started: float,
         probe: Probe | None = None,
         reservation: ReservedQuota | None = None,
+        holder: Request[N] | None = None,
     ) -> None:
         self._reporter = reporter
         self._slot = slot
@@ -75,6 +80,10 @@ class Lease(Generic[N]):
             self._probe = probe
         if reservation is not None:
             self._reservation = reservation
+        if holder is not None:
+            # Whoever is interrupted gives the permit back: the request until here, then the lease.
+            self._room = holder.room
+            holder.room = None
         # Emptied by the first who ends the lease: that is atomic, a flag is not.
         self._open = [None]
         # Ctrl-C strikes before the line above, when nothing is to be given back, or after the call.
@@ -94,20 +103,32 @@ class Lease(Generic[N]):
         # As _end does it, with a shorter way for what nearly all requests come to.
         slot = self._slot
         try:
-            # Not pop: Ctrl-C strikes after calls, and must find both done or neither.
+            # Not pop: Ctrl-C strikes after calls, and must find all done or nothing.
             del self._open[0]
         except IndexError:
             return False
+        del slot.in_flight[-1]
+        room = self._room
+        if room is not None:
+            free = room.free
+            free += _ONE
+            if room.known_full:
+                room.known_full = False
+                freed = room.freed
+                freed += room.mine
+        reporter = self._reporter
         try:
-            slot.in_flight.pop()
             if slot.tokens is not None:
                 slot.tokens.pop(self._token, None)
             self.outcome = _SUCCESS
-            self.latency = self._reporter.succeeded(slot, self._started, self._probe, self._stopped)
+            self.latency = reporter.succeeded(slot, self._started, self._probe, self._stopped)
+            if reporter.waiting:
+                reporter.tell_waiting(None if self._probe is not None else room)
         except BaseException:
             if slot.tokens is not None:
                 slot.tokens.pop(self._token, None)  # Ctrl-C may have struck before the one above
-            self._reporter.end_probe(slot, self._probe)
+            reporter.end_probe(slot, self._probe)
+            reporter.tell_waiting(None)
             raise
         return True
 
@@ -183,6 +204,7 @@ class Lease(Generic[N]):
         """
         if self._reservation is not None:
             self._reservation.settle(amounts)
+            self._reporter.tell_waiting(None)
 
     def refund(self) -> None:
         """Give back the quota reserved: the request was never sent.
@@ -193,6 +215,7 @@ class Lease(Generic[N]):
         self._sent = False
         if self._reservation is not None:
             self._reservation.cancel()
+            self._reporter.tell_waiting(None)
 
     def first_byte(self) -> None:
         """Tell that the answer has begun; the request goes on.
@@ -217,8 +240,16 @@ class Lease(Generic[N]):
             del self._open[0]  # as in success()
         except IndexError:
             return False
+        del slot.in_flight[-1]
+        room = self._room
+        if room is not None:
+            free = room.free
+            free += _ONE
+            if room.known_full:
+                room.known_full = False
+                freed = room.freed
+                freed += room.mine
         try:
-            slot.in_flight.pop()
             if slot.tokens is not None:
                 slot.tokens.pop(self._token, None)
             if outcome is _CANCELLED and self._stopped is None:
@@ -237,10 +268,12 @@ class Lease(Generic[N]):
                 self._stopped,
                 self._hold(outcome),
             )
+            self._reporter.tell_waiting(None)
         except BaseException:
             if slot.tokens is not None:
                 slot.tokens.pop(self._token, None)  # Ctrl-C may have struck before the one above
             self._reporter.end_probe(slot, self._probe)
+            self._reporter.tell_waiting(None)
             raise
         return True
 
@@ -315,10 +348,19 @@ class Lease(Generic[N]):
         # Collection may strike inside any lock that this thread holds, so nothing is locked here:
         # the counts are given back, and the balancer does the rest at its next pick.
         slot = self._slot
-        slot.in_flight.pop()
+        del slot.in_flight[-1]
+        room = self._room
+        if room is not None:
+            free = room.free
+            free += _ONE
+            if room.known_full:
+                room.known_full = False
+                freed = room.freed
+                freed += room.mine
         if slot.tokens is not None:
             slot.tokens.pop(self._token, None)
         self._reporter.leaks.append((slot, self._started, self._probe))
+        self._reporter.tell_waiting(None)
         warnings.warn(
             f"a lease on node {slot.id!r} was dropped without saying how its request ended; use "
             f"it in a with block, or call success(), failure(), rate_limited() or cancel()",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+import random
+from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from loadwise._callables import refuse_awaitable
 from loadwise.balancer.asked import MOST_REFUSALS, Asked
+from loadwise.balancer.free_nodes import FreeNodes
+from loadwise.balancer.limits import Room
 from loadwise.balancer.request import Request
 from loadwise.balancer.shortage import Shortages
 from loadwise.balancer.view import Slot, View
@@ -21,6 +25,14 @@ __all__ = ["Grant", "Negotiator"]
 N = TypeVar("N")
 
 _NEEDED_NOW = "a pick cannot wait: make it a plain method"
+
+_NOBODY: Mapping[int, str] = MappingProxyType({})
+_ONE: list[None] = [None]
+
+_MOST_CROWDED = 8
+"""So many full nodes may be met by a strategy that takes any node, before one is drawn for it."""
+_MOST_IN_ORDER = 64
+"""The same for one that keeps an order, before all full nodes are left out of what it is shown."""
 
 
 class Grant:
@@ -48,9 +60,15 @@ class Negotiator(Generic[N]):
     """
 
     def __init__(
-        self, strategy: ViewStrategy[N], health: HealthTracker | None, quota: QuotaSource | None
+        self,
+        strategy: ViewStrategy[N],
+        health: HealthTracker | None,
+        quota: QuotaSource | None,
+        free: FreeNodes[N],
     ) -> None:
         self._strategy = strategy
+        self._takes_any: bool = getattr(strategy, "takes_any", False)
+        self._free = free
         self._health = health
         self._quota = quota
         self.shortages: Shortages[N] | None = None if quota is None else Shortages(quota)
@@ -78,19 +96,23 @@ class Negotiator(Generic[N]):
 
         O(number excluded), amortised, as `find`.
         """
-        if self._someone(request.restrict(view.nodes), request):
+        if self._someone(view, request.restrict(view.nodes), request):
             return True
         if view.others is None or not view.candidates <= request.excluded:
             return False
-        return self._someone(request.restrict(view.others), request, despite=True)
+        return self._someone(view, request.restrict(view.others), request, despite=True)
 
-    def _someone(self, nodes: NodeSet[N], request: Request[N], *, despite: bool = False) -> bool:
+    def _someone(
+        self, view: View[N], nodes: NodeSet[N], request: Request[N], *, despite: bool = False
+    ) -> bool:
         asked = Asked(nodes, request, self.shortages, despite=despite)
         while True:
             left = asked.left
             for index in left.eligible:
                 if index in request.excluded or index in asked.refused:
                     continue
+                if view.slots[index].is_full:
+                    return bool(self._with_room(view, asked, request)[0])
                 if self._affords(nodes.ids[index], request):
                     asked.close()
                     return True
@@ -120,13 +142,15 @@ class Negotiator(Generic[N]):
         asked = Asked(nodes, request, self.shortages, despite=despite)
         # RECOVERING nodes that have all the requests they need; ``None`` once that counts no more.
         full: set[int] | None = set() if view.recovering else None
+        crowd = 0
         while True:
-            index = self._strategy.select(asked.left, request.context(asked.refused))
+            index = self._choose(view, asked, request, crowd)
             if index is None:
                 if asked.doubtful:
                     asked.scan()
                     continue
                 if not full:
+                    asked.crowded = crowd > 0
                     asked.close()
                     return asked
                 # There is nobody else.
@@ -135,10 +159,7 @@ class Negotiator(Generic[N]):
                 full = None
                 continue
             if full is not None and self.is_passed_over(view, index):
-                full.add(index)
-                if len(full) > MOST_REFUSALS:
-                    full.update(i for i in view.recovering if self.is_passed_over(view, i))
-                asked.refused.update(dict.fromkeys(full, "recovering"))
+                self._pass_over(view, index, full, asked)
                 continue
             grant = self._grant(view, index, request, for_lease=for_lease, despite=despite)
             if isinstance(grant, Grant):
@@ -146,18 +167,58 @@ class Negotiator(Generic[N]):
                 return grant
             if grant == "quota":
                 asked.refuse_for_quota(index)
+            elif grant == "full":
+                crowd += 1
+                asked.full.add(index)
             else:
                 asked.refused[index] = grant
+
+    def _pass_over(self, view: View[N], index: int, full: set[int], asked: Asked[N]) -> None:
+        full.add(index)
+        if len(full) > MOST_REFUSALS:
+            full.update(i for i in view.recovering if self.is_passed_over(view, i))
+        asked.refused.update(dict.fromkeys(full, "recovering"))
+
+    def _choose(
+        self, view: View[N], asked: Asked[N], request: Request[N], crowd: int
+    ) -> int | None:
+        """Return whom to ask next, given that ``crowd`` nodes were found full."""
+        if not crowd:
+            return self._strategy.select(asked.left, request.context(asked.refused))
+        most = _MOST_CROWDED if self._takes_any else _MOST_IN_ORDER
+        if crowd == 1 or crowd >= most:
+            few, are_all = self._with_room(view, asked, request)
+            if not few:
+                return None
+            if self._takes_any and (are_all or crowd >= most):
+                return _roomier(view, few)
+            if are_all:
+                return self._strategy.select(asked.left.only(few), request.context(_NOBODY))
+        if crowd >= most:
+            slots = view.slots
+            left = asked.left.without([i for i in asked.left.eligible if slots[i].is_full])
+            return self._strategy.select(left, request.context(asked.refused))
+        return self._strategy.select(asked.left, request.context(asked.refused, asked.full))
+
+    def _with_room(
+        self, view: View[N], asked: Asked[N], request: Request[N]
+    ) -> tuple[list[int], bool]:
+        banned = request.excluded.union(asked.refused) if asked.refused else request.excluded
+        return self._free.some(asked.left, view.slots, banned, narrowed=request.narrows)
 
     def _grant(
         self, view: View[N], index: int, request: Request[N], *, for_lease: bool, despite: bool
     ) -> Grant | str:
         """Return what a node grants, or the reason why it grants nothing."""
         identity = view.nodes.ids[index]
+        room = view.slots[index].room
+        if room is not None and not _enter(room, request, for_lease=for_lease):
+            return "full"
         probe: Probe | None = None
         if index in view.probes and not despite:
             probe = self._probe(identity, request, for_lease=for_lease)
             if probe is None and not self._is_up(identity):
+                self.give_up(request)
                 return "unhealthy"
         elif index in view.down:  # and yet it may be chosen: this is panic
             probe = KNOWN_DOWN
@@ -182,7 +243,14 @@ class Negotiator(Generic[N]):
         return needed is not None and len(slot.in_flight) >= needed
 
     def give_up(self, request: Request[N]) -> None:
-        """Take back the probe of a request that will not be sent, if it has one."""
+        """Take back what was granted to a request that will not be sent."""
+        room = request.room
+        if room is not None:
+            # As one step, for nothing is called in it.
+            request.room = None
+            free = room.free
+            free += _ONE
+            room.tell()
         if request.probe is not None and self._health is not None:
             self._health.end_probe(*request.probe)
 
@@ -198,3 +266,24 @@ class Negotiator(Generic[N]):
 
     def _is_up(self, identity: Hashable) -> bool:
         return self._health is None or self._health.status(identity) != HealthStatus.UNHEALTHY
+
+
+def _enter(room: Room, request: Request[N], *, for_lease: bool) -> bool:
+    """Take a permit, or merely look for one; return whether there is one."""
+    if room.debt:
+        room.pay()
+    if not for_lease:
+        return bool(room.free)
+    # Nothing is called from here until the request holds it.
+    try:
+        del room.free[-1]
+    except IndexError:
+        return False
+    request.room = room
+    return True
+
+
+def _roomier(view: View[N], indices: list[int]) -> int:
+    """Return the one with the larger share of its room free, of two drawn at random."""
+    one, other = random.choices(indices, k=2)
+    return one if view.slots[one].free_share >= view.slots[other].free_share else other

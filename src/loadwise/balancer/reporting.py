@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from functools import partial
 from typing import Any, Final
 
@@ -12,8 +12,10 @@ from loadwise._fork import ForkAware, reset_in_child
 from loadwise.balancer.blame import Blame
 from loadwise.balancer.failures import Failures
 from loadwise.balancer.fleet import Fleet
+from loadwise.balancer.limits import Room
 from loadwise.balancer.panic import PanicRule
 from loadwise.balancer.view import Slot
+from loadwise.balancer.wait_queue import WaitQueue
 from loadwise.clock import Clock
 from loadwise.health import HealthStatus, HealthTracker, Probe
 from loadwise.health.tracker import Minded
@@ -40,6 +42,7 @@ class Reporter(ForkAware):
         clock: The balancer's clock.
         failures: Which exceptions of a lease's block are the node's.
         leaks: Leases that were dropped, for whoever next has time to clear up after them.
+        waiting: Who waits for a node; empty most of the time.
     """
 
     __slots__ = (
@@ -49,14 +52,16 @@ class Reporter(ForkAware):
         "_metrics",
         "_minded",
         "_pauses",
+        "_queue",
         "_rule",
         "_same_clock",
         "clock",
         "failures",
         "leaks",
+        "waiting",
     )
 
-    def __init__(  # noqa: PLR0917 - one place makes it, from the parts of a balancer
+    def __init__(  # noqa: PLR0913, PLR0917 - one place makes it, from the parts of a balancer
         self,
         fleet: Fleet[Any],  # whatever the nodes are
         clock: Clock,
@@ -66,7 +71,10 @@ class Reporter(ForkAware):
         rule: PanicRule | None,
         failures: Failures,
         hung_after: float | None,
+        queue: WaitQueue[Any, Any],
     ) -> None:
+        self._queue = queue
+        self.waiting: Collection[object] = queue.waiting
         self.failures = failures
         self._hung_after = hung_after
         self._fleet = fleet
@@ -134,6 +142,18 @@ class Reporter(ForkAware):
         if self._metrics is not None:
             self._metrics.on_outcome(slot.id, outcome, latency)
         return latency
+
+    def tell_waiting(self, room: Room | None) -> None:
+        """Have those who wait, if any, look whether there is a node for them.
+
+        Args:
+            room: What alone has changed; ``None`` for more, or something else.
+        """
+        if not self.waiting:
+            return
+        if room is not None and self._minded and room.mine[0] in self._minded:
+            room = None  # one that is RECOVERING may take more than it did before
+        self._queue.tell(room)
 
     def why_hung(self, started: float) -> str | None:
         """Tell why a request without an answer, given up now, is its node's failure, if it is."""

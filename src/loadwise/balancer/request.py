@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from loadwise._numbers import shown
+from loadwise.balancer.waits import cost_of
 from loadwise.context import HashKey, SelectionContext
 from loadwise.filters import as_filter
 from loadwise.nodes import node_id
 
 if TYPE_CHECKING:
+    from loadwise.balancer.limits import Room
     from loadwise.health import Probe
     from loadwise.node_set import NodeSet
 
@@ -32,6 +35,7 @@ class Request(Generic[N]):
 
     Attributes:
         probe: The last probe asked for on its behalf, with the node's id, granted or not.
+        room: Where a permit was taken for it that no lease has yet.
 
     Raises:
         TypeError: Both a context and its keywords were given, or an argument is of the wrong kind.
@@ -46,6 +50,7 @@ class Request(Generic[N]):
         "cost",
         "excluded",
         "probe",
+        "room",
     )
 
     def __init__(
@@ -63,6 +68,7 @@ class Request(Generic[N]):
                 f"cost is {cost!r}; give amounts by quota dimension, such as {{'rpm': 1}}"
             )
         self.probe: tuple[Hashable, Probe] | None = None
+        self.room: Room | None = None
         self._excluded_ids = as_ids(exclude)
         self.excluded: frozenset[int] = frozenset()
         estimate: Mapping[str, float] | float | None = cost
@@ -85,6 +91,20 @@ class Request(Generic[N]):
         self._estimate = estimate
         self.cost = _NO_COST if cost is None else cost
 
+    def kind(self) -> Hashable:
+        """Return what it needs of a node: the same nodes can serve all requests of one kind."""
+        found = (self._excluded_ids, cost_of(self.cost) or id(self), self._where)
+        try:
+            hash(found)
+        except TypeError:  # a filter of the user's own
+            return id(self)
+        return found
+
+    def pin(self, nodes: NodeSet[N]) -> None:
+        """Have it exclude by id from now on, for it may outlive these ``nodes``."""
+        if self.excluded and not self._excluded_ids:
+            self._excluded_ids = frozenset(nodes.ids[i] for i in self.excluded)
+
     @property
     def narrows(self) -> bool:
         """Whether it has a filter of its own."""
@@ -102,9 +122,11 @@ class Request(Generic[N]):
             self.excluded = frozenset(index for index in found if index is not None)
         return nodes
 
-    def context(self, refused: Mapping[int, str]) -> SelectionContext:
-        """Return what to tell the strategy, given who has refused so far."""
-        exclude = self.excluded.union(refused) if refused else self.excluded
+    def context(
+        self, refused: Mapping[int, str], full: AbstractSet[int] = frozenset()
+    ) -> SelectionContext:
+        """Return what to tell the strategy, given who has refused or was full so far."""
+        exclude = self.excluded.union(refused, full) if refused or full else self.excluded
         return SelectionContext(self._hash_key, exclude, self._tags, self._estimate)
 
 

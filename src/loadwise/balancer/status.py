@@ -28,6 +28,7 @@ class NodeStatus:
             that needs none or whose probe is under way.
         drained: Whether it gets no new requests by `Balancer.drain` or a weight of 0.
         ailing: Whether it is UNHEALTHY but not dead, so that it gets requests in panic.
+        limit: How many requests it may have in flight; ``None`` for no limit.
     """
 
     id: Hashable
@@ -40,6 +41,7 @@ class NodeStatus:
     next_probe: float | None
     drained: bool
     ailing: bool = False
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from loadwise.balancer.limits import Room
 from loadwise.balancer.panic import Panic, PanicRule
 from loadwise.balancer.tally import Tally
 from loadwise.balancer.waits import Cost
@@ -97,6 +98,7 @@ class Slot:
         observers: Further measures to tell, each with its cell.
         forgetters: Measures to tell when the node is dead, each with its cell.
         picks: How often the member was chosen.
+        room: Permits for requests in flight; ``None`` without a limit.
         succeeded_at: When a request last ended well, by the balancer's clock.
     """
 
@@ -113,12 +115,16 @@ class Slot:
         "observers",
         "others",
         "picks",
+        "room",
         "succeeded_at",
         "tokens",
     )
 
-    def __init__(self, node_id: Hashable, meters: Iterable[Meter]) -> None:
+    def __init__(
+        self, node_id: Hashable, meters: Iterable[Meter], room: Room | None = None
+    ) -> None:
         self.id = node_id
+        self.room = room
         self.alive = True
         self.draining = False
         self.latency: float | None = None
@@ -146,6 +152,16 @@ class Slot:
         elif pairs[0][0].ageing is not None:
             self.tokens = pairs[0][0].ageing.waiting(self.cell)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether it has as many requests in flight as it may."""
+        return self.room is not None and not self.room.free
+
+    @property
+    def free_share(self) -> float:
+        """Which share of its limit is free, from 0 to 1."""
+        return 1.0 if self.room is None else len(self.room.free) / self.room.limit
+
     def forget(self) -> None:
         """Have the measures forget what they know of the node."""
         for forget, cell in self.forgetters:
@@ -160,7 +176,10 @@ class Slot:
 
     def fresh(self, meters: Iterable[Meter]) -> Slot:
         """Return a slot for the same member with nothing in flight."""
-        slot = Slot(self.id, meters)
+        room = self.room
+        if room is not None:
+            room = Room(self.id, room.limit, room.freed)
+        slot = Slot(self.id, meters, room)
         slot.latency, slot.draining = self.latency, self.draining
         slot.succeeded_at = self.succeeded_at
         return slot
@@ -188,7 +207,7 @@ class View(Generic[N]):
         asked: Tells whether the filter would say the same again; ``None`` if it may not.
         admitted: The last answers of a filter that may change its mind at any time, by index.
         plain: Whether a request may be given any index that the strategy returns: no probe to
-            grant, no quota to reserve, no filter to ask, nothing to count.
+            grant, no quota to reserve, no filter to ask, no limit, nothing to count.
         watch: Tells whether it still holds; ``None`` when the two versions tell all.
         tallies: Why members are ruled out, counted for errors, by cost and by whether nodes are
             given in spite of their health.
@@ -257,6 +276,7 @@ class Grounds(NamedTuple):
         where: A filter that holds for every request.
         rule: When there is panic; ``None`` for never.
         has_quota: Whether quota is to be reserved for each request, too.
+        has_limits: Whether the requests that nodes have in flight are limited.
     """
 
     health: HealthTracker | None
@@ -264,6 +284,7 @@ class Grounds(NamedTuple):
     where: Filter[Any] | None
     rule: PanicRule | None
     has_quota: bool
+    has_limits: bool
 
 
 def make_view(
@@ -285,7 +306,7 @@ def make_view(
         draining: Indices of members that may be drained: their slots tell.
         answers: Those of a filter that may change its mind at any time, by index.
     """
-    health, pauses, where, rule, has_quota = grounds
+    health, pauses, where, rule, has_quota, has_limits = grounds
     filter_sources = None if where is None else where.sources()
     own: list[StateSource] = [pauses] if health is None else [pauses, health]
     others = [source for source in filter_sources or () if source not in own]
@@ -343,6 +364,7 @@ def make_view(
         or view.probes
         or view.recovering
         or has_quota
+        or has_limits
         or (view.panic is not None and view.panic.last_resort)
     )
     view.nodes = whole.without(ruled_out) if ruled_out else whole

@@ -22,7 +22,7 @@ from loadwise.node_set import NodeSet
 from loadwise.strategies._base import Strategy, ViewStrategy
 from loadwise.strategies._planned import check_excluded
 
-__all__ = ["Unforeseeable", "Vetted", "adapt", "strategy_name"]
+__all__ = ["Unforeseeable", "Vetted", "adapt", "is_built_in", "strategy_name"]
 
 N = TypeVar("N")
 
@@ -61,6 +61,11 @@ def _definer(strategy: object, method: str) -> type | None:
 def strategy_name(strategy: object) -> str:
     """Return the name to show for a strategy: its class's."""
     return strategy.name if isinstance(strategy, (_Adapter, Vetted)) else type(strategy).__name__
+
+
+def is_built_in(strategy: ViewStrategy[N]) -> bool:
+    """Whether what `adapt` returned is a strategy of this library's."""
+    return not isinstance(strategy, (_Adapter, Vetted))
 
 
 class Vetted(Generic[N]):

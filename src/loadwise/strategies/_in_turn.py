@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from random import Random as RandomSource
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from loadwise._membership import Content, Owner
@@ -41,6 +41,8 @@ class InTurn(Planned[N, Book, TurnPlan]):
         start: The first turn of nodes that were never asked about; ``None`` for a random one.
         rng: Source of randomness for that.
     """
+
+    takes_any: ClassVar[bool] = True
 
     def __init__(self, start: int | None, rng: RandomSource | None) -> None:
         check_rng(rng)

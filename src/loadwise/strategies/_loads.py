@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from math import inf
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from loadwise._callables import discard, refuse_async, refuse_async_methods, refuse_awaitable
 from loadwise._membership import alike
@@ -220,6 +220,8 @@ class LoadPlan(Plan[Sequence[Any]]):
 @mypyc_attr(allow_interpreted_subclasses=True)
 class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
     """Base of the strategies that read a load."""
+
+    takes_any: ClassVar[bool] = True
 
     def __init__(self, load: Load[N]) -> None:
         self._load, self._measure = load_source(load)

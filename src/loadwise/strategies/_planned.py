@@ -150,6 +150,8 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
     In a forked child all plans are dropped and built anew.
     """
 
+    takes_any: ClassVar[bool] = False
+    """Whether any node will do, so that where most are full one with room may be drawn for it."""
     kept: ClassVar[int] = 64
     """How many memberships' states are kept; the least recently resolved goes first."""
     kept_size: ClassVar[int] = 2**18

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random as RandomSource
+from typing import ClassVar
 
 from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
@@ -34,6 +35,8 @@ class Random(Planned[N, None, Plan[None]]):
         >>> Random(rng=random.Random(7)).select(["a", "b", "c"])
         0
     """
+
+    takes_any: ClassVar[bool] = True
 
     def __init__(self, rng: RandomSource | None = None) -> None:
         check_rng(rng)

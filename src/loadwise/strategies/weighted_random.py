@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from random import Random as RandomSource
-from typing import Any
+from typing import Any, ClassVar
 
 from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
@@ -59,6 +59,8 @@ class WeightedRandom(Planned[N, None, _Plan]):
         >>> 700 < picks.count("big") < 800
         True
     """
+
+    takes_any: ClassVar[bool] = True
 
     def __init__(self, rng: RandomSource | None = None) -> None:
         check_rng(rng)
