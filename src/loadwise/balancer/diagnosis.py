@@ -41,20 +41,20 @@ def explain(
         and request.excluded.issuperset(nodes.eligible)
     ):
         among, nodes = view.others, request.restrict(view.others)
-    without_quota: dict[int, str] = {}
+    lacking = {i: "full" for i in nodes.eligible if view.slots[i].is_full}
     if quota is not None:
         for i in nodes.eligible:
             # The clock is read last: what is available now was so a moment ago.
             if quota.available_at(nodes.ids[i], request.cost) > quota.clock():
-                without_quota[i] = "quota"
+                lacking[i] = "quota"
     refused = {i: "recovering" for i in nodes.eligible if negotiator.is_passed_over(view, i)}
     foreseeable, index, passed_over = True, None, refused
     try:
-        if refused and strategy.peek(nodes, request.context(refused | without_quota)) is None:
+        if refused and strategy.peek(nodes, request.context(refused | lacking)) is None:
             refused = {}  # there is nobody else
         index = strategy.peek(nodes, request.context({}))
         asks_again = index in passed_over and len(nodes.eligible) > 1
-        if index in without_quota or index in refused or asks_again:
+        if index in lacking or index in refused or asks_again:
             # The balancer will ask again without it, but what is drawn then nobody knows.
             foreseeable, index = False, None
     except Unforeseeable:
@@ -62,7 +62,7 @@ def explain(
     chosen_from = frozenset(nodes.eligible)
     ruled_out = {i: "filtered" for i in among.eligible if i not in chosen_from}
     ruled_out |= {i: why for i, why in view.ruled_out.items() if i not in chosen_from}
-    ruled_out |= refused | without_quota
+    ruled_out |= refused | lacking
     ruled_out |= {i: "excluded" for i in request.excluded if view.nodes.mask[i] or nodes.mask[i]}
     nodes = nodes.restrict([i for i in nodes.eligible if i not in ruled_out])
     facts = strategy.facts(nodes)

@@ -29,7 +29,7 @@ _NEEDED_NOW = "a pick cannot wait: make it a plain method"
 _NOBODY: Mapping[int, str] = MappingProxyType({})
 _ONE: list[None] = [None]
 
-_MOST_CROWDED = 8
+_MOST_CROWDED = 4
 """So many full nodes may be met by a strategy that takes any node, before one is drawn for it."""
 _MOST_IN_ORDER = 64
 """The same for one that keeps an order, before all full nodes are left out of what it is shown."""
