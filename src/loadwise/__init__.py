@@ -9,7 +9,16 @@ filters, quotas and metrics behind a synchronous hot path that does no I/O.
     ...     answer = f"asked {lease.node}"
 """
 
-from loadwise.balancer import Attempt, Attempts, Balancer, Explanation, Lease, NodeStatus, Panic
+from loadwise.balancer import (
+    Attempt,
+    Attempts,
+    Balancer,
+    Cooldown,
+    Explanation,
+    Lease,
+    NodeStatus,
+    Panic,
+)
 from loadwise.clock import Clock
 from loadwise.context import SelectionContext
 from loadwise.errors import (
@@ -61,6 +70,7 @@ __all__ = [
     "Clock",
     "ConsecutiveFailurePolicy",
     "ConsistentHash",
+    "Cooldown",
     "Endpoint",
     "Explanation",
     "FallbackChain",

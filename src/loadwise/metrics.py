@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -11,7 +11,14 @@ from loadwise._log import log_exception
 from loadwise.health import HealthStatus
 from loadwise.outcome import Outcome
 
-__all__ = ["MetricsCollector", "NoopCollector", "PanicCollector", "RetryCollector"]
+__all__ = [
+    "CooldownCollector",
+    "MetricsCollector",
+    "NoopCollector",
+    "PanicCollector",
+    "RetryCollector",
+    "WaitCollector",
+]
 
 
 _METHODS = (
@@ -21,6 +28,9 @@ _METHODS = (
     "on_unavailable",
     "on_retry",
     "on_retry_refused",
+    "on_panic",
+    "on_cooldown",
+    "on_wait",
     "watch_budget",
 )
 _TOLD_NOW = "nobody would await it: make it a plain function that does not wait"
@@ -61,6 +71,23 @@ class PanicCollector(Protocol):
 
     def on_panic(self, entered: bool) -> None:  # noqa: FBT001 - the event is nothing else
         """Panic began in the balancer, or ended."""
+
+
+class CooldownCollector(Protocol):
+    """What a collector may offer beyond `MetricsCollector`, to hear of cooldowns."""
+
+    def on_cooldown(self, node_id: Hashable, seconds: float) -> None:
+        """The balancer began to have a node sit out for so many seconds.
+
+        One that is prolonged before it is over does not begin again.
+        """
+
+
+class WaitCollector(Protocol):
+    """What a collector may offer beyond `MetricsCollector`, to hear of requests that waited."""
+
+    def on_wait(self, seconds: float, got: bool) -> None:  # noqa: FBT001 - as PanicCollector
+        """A request waited so many seconds for a node, and got one or gave up."""
 
 
 class NoopCollector:
@@ -117,6 +144,10 @@ class GuardedCollector:
         """Pass on, if the collector cares."""
         self._tell(getattr(self._collector, "on_panic", None), entered)
 
+    def on_cooldown(self, node_id: Hashable, seconds: float) -> None:
+        """Pass on, if the collector cares."""
+        self._tell(getattr(self._collector, "on_cooldown", None), node_id, seconds)
+
     def on_wait(self, seconds: float, got: bool) -> None:  # noqa: FBT001 - as the collector's
         """Pass on, if the collector cares."""
         self._tell(getattr(self._collector, "on_wait", None), seconds, got)
@@ -150,3 +181,64 @@ class GuardedCollector:
                     getattr(method, "__name__", method),
                     event,
                 )
+
+
+class SeveralCollectors:
+    """Passes events on to each of several collectors, of which none keeps the others from hearing.
+
+    Args:
+        collectors: The collectors, each guarded by itself.
+    """
+
+    def __init__(self, collectors: Sequence[GuardedCollector]) -> None:
+        self._collectors = tuple(collectors)
+
+    def on_selection(self, node_id: Hashable, strategy: str) -> None:
+        """Pass on to all."""
+        for each in self._collectors:
+            each.on_selection(node_id, strategy)
+
+    def on_health_change(self, node_id: Hashable, old: HealthStatus, new: HealthStatus) -> None:
+        """Pass on to all."""
+        for each in self._collectors:
+            each.on_health_change(node_id, old, new)
+
+    def on_outcome(self, node_id: Hashable, outcome: Outcome, latency: float) -> None:
+        """Pass on to all."""
+        for each in self._collectors:
+            each.on_outcome(node_id, outcome, latency)
+
+    def on_unavailable(self, reason: str) -> None:
+        """Pass on to all."""
+        for each in self._collectors:
+            each.on_unavailable(reason)
+
+    def on_panic(self, entered: bool) -> None:  # noqa: FBT001 - as the collectors'
+        """Pass on to all that care."""
+        for each in self._collectors:
+            each.on_panic(entered)
+
+    def on_cooldown(self, node_id: Hashable, seconds: float) -> None:
+        """Pass on to all that care."""
+        for each in self._collectors:
+            each.on_cooldown(node_id, seconds)
+
+    def on_wait(self, seconds: float, got: bool) -> None:  # noqa: FBT001 - as the collectors'
+        """Pass on to all that care."""
+        for each in self._collectors:
+            each.on_wait(seconds, got)
+
+    def on_retry(self, node_id: Hashable, reason: str) -> None:
+        """Pass on to all that care."""
+        for each in self._collectors:
+            each.on_retry(node_id, reason)
+
+    def on_retry_refused(self, reason: str) -> None:
+        """Pass on to all that care."""
+        for each in self._collectors:
+            each.on_retry_refused(reason)
+
+    def watch_budget(self, budget: object) -> None:
+        """Have all that care watch a retry budget."""
+        for each in self._collectors:
+            each.watch_budget(budget)

@@ -12,6 +12,7 @@ from loadwise import (
     Balancer,
     ConsecutiveFailurePolicy,
     ConsistentHash,
+    Cooldown,
     Endpoint,
     Explanation,
     FallbackChain,
@@ -292,9 +293,14 @@ def test_each_reason_is_told() -> None:
         seen={0: {"weight": 1}, 7: {"weight": 2}},
         choice=told.choice,
         foreseeable=told.foreseeable,
+        cooldowns={4: Cooldown(9.0, 9.0, "marked as exhausted")},
     )
     text = str(told)
-    for part in ("search: WeightedRoundRobin", "0: eligible (weight 1)", "4: rate_limited"):
+    for part in (
+        "search: WeightedRoundRobin",
+        "0: eligible (weight 1)",
+        "4: rate_limited (marked as exhausted; 9 s left)",
+    ):
         assert part in text
 
 

@@ -298,3 +298,51 @@ def test_a_child_tells_of_a_panic_that_nobody_had_noticed_at_the_fork() -> None:
     assert told == [True] * MANY
     # Told before the fork, it is not told again.
     assert in_child(lambda: ([pick() for pick in picks], told)[1]) == [True] * MANY
+
+
+def test_what_the_parent_counted_of_late_is_not_the_childs() -> None:
+    """The child counts its own requests; a cooldown goes on there, with its reason."""
+    clock = ManualClock()
+    balancer = Balancer(["a", "b"], RoundRobin(start=0), clock=clock)
+    balancer.acquire().success()
+    balancer.acquire().failure("busy", 60.0)
+    clock.advance(1.0)
+
+    def work() -> tuple[object, ...]:
+        first, second = balancer.status()
+        assert second.cooldown is not None
+        before = (first.recent_successes, second.recent_failures, second.cooldown.reason)
+        balancer.acquire().success()
+        first, second = balancer.status()
+        return (*before, first.recent_successes, first.state_seconds, balancer.lift("b"))
+
+    told = in_child(work)
+    assert told == (0, 0, "failure: busy, retry after 60 s", 1, 1.0, True)
+    assert [status.recent_successes for status in balancer.status()] == [1, 0]
+    assert balancer.status()[1].cooldown is not None
+
+
+def test_a_child_may_be_made_while_a_bucket_or_a_cooldown_begins() -> None:
+    """Locks that another thread held at the fork are not held in the child."""
+    balancer = Balancer(["a"], clock=ManualClock())
+    held, done = Event(), Event()
+
+    def hold() -> None:
+        with balancer._reporter._rolling, balancer._cooldowns._lock:
+            held.set()
+            done.wait(20)
+
+    thread = Thread(target=hold)
+    thread.start()
+    try:
+        assert held.wait(20)
+
+        def work() -> tuple[int, bool]:
+            balancer.acquire().success()
+            balancer.acquire().rate_limited(60.0)
+            return balancer.status()[0].recent_successes, balancer.lift("a")
+
+        assert in_child(work) == (1, True)
+    finally:
+        done.set()
+        thread.join(20)

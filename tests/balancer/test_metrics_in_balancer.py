@@ -17,6 +17,7 @@ from loadwise import (
     HealthStatus,
     HealthTracker,
     LeastLoad,
+    MetricsCollector,
     NoNodeAvailable,
     NoopCollector,
     Outcome,
@@ -248,3 +249,116 @@ def test_a_clock_that_steps_back_breaks_no_request(step: float) -> None:
             lease.success()
         assert balancer.pick() in ("a", "b")
     assert [status.in_flight for status in balancer.status()] == [0, 0]
+
+
+def test_several_collectors_hear_of_everything() -> None:
+    """Each of them, in order, also what only some care for."""
+
+    class Curious(Diary):
+        def on_panic(self, entered: bool) -> None:  # noqa: FBT001 - as it is called
+            self.events.append(("panic", entered))
+
+        def on_cooldown(self, node_id: Hashable, seconds: float) -> None:
+            self.events.append(("cooldown", node_id, seconds))
+
+        def on_wait(self, seconds: float, got: bool) -> None:  # noqa: FBT001 - as it is called
+            self.events.append(("wait", seconds, got))
+
+        def on_retry(self, node_id: Hashable, reason: str) -> None:
+            self.events.append(("retry", node_id, reason))
+
+        def on_retry_refused(self, reason: str) -> None:
+            self.events.append(("refused", reason))
+
+        def watch_budget(self, budget: object) -> None:
+            self.events.append(("budget", budget))
+
+    plain, curious = Diary(), Curious()
+    health = HealthTracker(ConsecutiveFailurePolicy(1), ManualClock())
+    balancer = Balancer(["a"], RoundRobin(), health=health, metrics=(curious, plain))
+    assert balancer.metrics is not None
+    balancer.metrics.on_retry("a", "failure")
+    balancer.metrics.on_retry_refused("budget")
+    balancer.metrics.watch_budget(5)
+    balancer.metrics.on_wait(2.5, got=False)
+    assert curious.events == [
+        ("retry", "a", "failure"), ("refused", "budget"), ("budget", 5), ("wait", 2.5, False),
+    ]  # fmt: skip
+    assert plain.events == []
+    curious.events.clear()
+    balancer.acquire().failure()
+    balancer.acquire().rate_limited(5.0)
+    with pytest.raises(NoNodeAvailable):
+        balancer.pick()
+    expected = [
+        ("selection", "a", "RoundRobin"),
+        ("health", "a", HealthStatus.HEALTHY, HealthStatus.UNHEALTHY),
+        ("outcome", "a", Outcome.FAILURE, 0.0),
+        ("selection", "a", "RoundRobin"),
+        ("outcome", "a", Outcome.RATE_LIMITED, 0.0),
+        ("unavailable", "rate_limited"),
+    ]
+    assert plain.events == expected
+    assert [event for event in curious.events if event[0] not in ("panic", "cooldown")] == expected
+    assert [event for event in curious.events if event[0] in ("panic", "cooldown")] == [
+        ("panic", True), ("cooldown", "a", 5.0),
+    ]  # fmt: skip
+
+
+def test_one_of_several_that_raises_keeps_none_from_hearing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Each that fails is logged once, and the rest hear all."""
+    before, between, after = Diary(), Diary(), Diary()
+    failing = [Failing(), Failing()]
+    balancer = Balancer(["a"], metrics=[before, failing[0], between, failing[1], after])
+    for _ in range(3):
+        balancer.acquire().success()
+    assert len(before.events) == 6
+    assert before.events == between.events == after.events == failing[0].events
+    assert len(caplog.records) == 2
+
+
+def test_a_list_of_one_or_none_is_as_good_as_that() -> None:
+    """There is nothing between the balancer and a collector that is alone, or silent."""
+    assert Balancer(["a"], metrics=[]).metrics is None
+    assert Balancer(["a"], metrics=[NoopCollector()]).metrics is None
+    several: list[list[MetricsCollector]] = [[Diary()], [NoopCollector(), Diary()]]
+    for metrics in several:
+        alone = Balancer(["a"], metrics=metrics).metrics
+        assert alone is not None
+        assert isinstance(alone._collector, Diary)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "error", "text"),
+    [
+        ([Diary(), None], TypeError, "None; it lacks on_selection"),
+        ([Diary], TypeError, "give an instance: Diary()"),
+        ([[Diary()]], TypeError, "it lacks on_selection"),
+        ("prometheus", TypeError, "metrics is 'prometheus'; it lacks on_selection"),
+        ({"a": 1}, TypeError, "it lacks on_selection"),
+    ],
+)
+def test_a_list_of_something_else_is_refused(
+    metrics: Any, error: type[Exception], text: str
+) -> None:
+    """At construction, naming what is wrong."""
+    with pytest.raises(error, match=text.replace("(", r"\(").replace(")", r"\)")):
+        Balancer(["a"], metrics=metrics)
+
+
+def test_the_same_collector_twice_is_refused() -> None:
+    """It would count everything twice."""
+    diary = Diary()
+    with pytest.raises(ValueError, match="twice"):
+        Balancer(["a"], metrics=[diary, Diary(), diary])
+
+
+def test_a_balancer_that_is_gone_leaves_no_listener_behind() -> None:
+    """Also if the tracker that it shared never has news again."""
+    shared = HealthTracker()
+    for _ in range(3):
+        Balancer(["a"], health=shared)
+    gc.collect()
+    assert not shared._listeners

@@ -126,8 +126,10 @@ def test_what_is_read_is_what_happened(sdk: Sdk) -> None:
         "loadwise.active_requests": "{request}",
         "loadwise.health.transitions": "{transition}",
         "loadwise.node.ailing": "{node}",
+        "loadwise.node.cooldown": "s",
         "loadwise.node.drained": "{node}",
         "loadwise.node.health": "{node}",
+        "loadwise.nodes_on_cooldown": "{node}",
         "loadwise.panic": "{balancer}",
         "loadwise.panics": "{panic}",
         "loadwise.picks": "{pick}",
@@ -154,7 +156,9 @@ def test_what_is_read_is_what_happened(sdk: Sdk) -> None:
             ("search", "unhealthy", "b", "degraded"): 1,
         },
         "loadwise.node.ailing": {at: 0, bt: 0},
+        "loadwise.node.cooldown": {at: 0.0, bt: 0.0},
         "loadwise.node.drained": {at: 0, bt: 1},
+        "loadwise.nodes_on_cooldown": {("search",): 0},
         "loadwise.panic": {("search",): 0},
         "loadwise.panics": {("search",): 0},
         "loadwise.picks": {(*at, "RoundRobin"): 4, (*bt, "RoundRobin"): 2},
@@ -194,6 +198,7 @@ def test_series_of_removed_nodes_and_balancers_are_dropped(sdk: Sdk) -> None:
     points = sdk.points()
     assert points.pop("loadwise.request.duration") == {("x",): 4}
     assert points.pop("loadwise.panic") == points.pop("loadwise.panics") == {("x",): 0}
+    assert points.pop("loadwise.nodes_on_cooldown") == {("x",): 0}
     assert {key[1] for series in points.values() for key in series} == {"b"}
     balancer.add("a")
     assert sdk.points()["loadwise.picks"]["x", "a", "RoundRobin"] == 2
@@ -351,3 +356,39 @@ except ImportError as error:
     print(error)
 """
     assert "install loadwise[opentelemetry]" in output_of(script)
+
+
+def test_cooldowns_are_read(sdk: Sdk) -> None:
+    """How long each node still sits out, how many do, and how often that began."""
+    clock = ManualClock()
+    collector = OpenTelemetryCollector(sdk.meter)
+    balancer = Balancer(["a", "b"], RoundRobin(start=0), clock=clock, metrics=collector, name="x")
+    assert "loadwise.cooldowns" not in sdk.points()
+    first, second, third = (balancer.acquire() for _ in range(3))  # a, b, a
+    first.rate_limited(30.0)
+    second.failure("busy", 5.0)
+    third.rate_limited(40.0)
+    clock.advance(2.0)
+    points = sdk.points()
+    assert points["loadwise.node.cooldown"] == {("x", "a"): 38.0, ("x", "b"): 3.0}
+    assert points["loadwise.nodes_on_cooldown"] == {("x",): 2}
+    assert points["loadwise.cooldowns"] == {("x", "a"): 1, ("x", "b"): 1}
+    clock.advance(3.0)
+    balancer.lift("a")
+    points = sdk.points()
+    assert points["loadwise.node.cooldown"] == {("x", "a"): 0.0, ("x", "b"): 0.0}
+    assert points["loadwise.nodes_on_cooldown"] == {("x",): 0}
+    assert points["loadwise.cooldowns"] == {("x", "a"): 1, ("x", "b"): 1}
+
+
+def test_waits_are_read(sdk: Sdk) -> None:
+    """How long requests waited is a histogram; those that got nothing are counted, too."""
+    balancer = Balancer(["a"], metrics=OpenTelemetryCollector(sdk.meter), name="x")
+    assert balancer.metrics is not None
+    for seconds, got in ((0.25, True), (4.0, False)):
+        balancer.metrics.on_wait(seconds, got)
+    metrics = sdk.metrics()
+    (point,) = metrics["loadwise.wait.duration"].data.data_points
+    assert isinstance(point, HistogramDataPoint)
+    assert (point.count, point.sum, metrics["loadwise.wait.duration"].unit) == (2, 4.25, "s")
+    assert sdk.points()["loadwise.waits_in_vain"] == {("x",): 1}

@@ -532,3 +532,75 @@ def test_a_forked_child_goes_on_counting() -> None:
     """From the parent's counts, and with none of the locks that were held at the fork."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
     subprocess.run(command, check=True, timeout=TIMEOUT)
+
+
+def test_cooldowns_are_scraped(scraped: Scraped) -> None:
+    """How long each node still sits out, how many do, and how often that began."""
+    clock = ManualClock()
+    collector = PrometheusCollector(scraped.registry)
+    balancer = Balancer(["a", "b"], RoundRobin(start=0), clock=clock, metrics=collector, name="x")
+    samples = scraped.samples()
+    assert samples["loadwise_node_cooldown_seconds"] == {("x", "a"): 0.0, ("x", "b"): 0.0}
+    assert samples["loadwise_nodes_on_cooldown"] == {("x",): 0.0}
+    assert "loadwise_cooldowns_total" not in samples
+    first, second, third = (balancer.acquire() for _ in range(3))  # a, b, a
+    first.rate_limited(30.0)
+    second.failure("busy", 5.0)
+    third.rate_limited(40.0)
+    clock.advance(2.0)
+    samples = scraped.samples()
+    assert samples["loadwise_node_cooldown_seconds"] == {("x", "a"): 38.0, ("x", "b"): 3.0}
+    assert samples["loadwise_nodes_on_cooldown"] == {("x",): 2.0}
+    assert samples["loadwise_cooldowns_total"] == {("x", "a"): 1.0, ("x", "b"): 1.0}
+    balancer.lift("a")
+    clock.advance(3.0)
+    balancer.acquire(exclude=["b"]).rate_limited(1.0)
+    samples = scraped.samples()
+    assert samples["loadwise_node_cooldown_seconds"] == {("x", "a"): 1.0, ("x", "b"): 0.0}
+    assert samples["loadwise_nodes_on_cooldown"] == {("x",): 1.0}
+    assert samples["loadwise_cooldowns_total"] == {("x", "a"): 2.0, ("x", "b"): 1.0}
+
+
+def test_of_cooldowns_beyond_the_limit_the_longest_is_shown() -> None:
+    """Their number adds up as ever; their seconds would mean nothing."""
+    clock = ManualClock()
+    registry = CollectorRegistry()
+    collector = PrometheusCollector(registry, max_nodes=1)
+    balancer = Balancer(range(4), RoundRobin(start=0), clock=clock, metrics=collector, name="x")
+    for seconds in (1.0, 20.0, 30.0, 10.0):
+        balancer.acquire().rate_limited(seconds)
+    node = {"balancer": "x", "node": "other"}
+    assert registry.get_sample_value("loadwise_node_cooldown_seconds", node) == 30.0
+    assert registry.get_sample_value("loadwise_nodes_on_cooldown", {"balancer": "x"}) == 4
+    assert registry.get_sample_value("loadwise_cooldowns_total", node) == 3
+
+
+def test_waits_are_scraped(scraped: Scraped) -> None:
+    """How long requests waited is a histogram; those that got nothing are counted, too."""
+    collector = PrometheusCollector(scraped.registry, buckets=[0.25, 1])
+    balancer = Balancer(["a"], metrics=collector, name="x")
+    assert "loadwise_wait_seconds_count" not in scraped.samples()
+    assert balancer.metrics is not None
+    for seconds, got in ((0.25, True), (0.5, True), (4.0, False), (-1.0, True)):
+        balancer.metrics.on_wait(seconds, got)
+    samples = scraped.samples()
+    assert samples["loadwise_wait_seconds_bucket"] == {
+        ("x", "0.25"): 2.0, ("x", "1.0"): 3.0, ("x", "+Inf"): 4.0,
+    }  # fmt: skip
+    assert samples["loadwise_wait_seconds_sum"] == {("x",): 4.75}
+    assert samples["loadwise_waits_in_vain_total"] == {("x",): 1.0}
+    collector.on_wait(1.0, got=False)
+    assert scraped.samples()["loadwise_waits_in_vain_total"] == {("x",): 1.0, ("",): 1.0}
+
+
+def test_two_collectors_of_one_balancer_both_show_it() -> None:
+    """Each in a registry of its own, and each with what the other has."""
+    registries = [CollectorRegistry(), CollectorRegistry()]
+    metrics = [PrometheusCollector(registry) for registry in registries]
+    balancer = Balancer(["a"], metrics=metrics, name="x")
+    balancer.acquire().success()
+    labels = {"balancer": "x", "node": "a"}
+    for registry in registries:
+        asked = {**labels, "outcome": "success"}
+        assert registry.get_sample_value("loadwise_requests_total", asked) == 1
+        assert registry.get_sample_value("loadwise_requests_in_flight", labels) == 0

@@ -547,3 +547,27 @@ def test_a_node_is_taken_by_its_id(quota: QuotaTracker, clock: ManualClock) -> N
     assert quota.rests_until(node) == quota.rests_until("n") == clock() + 90.0
     quota.remove(again)
     assert quota.unavailable() == []
+
+
+def test_a_pause_can_be_lifted() -> None:
+    """It is over at once, for registered nodes and others; what was used still counts."""
+    clock = ManualClock()
+    quota = QuotaTracker(clock)
+    quota.register("a", QuotaConfig([QuotaDimension("rpm", limit=5)]))
+    quota.record_usage("a", {"rpm": 3})
+    for node in ("a", "b"):
+        assert not quota.lift(node)
+        quota.mark_exhausted(node, 60.0)
+        version, changes = quota.version, quota.changes
+        assert quota.lift(Endpoint(node))
+        assert quota.version != version
+        assert quota.changed_since(changes)[1] == [node]
+        assert quota.rests_until(node) is None
+        assert quota.is_available(node)
+        assert quota.try_acquire(node) is not None
+        assert not quota.lift(node)
+    assert quota.unavailable() == []
+    assert quota.remaining("a", "rpm") == 1
+    quota.mark_exhausted("b", 1.0)
+    clock.advance(1.0)
+    assert not quota.lift("b")

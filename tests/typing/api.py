@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import assert_type
+from typing import Any, assert_type
 
 import loadwise
 from loadwise import (
@@ -19,6 +19,7 @@ from loadwise import (
     Clock,
     ConsecutiveFailurePolicy,
     ConsistentHash,
+    Cooldown,
     Endpoint,
     Explanation,
     FallbackChain,
@@ -140,6 +141,12 @@ def every_argument() -> None:
     balancer.acquire(exclude=["a", "b"], hash_key="user-42")
     assert_type(balancer.explain(hash_key="k"), Explanation)
     assert_type(balancer.status(), list[NodeStatus])
+    assert_type(balancer.status()[0].cooldown, Cooldown | None)
+    assert_type(balancer.status()[0].to_dict(), dict[str, Any])
+    assert_type(balancer.status_dict(), dict[str, Any])
+    assert_type(balancer.explain().cooldowns, Mapping[Hashable, Cooldown])
+    assert_type(balancer.lift("a"), bool)
+    balancer.lift(servers[0])
     Balancer(servers, health=False)
     Balancer(servers, health=None, quota=None, where=None, metrics=None, clock=None)
 
@@ -169,6 +176,8 @@ def a_request() -> str:
         assert_type(lease.failure(ValueError()), bool)
         assert_type(lease.failure("status 503", retry_after=30), bool)
         assert_type(lease.rate_limited(5), bool)
+        assert_type(lease.rate_limited(5, "429 from the server"), bool)
+        assert_type(lease.rate_limited(reason=ValueError()), bool)
         assert_type(lease.cancel(), bool)
         assert_type(lease.call_off(), bool)
         assert_type(lease.outcome, Outcome | None)

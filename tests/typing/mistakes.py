@@ -84,6 +84,7 @@ Balancer(["a"], Asynchronous())  # type: ignore[arg-type]
 Balancer(["a"], health="yes")  # type: ignore[arg-type]
 Balancer(["a"], quota=HealthTracker())  # type: ignore[arg-type]
 Balancer(["a"], metrics=print)  # type: ignore[arg-type]
+Balancer(["a"], metrics=[print])  # type: ignore[list-item]
 Balancer(["a"], clock=5.0)  # type: ignore[arg-type]
 Balancer(["a"], failures=503)  # type: ignore[arg-type]
 Balancer(["a"], failures=int)  # type: ignore[arg-type]
@@ -123,6 +124,7 @@ async def forgotten() -> None:
 def frozen(status: NodeStatus, context: SelectionContext, endpoint: Endpoint) -> None:
     """Records do not change."""
     status.picks = 0  # type: ignore[misc]
+    status.cooldown = None  # type: ignore[misc]
     context.hash_key = "k"  # type: ignore[misc]
     endpoint.weight = 2  # type: ignore[misc]
 

@@ -101,6 +101,8 @@ class Latencies(NoopCollector):
 
 collectors: list[MetricsCollector] = [Counter(), Latencies()]
 watched = Balancer(["a"], metrics=Counter())
+watched_by_several = Balancer(["a"], metrics=[Counter(), Latencies()])
+Balancer(["a"], metrics=(Counter(),))
 
 
 class Errors:

@@ -2,8 +2,18 @@
 
 from loadwise.balancer.attempts import Attempt, Attempts
 from loadwise.balancer.balancer import Balancer
+from loadwise.balancer.cooldowns import Cooldown
 from loadwise.balancer.lease import Lease
 from loadwise.balancer.panic import Panic
 from loadwise.balancer.status import Explanation, NodeStatus
 
-__all__ = ["Attempt", "Attempts", "Balancer", "Explanation", "Lease", "NodeStatus", "Panic"]
+__all__ = [
+    "Attempt",
+    "Attempts",
+    "Balancer",
+    "Cooldown",
+    "Explanation",
+    "Lease",
+    "NodeStatus",
+    "Panic",
+]

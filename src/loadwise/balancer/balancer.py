@@ -6,13 +6,14 @@ it does for them is in the modules beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from loadwise._native import mypyc_attr
 from loadwise._numbers import finite, whole
 from loadwise.balancer.acquiring import Acquiring, Acquisition, checked_timeout
 from loadwise.balancer.attempts import Attempts
+from loadwise.balancer.cooldowns import Cooldowns
 from loadwise.balancer.diagnosis import explain, no_node_available
 from loadwise.balancer.failures import ANY_EXCEPTION, FailureRule
 from loadwise.balancer.fleet import Fleet
@@ -23,6 +24,7 @@ from loadwise.balancer.negotiation import Grant, Negotiator
 from loadwise.balancer.panic import Panic, PanicLog, PanicRule
 from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.request import NOBODY, Request, is_slight
+from loadwise.balancer.roster import Roster
 from loadwise.balancer.status import Explanation, NodeStatus
 from loadwise.balancer.view import Slot, View
 from loadwise.balancer.wait_queue import WaitQueue
@@ -71,7 +73,7 @@ class Balancer(Generic[N]):
             and > 0; ``None`` for the policy's ``probe_interval``, but at least 1 and at most 60.
         quota: Quotas to reserve from, by node id.
         where: A filter, or a function of a node, that holds for every request.
-        metrics: Receives events.
+        metrics: Receives events; several may be given in a list.
         clock: Source of monotonic seconds; by default that of ``health`` or ``quota`` where
             given, else `time.monotonic`. All of them must go by the same clock (``==``).
         name: For error messages and metrics.
@@ -122,7 +124,7 @@ class Balancer(Generic[N]):
         panic_window: float | None = None,
         quota: QuotaSource | None = None,
         where: Callable[[N], bool] | None = None,
-        metrics: MetricsCollector | None = None,
+        metrics: MetricsCollector | Sequence[MetricsCollector] | None = None,
         clock: Clock | None = None,
         name: str = "default",
         failures: FailureRule = ANY_EXCEPTION,
@@ -167,6 +169,10 @@ class Balancer(Generic[N]):
             prepare=self._strategy.prepare,
         )
         self._fleet.replace(nodes)
+        self._cooldowns = Cooldowns(self._pauses, self._metrics)
+        self._roster: Roster[N] = Roster(
+            self._fleet, self._clock, self._health, self._pauses, self._cooldowns, rule
+        )
         self._negotiator: Negotiator[N] = Negotiator(self._strategy, self._health, quota, free)
         self._queue: WaitQueue[N, Lease[N]] = WaitQueue(
             self._clock,
@@ -174,7 +180,7 @@ class Balancer(Generic[N]):
             tells_apart=not is_built_in(self._strategy),
         )
         self._waiting = self._queue.waiting
-        told = (self._health, self._pauses, self._metrics, rule)
+        told = (self._health, self._cooldowns, self._metrics, rule)
         self._reporter = Reporter(
             self._fleet, self._clock, *told, blamed, checked_hung_after(hung_after), self._queue
         )
@@ -428,7 +434,15 @@ class Balancer(Generic[N]):
         )
         self._reporter.clear_up()
         view = self._fleet.look()
-        return explain(self.name, self._strategy, view, request, self._quota, self._negotiator)
+        return explain(
+            self.name,
+            self._strategy,
+            view,
+            request,
+            self._quota,
+            self._negotiator,
+            self._cooldowns,
+        )
 
     def _current_view(self) -> View[N]:
         if self._leaks:
@@ -604,7 +618,56 @@ class Balancer(Generic[N]):
     def status(self) -> list[NodeStatus]:
         """Return how each member is. O(n)."""
         self._reporter.clear_up()
-        return self._fleet.status()
+        return self._roster.status()
+
+    def status_dict(self) -> dict[str, Any]:
+        """Return how the balancer and each member is, for ``json.dumps`` as it stands. O(n).
+
+        Returns:
+            A dict with the keys ``name``; ``strategy``; ``panic``, ``None`` or the attributes of
+            `Panic` and all in words as ``text``; ``members``, how many nodes the balancer's filter
+            admits and are not drained; ``available``, how many of those are not UNHEALTHY;
+            ``counts``, how many nodes are in each state of health, by its name; ``on_cooldown``,
+            how many sit out; ``waiting``, how many requests wait for a node; and ``nodes``, the
+            list of `NodeStatus.to_dict`.
+
+        Thread-safety: full; the counts are of one moment each.
+
+        Example:
+            >>> told = Balancer(["a", "b"], name="search").status_dict()
+            >>> told["name"], told["members"], told["available"], told["panic"]
+            ('search', 2, 2, None)
+            >>> [node["id"] for node in told["nodes"]]
+            ['a', 'b']
+        """
+        self._reporter.clear_up()
+        return self._roster.as_dict(self.name, self._strategy_name, self.waiting)
+
+    def lift(self, id: Hashable) -> bool:  # noqa: A002
+        """End a member's cooldown, and nothing else: not a drain, nor what health or quota say.
+
+        Args:
+            id: The member's id, or the member itself.
+
+        Returns:
+            Whether it was on a cooldown.
+
+        Raises:
+            UnknownNode: There is no member with this id.
+            TypeError: The quota is a source of your own that has no ``lift(node_id)``.
+
+        Thread-safety: full. Cost: O(1). Where the quota is shared, the others are told.
+
+        Example:
+            >>> balancer = Balancer(["a"])
+            >>> balancer.acquire().rate_limited(retry_after=30.0)
+            True
+            >>> balancer.lift("a"), balancer.lift("a"), balancer.pick()
+            (True, False, 'a')
+        """
+        lifted = self._cooldowns.lift(self._fleet.slot_of(id))
+        self._reporter.tell_waiting(None)
+        return lifted
 
     def __repr__(self) -> str:
         return f"<Balancer {self.name!r}: {len(self.nodes)} nodes, {self._strategy_name}>"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from loadwise.balancer.asked import Asked
+from loadwise.balancer.cooldowns import Cooldowns
 from loadwise.balancer.negotiation import Negotiator
 from loadwise.balancer.request import Request
 from loadwise.balancer.status import Explanation
@@ -32,6 +33,7 @@ def explain(
     request: Request[N],
     quota: QuotaSource | None,
     negotiator: Negotiator[N],
+    cooldowns: Cooldowns,
 ) -> Explanation:
     """Tell where ``request`` would go, given ``view``, and change nothing."""
     among, nodes = view.nodes, request.restrict(view.nodes)
@@ -79,6 +81,7 @@ def explain(
         foreseeable=foreseeable,
         panic=view.panic,
         ailing=frozenset(nodes.ids[i] for i in view.nodes.ailing),
+        cooldowns=cooldowns.among(view.slots),
     )
 
 

@@ -7,13 +7,11 @@ from collections.abc import Callable, Collection, Hashable, Iterable
 from threading import Lock
 from typing import Generic, TypeVar
 
-from loadwise._counter import upcoming
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._membership import Owner
 from loadwise._native import let_go
 from loadwise.balancer.limits import Freed, Limits, Room
 from loadwise.balancer.panic import Panic, PanicRule
-from loadwise.balancer.status import NodeStatus
 from loadwise.balancer.view import Grounds, Meter, Slot, View, admits, make_view, no_view
 from loadwise.errors import UnknownNode
 from loadwise.filters import Filter
@@ -74,7 +72,6 @@ class Fleet(ForkAware, Generic[N]):
         self._grounds = Grounds(health, pauses, where, rule, has_quota, limits.exist)
         # Whether nobody knows when the filter changes its mind, so that it is asked at every pick.
         self._unwatched = where is not None and where.sources() is None
-        self._rule = rule
         self._on_panic = on_panic
         self._prepare = prepare
         self._owner = Owner()
@@ -227,7 +224,7 @@ class Fleet(ForkAware, Generic[N]):
             grown = NodeSet.of_membership(whole.membership.joined(node))
             room = self._room(grown.ids[-1], self._limits.of(node))
             self._prepare(grown)
-            self._adopt(grown, (*slots, Slot(grown.ids[-1], self._meters, room)), ())
+            self._adopt(grown, (*slots, self._slot(grown.ids[-1], room)), ())
 
     def remove(self, identity: Hashable) -> None:
         """Remove a member."""
@@ -250,7 +247,7 @@ class Fleet(ForkAware, Generic[N]):
             slots = tuple(
                 gone.pop(identity)
                 if identity in gone
-                else Slot(identity, self._meters, self._room(identity, limits[i]))
+                else self._slot(identity, self._room(identity, limits[i]))
                 for i, identity in enumerate(fresh.ids)
             )
             self._adopt(fresh, slots, gone.values())
@@ -283,37 +280,17 @@ class Fleet(ForkAware, Generic[N]):
             self._publish(self._look_at(*self._members, self.view.admitted))
         self._tell()
 
-    def status(self) -> list[NodeStatus]:
-        """Return how each member is."""
-        view = self.view
-        weights = view.nodes.weights
-        return [
-            self._status_of(slot, drained=slot.draining or not weight)
-            for slot, weight in zip(view.slots, weights, strict=True)
-        ]
+    def note_change(self, identity: Hashable) -> bool:
+        """Note that the health of a node changes now; return whether it is a member."""
+        whole, slots = self._members
+        index = whole.index_of(identity)
+        if index is None:
+            return False
+        slots[index].state_since = self._pauses.clock()
+        return True
 
-    def _status_of(self, slot: Slot, *, drained: bool) -> NodeStatus:
-        health, reason, wait, ailing = HealthStatus.HEALTHY, None, None, False
-        if self._health is not None:
-            record = self._health.health(slot.id)
-            health, reason = record.status, record.reason
-            due = self._health.next_probe(slot.id)
-            wait = None if due is None else max(0.0, due - self._health.clock())
-            if self._rule is not None:
-                ailing = self._health.is_ailing(slot.id, self._rule.window)
-        return NodeStatus(
-            id=slot.id,
-            health=health,
-            health_reason=reason,
-            in_flight=len(slot.in_flight),
-            latency=slot.latency,
-            picks=upcoming(slot.picks),
-            quota_remaining=self._pauses.remaining_by_dimension(slot.id),
-            next_probe=wait,
-            drained=drained,
-            ailing=ailing,
-            limit=None if slot.room is None else slot.room.limit,
-        )
+    def _slot(self, identity: Hashable, room: Room | None) -> Slot:
+        return Slot(identity, self._meters, self._pauses.clock(), room)
 
     def _index_in(self, whole: NodeSet[N], identity: Hashable) -> int:
         identity = node_id(identity)

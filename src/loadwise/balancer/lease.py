@@ -153,14 +153,17 @@ class Lease(Generic[N]):
         pause = _checked_pause(retry_after)
         if not self._end(_FAILURE, reason):
             return False
-        self._reporter.pause(self._slot, pause)
+        self._reporter.pause(self._slot, _FAILURE, reason, pause)
         return True
 
-    def rate_limited(self, retry_after: float | None = None) -> bool:
+    def rate_limited(
+        self, retry_after: float | None = None, reason: str | BaseException | None = None
+    ) -> bool:
         """End it as refused by a rate limit; the node sits out.
 
         Args:
             retry_after: Seconds to sit out, finite and >= 0; 1 if the node did not say.
+            reason: How it was refused, for those who ask why the node sits out.
 
         Returns:
             Whether this was the first word on it.
@@ -169,10 +172,10 @@ class Lease(Generic[N]):
             TypeError: ``retry_after`` is no number.
             ValueError: ``retry_after`` is negative, NaN or infinite.
         """
-        pause = 1.0 if retry_after is None else _checked_pause(retry_after)
+        pause = None if retry_after is None else _checked_pause(retry_after)
         if not self._end(Outcome.RATE_LIMITED):
             return False
-        self._reporter.pause(self._slot, pause)
+        self._reporter.pause(self._slot, Outcome.RATE_LIMITED, reason, pause)
         return True
 
     def cancel(self) -> bool:
@@ -319,7 +322,7 @@ class Lease(Generic[N]):
         elif outcome is _SUCCESS:
             self.success()
         elif outcome is Outcome.RATE_LIMITED:
-            self.rate_limited()
+            self.rate_limited(reason=error)
         elif outcome_of(type(error)) is _CANCELLED:
             self.cancel()
         else:

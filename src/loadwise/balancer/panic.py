@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from loadwise._log import log_warning
 from loadwise._numbers import finite
@@ -34,6 +34,10 @@ class Panic:
     members: int
     threshold: float
     last_resort: bool
+
+    def to_dict(self) -> dict[str, float | str]:
+        """Return it as JSON has it: the attributes by name, and all in words as ``text``."""
+        return {**asdict(self), "text": str(self)}
 
     def __str__(self) -> str:
         if self.last_resort:

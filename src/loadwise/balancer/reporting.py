@@ -6,14 +6,17 @@ import weakref
 from collections import deque
 from collections.abc import Collection, Hashable
 from functools import partial
+from threading import RLock
 from typing import Any, Final
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.balancer.blame import Blame
+from loadwise.balancer.cooldowns import Cooldowns
 from loadwise.balancer.failures import Failures
 from loadwise.balancer.fleet import Fleet
 from loadwise.balancer.limits import Room
 from loadwise.balancer.panic import PanicRule
+from loadwise.balancer.recent import KEPT, WIDTH, Bucket
 from loadwise.balancer.view import Slot
 from loadwise.balancer.wait_queue import WaitQueue
 from loadwise.clock import Clock
@@ -21,7 +24,6 @@ from loadwise.health import HealthStatus, HealthTracker, Probe
 from loadwise.health.tracker import Minded
 from loadwise.metrics import MetricsCollector
 from loadwise.outcome import Outcome
-from loadwise.quota import QuotaSource
 
 __all__ = ["Reporter"]
 
@@ -46,13 +48,14 @@ class Reporter(ForkAware):
     """
 
     __slots__ = (
+        "_cooldowns",
         "_fleet",
         "_health",
         "_hung_after",
         "_metrics",
         "_minded",
-        "_pauses",
         "_queue",
+        "_rolling",
         "_rule",
         "_same_clock",
         "clock",
@@ -66,7 +69,7 @@ class Reporter(ForkAware):
         fleet: Fleet[Any],  # whatever the nodes are
         clock: Clock,
         health: HealthTracker | None,
-        pauses: QuotaSource,
+        cooldowns: Cooldowns,
         metrics: MetricsCollector | None,
         rule: PanicRule | None,
         failures: Failures,
@@ -80,18 +83,22 @@ class Reporter(ForkAware):
         self._fleet = fleet
         self.clock = clock
         self._health = health
-        self._pauses = pauses
+        self._cooldowns = cooldowns
         self._metrics = metrics
         self._rule = rule
         self._minded: Minded = {} if health is None else health.minded
         self._same_clock = health is not None and health.clock == clock
         self.leaks: deque[tuple[Slot, float, Probe | None]] = deque()
+        # Re-entrant: the collector may strike while it is held, and close a generator that ends a
+        # lease.
+        self._rolling = RLock()
         reset_in_child(self)
-        if metrics is not None and health is not None:
+        if health is not None:
             _forward_health_changes(health, fleet, metrics)
 
     def _after_fork(self) -> None:
         self.leaks.clear()
+        self._rolling = RLock()
 
     def succeeded(
         self, slot: Slot, started: float, probe: Probe | None, stopped: float | None
@@ -103,8 +110,12 @@ class Reporter(ForkAware):
             latency = 0.0
         if slot.observe is not None:
             slot.observe(slot.cell, latency, _SUCCESS, now)
-        for observe, cell in slot.observers:
-            observe(cell, latency, _SUCCESS, now)
+        if slot.observers:
+            for observe, cell in slot.observers:
+                observe(cell, latency, _SUCCESS, now)
+        if now >= slot.rolls_at:
+            self._roll(slot, now)
+        next(slot.successes)
         before = slot.latency
         slot.succeeded_at = now
         slot.latency = latency if before is None else before + _LATENCY_WEIGHT * (latency - before)
@@ -137,6 +148,8 @@ class Reporter(ForkAware):
             slot.observe(slot.cell, waited, outcome, now)
         for observe, cell in slot.observers:
             observe(cell, waited, outcome, now)
+        if outcome is _FAILURE:
+            self._count_failure(slot, now)
         if hold is None or not self._hold(hold, slot, started, reason, probe):
             self._tell_health(slot, outcome, started, reason, probe)
         if self._metrics is not None:
@@ -154,6 +167,23 @@ class Reporter(ForkAware):
         if room is not None and self._minded and room.mine[0] in self._minded:
             room = None  # one that is RECOVERING may take more than it did before
         self._queue.tell(room)
+
+    def _count_failure(self, slot: Slot, now: float) -> None:
+        with self._rolling:
+            if now >= slot.rolls_at:
+                self._roll(slot, now)
+            if slot.buckets:  # not so with a clock that is broken
+                slot.buckets[-1].failures += 1
+
+    def _roll(self, slot: Slot, now: float) -> None:
+        """Begin a new bucket of a member's results, unless another thread has."""
+        with self._rolling:
+            if now >= slot.rolls_at:
+                bucket = Bucket(now)
+                slot.buckets = (*slot.buckets[-KEPT:], bucket)
+                slot.successes = bucket.successes
+                # Last, for who reads it takes no lock.
+                slot.rolls_at = now + WIDTH
 
     def why_hung(self, started: float) -> str | None:
         """Tell why a request without an answer, given up now, is its node's failure, if it is."""
@@ -251,13 +281,40 @@ class Reporter(ForkAware):
         if self._health is not None and (latency is None or not counts):
             # What says nothing of health ends a probe, too.
             self._report(self._health, slot, outcome, None, reason, None)
+        if latency is None and counts:
+            now = self.clock()
+            if outcome is _FAILURE:
+                self._count_failure(slot, now)
+            else:
+                if now >= slot.rolls_at:
+                    self._roll(slot, now)
+                next(slot.successes)
         if outcome is Outcome.RATE_LIMITED:
-            self.pause(slot, _PAUSE)
+            self.pause(slot, outcome, reason, None)
 
-    def pause(self, slot: Slot, seconds: float) -> None:
-        """Have a member sit out."""
-        if slot.alive:
-            self._pauses.mark_exhausted(slot.id, seconds)
+    def pause(
+        self,
+        slot: Slot,
+        outcome: Outcome,
+        reason: str | BaseException | None,
+        retry_after: float | None,
+    ) -> None:
+        """Have a member sit out.
+
+        Args:
+            slot: The member's.
+            outcome: How the request ended that says so.
+            reason: What it was refused for, or what went wrong, if known.
+            retry_after: Seconds, if it said how long.
+        """
+        if not slot.alive:
+            return
+        why = _in_words(reason) or "rate limited"
+        if outcome is _FAILURE:
+            why = f"failure: {why}" if reason is not None else "failure"
+        if retry_after is not None:
+            why += f", retry after {retry_after:g} s"
+        self._cooldowns.begin(slot, _PAUSE if retry_after is None else retry_after, why)
 
     def clear_up(self) -> None:
         """Report the leases that were dropped as cancelled."""
@@ -286,16 +343,14 @@ def _in_words(reason: object) -> str | None:
 
 
 def _forward_health_changes(
-    health: HealthTracker, fleet: Fleet[Any], metrics: MetricsCollector
+    health: HealthTracker, fleet: Fleet[Any], metrics: MetricsCollector | None
 ) -> None:
-    """Tell the collector of its members' changes, for as long as the fleet lives."""
-    reference = weakref.ref(fleet)
+    """Tell fleet and collector of its members' changes, for as long as the fleet lives."""
+    reference = weakref.ref(fleet, lambda _: unsubscribe())
 
     def forward(identity: Hashable, old: HealthStatus, new: HealthStatus) -> None:
         alive = reference()
-        if alive is None:
-            unsubscribe()
-        elif alive.has(identity):
+        if alive is not None and alive.note_change(identity) and metrics is not None:
             metrics.on_health_change(identity, old, new)
 
     unsubscribe = health.subscribe(forward)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
+from loadwise.balancer.cooldowns import Cooldown
 from loadwise.balancer.panic import Panic
+from loadwise.balancer.plain import as_json
 from loadwise.health import HealthStatus
 
 __all__ = ["Explanation", "NodeStatus"]
@@ -29,6 +32,24 @@ class NodeStatus:
         drained: Whether it gets no new requests by `Balancer.drain` or a weight of 0.
         ailing: Whether it is UNHEALTHY but not dead, so that it gets requests in panic.
         limit: How many requests it may have in flight; ``None`` for no limit.
+        cooldown: For how long it sits out, and why; ``None`` if it does not.
+        state_seconds: For how many seconds it has been in its state of health, as far as this
+            process knows: since that changed here, or else since it joined.
+        recent_successes: How many requests it has answered well in the last minute, in this
+            process. Counted in steps of 10 seconds: all of the last 60 are in, and none that is
+            more than 70 old.
+        recent_failures: How many it has failed, counted alike.
+        weight: Its weight, as read when it joined.
+        zone: The node's ``zone``, where it is a str.
+        priority: The node's ``priority``, where it is an int.
+
+    Example:
+        >>> from loadwise import Balancer
+        >>> balancer = Balancer(["a"])
+        >>> balancer.acquire().rate_limited(30.0)
+        True
+        >>> print(balancer.status()[0].cooldown)
+        rate limited, retry after 30 s; 30 s left
     """
 
     id: Hashable
@@ -42,6 +63,34 @@ class NodeStatus:
     drained: bool
     ailing: bool = False
     limit: int | None = None
+    cooldown: Cooldown | None = None
+    state_seconds: float = 0.0
+    recent_successes: int = 0
+    recent_failures: int = 0
+    weight: float = 1
+    zone: str | None = None
+    priority: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it, for ``json.dumps`` as it stands.
+
+        The keys are the names of the attributes. ``health`` is the name of the state, such as
+        ``"HEALTHY"``; ``cooldown`` is ``None`` or has the keys ``seconds_left``, ``until`` and
+        ``reason``; ``quota_remaining`` maps dimensions to numbers. An id that is no str, int,
+        float, bool or ``None`` becomes its text. NaN and the infinities become ``None``.
+
+        Example:
+            >>> from loadwise import Balancer
+            >>> told = Balancer([("10.0.0.1", 8080)]).status()[0].to_dict()
+            >>> told["id"], told["health"], told["cooldown"]
+            ("('10.0.0.1', 8080)", 'HEALTHY', None)
+        """
+        told = {each.name: as_json(getattr(self, each.name)) for each in fields(self)}
+        told["quota_remaining"] = {
+            as_json(str(name)): as_json(left) for name, left in self.quota_remaining.items()
+        }
+        told["cooldown"] = None if self.cooldown is None else self.cooldown.to_dict()
+        return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +112,7 @@ class Explanation:
             is RECOVERING and has all the requests that it needs.
         panic: How bad it is, while the balancer is in panic; else ``None``.
         ailing: The ids of nodes that are UNHEALTHY and eligible because of it, but not dead.
+        cooldowns: For how long nodes sit out, and why, by id.
     """
 
     balancer: str
@@ -74,6 +124,7 @@ class Explanation:
     foreseeable: bool
     panic: Panic | None = None
     ailing: frozenset[Hashable] = frozenset()
+    cooldowns: Mapping[Hashable, Cooldown] = field(default_factory=dict[Hashable, Cooldown])
 
     def __str__(self) -> str:
         lines = [f"{self.balancer}: {self.strategy}"]
@@ -89,5 +140,7 @@ class Explanation:
             facts = ", ".join(f"{name} {value:g}" for name, value in self.seen[node_id].items())
             eligible = "eligible though ailing" if node_id in self.ailing else "eligible"
             lines.append(f"  {node_id!r}: {eligible}" + (f" ({facts})" if facts else ""))
-        lines += [f"  {node_id!r}: {reason}" for node_id, reason in self.ineligible.items()]
+        for node_id, reason in self.ineligible.items():
+            cooldown = self.cooldowns.get(node_id)
+            lines.append(f"  {node_id!r}: {reason}" + (f" ({cooldown})" if cooldown else ""))
         return "\n".join(lines)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from itertools import count
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from loadwise.balancer.limits import Room
 from loadwise.balancer.panic import Panic, PanicRule
+from loadwise.balancer.recent import Bucket
 from loadwise.balancer.tally import Tally
 from loadwise.balancer.waits import Cost
 from loadwise.filters import Filter, StateSource, Watch, accepts
@@ -17,13 +19,37 @@ from loadwise.node_set import NodeSet
 from loadwise.outcome import Outcome
 from loadwise.quota import QuotaSource
 
-__all__ = ["Grounds", "Meter", "Slot", "View", "admits", "make_view", "no_view", "why_it_rests"]
+__all__ = [
+    "Cause",
+    "Grounds",
+    "Meter",
+    "Slot",
+    "View",
+    "admits",
+    "make_view",
+    "no_view",
+    "why_it_rests",
+]
 
 N = TypeVar("N")
 
 Observe = Callable[[Cell, float, Outcome, float], None]
 Begin = Callable[[Any, int, float], None]  # a cell of the measure's own
 Ageing = tuple[tuple[PeakEwma, Any], ...]
+
+_NEVER_READ: Final = count()
+
+
+class Cause(NamedTuple):
+    """Why the balancer has a member sit out, and until when.
+
+    Attributes:
+        until: When that is over, in seconds of the balancer's clock.
+        reason: Why, in words.
+    """
+
+    until: float
+    reason: str
 
 
 class Meter:
@@ -100,11 +126,18 @@ class Slot:
         picks: How often the member was chosen.
         room: Permits for requests in flight; ``None`` without a limit.
         succeeded_at: When a request last ended well, by the balancer's clock.
+        state_since: When its state of health last changed, or it joined, by the balancer's clock.
+        cause: Why it sat out when the balancer last had it do so; ``None`` if it never had.
+        successes: Counts requests that end well, for the newest bucket.
+        rolls_at: When the newest bucket is over, by the balancer's clock.
+        buckets: Counts of the last minute, the newest last.
     """
 
     __slots__ = (
         "alive",
         "begin",
+        "buckets",
+        "cause",
         "cell",
         "draining",
         "forgetters",
@@ -115,16 +148,29 @@ class Slot:
         "observers",
         "others",
         "picks",
+        "rolls_at",
         "room",
+        "state_since",
         "succeeded_at",
+        "successes",
         "tokens",
     )
 
     def __init__(
-        self, node_id: Hashable, meters: Iterable[Meter], room: Room | None = None
+        self,
+        node_id: Hashable,
+        meters: Iterable[Meter],
+        joined_at: float,
+        room: Room | None = None,
     ) -> None:
         self.id = node_id
         self.room = room
+        self.state_since = joined_at
+        self.cause: Cause | None = None
+        # The first result begins a bucket.
+        self.rolls_at = -math.inf
+        self.successes = _NEVER_READ
+        self.buckets: tuple[Bucket, ...] = ()
         self.alive = True
         self.draining = False
         self.latency: float | None = None
@@ -179,8 +225,8 @@ class Slot:
         room = self.room
         if room is not None:
             room = Room(self.id, room.limit, room.freed)
-        slot = Slot(self.id, meters, room)
-        slot.latency, slot.draining = self.latency, self.draining
+        slot = Slot(self.id, meters, self.state_since, room)
+        slot.latency, slot.draining, slot.cause = self.latency, self.draining, self.cause
         slot.succeeded_at = self.succeeded_at
         return slot
 

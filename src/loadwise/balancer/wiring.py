@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from loadwise._callables import refuse_async, refuse_async_methods
@@ -12,7 +12,12 @@ from loadwise.balancer.failures import FailureRule, Failures
 from loadwise.clock import Clock, check_clock
 from loadwise.health import HealthTracker
 from loadwise.load import InFlight, LoadMeasure
-from loadwise.metrics import GuardedCollector, MetricsCollector, NoopCollector
+from loadwise.metrics import (
+    GuardedCollector,
+    MetricsCollector,
+    NoopCollector,
+    SeveralCollectors,
+)
 from loadwise.quota import QuotaSource
 
 __all__ = [
@@ -38,6 +43,7 @@ _OF_A_QUOTA = (
     "rests_until",
     "remove",
     "clock",
+    "lift",
 )
 
 HealthArgument = HealthTracker | bool | None
@@ -146,16 +152,38 @@ def with_counter(measures: Iterable[LoadMeasure]) -> tuple[LoadMeasure, ...]:
 
 
 def guarded(
-    metrics: MetricsCollector | None,
+    metrics: MetricsCollector | Sequence[MetricsCollector] | None,
     balancer: object,
 ) -> GuardedCollector | None:
     """Return a collector whose errors harm nobody, or ``None`` where there is nothing to tell.
 
     A collector that wants to know whose events it gets has a method ``attach(balancer)``, which
-    returns the collector to use for that balancer.
+    returns the collector to use for that balancer. Of several, each is guarded by itself.
+
+    Raises:
+        TypeError: One is no collector.
+        ValueError: One is given twice, and would count everything twice.
     """
     if metrics is None or type(metrics) is NoopCollector:
         return None
+    if isinstance(metrics, str) or not isinstance(metrics, Sequence) or _is_collector(metrics):
+        return _guarded_one(cast("MetricsCollector", metrics), balancer)
+    for each in metrics:
+        if sum(each is other for other in metrics) > 1:
+            raise ValueError(
+                f"metrics has {shown(each)} twice, which would count everything twice; give it once"
+            )
+    several = [_guarded_one(each, balancer) for each in metrics if type(each) is not NoopCollector]
+    if len(several) > 1:
+        return GuardedCollector(SeveralCollectors(several))
+    return several[0] if several else None
+
+
+def _is_collector(value: object) -> bool:
+    return hasattr(value, "on_selection")
+
+
+def _guarded_one(metrics: MetricsCollector, balancer: object) -> GuardedCollector:
     attach: Callable[[object], MetricsCollector] | None = getattr(metrics, "attach", None)
     if attach is None or isinstance(metrics, type):
         return GuardedCollector(metrics)

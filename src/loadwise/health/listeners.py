@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from threading import Lock
+from threading import RLock
 from typing import Final
 
 from loadwise._callables import refuse_async, refuse_awaitable
@@ -31,7 +31,9 @@ class Listeners:
 
     def after_fork(self) -> None:
         """Replace the lock, which another thread may have held at the fork."""
-        self._lock = Lock()
+        # Re-entrant: the collector may strike while it is held, and take a balancer whose end
+        # removes its listener.
+        self._lock = RLock()
 
     def __len__(self) -> int:
         return len(self._listeners)

@@ -106,6 +106,14 @@ class SeriesCollector(ForkAware, Generic[S]):
         """Count a retry that was given up, of no balancer in particular."""
         self._loose.on_retry_refused(reason)
 
+    def on_cooldown(self, node_id: Hashable, seconds: float) -> None:
+        """Count a cooldown that begins, of no balancer in particular."""
+        self._loose.on_cooldown(node_id, seconds)
+
+    def on_wait(self, seconds: float, got: bool) -> None:  # noqa: FBT001 - as it is called
+        """Count a request that waited, of no balancer in particular."""
+        self._loose.on_wait(seconds, got)
+
     def on_panic(self, entered: bool) -> None:  # noqa: FBT001 - as it is called
         """Count a panic that begins, of no balancer in particular."""
         self._loose.on_panic(entered)
@@ -125,7 +133,16 @@ class SeriesCollector(ForkAware, Generic[S]):
         return ledger
 
     def _make_ledger(self, name: str) -> Ledger[S]:
-        return Ledger(name, self._max_nodes, lambda label: self._make_series(name, label))
+        return Ledger(
+            name,
+            self._max_nodes,
+            lambda label: self._make_series(name, label),
+            self._make_waits(name),
+        )
 
     def _make_series(self, balancer: str, label: str) -> S:
+        raise NotImplementedError
+
+    def _make_waits(self, balancer: str) -> S:
+        """Return what takes note of waits, which are no node's."""
         raise NotImplementedError

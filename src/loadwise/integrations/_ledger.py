@@ -102,11 +102,16 @@ class SharedState:
 
 @dataclass(slots=True)
 class NodeState:
-    """The gauges of one label: of a node, or sums over those beyond the limit."""
+    """The gauges of one label: of a node, or sums over those beyond the limit.
+
+    Of the seconds of their cooldowns the most, which add up to nothing that anybody could use.
+    """
 
     in_flight: int = 0
     drained: int = 0
     ailing: int = 0
+    on_cooldown: int = 0
+    cooldown_seconds: float = 0.0
     health: dict[str, int] = field(
         default_factory=lambda: {state_name(status): 0 for status in HealthStatus}
     )
@@ -133,8 +138,11 @@ class Ledger(ForkAware, Generic[S]):
         name: The name.
         max_nodes: How many nodes have series of their own.
         make: Makes the series of a node from its label.
+        waits: Told how long requests waited.
 
     Attributes:
+        waits: The same.
+        waits_in_vain: How many requests waited for a node and got none.
         unavailable: How often no node could be given, by reason.
         retries: How often a request was tried again, by reason.
         retries_refused: How often a retry was given up, by reason.
@@ -143,8 +151,10 @@ class Ledger(ForkAware, Generic[S]):
     Thread-safety: events of known nodes take no lock here. In a forked child the counts go on.
     """
 
-    def __init__(self, name: str, max_nodes: int, make: Callable[[str], S]) -> None:
+    def __init__(self, name: str, max_nodes: int, make: Callable[[str], S], waits: S) -> None:
         self.name = name
+        self.waits = waits
+        self.waits_in_vain = count()
         self.unavailable: Counts[str] = {}
         self.retries: Counts[str] = {}
         self.retries_refused: Counts[str] = {}
@@ -162,6 +172,7 @@ class Ledger(ForkAware, Generic[S]):
 
     def _after_fork(self) -> None:
         self._lock = Lock()
+        self.waits.after_fork()
         for series in {*self._series.values(), *self._own.values(), *self._left.values()}:
             series.after_fork()
 
@@ -205,6 +216,16 @@ class Ledger(ForkAware, Generic[S]):
         """Count a panic that begins."""
         if entered:
             next(self.panics)
+
+    def on_cooldown(self, node_id: Hashable, seconds: float) -> None:  # noqa: ARG002 - as it is called
+        """Count a cooldown that begins."""
+        next((self._series.get(node_id) or self._find(node_id)).cooldowns)
+
+    def on_wait(self, seconds: float, got: bool) -> None:  # noqa: FBT001 - as it is called
+        """Count a request that waited for a node, and how long."""
+        self.waits.observe(max(0.0, seconds))
+        if not got:
+            next(self.waits_in_vain)
 
     # What is watched.
 
@@ -257,6 +278,10 @@ class Ledger(ForkAware, Generic[S]):
             told.add(status.id)
             state.drained += status.drained
             state.ailing += status.ailing
+            if status.cooldown is not None:
+                state.on_cooldown += 1
+                left = status.cooldown.seconds_left
+                state.cooldown_seconds = max(state.cooldown_seconds, left)
             state.health[state_name(status.health)] += 1
             for dimension, left in status.quota_remaining.items():
                 state.quota[dimension] = state.quota.get(dimension, 0) + left

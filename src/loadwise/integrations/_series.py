@@ -49,20 +49,22 @@ class NodeSeries:
         picks: How often it was chosen, by strategy.
         outcomes: How many requests ended, by outcome.
         transitions: How often its health changed, by old and new state.
+        cooldowns: How often a cooldown began.
 
     Thread-safety: the counts are exact, without a lock.
     """
 
-    __slots__ = ("label", "outcomes", "picks", "transitions")
+    __slots__ = ("cooldowns", "label", "outcomes", "picks", "transitions")
 
     def __init__(self, label: str) -> None:
         self.label = label
         self.picks: Counts[str] = {}
         self.outcomes: Counts[str] = {outcome.value: count() for outcome in Outcome}
         self.transitions: Counts[tuple[str, str]] = {}
+        self.cooldowns = count()
 
     def observe(self, latency: float) -> None:
-        """Take note of how many seconds a request took."""
+        """Take note of how many seconds a request took, or waited."""
         raise NotImplementedError
 
     def after_fork(self) -> None:

@@ -49,7 +49,7 @@ class _Series(NodeSeries):
         self._attributes = attributes
 
     def observe(self, latency: float) -> None:
-        """Take note of how many seconds a request took."""
+        """Take note of how many seconds a request took, or waited."""
         self._record(latency, self._attributes)
 
 
@@ -105,6 +105,29 @@ def _drained(book: _Book) -> Iterator[Observation]:
 
 def _ailing(book: _Book) -> Iterator[Observation]:
     return (_observe(state.ailing, book, node) for node, state in book.states().items())
+
+
+def _cooldown(book: _Book) -> Iterator[Observation]:
+    return (_observe(state.cooldown_seconds, book, node) for node, state in book.states().items())
+
+
+def _on_cooldown(book: _Book) -> Iterator[Observation]:
+    states = book.states()
+    if states:
+        yield _observe(sum(each.on_cooldown for each in states.values()), book)
+
+
+def _cooldowns(book: _Book) -> Iterator[Observation]:
+    for series in book.series():
+        number = upcoming(series.cooldowns)
+        if number:
+            yield _observe(number, book, series.label)
+
+
+def _waits_in_vain(book: _Book) -> Iterator[Observation]:
+    number = upcoming(book.waits_in_vain)
+    if number:
+        yield _observe(number, book)
 
 
 def _panic(book: _Book) -> Iterator[Observation]:
@@ -168,6 +191,18 @@ _COUNTERS = (
         "Changes of the state of health.",
         _transitions,
     ),
+    _Instrument(
+        "loadwise.cooldowns",
+        "{cooldown}",
+        "How often the balancer began to have a node sit out.",
+        _cooldowns,
+    ),
+    _Instrument(
+        "loadwise.waits_in_vain",
+        "{request}",
+        "Requests that waited for a node and got none.",
+        _waits_in_vain,
+    ),
     _Instrument("loadwise.panics", "{panic}", "How often panic began.", _panics),
     _Instrument(
         "loadwise.unavailable",
@@ -206,6 +241,7 @@ _UP_DOWN_COUNTERS = (
         "1 for a node that fails often but is not dead; in panic it gets requests, too.",
         _ailing,
     ),
+    _Instrument("loadwise.nodes_on_cooldown", "{node}", "Nodes that sit out.", _on_cooldown),
     _Instrument(
         "loadwise.panic",
         "{balancer}",
@@ -214,6 +250,12 @@ _UP_DOWN_COUNTERS = (
     ),
 )
 _GAUGES = (
+    _Instrument(
+        "loadwise.node.cooldown",
+        "s",
+        "Seconds for which a node still sits out; 0 for one that does not.",
+        _cooldown,
+    ),
     _Instrument("loadwise.quota.remaining", "{unit}", "Units of quota left.", _quota),
     _Instrument(
         "loadwise.retry_budget.balance", "{retry}", "Retries that the budget allows now.", _budget
@@ -233,7 +275,8 @@ class OpenTelemetryCollector(SeriesCollector[_Series]):
     Args:
         meter: Who makes the instruments; that of the global provider, which may be set later, if
             not given.
-        buckets: Upper bounds of the latency histogram, in seconds; advice, which a view overrules.
+        buckets: Upper bounds of the histograms of latencies and waits, in seconds; advice, which a
+            view overrules.
         max_nodes: How many nodes of a balancer have series of their own; those beyond are added
             up as node ``"other"``, which is logged once.
         latency_by_node: Whether latencies are told apart by node. A reader of cumulative
@@ -282,6 +325,12 @@ class OpenTelemetryCollector(SeriesCollector[_Series]):
             description="How long requests took, but for those that their callers gave up.",
             explicit_bucket_boundaries_advisory=bounds,
         ).record
+        self._record_wait = meter.create_histogram(
+            "loadwise.wait.duration",
+            unit="s",
+            description="How long requests waited for a node, whether they got one or not.",
+            explicit_bucket_boundaries_advisory=bounds,
+        ).record
         for make, instruments in (
             (meter.create_observable_counter, _COUNTERS),
             (meter.create_observable_up_down_counter, _UP_DOWN_COUNTERS),
@@ -303,6 +352,12 @@ class OpenTelemetryCollector(SeriesCollector[_Series]):
         if self._latency_by_node:
             attributes[_NODE] = label
         return _Series(label, self._record, attributes)
+
+    def _make_waits(self, balancer: str) -> _Series:
+        return _Series("", self._note_wait, {_BALANCER: balancer})
+
+    def _note_wait(self, amount: float, attributes: dict[str, str]) -> None:
+        self._record_wait(amount, attributes)
 
 
 @cache

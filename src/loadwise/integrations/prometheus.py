@@ -8,13 +8,13 @@ shown is what is.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate
 from threading import Lock
 
 from loadwise._counter import upcoming
 from loadwise.integrations._collector import DEFAULT_BUCKETS, SeriesCollector, as_bounds
-from loadwise.integrations._ledger import Ledger
+from loadwise.integrations._ledger import Ledger, NodeState
 from loadwise.integrations._series import NodeSeries, totals
 
 try:
@@ -48,14 +48,14 @@ class _Series(NodeSeries):
         self._lock = Lock()
 
     def observe(self, latency: float) -> None:
-        """Take note of how many seconds a request took."""
+        """Take note of how many seconds a request took, or waited."""
         bucket = bisect_left(self._bounds, latency)
         with self._lock:
             self._buckets[bucket] += 1
             self._seconds += latency
 
     def histogram(self) -> tuple[list[int], float]:
-        """Return the counts of latencies not above each bound and above all, and their sum."""
+        """Return the counts of times not above each bound and above all, and their sum."""
         with self._lock:
             return list(accumulate(self._buckets)), self._seconds
 
@@ -108,6 +108,29 @@ class _Families:
             "loadwise_node_ailing",
             "1 for a node that fails often but is not dead; in panic it gets requests, too.",
             labels=("balancer", "node"),
+        )
+        self.cooldown = GaugeMetricFamily(
+            "loadwise_node_cooldown_seconds",
+            "Seconds for which a node still sits out; 0 for one that does not.",
+            labels=("balancer", "node"),
+        )
+        self.on_cooldown = GaugeMetricFamily(
+            "loadwise_nodes_on_cooldown", "Nodes that sit out.", labels=("balancer",)
+        )
+        self.cooldowns = CounterMetricFamily(
+            "loadwise_cooldowns",
+            "How often the balancer began to have a node sit out.",
+            labels=("balancer", "node"),
+        )
+        self.waits = HistogramMetricFamily(
+            "loadwise_wait_seconds",
+            "How long requests waited for a node, whether they got one or not.",
+            labels=("balancer",),
+        )
+        self.waits_in_vain = CounterMetricFamily(
+            "loadwise_waits_in_vain",
+            "Requests that waited for a node and got none.",
+            labels=("balancer",),
         )
         self.panic = GaugeMetricFamily(
             "loadwise_panic",
@@ -162,16 +185,9 @@ class _Families:
         name = ledger.name
         for series in ledger.series():
             self._add_series((name, series.label), series)
-        for label, state in ledger.states().items():
-            node = (name, label)
-            self.in_flight.add_metric(node, state.in_flight)
-            self.drained.add_metric(node, state.drained)
-            self.ailing.add_metric(node, state.ailing)
-            for status, number in state.health.items():
-                self.health.add_metric((*node, status), number)
-            for dimension, left in state.quota.items():
-                self.quota.add_metric((*node, dimension), left)
+        self._add_states(name, ledger.states())
         self._add_panic(ledger)
+        self._add_waits(ledger)
         for family, counts in (
             (self.unavailable, ledger.unavailable),
             (self.retries, ledger.retries),
@@ -196,6 +212,27 @@ class _Families:
         if panics or in_panic is not None:
             self.panics.add_metric((ledger.name,), panics)
 
+    def _add_states(self, name: str, states: Mapping[str, NodeState]) -> None:
+        for label, state in states.items():
+            node = (name, label)
+            self.in_flight.add_metric(node, state.in_flight)
+            self.drained.add_metric(node, state.drained)
+            self.ailing.add_metric(node, state.ailing)
+            self.cooldown.add_metric(node, state.cooldown_seconds)
+            for status, number in state.health.items():
+                self.health.add_metric((*node, status), number)
+            for dimension, left in state.quota.items():
+                self.quota.add_metric((*node, dimension), left)
+        if states:
+            self.on_cooldown.add_metric((name,), sum(each.on_cooldown for each in states.values()))
+
+    def _add_waits(self, ledger: Ledger[_Series]) -> None:
+        counts, seconds = ledger.waits.histogram()
+        if counts[-1]:
+            buckets = list(zip(self._bounds, counts, strict=True))
+            self.waits.add_metric((ledger.name,), buckets, seconds)
+            self.waits_in_vain.add_metric((ledger.name,), upcoming(ledger.waits_in_vain))
+
     def _add_series(self, node: tuple[str, str], series: _Series) -> None:
         for strategy, number in totals(series.picks).items():
             self.picks.add_metric((*node, strategy), number)
@@ -203,6 +240,9 @@ class _Families:
             self.requests.add_metric((*node, outcome), number)
         for (old, new), number in totals(series.transitions).items():
             self.transitions.add_metric((*node, old, new), number)
+        cooldowns = upcoming(series.cooldowns)
+        if cooldowns:
+            self.cooldowns.add_metric(node, cooldowns)
         counts, seconds = series.histogram()
         if counts[-1]:
             self.duration.add_metric(node, list(zip(self._bounds, counts, strict=True)), seconds)
@@ -214,7 +254,7 @@ class PrometheusCollector(SeriesCollector[_Series]):
     Args:
         registry: Where to register; the default registry if not given. ``None`` registers
             nowhere: register it yourself, it is a collector like any other.
-        buckets: Upper bounds of the latency histogram, in seconds.
+        buckets: Upper bounds of the histograms of latencies and waits, in seconds.
         max_nodes: How many nodes of a balancer have series of their own; those beyond are added
             up under ``node="other"``, which is logged once.
 
@@ -273,3 +313,6 @@ class PrometheusCollector(SeriesCollector[_Series]):
 
     def _make_series(self, balancer: str, label: str) -> _Series:  # noqa: ARG002 - as it is called
         return _Series(label, self._bounds)
+
+    def _make_waits(self, balancer: str) -> _Series:  # noqa: ARG002 - as it is called
+        return _Series("", self._bounds)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from loadwise.clock import Clock
     from loadwise.quota.config import QuotaConfig
 
-__all__ = ["QuotaSource", "ReservedQuota"]
+__all__ = ["LiftableQuota", "QuotaSource", "ReservedQuota"]
 
 Amounts = Mapping[str, float]
 
@@ -91,4 +91,13 @@ class QuotaSource(Protocol):
 
     def next_change(self) -> float:
         """Return when `unavailable` changes by the passing of time alone; inf if never."""
+        ...
+
+
+@runtime_checkable
+class LiftableQuota(Protocol):
+    """What a source of quotas may offer beyond `QuotaSource`, for `loadwise.Balancer.lift`."""
+
+    def lift(self, node_id: Hashable) -> bool:
+        """End what `mark_exhausted` began, and nothing else; return whether the node sat out."""
         ...

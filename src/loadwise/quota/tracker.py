@@ -262,6 +262,25 @@ class QuotaTracker(ForkAware):
             self._rests[node_id] = max(now + pause, self._rests.get(node_id, now))
             self._reconsider(node_id, now)
 
+    def lift(self, node_id: Hashable) -> bool:
+        """End the pause that `mark_exhausted` began; what is used of the quota still counts.
+
+        Args:
+            node_id: The node's id, registered or not.
+
+        Returns:
+            Whether the node sat out.
+        """
+        node_id = id_of(node_id)
+        with self._lock:
+            now = self.clock()
+            until = self._rests.pop(node_id, now)
+            if until <= now:
+                return False
+            self.version += 1  # if its quota is used up till the same moment, the reason differs
+            self._reconsider(node_id, now)
+            return True
+
     def is_available(self, node_id: Hashable) -> bool:
         """Whether the node does not sit out and has room for a request at default costs."""
         until = self._blocked.get(id_of(node_id))

@@ -429,7 +429,34 @@ def test_retry_after_makes_a_node_sit_out(
     # A date has whole seconds, and time passes until it is read.
     expected = pytest.approx(3600.0, abs=60.0) if as_date else pytest.approx(2.0)
     assert caught.value.retry_after == expected
-    assert balancer.status()[0].health_reason is None
+    told = balancer.status()[0]
+    assert told.health_reason is None
+    assert told.cooldown is not None
+    assert told.cooldown.reason.startswith(f"{status} from the server, retry after ")
+    assert as_date or told.cooldown.reason.endswith("after 2 s")
+
+
+def test_the_status_of_an_answer_is_told_with_the_failure(
+    library: Any, ours: Any, upstreams: Start
+) -> None:
+    """Who asks why a node is not well learns which status it gave, or what ``classify`` says."""
+    (server,) = upstreams(1)
+    balancer = Balancer([server.address])
+    with library.Client(transport=ours.LoadwiseTransport(balancer)) as client:
+        client.get("http://service/?status=503")
+    assert balancer.status()[0].health_reason == "1 failure, the last: 503 from the server"
+
+    def classify(_: object) -> Any:
+        return ours.Verdict(Outcome.RATE_LIMITED, retry_after=30.0, reason="out of stock")
+
+    transport = ours.LoadwiseTransport(balancer, classify=classify)
+    with library.Client(transport=transport) as client:
+        client.get("http://service/")
+    cooldown = balancer.status()[0].cooldown
+    assert cooldown is not None
+    assert cooldown.reason == "out of stock, retry after 30 s"
+    with pytest.raises(TypeError, match="reason is 503; it must be a str, or None"):
+        ours.Verdict(Outcome.FAILURE, reason=503)
 
 
 def test_an_error_of_the_callers_own_says_nothing_about_the_node(

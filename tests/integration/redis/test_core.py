@@ -268,3 +268,69 @@ def test_what_is_held_follows_the_demand() -> None:
     found.short = 700
     assert found.ask(300.0, 5.0) == 700
     assert found.ask(301.0, 5.0) == 10
+
+
+def lifted_at(moment: int) -> Reply:
+    """Return an answer that tells of a pause that was lifted."""
+    reply = answer("ok")
+    reply.lifted = moment
+    return reply
+
+
+def paused_until(moment: float) -> Reply:
+    """Return an answer that tells of a pause."""
+    reply = answer("ok")
+    reply.rest = moment
+    return reply
+
+
+def test_an_answer_that_is_older_than_a_lift_brings_no_pause_back() -> None:
+    """Neither before the server is told, nor while it is being told, nor if that is lost."""
+    desk = Desk()
+    desk.core.mark_exhausted("node", 60.0)
+    telling = desk.core.chores()
+    assert json.loads(next(telling).payload)["rest"] == 60_000_000
+    assert desk.core.lift("node")
+    finish(telling, paused_until(1060.0))
+    assert desk.core.rests_until("node") is None
+    desk.clock.advance(2.0)
+    telling = desk.core.chores()
+    said = json.loads(next(telling).payload)
+    assert (said["lift"], said["rest"]) == (True, 0)
+    steps, _ = desk.begin()
+    finish(steps, paused_until(1060.0))
+    assert desk.core.rests_until("node") is None
+    with pytest.raises(StopIteration):
+        telling.throw(Unreachable())
+    said = json.loads(next(desk.core.chores()).payload)
+    assert (said["lift"], said["rest"]) == (True, 0)
+
+
+def test_a_pause_that_the_server_has_not_heard_of_outlives_a_lift() -> None:
+    """A pause begun here after another process lifted an older one goes on, and is told."""
+    desk = Desk()
+    desk.core.mark_exhausted("node", 60.0)
+    telling = desk.core.chores()
+    next(telling)
+    finish(telling, paused_until(1060.0))
+    desk.clock.advance(2.0)
+    asking = desk.core.chores()
+    next(asking)
+    desk.core.mark_exhausted("node", 90.0)
+    finish(asking, lifted_at(5))
+    assert desk.core.rests_until("node") == 1092.0
+    telling = desk.core.chores()
+    assert json.loads(next(telling).payload)["rest"] == 90_000_000
+    finish(telling, paused_until(1092.0))
+    assert desk.core.rests_until("node") == 1092.0
+    desk.clock.advance(2.0)
+    asking = desk.core.chores()
+    next(asking)
+    finish(asking, lifted_at(6))
+    assert desk.core.rests_until("node") is None
+    desk.core.mark_exhausted("node", 30.0)
+    desk.clock.advance(2.0)
+    telling = desk.core.chores()
+    next(telling)
+    finish(telling, lifted_at(6))  # the same as before: no news
+    assert desk.core.rests_until("node") == 1034.0

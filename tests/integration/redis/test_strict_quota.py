@@ -31,6 +31,16 @@ from loadwise.testing import ManualClock
 StartPeer = Callable[..., Peer]
 
 
+def rests(quota: SharedQuota) -> bool:
+    """Whether the node sits out, when a request asks for it."""
+    return quota.try_acquire("node", {"rpm": 0}) is None
+
+
+def is_awake(quota: SharedQuota) -> bool:
+    """Whether the node does not sit out."""
+    return not rests(quota)
+
+
 @pytest.fixture
 def share(client: redis.Redis, prefix: str, stack: ExitStack) -> Callable[..., SharedQuota]:
     """Make quotas that share the test's prefix; close them in the end."""
@@ -439,3 +449,58 @@ def test_a_node_is_taken_by_its_id(share: Share) -> None:
     assert share(rpm(4, 600.0)).remaining(node, "rpm") == 1
     quota.remove(node)
     assert quota.unavailable() == []
+
+
+def test_a_pause_is_lifted_everywhere(share: Share) -> None:
+    """What one process lifts is over for all; what is used of the quota still counts."""
+    mine, yours = share(rpm(10)), share(rpm(10))
+    assert mine.try_acquire("node", {"rpm": 4})
+    mine.mark_exhausted("node", 600.0)
+    until(partial(rests, yours))
+    balancer = Balancer(["node"], quota=yours)
+    assert balancer.lift("node")
+    assert balancer.acquire().success()
+    until(partial(is_awake, mine))
+    assert not mine.lift("node")
+    until(lambda: mine.remaining("node", "rpm") == yours.remaining("node", "rpm") == 5)
+    assert yours.rests_until("node") is None
+
+
+def test_a_pause_that_begins_after_one_was_lifted_holds_everywhere(share: Share) -> None:
+    """That a pause was lifted ends no later one, of this process or of another."""
+    mine, yours = share(rpm(10)), share(rpm(10))
+    for pauser, other in ((mine, yours), (yours, mine), (mine, yours)):
+        pauser.mark_exhausted("node", 600.0)
+        until(partial(rests, other))
+        assert other.lift("node")
+        until(partial(is_awake, pauser))
+        other.mark_exhausted("node", 300.0)
+        until(partial(rests, pauser))
+        until_when = pauser.rests_until("node")
+        assert until_when is not None
+        assert until_when - pauser.clock() < 310
+        assert pauser.lift("node")
+        until(partial(is_awake, other))
+
+
+def test_a_pause_lifted_during_an_outage_is_lifted_elsewhere_afterwards(
+    fragile: Valkey, prefix: str, stack: ExitStack
+) -> None:
+    """It counts here at once, and elsewhere once the server is back, though that forgot it all."""
+    quotas = [
+        stack.enter_context(SharedQuota(fragile.client(), prefix, timeout=PATIENCE))
+        for _ in range(2)
+    ]
+    for quota in quotas:
+        quota.register("node", rpm(10))
+    mine, yours = quotas
+    mine.mark_exhausted("node", 600.0)
+    until(partial(rests, yours))
+    fragile.kill()
+    until(lambda: not mine.connected)
+    assert mine.lift("node")
+    assert mine.try_acquire("node") is not None
+    assert yours.rests_until("node") is not None
+    fragile.start()
+    until(partial(is_awake, yours))
+    assert mine.rests_until("node") is None

@@ -145,9 +145,10 @@ class Exchange:
         if verdict.outcome is Outcome.SUCCESS:
             lease.success()
         elif verdict.outcome is Outcome.FAILURE:
-            lease.failure(error, verdict.retry_after)
+            lease.failure(verdict.reason if error is None else error, verdict.retry_after)
         elif verdict.outcome is Outcome.RATE_LIMITED:
-            if lease.rate_limited(verdict.retry_after) and not verdict.never_sent:
+            limited = lease.rate_limited(verdict.retry_after, verdict.reason)
+            if limited and not verdict.never_sent:
                 refused = self._settings.refused()
                 if refused is not None:
                     lease.settle(refused)

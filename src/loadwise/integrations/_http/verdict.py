@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -30,6 +30,7 @@ class Verdict:
         never_sent: Whether the request certainly never reached a server, so that even a request
             that must not be repeated may be sent again.
         retry_after: Seconds the node asks to be left alone; ``None`` if it does not say.
+        reason: In words, for those who ask about the node; not compared.
 
     Raises:
         TypeError: ``outcome`` is no `Outcome`, or another attribute of the wrong type.
@@ -40,9 +41,12 @@ class Verdict:
     retry: bool = False
     never_sent: bool = False
     retry_after: float | None = None
+    reason: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         check_outcome(self.outcome)
+        if not isinstance(self.reason, str | None):
+            raise TypeError(f"reason is {shown(self.reason)}; it must be a str, or None")
         for name in ("retry", "never_sent"):
             value = getattr(self, name)
             if not isinstance(value, bool):
@@ -68,9 +72,10 @@ def judge_status(status: int, headers: Mapping[str, str]) -> Verdict:
     """
     if status == _TOO_MANY_REQUESTS or status in _BAD_GATEWAYS:
         pause = parse_retry_after(headers.get("retry-after"))
+        reason = f"{status} from the server"
         if status == _TOO_MANY_REQUESTS or (status == _UNAVAILABLE and pause is not None):
-            return Verdict(Outcome.RATE_LIMITED, retry=True, retry_after=pause)
-        return Verdict(Outcome.FAILURE, retry=True)
+            return Verdict(Outcome.RATE_LIMITED, retry=True, retry_after=pause, reason=reason)
+        return Verdict(Outcome.FAILURE, retry=True, reason=reason)
     return _FINE
 
 

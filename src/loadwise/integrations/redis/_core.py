@@ -71,6 +71,18 @@ class Core(Exchange):
             stake.rest = self._rests.get(node_id)
         self._wake()
 
+    def lift(self, node_id: Hashable) -> bool:
+        """End the pause of a node; if it is registered, the server will be told."""
+        with self._lock:
+            sat_out = super().lift(node_id)
+            stake = self._stakes.get(node_id)
+            if stake is None:
+                return sat_out
+            # Though it sat out for nobody here: others may know more.
+            stake.rest, stake.lift = None, True
+        self._wake()
+        return sat_out
+
     def settle(self, reservation: SharedReservation, amounts: Amounts) -> None:
         """Replace what was reserved by the true amounts."""
         node_id = reservation.node_id

@@ -116,7 +116,7 @@ class Exchange(Mirror):
         stake.has_told(call)
         call.write(stake, op, epoch, amounts, self._lease(stake))
         stake.under_way.add(call)
-        stake.back, stake.rest = {}, None
+        stake.back, stake.rest, stake.lift = {}, None, False
         return call
 
     def _lease(self, _stake: Stake) -> float:

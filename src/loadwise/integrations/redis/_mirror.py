@@ -74,10 +74,19 @@ class Mirror(QuotaTracker):
                 node.windows[use.name].charge(amount, now)
         for window in node.windows.values():
             window.recount()
-        if reply.rest > now:
-            self._rests[node_id] = max(reply.rest, self._rests.get(node_id, now))
+        if not stake.tells_of_rest():
+            # Else there is news that the server had not heard when it answered.
+            self._show_rest(node_id, stake, reply, now)
         self._slide(node)
         self._reconsider(node_id, now)
+
+    def _show_rest(self, node_id: Hashable, stake: Stake, reply: Reply, now: float) -> None:
+        if reply.lifted and reply.lifted != stake.lifted:
+            stake.lifted = reply.lifted
+            if self._rests.pop(node_id, None) is not None:
+                self.version += 1
+        if reply.rest > now:
+            self._rests[node_id] = max(reply.rest, self._rests.get(node_id, now))
 
     def _spend(
         self, stake: Stake, node: _NodeQuota, name: str, amount: float, now: float

@@ -111,6 +111,17 @@ class QuotaFace:
         """
         self._core.mark_exhausted(id_of(node_id), seconds)
 
+    def lift(self, node_id: Hashable) -> bool:
+        """End the pause of a node: here at once, and elsewhere, if it is registered, soon.
+
+        Where another process has it sit out anew before all have heard, some may keep to the old
+        pause, if that is longer.
+
+        Returns:
+            Whether the node sat out, as far as is known here.
+        """
+        return self._core.lift(id_of(node_id))
+
     def is_available(self, node_id: Hashable) -> bool:
         """Whether the node does not sit out and has room, as far as is known here."""
         return self._core.is_available(node_id)

@@ -47,10 +47,11 @@ class Call:
         known: The epoch that the node's counts were known to be in when it was planned.
         told: What it tells of that the server did not know, to be told again if it fails.
         rest: Until when it has the node sit out, if at all, in seconds of the local clock.
+        lift: Whether it ends what had the node sit out before.
         sent: When it was planned: not after the server does it.
     """
 
-    __slots__ = ("known", "names", "node_id", "number", "payload", "rest", "sent", "told")
+    __slots__ = ("known", "lift", "names", "node_id", "number", "payload", "rest", "sent", "told")
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Call:
         self.known = stake.epoch
         self.sent = sent
         self.rest = stake.rest
+        self.lift = stake.lift
         self.told = told
         self.payload = b""
 
@@ -105,6 +107,7 @@ class Call:
             "op": op,
             "epoch": epoch,
             "fresh": os.urandom(8).hex(),
+            "lift": self.lift,
             "rest": 0 if self.rest is None else max(0, micros(self.rest - self.sent)),
             "lease": micros(lease),
             "dims": list(dims.values()),
@@ -119,18 +122,20 @@ class Reply:
         status: ``"ok"``, ``"full"``, ``"lost"`` (it knows nothing of the epoch) or ``"foreign"``
             (what it holds is not of loadwise).
         rest: Until when the node sits out.
+        lifted: When that was lifted, by the server's clock; 0 if it was not.
         dropped: How many fields the server had to drop.
         granted: Amounts and buckets granted, by dimension.
         buckets: All that is counted, by dimension.
     """
 
-    __slots__ = ("buckets", "detail", "dropped", "epoch", "granted", "rest", "status")
+    __slots__ = ("buckets", "detail", "dropped", "epoch", "granted", "lifted", "rest", "status")
 
     def __init__(self, status: str, epoch: str = "", detail: str = "") -> None:
         self.status = status
         self.epoch = epoch
         self.detail = detail
         self.rest = 0.0
+        self.lifted = 0
         self.dropped = 0
         self.granted: dict[str, tuple[float, int]] = {}
         self.buckets: dict[str, deque[Bucket]] = {}
@@ -161,7 +166,11 @@ def parse_reply(raw: object, names: list[str], received: float) -> Reply:
     def local(moment: int) -> float:
         return received - (now - moment) / _SECOND
 
-    reply.rest = local(whole(head[3]))
+    rest = text(head[3], 20)
+    if rest.startswith("-"):
+        reply.lifted = whole(rest[1:])
+    else:
+        reply.rest = local(whole(rest))
     reply.dropped = whole(head[4])
     for i, name in enumerate(names):
         amount, bucket_id, buckets = rest_of_it[3 * i : 3 * i + 3]

@@ -77,6 +77,8 @@ class Stake:
         epoch: Which counts of the server's it is about; ``""`` if that is not known.
         back: Units to give back, by dimension and the server's bucket.
         rest: Until when the others are to be told that the node sits out.
+        lift: Whether they are to be told that it does no more, or not till then.
+        lifted: When the server last had a rest lifted, by its clock, as far as is known here.
         order: Number of the latest call whose answer is shown.
         synced: When the server last answered.
         foreign: Whether what the server holds is not of loadwise.
@@ -89,6 +91,8 @@ class Stake:
         self.epoch = ""
         self.back: dict[tuple[str, int], float] = {}
         self.rest: float | None = None
+        self.lift = False
+        self.lifted = 0
         self.order = -1
         self.synced = float("-inf")
         self.foreign = False
@@ -101,6 +105,8 @@ class Stake:
         # Whoever still plans with the old one must not give the same back once more.
         self.back, before.back = before.back, {}
         self.rest, before.rest = before.rest, None
+        self.lift, before.lift = before.lift, False
+        self.lifted = before.lifted
         self.under_way = before.under_way
 
     def forget(self) -> None:
@@ -108,6 +114,7 @@ class Stake:
         self.uses = {name: deque() for name in self.dimensions}
         self.back = {}
         self.rest = None
+        self.lift = False
         self.under_way = set()
 
     def slide(self, now: float) -> None:
@@ -147,7 +154,8 @@ class Stake:
 
     def pending(self) -> bool:
         """Whether there is anything to tell."""
-        return bool(self.back) or self.rest is not None or any(True for _ in self.untold())
+        news = self.lift or self.rest is not None
+        return bool(self.back) or news or any(True for _ in self.untold())
 
     def take_back(self, charge: Charge, amount: float) -> None:
         """Give units back, on the server too if it can tell which."""
@@ -191,5 +199,14 @@ class Stake:
         not, for that must not happen twice.
         """
         self.has_not_told(call)
-        if call.rest is not None:
+        if call.rest is not None and not self.lift:
             self.rest = max(call.rest, self.rest or call.rest)
+        self.lift = self.lift or call.lift
+
+    def tells_of_rest(self) -> bool:
+        """Whether the server has not answered yet to all that it is to be told of the rest."""
+        return (
+            self.lift
+            or self.rest is not None
+            or any(call.lift or call.rest is not None for call in self.under_way)
+        )

@@ -4,13 +4,15 @@
 --   op     "acquire" (all dimensions or none), "take" (what there is) or "sync" (nothing)
 --   epoch  the epoch that the asker's use was counted in, or "" if it has none
 --   fresh  the epoch to begin if there is none
+--   lift   end a rest that was begun before
 --   rest   have the node sit out so long
 --   lease  how long what is taken may be used
 --   dims   by dimension: name, limit, window, width, amount, need (the room there must be for it),
 --          due (what other calls of the asker are about to charge: not to be granted either),
 --          back (pairs of bucket and amount to give back), add (pairs of age and amount to charge)
 -- Returns status, epoch, time, end of rest, fields dropped, and per dimension the amount granted,
--- its bucket, and all buckets. Times are whole microseconds of the server's clock.
+-- its bucket, and all buckets. Times are whole microseconds of the server's clock. The end of a rest
+-- that was lifted is negative: the time of that.
 --
 -- A bucket takes in use for `width` and is forgotten whole `window` after its last use.
 
@@ -114,12 +116,20 @@ if ask.epoch ~= '' and ask.epoch ~= epoch then
   return { 'lost', epoch or '' }
 end
 
-local rest = number(read('rest', 20) or '0')
+local text = read('rest', 20) or '0'
+local lifted = string.sub(text, 1, 1) == '-'
+local rest = number(lifted and string.sub(text, 2) or text)
 if not rest or rest > now + LONGEST_REST then
   dropped = dropped + 1
   rest = 0
+elseif lifted then
+  rest = -rest
 end
 changed = dropped > 0
+if ask.lift then
+  rest = -now
+  changed = true
+end
 if ask.rest > 0 then
   rest = math.max(rest, now + math.min(ask.rest, LONGEST_REST))
   changed = true

@@ -1,0 +1,117 @@
+"""Cooldowns: which members sit out, until when and why."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, fields
+from threading import RLock
+from typing import Final
+
+from loadwise._fork import ForkAware, reset_in_child
+from loadwise.balancer.plain import as_json
+from loadwise.balancer.view import Cause, Slot
+from loadwise.metrics import GuardedCollector
+from loadwise.quota import LiftableQuota, QuotaSource
+
+__all__ = ["Cooldown", "Cooldowns"]
+
+_ELSEWHERE: Final = "marked as exhausted"
+_SLACK: Final = 0.5
+"""Seconds by which processes that share a cooldown may differ about its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cooldown:
+    """Time for which a node gets no requests because it asked for that.
+
+    Attributes:
+        seconds_left: Seconds until it is over, above 0.
+        until: When it is over, by the balancer's clock.
+        reason: Why, in words; ``"marked as exhausted"`` where somebody else than this balancer
+            has begun or lengthened it, by the quota's own ``mark_exhausted`` or in another process.
+
+    Example:
+        >>> print(Cooldown(seconds_left=1.5, until=101.5, reason="rate limited, retry after 2 s"))
+        rate limited, retry after 2 s; 1.5 s left
+    """
+
+    seconds_left: float
+    until: float
+    reason: str
+
+    def to_dict(self) -> dict[str, float | str | None]:
+        """Return it as JSON has it. The keys are the names of the attributes."""
+        return {each.name: as_json(getattr(self, each.name)) for each in fields(self)}
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.seconds_left:.3g} s left"
+
+
+class Cooldowns(ForkAware):
+    """What a balancer knows of its members' cooldowns.
+
+    Args:
+        pauses: Who has nodes sit out.
+        metrics: Told of each cooldown that begins.
+
+    That a node sits out, and until when, is for ``pauses`` to say, which others may share. The
+    balancer remembers why, and until when that was meant: what lasts longer has another cause.
+
+    Thread-safety: full. A lock makes two requests that are refused at once one cooldown.
+    """
+
+    def __init__(self, pauses: QuotaSource, metrics: GuardedCollector | None) -> None:
+        self._pauses = pauses
+        self._metrics = metrics
+        self._after_fork()
+        reset_in_child(self)
+
+    def _after_fork(self) -> None:
+        # Re-entrant: the collector may strike while it is held, and close a generator that ends a
+        # lease.
+        self._lock = RLock()
+
+    def begin(self, slot: Slot, seconds: float, reason: str) -> None:
+        """Have a member sit out; a longer cooldown under way is kept."""
+        with self._lock:
+            before = self._pauses.rests_until(slot.id)
+            self._pauses.mark_exhausted(slot.id, seconds)
+            until = self._pauses.rests_until(slot.id)
+            if until is not None and (before is None or until > before):
+                slot.cause = Cause(until, reason)
+        if self._metrics is not None and before is None and until is not None:
+            self._metrics.on_cooldown(slot.id, seconds)
+
+    def of(self, slot: Slot) -> Cooldown | None:
+        """Return a member's cooldown, if it is on one."""
+        until = self._pauses.rests_until(slot.id)
+        if until is None:
+            return None
+        cause = slot.cause
+        ours = cause is not None and until <= cause.until + _SLACK
+        left = until - self._pauses.clock()
+        if left <= 0:
+            return None
+        return Cooldown(left, until, cause.reason if ours and cause is not None else _ELSEWHERE)
+
+    def among(self, slots: Iterable[Slot]) -> dict[Hashable, Cooldown]:
+        """Return the cooldowns of these members, by id. O(n)."""
+        found = ((slot.id, self.of(slot)) for slot in slots)
+        return {identity: cooldown for identity, cooldown in found if cooldown is not None}
+
+    def lift(self, slot: Slot) -> bool:
+        """End a member's cooldown; return whether there was one.
+
+        Raises:
+            TypeError: Who has nodes sit out cannot end that.
+        """
+        pauses = self._pauses
+        if not isinstance(pauses, LiftableQuota):
+            raise TypeError(
+                f"the cooldown of node {slot.id!r} cannot be lifted: the balancer's quota is "
+                f"{pauses!r}, which has no lift(node_id); wait for its end, or give the quota "
+                f"source that method"
+            )
+        with self._lock:
+            slot.cause = None
+            return pauses.lift(slot.id)
