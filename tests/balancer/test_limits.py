@@ -446,6 +446,7 @@ def test_full_nodes_cost_the_same_in_any_fleet(
                     continue
                 if situation == "flips":
                     held[lease.node] = lease
+                    _given.append(lease)
                 else:
                     lease.success()
 

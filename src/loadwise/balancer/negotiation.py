@@ -68,6 +68,8 @@ class Negotiator(Generic[N]):
     ) -> None:
         self._strategy = strategy
         self._takes_any: bool = getattr(strategy, "takes_any", False)
+        # Combinations may turn all nodes down, and who knows what one of the user's own does.
+        self._turns_none_down = hasattr(strategy, "takes_any")
         self._free = free
         self._health = health
         self._quota = quota
@@ -192,6 +194,8 @@ class Negotiator(Generic[N]):
                 return None
             if self._takes_any and (are_all or crowd >= most):
                 return _roomier(view, few)
+            if len(few) == 1 and are_all and self._turns_none_down:
+                return few[0]
             if are_all:
                 return self._strategy.select(asked.left.only(few), request.context(_NOBODY))
         if crowd >= most:
