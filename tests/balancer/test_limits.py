@@ -41,7 +41,6 @@ from loadwise import (
 )
 from loadwise.testing import ManualClock
 
-
 FEW, MANY = 10, 500
 
 _given: list[Lease[Any]] = []
@@ -254,7 +253,7 @@ def test_a_limit_that_would_have_to_be_awaited_is_refused() -> None:
     with pytest.raises(TypeError, match="max_in_flight"):
         Balancer(["a"], max_in_flight=limit)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="max_in_flight of node 'a'"):
-        Balancer(["a"], max_in_flight=lambda node: limit(node))  # type: ignore[arg-type,return-value]
+        Balancer(["a"], max_in_flight=partial(limit))  # type: ignore[arg-type]
 
 
 def test_a_wrong_limit_of_a_newcomer_changes_nothing() -> None:
@@ -434,9 +433,7 @@ def test_full_nodes_cost_the_same_in_any_fleet(
         if situation == "one free":
             held.pop(size // 2).success()
 
-        def work(
-            balancer: Balancer[int] = balancer, held: dict[int, Lease[int]] = held
-        ) -> None:
+        def work(balancer: Balancer[int] = balancer, held: dict[int, Lease[int]] = held) -> None:
             for key in range(20):
                 if situation == "flips":
                     held.pop(key % FEW).success()

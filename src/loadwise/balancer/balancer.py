@@ -487,6 +487,7 @@ class Balancer(Generic[N]):
         if isinstance(found, Grant):
             return view, found
         health, pauses = self._health, self._pauses
+        request.pin(view.nodes)  # it may wait, and be asked for again when others are members
         return view, no_node_available(self.name, view, request, found, health, pauses)
 
     def _anyone_left(self, request: Request[N]) -> bool:

@@ -150,11 +150,7 @@ class Lease(Generic[N]):
         """
         if retry_after is None:
             return self._end(_FAILURE, reason)
-        pause = _checked_pause(retry_after)
-        if not self._end(_FAILURE, reason):
-            return False
-        self._reporter.pause(self._slot, _FAILURE, reason, pause)
-        return True
+        return self._end(_FAILURE, reason, (reason, _checked_pause(retry_after)))
 
     def rate_limited(
         self, retry_after: float | None = None, reason: str | BaseException | None = None
@@ -173,10 +169,7 @@ class Lease(Generic[N]):
             ValueError: ``retry_after`` is negative, NaN or infinite.
         """
         pause = None if retry_after is None else _checked_pause(retry_after)
-        if not self._end(Outcome.RATE_LIMITED):
-            return False
-        self._reporter.pause(self._slot, Outcome.RATE_LIMITED, reason, pause)
-        return True
+        return self._end(Outcome.RATE_LIMITED, None, (reason, pause))
 
     def cancel(self) -> bool:
         """End it as given up by the caller. Returns whether this was the first word on it.
@@ -237,7 +230,13 @@ class Lease(Generic[N]):
         """Tell that the answer has begun, by the old name of `first_byte`."""
         self.first_byte()
 
-    def _end(self, outcome: Outcome, reason: str | BaseException | None = None) -> bool:
+    def _end(
+        self,
+        outcome: Outcome,
+        reason: str | BaseException | None = None,
+        sits_out: tuple[str | BaseException | None, float | None] | None = None,
+    ) -> bool:
+        """End it; the node sits out, if at all, for a reason and for some seconds."""
         slot = self._slot
         try:
             del self._open[0]  # as in success()
@@ -271,6 +270,9 @@ class Lease(Generic[N]):
                 self._stopped,
                 self._hold(outcome),
             )
+            if sits_out is not None:
+                self._reporter.pause(slot, outcome, *sits_out)
+            # After the pause, or one who waits would be given the node that has just refused.
             self._reporter.tell_waiting(None)
         except BaseException:
             if slot.tokens is not None:

@@ -6,7 +6,7 @@ import math
 import threading
 from bisect import insort
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
@@ -195,13 +195,7 @@ class WaitQueue(ForkAware, Generic[N, H]):
     def waiter(
         self, request: Request[N], refusal: NoNodeAvailable, seconds: float, bell: Bell
     ) -> Waiter[N, H]:
-        """Return what stands for a request that is to wait for ``seconds`` at most."""
-        kind = id(request) if self._tells_apart else request.kind()
-        now = self._clock()
-        return Waiter(request, kind, refusal, now, now + seconds, bell)
-
-    def join(self, grant: Grant[N, H], waiter: Waiter[N, H]) -> None:
-        """Have a request wait that was refused; it may be done at once.
+        """Return what stands for a request that is to wait for ``seconds`` at most.
 
         Raises:
             RuntimeError: It is asked for within the search of a node for another.
@@ -211,6 +205,12 @@ class WaitQueue(ForkAware, Generic[N, H]):
                 "a function that is called to find a node for another request asks for one with a "
                 "timeout; let it ask without"
             )
+        kind = id(request) if self._tells_apart else request.kind()
+        now = self._clock()
+        return Waiter(request, kind, refusal, now, now + seconds, bell)
+
+    def join(self, grant: Grant[N, H], waiter: Waiter[N, H]) -> None:
+        """Have a request wait that was refused; it may be done at once."""
         with self._lock, self._owned():
             self._serve(grant)
             if self._most is not None and len(self.waiting) >= self._most:
@@ -270,7 +270,7 @@ class WaitQueue(ForkAware, Generic[N, H]):
             self._serve(grant)
 
     @contextmanager
-    def _owned(self) -> Iterator[None]:
+    def _owned(self) -> Generator[None, None, None]:
         self._owner = threading.get_ident()
         try:
             yield
@@ -307,6 +307,9 @@ class WaitQueue(ForkAware, Generic[N, H]):
     def _serve_all(self, grant: Grant[N, H], rooms: list[Room] | None) -> None:
         if rooms is None:
             self._due = math.inf
+        # One without anybody is what an interrupted removal leaves behind.
+        for kind in [kind for kind, same in self._kinds.items() if not same]:
+            del self._kinds[kind]
         heads = [(next(iter(same)), kind) for kind, same in self._kinds.items()]
         heads.sort(key=_by_ticket)
         queue = deque(heads)
