@@ -254,12 +254,9 @@ class Lease(Generic[N]):
         try:
             if slot.tokens is not None:
                 slot.tokens.pop(self._token, None)
-            if outcome is _CANCELLED and self._stopped is None:
-                hung = self._reporter.why_hung(self._started)
-                if hung is not None:
-                    outcome, reason = _FAILURE, hung
-                    if self.blame is not None:
-                        self.blame.given_up = True
+            hung = self._hung(outcome)
+            if hung is not None:
+                outcome, reason = _FAILURE, hung
             self.outcome = outcome
             self.latency = self._reporter.ended(
                 slot,
@@ -281,6 +278,15 @@ class Lease(Generic[N]):
             self._reporter.tell_waiting(None)
             raise
         return True
+
+    def _hung(self, outcome: Outcome) -> str | None:
+        """Return why a request that was given up is its node's failure, if it is."""
+        if outcome is not _CANCELLED or self._stopped is not None:
+            return None
+        hung = self._reporter.why_hung(self._started)
+        if hung is not None and self.blame is not None:
+            self.blame.given_up = True
+        return hung
 
     def _hold(self, outcome: Outcome) -> Blame | None:
         """Return what may hold back the report of such an end; ``None`` to report it at once."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Hashable, Mapping
-from types import MappingProxyType
+from collections.abc import Hashable
+from collections.abc import Set as AbstractSet
 from typing import Generic, TypeVar
 
 from loadwise._callables import refuse_awaitable
@@ -26,7 +26,7 @@ N = TypeVar("N")
 
 _NEEDED_NOW = "a pick cannot wait: make it a plain method"
 
-_NOBODY: Mapping[int, str] = MappingProxyType({})
+_NONE: AbstractSet[int] = frozenset()
 _ONE: list[None] = [None]
 
 _MOST_CROWDED = 4
@@ -185,24 +185,24 @@ class Negotiator(Generic[N]):
         self, view: View[N], asked: Asked[N], request: Request[N], crowd: int
     ) -> int | None:
         """Return whom to ask next, given that ``crowd`` nodes were found full."""
-        if not crowd:
-            return self._strategy.select(asked.left, request.context(asked.refused))
         most = _MOST_CROWDED if self._takes_any else _MOST_IN_ORDER
-        if crowd == 1 or crowd >= most:
-            few, are_all = self._with_room(view, asked, request)
-            if not few:
-                return None
-            if self._takes_any and (are_all or crowd >= most):
-                return _roomier(view, few)
-            if len(few) == 1 and are_all and self._turns_none_down:
-                return few[0]
-            if are_all:
-                return self._strategy.select(asked.left.only(few), request.context(_NOBODY))
-        if crowd >= most:
+        if 1 < crowd < most or not crowd:
+            return self._strategy.select(asked.left, request.context(asked.refused, asked.full))
+        few, are_all = self._with_room(view, asked, request)
+        if not few:
+            return None
+        if self._takes_any and (are_all or crowd >= most):
+            return _roomier(view, few)
+        if are_all and len(few) == 1 and self._turns_none_down:
+            return few[0]
+        left = asked.left
+        barred: AbstractSet[int] = asked.full
+        if are_all:
+            left, barred = left.only(few), _NONE
+        elif crowd >= most:
             slots = view.slots
-            left = asked.left.without([i for i in asked.left.eligible if slots[i].is_full])
-            return self._strategy.select(left, request.context(asked.refused))
-        return self._strategy.select(asked.left, request.context(asked.refused, asked.full))
+            left, barred = left.without([i for i in left.eligible if slots[i].is_full]), _NONE
+        return self._strategy.select(left, request.context(asked.refused, barred))
 
     def _with_room(
         self, view: View[N], asked: Asked[N], request: Request[N]

@@ -346,7 +346,11 @@ def _forward_health_changes(
     health: HealthTracker, fleet: Fleet[Any], metrics: MetricsCollector | None
 ) -> None:
     """Tell fleet and collector of its members' changes, for as long as the fleet lives."""
-    reference = weakref.ref(fleet, lambda _: unsubscribe())
+
+    def remove(_: object) -> None:
+        unsubscribe()
+
+    reference = weakref.ref(fleet, remove)
 
     def forward(identity: Hashable, old: HealthStatus, new: HealthStatus) -> None:
         alive = reference()
