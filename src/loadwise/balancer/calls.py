@@ -1,0 +1,155 @@
+"""Calling a function with one node after another, until it succeeds."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR, isawaitable
+from typing import Any, Final, Generic, TypedDict, TypeVar
+
+from loadwise._callables import discard, refuse_async
+from loadwise._numbers import shown
+from loadwise.backoff import Backoff
+from loadwise.balancer.attempts import Attempts
+from loadwise.balancer.lease import Lease
+from loadwise.balancer.pacing import Pacing
+from loadwise.context import HashKey
+from loadwise.errors import NoNodeAvailable
+from loadwise.retry_budget import RetryBudget
+
+__all__ = ["CallOptions", "run", "run_async"]
+
+N = TypeVar("N")
+
+
+class CallOptions(TypedDict, Generic[N], total=False):
+    """The keywords of `Balancer.call` and `Balancer.call_async` but ``with_lease``, for types."""
+
+    attempts: int
+    retry_on: type[BaseException] | tuple[type[BaseException], ...]
+    deadline: float | None
+    backoff: Backoff | None
+    budget: RetryBudget | None
+    timeout: float | None
+    hash_key: HashKey
+    exclude: Iterable[Hashable]
+    cost: Mapping[str, float] | None
+    tags: Mapping[str, str] | None
+    where: Callable[[N], bool] | None
+
+
+_LATER: Final = CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR
+_TO_AWAIT: Final = "await call_async(...) instead"
+
+
+def run(attempts: Attempts[N], fn: Callable[..., Any], *, with_lease: bool) -> Any:  # noqa: ANN401 - what ``fn`` returns
+    """Call ``fn`` in one attempt after another, and return what it returns.
+
+    Raises:
+        TypeError: ``fn`` is no function, or what it returns is to be awaited.
+        NoNodeAvailable: There was no node for the first attempt.
+        Exception: The last attempt's error.
+    """
+    # In short, as most are plain functions; the long way takes 1 us.
+    if getattr(getattr(fn, "__code__", None), "co_flags", _LATER) & _LATER:
+        _check_callable(fn)
+        refuse_async("fn", fn, f"{_TO_AWAIT}, or give a plain function")
+    answer: Any = None
+    answered = False
+    while attempts.go_on():
+        try:
+            lease = attempts.begin()
+        except (NoNodeAvailable, TimeoutError):
+            if answered:
+                break
+            raise
+        try:
+            answer = fn(lease.node, lease) if with_lease else fn(lease.node)
+            if hasattr(answer.__class__, "__await__"):
+                raise _not_awaited(answer, lease)  # noqa: TRY301 - it ends the attempt
+        except BaseException as error:
+            if not attempts.end(lease, error):
+                raise
+            answered = False
+        else:
+            attempts.end(lease, None)
+            answered = True
+    return answer
+
+
+async def run_async(
+    attempts: Attempts[N], fn: Callable[..., Awaitable[Any]], *, with_lease: bool
+) -> Any:  # noqa: ANN401 - what ``fn`` returns
+    """Do as `run` does with a function whose answers are awaited."""
+    _check_callable(fn)
+    answer: Any = None
+    answered = False
+    while attempts.go_on():
+        try:
+            lease = await attempts.begin_async()
+        except (NoNodeAvailable, TimeoutError):
+            if answered:
+                break
+            raise
+        try:
+            waiting = fn(lease.node, lease) if with_lease else fn(lease.node)
+            if not isawaitable(waiting):
+                raise _not_awaitable(waiting, lease)  # noqa: TRY301 - it ends the attempt
+            pacing = attempts.pacing
+            if pacing is None or pacing.deadline is None:
+                answer = await waiting
+            else:
+                answer = await _in_time(waiting, pacing, attempts, lease)
+        except BaseException as error:
+            if not attempts.end(lease, error):
+                raise
+            answered = False
+        else:
+            attempts.end(lease, None)
+            answered = True
+    return answer
+
+
+async def _in_time(
+    waiting: Awaitable[Any], pacing: Pacing, attempts: Attempts[N], lease: Lease[N]
+) -> Any:  # noqa: ANN401 - what is waited for
+    """Wait for an answer; at the deadline give the request up."""
+    from asyncio import CancelledError, timeout  # noqa: PLC0415 - threads have no use for it
+
+    given_up = False
+    try:
+        async with timeout(pacing.time_left()) as timer:
+            try:
+                return await waiting
+            except BaseException as error:
+                if timer.expired():
+                    attempts.stop()
+                    given_up = isinstance(error, CancelledError)
+                    if given_up:
+                        # Said here, where it is a cancellation still.
+                        lease.cancel()
+                raise
+    except TimeoutError as error:
+        if not given_up:
+            raise  # the function's own
+        when = f"in attempt {attempts.number}, on node {lease.node_id!r}"
+        raise attempts.too_late(pacing, when) from error.__cause__
+
+
+def _check_callable(fn: object) -> None:
+    if not callable(fn):
+        raise TypeError(f"fn is {shown(fn)}; it must be a function of a node")
+
+
+def _not_awaited(answer: object, lease: Lease[N]) -> TypeError:
+    lease.call_off()  # the caller's own mistake, which no other node would mend
+    discard(answer)
+    return TypeError(f"fn returned {shown(answer)}, which is to be awaited; {_TO_AWAIT}")
+
+
+def _not_awaitable(answer: object, lease: Lease[N]) -> TypeError:
+    lease.call_off()
+    discard(answer)
+    return TypeError(
+        f"fn returned {shown(answer)}, which cannot be awaited; give a coroutine function, or use "
+        f"call(...) instead"
+    )
