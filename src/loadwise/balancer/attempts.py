@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from loadwise._numbers import whole
 from loadwise.backoff import Backoff
@@ -119,7 +119,11 @@ class Attempts(Generic[N]):
         if self._over or self._left < 1:
             return False
         # Attempts that were ended by a word on the lease leave no error to raise.
-        if self.number and self._last_error is None and not self._may_go_on():
+        if (
+            self.number
+            and self._last_error is None
+            and not self._may_follow(in_this_round=self._anyone_left())
+        ):
             return False
         self._left -= 1
         self.number += 1
@@ -135,9 +139,11 @@ class Attempts(Generic[N]):
         if self._plain:
             return self._balancer.acquire()
         while True:
+            self._check_time()
             if self._pause and self.pacing is not None:
                 self.pacing.wait(self._pause)
-            self._start()
+                self._pause = 0.0
+                self._check_time()
             try:
                 return self._own(self._balancer.acquire(**self._request()))
             except NoNodeAvailable as error:
@@ -151,9 +157,11 @@ class Attempts(Generic[N]):
         if pacing is None:
             return self.begin()
         while True:
+            self._check_time()
             if self._pause:
                 await pacing.wait_async(self._pause)
-            self._start()
+                self._pause = 0.0
+                self._check_time()
             try:
                 if pacing.timeout == 0.0:
                     return self._own(self._balancer.acquire(**self._request()))
@@ -177,17 +185,18 @@ class Attempts(Generic[N]):
         if outcome is Outcome.SUCCESS and self._blame is not None:
             self._blame.succeeded(lease.node_id)
         final = outcome not in _RETRIED or lease.given_up
-        if not final:
-            self._note(lease)
         if error is None:
             self._over = final
             self._last_error = None
+            if not final:
+                self._note(lease)
             return False
         if (said and final) or not isinstance(error, self._retry_on):
             return False
         if outcome_of(type(error)) is Outcome.CANCELLED:
             return False
-        if self._left < 1 or not self._may_retry():
+        self._note(lease)
+        if self._left < 1 or not self._may_follow(in_this_round=not self._all_tried()):
             return False
         self._last_error = error
         self._over = False
@@ -204,11 +213,10 @@ class Attempts(Generic[N]):
             error.add_note(f"the attempt before was left by {self._last_error!r}")
         return error
 
-    def _start(self) -> None:
-        """Let an attempt begin; raise the last error if it is too late for that."""
-        self._pause = 0.0
+    def _check_time(self) -> None:
+        """Raise the last error if an attempt is too late, or will be once it has waited."""
         pacing = self.pacing
-        if pacing is not None and pacing.is_late():
+        if pacing is not None and pacing.is_late(self._pause):
             if self._last_error is not None:
                 raise self._last_error
             raise self.too_late(pacing, f"before attempt {self.number} began")
@@ -253,19 +261,12 @@ class Attempts(Generic[N]):
             if lease.outcome is Outcome.FAILURE:
                 self._blame.counts_at_once()  # it has counted, for want of one to hold it
 
-    def _may_retry(self) -> bool:
-        """Tell whether an error may lead to another attempt; it is taken from the budget then."""
+    def _may_follow(self, *, in_this_round: bool) -> bool:
+        """Tell whether another attempt may follow; if so, it is taken from the budget."""
         pacing = self.pacing
         if pacing is None:
-            return not self._all_tried()
-        return (pacing.backoff is not None or not self._all_tried()) and pacing.allows_another()
-
-    def _may_go_on(self) -> bool:
-        """Tell whether another attempt may follow one that was ended by a word on its lease."""
-        pacing = self.pacing
-        if pacing is None:
-            return self._anyone_left()
-        if not self._anyone_left():
+            return in_this_round
+        if not in_this_round:
             pause = pacing.next_pause(0.0)
             if pause is None:
                 return False
@@ -286,7 +287,7 @@ class Attempts(Generic[N]):
 
 
 def _check_kinds(retry_on: object) -> None:
-    kinds: tuple[object, ...] = retry_on if isinstance(retry_on, tuple) else (retry_on,)
+    kinds = cast("tuple[object, ...]", retry_on if isinstance(retry_on, tuple) else (retry_on,))
     for kind in kinds:
         if not _is_kind(kind):
             raise TypeError(

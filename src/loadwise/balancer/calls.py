@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterable, Mapping
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR, isawaitable
 from typing import Any, Final, Generic, TypedDict, TypeVar
 
@@ -51,8 +51,10 @@ def run(attempts: Attempts[N], fn: Callable[..., Any], *, with_lease: bool) -> A
     """
     # In short, as most are plain functions; the long way takes 1 us.
     if getattr(getattr(fn, "__code__", None), "co_flags", _LATER) & _LATER:
-        _check_callable(fn)
         refuse_async("fn", fn, f"{_TO_AWAIT}, or give a plain function")
+        _check(fn, with_lease)
+    elif with_lease is not False:
+        _check(fn, with_lease)
     answer: Any = None
     answered = False
     while attempts.go_on():
@@ -76,11 +78,17 @@ def run(attempts: Attempts[N], fn: Callable[..., Any], *, with_lease: bool) -> A
     return answer
 
 
-async def run_async(
+def run_async(
+    attempts: Attempts[N], fn: Callable[..., Awaitable[Any]], *, with_lease: bool
+) -> Coroutine[Any, Any, Any]:
+    """Return a coroutine that does as `run` does, with a function whose answers are awaited."""
+    _check(fn, with_lease)
+    return _run_async(attempts, fn, with_lease=with_lease)
+
+
+async def _run_async(
     attempts: Attempts[N], fn: Callable[..., Awaitable[Any]], *, with_lease: bool
 ) -> Any:  # noqa: ANN401 - what ``fn`` returns
-    """Do as `run` does with a function whose answers are awaited."""
-    _check_callable(fn)
     answer: Any = None
     answered = False
     while attempts.go_on():
@@ -135,9 +143,11 @@ async def _in_time(
         raise attempts.too_late(pacing, when) from error.__cause__
 
 
-def _check_callable(fn: object) -> None:
+def _check(fn: object, with_lease: object) -> None:
     if not callable(fn):
         raise TypeError(f"fn is {shown(fn)}; it must be a function of a node")
+    if not isinstance(with_lease, bool):
+        raise TypeError(f"with_lease is {shown(with_lease)}; it must be True or False")
 
 
 def _not_awaited(answer: object, lease: Lease[N]) -> TypeError:

@@ -78,9 +78,9 @@ class Pacing:
         """Return the seconds until the deadline; ``None`` without one."""
         return None if self._ends is None else self._ends - self._clock()
 
-    def is_late(self) -> bool:
-        """Whether the deadline has passed."""
-        return self._ends is not None and self._clock() >= self._ends
+    def is_late(self, pause: float = 0.0) -> bool:
+        """Whether the deadline has passed, or will have after a pause of so many seconds."""
+        return self._ends is not None and self._clock() + pause >= self._ends
 
     def allows_another(self) -> bool:
         """Whether another attempt may follow; if so, it is taken from the budget."""
@@ -98,8 +98,7 @@ class Pacing:
             return None
         pause = max(least, self.backoff.delay(self._rounds))
         self._rounds += 1
-        left = self.time_left()
-        return pause if left is None or pause < left else None
+        return None if self.is_late(pause) else pause
 
     def patience(self) -> float | None:
         """Return the seconds for which to wait for a node; ``None`` for without bound."""
