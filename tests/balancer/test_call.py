@@ -279,6 +279,20 @@ def test_an_error_after_such_an_answer_is_raised(call: Call, balancer: Balancer[
         call(balancer, request, with_lease=True)
 
 
+def test_such_an_error_may_be_that_of_a_timeout(call: Call, balancer: Balancer[str]) -> None:
+    """It is raised where no node is left, too, for it is the function's own."""
+    balancer.drain("c")
+
+    def request(node: str, lease: Lease[str]) -> str:
+        if node == "a":
+            lease.failure("status 503")
+            return "503"
+        raise TimeoutError(f"no answer from {node}")
+
+    with pytest.raises(TimeoutError, match="no answer from b"):
+        call(balancer, request, with_lease=True)
+
+
 def test_a_stream_is_settled_by_its_lease(call: Call) -> None:
     """First byte and true costs are told within the call, as in a block."""
     clock = ManualClock()

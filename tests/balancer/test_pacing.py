@@ -315,6 +315,25 @@ def test_no_wait_for_a_node_runs_past_the_deadline(send: Send, sleeper: Sleeper)
     assert (caught.value.retry_after, sleeper.slept) == (30.0, [])
 
 
+def test_a_wait_that_takes_too_long(send: Send, sleeper: Sleeper) -> None:
+    """A machine that wakes up past the deadline begins no attempt."""
+    tried = Tried()
+    attempts = sleeper.attempts(sleeper.balancer("a"), 9, backoff=STEADY, deadline=3.0)
+    assert attempts.pacing is not None
+
+    def oversleep(seconds: float) -> None:
+        sleeper.sleep(seconds + 2.0)
+
+    async def oversleep_async(seconds: float) -> None:
+        oversleep(seconds)
+
+    attempts.pacing.sleep = oversleep
+    attempts.pacing.sleep_async = oversleep_async
+    with pytest.raises(ConnectionError, match="number 1"):
+        send(attempts, tried)
+    assert sleeper.slept == [3.0]
+
+
 def test_time_lost_before_the_wait_counts(sleeper: Sleeper) -> None:
     """What the loop does between its attempts may make the wait too long."""
     tried = Tried()
