@@ -688,6 +688,14 @@ def test_an_error_in_place_of_the_cancellation_is_the_last(balancer: Balancer[st
     assert asked == ["a"]
 
 
+def test_a_deadline_needs_a_task(balancer: Balancer[str]) -> None:
+    """Where no timer could end the attempt, none is begun, and the error says so."""
+    request = balancer.call_async(never, deadline=1.0)
+    with pytest.raises(RuntimeError, match="needs a task of asyncio"):
+        request.send(None)
+    assert all(status.picks == 0 for status in balancer.status())
+
+
 def test_waits_of_call_async_let_others_go_on() -> None:
     """Between rounds other tasks run; a cancellation there leaves nothing behind."""
 

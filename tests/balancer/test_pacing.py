@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from loadwise import (
     RetryBudget,
     SelectionContext,
 )
+from loadwise.balancer.acquiring import Acquiring
 from loadwise.testing import ManualClock, ScriptedRandom
 
 EMPTY = SelectionContext()
@@ -510,7 +511,7 @@ def test_threads_have_attempts_of_their_own() -> None:
 
 
 class Waiting(Balancer[str]):
-    """A balancer that notes for how long it is asked to wait, and has a node in due course."""
+    """A balancer that notes for how long it is asked to wait."""
 
     def __init__(self, sleeper: Sleeper) -> None:
         super().__init__(["a", "b"], InOrder(), clock=sleeper.clock, health=False)
@@ -518,25 +519,19 @@ class Waiting(Balancer[str]):
 
     def acquire(self, *arguments: Any, **keywords: Any) -> Lease[str]:
         if "timeout" in keywords:
-            self.asked.append(("acquire", keywords.pop("timeout")))
+            self.asked.append(("acquire", keywords["timeout"]))
         return super().acquire(*arguments, **keywords)
 
-    def acquire_async(self, **keywords: Any) -> Awaitable[Lease[str]]:
-        self.asked.append(("acquire_async", keywords.pop("timeout")))
-        lease = super().acquire(**keywords)
-
-        async def answer() -> Lease[str]:
-            await asyncio.sleep(0)
-            return lease
-
-        return answer()
+    def acquire_async(self, *arguments: Any, **keywords: Any) -> Acquiring[str]:
+        self.asked.append(("acquire_async", keywords["timeout"]))
+        return super().acquire_async(*arguments, **keywords)
 
 
 @pytest.mark.parametrize(
     ("keywords", "expected"),
     [
         ({"timeout": 5.0}, [5.0, 5.0]),
-        ({"timeout": None}, [None, None]),
+        ({"timeout": None}, [math.inf, math.inf]),
         ({"timeout": 5.0, "deadline": 6.0}, [5.0, 4.0]),
         ({"timeout": None, "deadline": 6.0}, [6.0, 4.0]),
         ({"timeout": 0.0, "deadline": 6.0}, []),
@@ -560,6 +555,81 @@ def test_the_timeout_is_that_of_acquire(
     assert tried.nodes == ["a", "b"]
 
 
+def test_full_nodes_are_waited_for(send: Send) -> None:
+    """With a timeout an attempt waits until a node has room: nobody is turned away."""
+    balancer = Balancer(["a"], max_in_flight=1, health=False)
+    most, done = [0], list[int]()
+
+    def request(lease: Lease[str]) -> None:
+        most.append(in_flight(balancer))
+
+    def worker() -> None:
+        for _ in range(25):
+            send(balancer.attempts(1, timeout=60.0), request)
+            done.append(1)
+
+    threads = [threading.Thread(target=worker) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (max(most), len(done)) == (1, 100)
+
+
+def test_tasks_wait_for_full_nodes() -> None:
+    """Those that wait let the one go on for which they wait."""
+
+    async def main() -> None:
+        balancer = Balancer(["a"], max_in_flight=1, health=False)
+
+        async def request() -> None:
+            for attempt in balancer.attempts(1, timeout=60.0):
+                async with attempt:
+                    await asyncio.sleep(0)
+
+        await asyncio.gather(*(request() for _ in range(20)))
+        assert balancer.status()[0].picks == 20
+
+    asyncio.run(main())
+
+
+def test_a_round_ends_where_the_others_are_full(send: Send, sleeper: Sleeper) -> None:
+    """Without a timeout nobody waits for them; the next round finds who has room then."""
+    balancer = sleeper.balancer("a", "b", max_in_flight=1)
+    taken = balancer.acquire(exclude=["a"])
+    tried = Tried(1)
+    send(sleeper.attempts(balancer, 2, backoff=STEADY), tried)
+    assert (tried.nodes, sleeper.slept) == (["a", "a"], [1.0])
+    taken.success()
+
+
+@pytest.mark.parametrize("max_waiting", [None, 0])
+def test_a_new_round_waits_while_all_are_full(
+    send: Send, sleeper: Sleeper, max_waiting: int | None
+) -> None:
+    """Nobody knows when there will be room, so it looks again after each pause."""
+    balancer = sleeper.balancer("a", max_in_flight=1, max_waiting=max_waiting)
+    taken = balancer.acquire()
+    timeout = 0.0 if max_waiting is None else 60.0
+    attempts = sleeper.attempts(balancer, 1, backoff=STEADY, timeout=timeout)
+    assert attempts.pacing is not None
+    sleep = attempts.pacing.sleep
+
+    def until_there_is_room(seconds: float) -> None:
+        sleep(seconds)
+        if len(sleeper.slept) == 3:
+            taken.success()
+
+    async def until_there_is_room_async(seconds: float) -> None:
+        until_there_is_room(seconds)
+
+    attempts.pacing.sleep = until_there_is_room
+    attempts.pacing.sleep_async = until_there_is_room_async
+    tried = Tried(0)
+    send(attempts, tried)
+    assert (tried.nodes, sleeper.slept) == (["a"], [1.0, 2.0, 4.0])
+
+
 def test_a_loop_of_words_goes_on_where_it_may_wait(send: Send, sleeper: Sleeper) -> None:
     """With all tried it ends, though it might wait: there is nobody to wait for."""
     tried = Tried(by_word=True)
@@ -576,7 +646,7 @@ def test_a_loop_of_words_goes_on_where_it_may_wait(send: Send, sleeper: Sleeper)
         ({"deadline": "5"}, TypeError, "deadline is '5'; it must be a number|got str"),
         ({"backoff": 0.1}, TypeError, "backoff is 0.1; it must be a Backoff|got float"),
         ({"budget": 0.2}, TypeError, "budget is 0.2; it must be a RetryBudget|got float"),
-        ({"timeout": -1}, ValueError, "timeout is -1; it must be a finite number of seconds, at"),
+        ({"timeout": -1}, ValueError, "timeout is -1; it must be at least 0, or None for no bound"),
         ({"timeout": math.nan}, ValueError, "timeout is nan"),
         ({"timeout": "1"}, TypeError, "timeout is '1'; it must be a number|got str"),
     ],

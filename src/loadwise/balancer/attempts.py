@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -13,6 +13,7 @@ from loadwise.balancer.failures import Failures, outcome_of
 from loadwise.balancer.lease import Lease
 from loadwise.balancer.pacing import Pacing
 from loadwise.balancer.request import NOBODY, Request, as_ids
+from loadwise.balancer.wait_queue import comes_with_time
 from loadwise.clock import Clock
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
@@ -32,6 +33,11 @@ class Source(Protocol[N]):
     @property
     def acquire(self) -> Callable[..., Lease[N]]:
         """Choose a node and hold it, or raise `NoNodeAvailable`."""
+        ...
+
+    @property
+    def acquire_async(self) -> Callable[..., Awaitable[Lease[N]]]:
+        """Do the same, and let other tasks go on where it waits for a node."""
         ...
 
     @property
@@ -165,8 +171,7 @@ class Attempts(Generic[N]):
             try:
                 if pacing.timeout == 0.0:
                     return self._own(self._balancer.acquire(**self._request()))
-                balancer: Any = self._balancer
-                return self._own(await balancer.acquire_async(**self._request()))
+                return self._own(await self._balancer.acquire_async(**self._request()))
             except NoNodeAvailable as error:
                 nobody = error
             self._end_round(nobody)
@@ -185,9 +190,9 @@ class Attempts(Generic[N]):
         if outcome is Outcome.SUCCESS and self._blame is not None:
             self._blame.succeeded(lease.node_id)
         final = outcome not in _RETRIED or lease.given_up
+        self._last_error = None
         if error is None:
             self._over = final
-            self._last_error = None
             if not final:
                 self._note(lease)
             return False
@@ -236,10 +241,12 @@ class Attempts(Generic[N]):
 
     def _end_round(self, nobody: NoNodeAvailable) -> None:
         """Have the next round begin after a pause; raise the last error if there is none."""
-        # Where nobody is excluded for having been tried, time alone can help.
-        least = 0.0 if self._tried else nobody.retry_after
-        pacing = self.pacing
-        pause = None if pacing is None or least is None else pacing.next_pause(least)
+        pacing, pause = self.pacing, None
+        if pacing is not None:
+            if self._tried:  # and so excluded, as they are not in the next round
+                pause = pacing.next_pause(0.0)
+            elif comes_with_time(nobody) or nobody.reason == "queue":
+                pause = pacing.next_pause(nobody.retry_after or 0.0)
         if pause is None:
             raise nobody if self._last_error is None else self._last_error
         self._pause = pause

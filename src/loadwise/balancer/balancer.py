@@ -391,12 +391,12 @@ class Balancer(Generic[N]):
 
         Without ``backoff`` there is one round: never the same node twice. With it, a round ends
         when no node is left that was not tried in it. Then the next attempt waits when it is
-        entered, by a sleep in ``with`` and by `asyncio.sleep` in ``async with``; what this loop
-        has tried may be chosen again after that, and what ``exclude`` names may not. Where a new
-        round finds no node, and `NoNodeAvailable` tells by ``retry_after`` when there will be one,
-        it waits for the later of the two; where time will not help, the last error is raised.
-        To find no node uses up no attempt. No wait goes past the deadline: where it would, the
-        last error is raised at once. Give a deadline, for a quota may be used up for long.
+        entered, in ``with`` by a sleep, in ``async with`` without stopping other tasks. After that
+        all may be chosen again but those in ``exclude``. Where a new round finds no node, and time
+        can help, it waits once more, and until the ``retry_after`` of `NoNodeAvailable` if that is
+        later; where it cannot, the last error is raised. To find no node uses up no attempt. No
+        wait goes past the deadline: where it would, the last error is raised at once. Give a
+        deadline, for a quota may be used up for long.
 
         The first failure of the request counts against its node at once, later ones only once an
         attempt succeeds: what fails everywhere is the request's fault. Failures of probes, of
@@ -520,8 +520,9 @@ class Balancer(Generic[N]):
             What ``fn`` returns. A stream is to be read before: its slot is given back here.
 
         Raises:
-            NoNodeAvailable: There is no node for the first attempt.
+            NoNodeAvailable: There is no node for the first attempt, or none in time.
             TimeoutError: The deadline passed before any attempt began.
+            RuntimeError: It would have to wait in a thread that runs an event loop.
             TypeError: ``fn`` is a coroutine function or a generator function, or returns what is
                 to be awaited; or another argument is of the wrong kind.
             ValueError: An argument is out of range.
@@ -610,8 +611,8 @@ class Balancer(Generic[N]):
             retry_on: As for `attempts`.
             deadline: As for `attempts`; besides, it cancels the attempt under way. For its node
                 that is a request given up by its caller: no failure, unless ``hung_after`` of the
-                balancer says so. Needs asyncio.
-            backoff: As for `attempts`; needs asyncio.
+                balancer says so. It needs a task of asyncio.
+            backoff: As for `attempts`.
             budget: As for `attempts`.
             timeout: As for `attempts`.
             with_lease: Whether ``fn`` is given the lease, too.
@@ -625,11 +626,12 @@ class Balancer(Generic[N]):
             A coroutine that returns what ``fn`` returns, awaited.
 
         Raises:
-            NoNodeAvailable: There is no node for the first attempt.
+            NoNodeAvailable: There is no node for the first attempt, or none in time.
             TimeoutError: The deadline passed while an attempt was under way, or before any began.
             TypeError: ``fn`` returns what cannot be awaited, or another argument is of the wrong
                 kind.
             ValueError: An argument is out of range.
+            RuntimeError: There is a ``deadline``, and no task of asyncio.
 
         Whatever the last attempt raises is raised here. A cancellation from outside is never
         retried, and never taken for the deadline's.

@@ -89,6 +89,9 @@ def run_async(
 async def _run_async(
     attempts: Attempts[N], fn: Callable[..., Awaitable[Any]], *, with_lease: bool
 ) -> Any:  # noqa: ANN401 - what ``fn`` returns
+    pacing = attempts.pacing
+    if pacing is not None and pacing.deadline is not None:
+        _check_task()
     answer: Any = None
     answered = False
     while attempts.go_on():
@@ -102,7 +105,6 @@ async def _run_async(
             waiting = fn(lease.node, lease) if with_lease else fn(lease.node)
             if not isawaitable(waiting):
                 raise _not_awaitable(waiting, lease)  # noqa: TRY301 - it ends the attempt
-            pacing = attempts.pacing
             if pacing is None or pacing.deadline is None:
                 answer = await waiting
             else:
@@ -141,6 +143,20 @@ async def _in_time(
             raise  # the function's own
         when = f"in attempt {attempts.number}, on node {lease.node_id!r}"
         raise attempts.too_late(pacing, when) from error.__cause__
+
+
+def _check_task() -> None:
+    from asyncio import current_task  # noqa: PLC0415 - as above
+
+    try:
+        is_task = current_task() is not None
+    except RuntimeError:
+        is_task = False
+    if not is_task:
+        raise RuntimeError(
+            "call_async(deadline=...) needs a task of asyncio; elsewhere, put the timeout of your "
+            "library around it"
+        )
 
 
 def _check(fn: object, with_lease: object) -> None:

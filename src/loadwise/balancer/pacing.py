@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Awaitable, Callable
 
 from loadwise._numbers import finite, shown
 from loadwise.backoff import Backoff
+from loadwise.balancer.acquiring import checked_timeout
+from loadwise.balancer.bells import bell_of_this_task, in_event_loop
 from loadwise.clock import Clock
 from loadwise.retry_budget import RetryBudget
 
@@ -27,9 +28,9 @@ class Pacing:
     Attributes:
         backoff: As given.
         deadline: As given, as a plain number.
-        timeout: As given, as a plain number.
+        timeout: As given, as a plain number; inf for without bound.
         sleep: Lets the thread wait so many seconds.
-        sleep_async: The same for a task; ``None`` for `asyncio.sleep`.
+        sleep_async: The same for a task.
 
     Raises:
         TypeError: An argument is of the wrong kind.
@@ -67,9 +68,9 @@ class Pacing:
             raise TypeError(f"budget is {shown(budget)}; it must be a RetryBudget, or None")
         self.backoff = backoff
         self._budget = budget
-        self.timeout = _checked_timeout(timeout)
+        self.timeout = checked_timeout(timeout)
         self.sleep: Callable[[float], None] = time.sleep
-        self.sleep_async: Callable[[float], Awaitable[None]] | None = None
+        self.sleep_async: Callable[[float], Awaitable[object]] = _sleep_async
         self._rounds = 0
         if budget is not None:
             budget.deposit()
@@ -100,13 +101,10 @@ class Pacing:
         self._rounds += 1
         return None if self.is_late(pause) else pause
 
-    def patience(self) -> float | None:
-        """Return the seconds for which to wait for a node; ``None`` for without bound."""
+    def patience(self) -> float:
+        """Return the seconds for which an attempt may wait for a node; inf for any time."""
         left = self.time_left()
-        if left is None or self.timeout == 0.0:
-            return self.timeout
-        left = max(0.0, left)
-        return left if self.timeout is None else min(left, self.timeout)
+        return self.timeout if left is None else min(self.timeout, max(0.0, left))
 
     def wait(self, seconds: float) -> None:
         """Let the thread wait.
@@ -116,7 +114,7 @@ class Pacing:
         """
         if seconds <= 0:
             return
-        if _in_event_loop():
+        if in_event_loop():
             raise RuntimeError(
                 f"the next attempt is due in {seconds:.3g} s, and to sleep until then would stop "
                 f"the event loop of this thread; use async with, or await call_async"
@@ -127,23 +125,12 @@ class Pacing:
         """Let the task wait."""
         if seconds <= 0:
             return
-        if self.sleep_async is not None:
-            await self.sleep_async(seconds)
-            return
-        from asyncio import sleep  # noqa: PLC0415 - threads have no use for it
-
-        await sleep(seconds)
+        await self.sleep_async(seconds)
 
 
-def _in_event_loop() -> bool:
-    asyncio = sys.modules.get("asyncio")
-    if asyncio is None:
-        return False
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+async def _sleep_async(seconds: float) -> None:
+    """Sleep in a task of asyncio or trio."""
+    await bell_of_this_task().wait(seconds)  # nobody rings it
 
 
 def _checked_deadline(seconds: object) -> float | None:
@@ -153,17 +140,5 @@ def _checked_deadline(seconds: object) -> float | None:
     if not plain > 0:
         raise ValueError(
             f"deadline is {shown(seconds)}; it must be a finite number of seconds above 0, or None"
-        )
-    return plain
-
-
-def _checked_timeout(seconds: object) -> float | None:
-    if seconds is None:
-        return None
-    plain = finite("timeout", seconds)
-    if not plain >= 0:
-        raise ValueError(
-            f"timeout is {shown(seconds)}; it must be a finite number of seconds, at least 0, or "
-            f"None to wait without bound"
         )
     return plain
