@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -481,10 +482,29 @@ def test_cancellation_in_the_middle_of_a_wait(sleeper: Sleeper) -> None:
 
 
 def test_real_waits(send: Send) -> None:
-    """By default it sleeps by the system's clock."""
-    backoff = Backoff(base=0.001, cap=0.001)
+    """By default it waits by the system's clock."""
+    backoff = Backoff(base=0.01, cap=0.01, jitter=False)
     tried = Tried(3)
+    start = time.monotonic()
     send(Balancer(["a"]).attempts(4, backoff=backoff, deadline=60.0), tried)
+    assert len(tried.nodes) == 4
+    assert time.monotonic() - start > 0.025  # three waits of 0.01 s, less what timers round off
+
+
+def test_waits_in_trio() -> None:
+    """``async with`` waits there, too."""
+    trio = pytest.importorskip("trio")
+    tried = Tried(3)
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="use async with"):
+            send_sync(Balancer(["a"]).attempts(2, backoff=STEADY), Tried())
+        backoff = Backoff(base=0.001, cap=0.001)
+        for attempt in Balancer(["a"]).attempts(4, backoff=backoff, deadline=60.0, timeout=1.0):
+            async with attempt as lease:
+                tried(lease)
+
+    trio.run(main)
     assert len(tried.nodes) == 4
 
 
