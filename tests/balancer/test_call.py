@@ -6,10 +6,13 @@ import asyncio
 import concurrent.futures
 import functools
 import threading
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from tests.balancer.test_lease import strike_at
 
 from loadwise import (
     Backoff,
@@ -22,6 +25,7 @@ from loadwise import (
     QuotaDimension,
     QuotaTracker,
     RetryBudget,
+    RoundRobin,
     SelectionContext,
 )
 from loadwise.balancer.calls import run, run_async
@@ -736,6 +740,29 @@ def test_ctrl_c_in_a_wait_of_call() -> None:
     with pytest.raises(KeyboardInterrupt):
         run(attempts, Asked("a"), with_lease=False)
     assert in_flight(balancer) == 0
+
+
+@pytest.mark.parametrize("bad", ["", "a", "abc"])
+def test_ctrl_c_anywhere_in_a_call(bad: str) -> None:
+    """Wherever it strikes, nothing stays in flight, and the limit of a node is whole again."""
+    balancer = Balancer(["a", "b", "c"], RoundRobin(), health=False, max_in_flight=1)
+
+    def work() -> None:
+        with suppress(ConnectionError):
+            balancer.call(Asked(bad), attempts=5, backoff=Backoff(base=1e-9, cap=1e-9))
+
+    with warnings.catch_warnings():
+        # Where it strikes as a lease is about to be ended, that is dropped without a word.
+        warnings.simplefilter("ignore", ResourceWarning)
+        place = 0
+        while strike_at(place, work):
+            place += 1
+            assert in_flight(balancer) == 0, place
+            leases = [balancer.acquire() for _ in range(3)]
+            for lease in leases:
+                lease.success()
+            assert place < 5000
+    assert place > 20
 
 
 def test_call_in_an_event_loop_may_not_sleep(balancer: Balancer[str]) -> None:

@@ -57,24 +57,26 @@ def run(attempts: Attempts[N], fn: Callable[..., Any], *, with_lease: bool) -> A
         _check(fn, with_lease)
     answer: Any = None
     answered = False
-    while attempts.go_on():
-        try:
+    lease: Lease[N] | None = None
+    try:
+        while attempts.go_on():
             lease = attempts.begin()
-        except (NoNodeAvailable, TimeoutError):
-            if answered:
-                break
-            raise
-        try:
-            answer = fn(lease.node, lease) if with_lease else fn(lease.node)
-            if hasattr(answer.__class__, "__await__"):
-                raise _not_awaited(answer, lease)  # noqa: TRY301 - it ends the attempt
-        except BaseException as error:
-            if not attempts.end(lease, error):
-                raise
             answered = False
-        else:
-            attempts.end(lease, None)
-            answered = True
+            try:
+                answer = fn(lease.node, lease) if with_lease else fn(lease.node)
+                if hasattr(answer.__class__, "__await__"):
+                    raise _not_awaited(answer, lease)  # noqa: TRY301 - it ends the attempt
+            except BaseException as error:
+                if not attempts.end(lease, error):
+                    raise
+            else:
+                attempts.end(lease, None)
+                answered = True
+    except BaseException as error:
+        _end(lease)
+        # An answer that was called a failure is better than no node for another try.
+        if not (answered and isinstance(error, (NoNodeAvailable, TimeoutError))):
+            raise
     return answer
 
 
@@ -94,28 +96,30 @@ async def _run_async(
         _check_task()
     answer: Any = None
     answered = False
-    while attempts.go_on():
-        try:
+    lease: Lease[N] | None = None
+    try:
+        while attempts.go_on():
             lease = await attempts.begin_async()
-        except (NoNodeAvailable, TimeoutError):
-            if answered:
-                break
-            raise
-        try:
-            waiting = fn(lease.node, lease) if with_lease else fn(lease.node)
-            if not isawaitable(waiting):
-                raise _not_awaitable(waiting, lease)  # noqa: TRY301 - it ends the attempt
-            if pacing is None or pacing.deadline is None:
-                answer = await waiting
-            else:
-                answer = await _in_time(waiting, pacing, attempts, lease)
-        except BaseException as error:
-            if not attempts.end(lease, error):
-                raise
             answered = False
-        else:
-            attempts.end(lease, None)
-            answered = True
+            try:
+                waiting = fn(lease.node, lease) if with_lease else fn(lease.node)
+                if not isawaitable(waiting):
+                    raise _not_awaitable(waiting, lease)  # noqa: TRY301 - it ends the attempt
+                if pacing is None or pacing.deadline is None:
+                    answer = await waiting
+                else:
+                    answer = await _in_time(waiting, pacing, attempts, lease)
+            except BaseException as error:
+                if not attempts.end(lease, error):
+                    raise
+            else:
+                attempts.end(lease, None)
+                answered = True
+    except BaseException as error:
+        _end(lease)
+        # An answer that was called a failure is better than no node for another try.
+        if not (answered and isinstance(error, (NoNodeAvailable, TimeoutError))):
+            raise
     return answer
 
 
@@ -143,6 +147,12 @@ async def _in_time(
             raise  # the function's own
         when = f"in attempt {attempts.number}, on node {lease.node_id!r}"
         raise attempts.too_late(pacing, when) from error.__cause__
+
+
+def _end(lease: Lease[N] | None) -> None:
+    """End a lease that was interrupted as it was about to be ended; most have been before."""
+    if lease is not None:
+        lease.cancel()
 
 
 def _check_task() -> None:
