@@ -12,7 +12,7 @@ from benchmarks.fleets import Server, servers
 from benchmarks.grid import by_size, times
 from benchmarks.model import Result, Scale, Target
 from benchmarks.strategies import time_acquire, time_acquire_by_key
-from benchmarks.timing import Case, calls, measure
+from benchmarks.timing import Case, Timings, calls, measure
 
 from loadwise import (
     Balancer,
@@ -30,7 +30,11 @@ from loadwise import (
 __all__ = ["operations"]
 
 _PEAK_EWMA = "`acquire` and release, P2C by peak EWMA, health, no-op metrics"
+_DEFAULT = "`acquire` and release, the default"
+_LOOP = "... by `attempts(3)`, of which the first succeeds"
+_CALL = "... by `call`, of which the first try succeeds"
 _MOST_TIMES_RANDOM = 90.0
+_MOST_TIMES_ACQUIRE = 2.0
 _COST = {"tpm": 10.0}
 
 
@@ -57,7 +61,19 @@ def operations(scale: Scale) -> Result:
         times(ratio),
         ratio <= _MOST_TIMES_RANDOM,
     )
-    return Result(result.tables, result.figures, (target, *result.targets))
+    lean = (_times_acquire(found, row, str(scale.sizes[0])) for row in (_LOOP, _CALL))
+    return Result(result.tables, result.figures, (target, *lean, *result.targets))
+
+
+def _times_acquire(found: Timings, row: str, size: str) -> Target:
+    """Return the target for a way to send a request that goes well at once."""
+    ratio = found.seconds(row, size) / found.seconds(_DEFAULT, size)
+    return Target(
+        f"{row.removeprefix('... ')}: times {_DEFAULT}",
+        f"at most {_MOST_TIMES_ACQUIRE:g}",
+        times(ratio),
+        ratio <= _MOST_TIMES_ACQUIRE,
+    )
 
 
 def _cases(size: int) -> Iterator[Case]:
@@ -72,7 +88,7 @@ def _cases(size: int) -> Iterator[Case]:
     plain = Balancer(nodes)
     yield case("`pick`", calls(plain.pick))
     yield case("`pick` and `report_success`", calls(partial(_pick_and_report, Balancer(nodes))))
-    yield acquires("`acquire` and release, the default", Balancer(nodes))
+    yield acquires(_DEFAULT, Balancer(nodes))
     yield acquires("... without health", Balancer(nodes, health=None))
     yield case("... in a `with` block", partial(_time_with, Balancer(nodes)))
     yield acquires("... with a collector of one's own", Balancer(nodes, metrics=Listening()))
@@ -85,7 +101,8 @@ def _cases(size: int) -> Iterator[Case]:
     yield case("... with half the nodes out of quota", calls(partial(_afford, half)))
     failing = Balancer(nodes, health=None)
     yield case("... by `attempts(2)` that both fail", calls(partial(_fail, failing)))
-    yield case("... by `attempts(3)`, of which the first succeeds", calls(partial(_attempt, plain)))
+    yield case(_LOOP, calls(partial(_attempt, plain)))
+    yield case(_CALL, calls(partial(plain.call, _answer)))
     yield acquires(
         _PEAK_EWMA,
         Balancer(nodes, PowerOfTwoChoices(load=PeakEwma()), metrics=NoopCollector()),
@@ -104,6 +121,10 @@ def _pick_and_report(balancer: Balancer[Server]) -> None:
 
 def _exclude(balancer: Balancer[Server], identity: str) -> None:
     balancer.acquire(exclude=(identity,)).success()
+
+
+def _answer(_node: Server) -> None:
+    """Do nothing, at once and well."""
 
 
 def _attempt(balancer: Balancer[Server]) -> None:

@@ -33,6 +33,7 @@ LAYERS = {
     "nodes": 0,
     "outcome": 0,
     "load": 1,
+    "backoff": 1,
     "state": 1,
     "health": 2,
     "quota": 2,

@@ -9,6 +9,7 @@ filters, quotas and metrics behind a synchronous hot path that does no I/O.
     ...     answer = f"asked {lease.node}"
 """
 
+from loadwise.backoff import Backoff
 from loadwise.balancer import (
     Attempt,
     Attempts,
@@ -66,6 +67,7 @@ __all__ = [
     "AnyOf",
     "Attempt",
     "Attempts",
+    "Backoff",
     "Balancer",
     "Clock",
     "ConsecutiveFailurePolicy",

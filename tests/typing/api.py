@@ -15,6 +15,7 @@ from loadwise import (
     AnyOf,
     Attempt,
     Attempts,
+    Backoff,
     Balancer,
     Clock,
     ConsecutiveFailurePolicy,
@@ -53,6 +54,7 @@ from loadwise import (
     Random,
     RateMetric,
     Reservation,
+    RetryBudget,
     RoundRobin,
     SelectionContext,
     StateStore,
@@ -398,3 +400,65 @@ def transports(balancer: Balancer[str]) -> None:
     httpx2.AsyncLoadwiseTransport(balancer, hash_key=by_header("X-User"), classify=judge_now)
     LoadwiseMiddleware(balancer, classify=judge_later, hash_key=key_later, prepare=prepare_later)
     httpx.LoadwiseTransport(balancer, classify=judge_now, hash_key=by_header("X-User"))
+
+
+async def fetch_async(node: Server) -> bytes:
+    """A request as a coroutine function."""
+    return node.id.encode()
+
+
+def fetch_with_lease(node: Server, lease: Lease[Server]) -> int:
+    """A request that says on its lease what came of it."""
+    lease.first_byte()
+    return node.weight
+
+
+def by_call(balancer: Balancer[Server]) -> str:
+    """What the function returns, comes out; nothing is left unbound."""
+    assert_type(balancer.call(lambda node: node.weight), int)
+    assert_type(balancer.call(fetch_with_lease, with_lease=True), int)
+    assert_type(
+        balancer.call(lambda node, lease: (node, lease.node), with_lease=True),
+        tuple[Server, Server],
+    )
+    assert_type(
+        balancer.call(
+            heavy,
+            attempts=5,
+            retry_on=(OSError, ValueError),
+            deadline=10,
+            backoff=Backoff(base=0.1, cap=1, jitter=False),
+            budget=RetryBudget(),
+            timeout=None,
+            with_lease=False,
+            hash_key="k",
+            exclude={"a"},
+            cost={"tpm": 5},
+            tags={"model": "m"},
+            where=heavy,
+        ),
+        bool,
+    )
+    return balancer.call(lambda node: node.id)
+
+
+async def by_call_async(balancer: Balancer[Server]) -> bytes:
+    """The same, awaited; also with a plain function that returns what is to be awaited."""
+
+    async def with_lease(node: Server, lease: Lease[Server]) -> float | None:
+        return lease.latency
+
+    assert_type(await balancer.call_async(with_lease, with_lease=True, deadline=2.5), float | None)
+    assert_type(await balancer.call_async(lambda _: fetch_async(servers[0]), attempts=2), bytes)
+    return await balancer.call_async(fetch_async, backoff=Backoff(), timeout=1.0)
+
+
+def a_loop_that_binds(balancer: Balancer[Server]) -> int:
+    """A loop of attempts whose answer is bound, whatever happens."""
+    answer = 0
+    for attempt in balancer.attempts(
+        3, deadline=5.0, backoff=Backoff(), budget=RetryBudget(), timeout=0.5
+    ):
+        with attempt as lease:
+            answer = lease.node.weight
+    return answer

@@ -20,6 +20,7 @@ from loadwise import (
     HealthFilter,
     HealthStatus,
     HealthTracker,
+    Lease,
     LeastLoad,
     LoadMetric,
     NodeSet,
@@ -68,6 +69,11 @@ async def judged_later(error: Exception) -> bool:
     return bool(error)
 
 
+def with_a_lease(node: str, lease: Lease[str]) -> str:
+    """Return what a request returns that wants its lease."""
+    return node + repr(lease)
+
+
 texts = Balancer(["a", "b"])
 endpoints = Balancer([Endpoint("a")])
 
@@ -107,6 +113,16 @@ texts.attempts("3")  # type: ignore[arg-type]
 texts.attempts(3, retry_on=503)  # type: ignore[arg-type]
 texts.attempts(3, retry_on=int)  # type: ignore[arg-type]
 texts.attempts(3, wehre=None)  # type: ignore[call-arg]
+texts.attempts(3, backoff=0.1)  # type: ignore[arg-type]
+texts.attempts(3, timeout="1")  # type: ignore[arg-type]
+texts.call("GET /")  # type: ignore[call-overload]
+texts.call(in_eu)  # type: ignore[arg-type]
+texts.call(len, 3)  # type: ignore[call-overload]
+texts.call(len, attemps=3)  # type: ignore[call-overload]
+texts.call(len, deadline="5")  # type: ignore[call-overload]
+texts.call(len, with_lease=True)  # type: ignore[call-overload]
+texts.call(with_a_lease)  # type: ignore[arg-type]
+length: str = texts.call(len)  # type: ignore[assignment]
 texts.acquire().failure("503", "5")  # type: ignore[arg-type]
 texts.acquire().rate_limited("5")  # type: ignore[arg-type]
 texts.acquire().settle({"tpm"})  # type: ignore[arg-type]
@@ -119,6 +135,8 @@ async def forgotten() -> None:
     """Picks are synchronous."""
     await texts.acquire()  # type: ignore[misc]
     await texts.pick()  # type: ignore[misc]
+    await texts.call(len)  # type: ignore[misc]
+    await texts.call_async(len)  # type: ignore[arg-type]
 
 
 def frozen(status: NodeStatus, context: SelectionContext, endpoint: Endpoint) -> None:

@@ -2,151 +2,308 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from loadwise._numbers import whole
+from loadwise.backoff import Backoff
 from loadwise.balancer.blame import Blame
 from loadwise.balancer.failures import Failures, outcome_of
 from loadwise.balancer.lease import Lease
+from loadwise.balancer.pacing import Pacing
 from loadwise.balancer.request import NOBODY, Request, as_ids
+from loadwise.balancer.wait_queue import comes_with_time
+from loadwise.clock import Clock
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
 from loadwise.outcome import Outcome
+from loadwise.retry_budget import RetryBudget
 
-if TYPE_CHECKING:
-    from loadwise.balancer.balancer import Balancer
-
-__all__ = ["Attempt", "Attempts"]
+__all__ = ["Attempt", "Attempts", "Source"]
 
 N = TypeVar("N")
 
 _RETRIED = (Outcome.FAILURE, Outcome.RATE_LIMITED)
 
 
+class Source(Protocol[N]):
+    """A balancer, as far as attempts know it."""
+
+    @property
+    def acquire(self) -> Callable[..., Lease[N]]:
+        """Choose a node and hold it, or raise `NoNodeAvailable`."""
+        ...
+
+    @property
+    def acquire_async(self) -> Callable[..., Awaitable[Lease[N]]]:
+        """Do the same, and let other tasks go on where it waits for a node."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that it goes by."""
+        ...
+
+    def _has_only(self, ids: frozenset[Hashable]) -> bool:
+        """Tell whether there is no member but these."""
+        ...
+
+    def _anyone_left(self, request: Request[N]) -> bool:
+        """Tell whether there is a node for such a request."""
+        ...
+
+
 class Attempts(Generic[N]):
     """The attempts of one request. Made by `Balancer.attempts`; iterate over it once.
+
+    Attributes:
+        number: How many have begun.
+        pacing: What limits them in time and number beyond ``n``, if anything.
 
     Not thread-safe: one request belongs to one thread or task.
     """
 
-    def __init__(  # noqa: PLR0913 - those of Balancer.attempts, and what it adds
+    # Most requests never differ from these, so the constructor does not repeat them.
+    pacing: Pacing | None = None
+    _asked: dict[str, Any] | None = None
+    _exclude: frozenset[Hashable] = frozenset()
+    _tried: frozenset[Hashable] = frozenset()
+    _pause: float = 0.0
+    _blame: Blame | None = None
+    _last_error: BaseException | None = None
+
+    def __init__(  # noqa: PLR0913, PLR0917 - those of Balancer.attempts; by place, they cost less
         self,
-        balancer: Balancer[N],
+        balancer: Source[N],
         n: int,
         retry_on: type[BaseException] | tuple[type[BaseException], ...],
-        failures: Failures | None = None,
-        *,
-        hash_key: HashKey = None,
-        exclude: Iterable[Hashable] = NOBODY,
-        cost: Mapping[str, float] | None = None,
-        tags: Mapping[str, str] | None = None,
-        where: Callable[[N], bool] | None = None,
+        failures: Failures | None,
+        deadline: float | None,
+        backoff: Backoff | None,
+        budget: RetryBudget | None,
+        timeout: float | None,
+        hash_key: HashKey,
+        exclude: Iterable[Hashable],
+        cost: Mapping[str, float] | None,
+        tags: Mapping[str, str] | None,
+        where: Callable[[N], bool] | None,
     ) -> None:
-        n = whole("n", n, 1)
-        kinds = retry_on if isinstance(retry_on, tuple) else (retry_on,)
-        for kind in kinds:
-            _check_kind(kind)
-        if exclude is not NOBODY:
-            exclude = as_ids(exclude)
-        # What is wrong with the keywords is said now, not at the first attempt.
-        Request(hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where)
+        if n.__class__ is not int or n < 1:
+            n = whole("n", n, 1)
+        if retry_on is not Exception and not _is_kind(retry_on):
+            _check_kinds(retry_on)
         self._balancer = balancer
         self._left = n
-        self._retry_on = kinds
-        self._hash_key = hash_key
-        self._exclude = frozenset(exclude)
-        self._cost = cost
-        self._tags = tags
-        self._where = where
-        self._tried: set[Hashable] = set()
+        self._retry_on = retry_on
         self._rule = failures
-        self._blame = Blame()
+        self.number = 0
         self._over = False
-        self._number = 0
-        self._last_error: BaseException | None = None
+        self._plain = True  # nothing of what follows is asked for, and nobody was tried
+        if deadline is not None or backoff is not None or budget is not None or timeout != 0.0:
+            self.pacing = Pacing(balancer.clock, deadline, backoff, budget, timeout)
+            self._plain = False
+        if exclude is not NOBODY:
+            self._exclude = as_ids(exclude)
+            self._plain = False
+        if hash_key is not None or cost is not None or tags is not None or where is not None:
+            self._asked = {"hash_key": hash_key, "cost": cost, "tags": tags, "where": where}
+            self._plain = False
+            # What is wrong with them is said now, not at the first attempt.
+            Request(**self._asked)
 
     def __iter__(self) -> Iterator[Attempt[N]]:
         return self
 
     def __next__(self) -> Attempt[N]:
+        if self.go_on():
+            return Attempt(self, self.number)
+        raise StopIteration
+
+    def go_on(self) -> bool:
+        """Go on to the next attempt, and tell whether there is one."""
         if self._over or self._left < 1:
-            raise StopIteration
-        if self._number and self._last_error is None and not self._anyone_left():
-            # The attempts before were ended by a word on the lease: there is no error to raise.
-            raise StopIteration
+            return False
+        # Attempts that were ended by a word on the lease leave no error to raise.
+        if (
+            self.number
+            and self._last_error is None
+            and not self._may_follow(in_this_round=self._anyone_left())
+        ):
+            return False
         self._left -= 1
-        self._number += 1
+        self.number += 1
         # Unless the attempt fails in a way that is worth another, it is the last.
         self._over = True
-        return Attempt(self, self._number)
-
-    def _spared(self) -> Iterable[Hashable]:
-        """Return the ids not to choose; `NOBODY` where there are none, the balancer's short way."""
-        return self._exclude | self._tried if self._exclude or self._tried else NOBODY
-
-    def _anyone_left(self) -> bool:
-        if self._all_tried():
-            return False
-        request: Request[N] = Request(exclude=self._spared(), cost=self._cost, where=self._where)
-        return self._balancer._anyone_left(request)  # noqa: SLF001 - the two are one mechanism
-
-    def _all_tried(self) -> bool:
-        members = self._balancer._fleet.ids  # noqa: SLF001 - the two are one mechanism
-        return len(self._tried) >= len(members) and self._tried.issuperset(members)
+        return True
 
     def begin(self) -> Lease[N]:
-        """Acquire a lease on a node not tried before, or raise the last error."""
-        error: BaseException
-        try:
-            lease = self._balancer.acquire(
-                hash_key=self._hash_key,
-                exclude=self._spared(),
-                cost=self._cost,
-                tags=self._tags,
-                where=self._where,
-            )
-        except NoNodeAvailable as nobody:
-            error = nobody if self._last_error is None else self._last_error
-        else:
-            lease.blame = self._blame
-            self._tried.add(lease.node_id)
-            return lease
-        # Raised out of the handler's reach, so that it keeps its own cause and context.
-        raise error
+        """Acquire a lease on a node not tried in this round, or raise the last error.
+
+        Where the round is over it sleeps until the next.
+        """
+        if self._plain:
+            return self._balancer.acquire()
+        while True:
+            self._check_time()
+            if self._pause and self.pacing is not None:
+                self.pacing.wait(self._pause)
+                self._pause = 0.0
+                self._check_time()
+            try:
+                return self._own(self._balancer.acquire(**self._request()))
+            except NoNodeAvailable as error:
+                nobody = error
+            # Out of the handler's reach, so that an earlier error keeps its cause and context.
+            self._end_round(nobody)
+
+    async def begin_async(self) -> Lease[N]:
+        """Acquire a lease as `begin` does, in a task that lets others go on while it waits."""
+        pacing = self.pacing
+        if pacing is None:
+            return self.begin()
+        while True:
+            self._check_time()
+            if self._pause:
+                await pacing.wait_async(self._pause)
+                self._pause = 0.0
+                self._check_time()
+            try:
+                if pacing.timeout == 0.0:
+                    return self._own(self._balancer.acquire(**self._request()))
+                return self._own(await self._balancer.acquire_async(**self._request()))
+            except NoNodeAvailable as error:
+                nobody = error
+            self._end_round(nobody)
 
     def end(self, lease: Lease[N], error: BaseException | None) -> bool:
         """End an attempt whose block was left; return whether its error is dealt with."""
+        if self._plain and error is None and lease.success():
+            return False  # as most requests end
         # A word on the lease holds, whatever has left the block.
         said = lease.outcome is not None
         if error is None:
             lease.success()
         else:
-            # TimeoutError is an OSError.
-            rule = self._rule or Failures((*self._retry_on, OSError))
-            lease._left_by(error, rule)  # noqa: SLF001 - what its own block would do, by this rule
-        if self._number > 1 and lease.outcome is Outcome.SUCCESS:
+            lease._left_by(error, self._failures())  # noqa: SLF001 - as its own block would do
+        outcome = lease.outcome
+        if outcome is Outcome.SUCCESS and self._blame is not None:
             self._blame.succeeded(lease.node_id)
-        final = self._blame.given_up or lease.outcome not in _RETRIED
+        final = outcome not in _RETRIED or lease.given_up
+        self._last_error = None
         if error is None:
             self._over = final
-            self._last_error = None
+            if not final:
+                self._note(lease)
             return False
         if (said and final) or not isinstance(error, self._retry_on):
             return False
         if outcome_of(type(error)) is Outcome.CANCELLED:
             return False
-        if self._left < 1 or self._all_tried():
+        self._note(lease)
+        if self._left < 1 or not self._may_follow(in_this_round=not self._all_tried()):
             return False
         self._last_error = error
         self._over = False
         return True
 
+    def stop(self) -> None:
+        """Allow no further attempt."""
+        self._left = 0
 
-def _check_kind(kind: object) -> None:
-    if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-        raise TypeError(f"retry_on is {kind!r}; it must be an exception type or a tuple of them")
+    def too_late(self, pacing: Pacing, when: str) -> TimeoutError:
+        """Return the error for an attempt that the deadline has prevented or ended."""
+        error = TimeoutError(f"the deadline of {pacing.deadline:g} s has passed {when}")
+        if self._last_error is not None:
+            error.add_note(f"the attempt before was left by {self._last_error!r}")
+        return error
+
+    def _check_time(self) -> None:
+        """Raise the last error if an attempt is too late, or will be once it has waited."""
+        pacing = self.pacing
+        if pacing is not None and pacing.is_late(self._pause):
+            if self._last_error is not None:
+                raise self._last_error
+            raise self.too_late(pacing, f"before attempt {self.number} began")
+
+    def _own(self, lease: Lease[N]) -> Lease[N]:
+        lease.blame = self._blame
+        return lease
+
+    def _request(self) -> dict[str, Any]:
+        """Return what to ask of the balancer."""
+        request = {} if self._asked is None else dict(self._asked)
+        if self._exclude or self._tried:
+            request["exclude"] = self._exclude | self._tried
+        if self.pacing is not None and self.pacing.timeout != 0.0:
+            request["timeout"] = self.pacing.patience()
+        return request
+
+    def _end_round(self, nobody: NoNodeAvailable) -> None:
+        """Have the next round begin after a pause; raise the last error if there is none."""
+        pacing, pause = self.pacing, None
+        if pacing is not None:
+            if self._tried:  # and so excluded, as they are not in the next round
+                pause = pacing.next_pause(0.0)
+            elif comes_with_time(nobody) or nobody.reason == "queue":
+                pause = pacing.next_pause(nobody.retry_after or 0.0)
+        if pause is None:
+            raise nobody if self._last_error is None else self._last_error
+        self._pause = pause
+        self._tried = frozenset()
+
+    def _failures(self) -> Failures:
+        if self._rule is not None:
+            return self._rule
+        retried = self._retry_on
+        # TimeoutError is an OSError.
+        return Failures((*(retried if isinstance(retried, tuple) else (retried,)), OSError))
+
+    def _note(self, lease: Lease[N]) -> None:
+        """Remember an attempt that may be followed by another."""
+        self._plain = False
+        self._tried |= {lease.node_id}
+        if self._blame is None:
+            self._blame = Blame()
+            if lease.outcome is Outcome.FAILURE:
+                self._blame.counts_at_once()  # it has counted, for want of one to hold it
+
+    def _may_follow(self, *, in_this_round: bool) -> bool:
+        """Tell whether another attempt may follow; if so, it is taken from the budget."""
+        pacing = self.pacing
+        if pacing is None:
+            return in_this_round
+        if not in_this_round:
+            pause = pacing.next_pause(0.0)
+            if pause is None:
+                return False
+            self._pause = pause
+            self._tried = frozenset()
+        return pacing.allows_another()
+
+    def _anyone_left(self) -> bool:
+        if self._all_tried():
+            return False
+        asked = self._request()
+        if asked.pop("timeout", 0.0) != 0.0:
+            return True  # as far as can be told before it has been waited for
+        return self._balancer._anyone_left(Request(**asked))  # noqa: SLF001 - one mechanism
+
+    def _all_tried(self) -> bool:
+        return self._balancer._has_only(self._tried)  # noqa: SLF001 - the two are one mechanism
+
+
+def _check_kinds(retry_on: object) -> None:
+    kinds = cast("tuple[object, ...]", retry_on if isinstance(retry_on, tuple) else (retry_on,))
+    for kind in kinds:
+        if not _is_kind(kind):
+            raise TypeError(
+                f"retry_on is {kind!r}; it must be an exception type or a tuple of them"
+            )
+
+
+def _is_kind(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
 
 
 class Attempt(Generic[N]):
@@ -156,6 +313,8 @@ class Attempt(Generic[N]):
         number: Which attempt it is, from 1 on.
     """
 
+    __slots__ = ("_attempts", "_lease", "number")
+
     def __init__(self, attempts: Attempts[N], number: int) -> None:
         self._attempts = attempts
         self.number = number
@@ -163,9 +322,9 @@ class Attempt(Generic[N]):
 
     def __enter__(self) -> Lease[N]:
         if self._lease is not None:
-            raise RuntimeError(f"attempt {self.number} has been entered before")
-        self._lease = self._attempts.begin()
-        return self._lease
+            raise self._entered_before()
+        self._lease = lease = self._attempts.begin()
+        return lease
 
     def __exit__(
         self,
@@ -174,12 +333,13 @@ class Attempt(Generic[N]):
         traceback: TracebackType | None,
     ) -> bool:
         lease = self._lease
-        if lease is None:
-            return False
-        return self._attempts.end(lease, exc)
+        return lease is not None and self._attempts.end(lease, exc)
 
     async def __aenter__(self) -> Lease[N]:
-        return self.__enter__()
+        if self._lease is not None:
+            raise self._entered_before()
+        self._lease = lease = await self._attempts.begin_async()
+        return lease
 
     async def __aexit__(
         self,
@@ -188,3 +348,6 @@ class Attempt(Generic[N]):
         traceback: TracebackType | None,
     ) -> bool:
         return self.__exit__(exc_type, exc, traceback)
+
+    def _entered_before(self) -> RuntimeError:
+        return RuntimeError(f"attempt {self.number} has been entered before")

@@ -6,13 +6,23 @@ it does for them is in the modules beside it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Coroutine,
+    Hashable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from typing import Any, Generic, Literal, TypeVar, Unpack, overload
 
 from loadwise._native import mypyc_attr
 from loadwise._numbers import finite, whole
+from loadwise.backoff import Backoff
 from loadwise.balancer.acquiring import Acquiring, Acquisition, checked_timeout
 from loadwise.balancer.attempts import Attempts
+from loadwise.balancer.calls import CallOptions, run, run_async
 from loadwise.balancer.cooldowns import Cooldowns
 from loadwise.balancer.diagnosis import explain, no_node_available
 from loadwise.balancer.failures import ANY_EXCEPTION, FailureRule
@@ -48,12 +58,14 @@ from loadwise.load import InFlight
 from loadwise.metrics import GuardedCollector, MetricsCollector
 from loadwise.outcome import Outcome, check_outcome
 from loadwise.quota import QuotaSource, QuotaTracker
+from loadwise.retry_budget import RetryBudget
 from loadwise.strategies import PowerOfTwoChoices, Strategy
 from loadwise.strategies._adapter import adapt, is_built_in, strategy_name
 
 __all__ = ["Balancer"]
 
 N = TypeVar("N")
+R = TypeVar("R")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -353,18 +365,22 @@ class Balancer(Generic[N]):
     def _acquisition(self, request: Request[N], seconds: float) -> Acquisition[N]:
         return Acquisition(self._queue, self._grant, self._clock, self._metrics, request, seconds)
 
-    def attempts(
+    def attempts(  # noqa: PLR0913 - those of acquire, and the limits
         self,
         n: int,
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
         *,
+        deadline: float | None = None,
+        backoff: Backoff | None = None,
+        budget: RetryBudget | None = None,
+        timeout: float | None = 0.0,
         hash_key: HashKey = None,
         exclude: Iterable[Hashable] = NOBODY,
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
     ) -> Attempts[N]:
-        """Try a request on up to ``n`` nodes, never the same one twice.
+        """Try a request on up to ``n`` nodes.
 
         Each attempt is a context manager that acquires a lease on a node not tried before. An
         exception of the kind ``retry_on``, or a lease ended by ``failure()`` or
@@ -372,6 +388,15 @@ class Balancer(Generic[N]):
         attempts or the nodes are used up, the last error is raised; if the last attempt was ended
         by a word on its lease there is none, and the loop just ends. A cancellation never is
         retried.
+
+        Without ``backoff`` there is one round: never the same node twice. With it, a round ends
+        when no node is left that was not tried in it. Then the next attempt waits when it is
+        entered, in ``with`` by a sleep, in ``async with`` without stopping other tasks. After that
+        all may be chosen again but those in ``exclude``. Where a new round finds no node, and time
+        can help, it waits once more, and until the ``retry_after`` of `NoNodeAvailable` if that is
+        later; where it cannot, the last error is raised. To find no node uses up no attempt. No
+        wait goes past the deadline: where it would, the last error is raised at once. Give a
+        deadline, for a quota may be used up for long.
 
         The first failure of the request counts against its node at once, later ones only once an
         attempt succeeds: what fails everywhere is the request's fault. Failures of probes, of
@@ -381,6 +406,14 @@ class Balancer(Generic[N]):
             n: Attempts at most, >= 1.
             retry_on: The exceptions that lead to another attempt. They, `OSError` and
                 `TimeoutError` are failures of the node, unless the balancer has ``failures``.
+            deadline: Seconds from this call, finite and > 0, after which no attempt begins: then
+                the last error is raised, or `TimeoutError` if there is none. An attempt under way
+                goes on. ``None`` for none.
+            backoff: How long to wait from round to round; ``None`` for one round only.
+            budget: Limits retries: the request is deposited, each attempt after the first
+                withdrawn; if that is refused there is none. ``None`` for no such limit.
+            timeout: Seconds, at least 0, for which each attempt waits for a node where there is
+                none, as in `acquire`, but not past the deadline; ``None`` for without bound.
             hash_key: As for `acquire`.
             exclude: As for `acquire`.
             cost: As for `acquire`; reserved for each attempt.
@@ -388,9 +421,13 @@ class Balancer(Generic[N]):
             where: As for `acquire`.
 
         Raises:
-            TypeError: ``n`` is not an int or ``retry_on`` not an exception type.
-            ValueError: ``n`` is below 1.
+            TypeError: ``n`` is not an int, ``retry_on`` not an exception type, or another argument
+                of the wrong kind.
+            ValueError: ``n``, ``deadline`` or ``timeout`` is out of range.
             NoNodeAvailable: When an attempt is entered, and there is no earlier error to raise.
+            TimeoutError: When an attempt is entered too late, and there is none either.
+            RuntimeError: When an attempt that has to wait is entered by ``with`` while an event
+                loop runs in the thread; ``async with`` waits without stopping it.
 
         Example:
             >>> balancer = Balancer(["a", "b"])
@@ -408,12 +445,227 @@ class Balancer(Generic[N]):
             n,
             retry_on,
             self._attempts_rule,
-            hash_key=hash_key,
-            exclude=exclude,
-            cost=cost,
-            tags=tags,
-            where=where,
+            deadline,
+            backoff,
+            budget,
+            timeout,
+            hash_key,
+            exclude,
+            cost,
+            tags,
+            where,
         )
+
+    @overload
+    def call(
+        self,
+        fn: Callable[[N], R],
+        /,
+        *,
+        with_lease: Literal[False] = False,
+        **options: Unpack[CallOptions[N]],
+    ) -> R: ...
+    @overload
+    def call(
+        self,
+        fn: Callable[[N, Lease[N]], R],
+        /,
+        *,
+        with_lease: Literal[True],
+        **options: Unpack[CallOptions[N]],
+    ) -> R: ...
+    def call(  # noqa: PLR0913 - those of attempts and acquire
+        self,
+        fn: Callable[..., R],
+        /,
+        *,
+        attempts: int = 3,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        deadline: float | None = None,
+        backoff: Backoff | None = None,
+        budget: RetryBudget | None = None,
+        timeout: float | None = 0.0,
+        with_lease: bool = False,
+        hash_key: HashKey = None,
+        exclude: Iterable[Hashable] = NOBODY,
+        cost: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        where: Callable[[N], bool] | None = None,
+    ) -> R:
+        """Call ``fn`` with one node after another, until it succeeds.
+
+        ``fn(node)`` is one attempt of `attempts`, whose rules hold here: what is retried, on which
+        nodes, and whose fault a failure is. With ``with_lease`` it is ``fn(node, lease)``, and may
+        say on the lease what an answer is worth; where the last attempt is a failure by such a
+        word, its answer is returned all the same.
+
+        Args:
+            fn: The request: a plain function of a node. For a coroutine function, see
+                `call_async`.
+            attempts: Attempts at most, >= 1.
+            retry_on: As for `attempts`.
+            deadline: As for `attempts`. The attempt under way is not ended by it: nothing can stop
+                a function in its thread. Give ``fn`` a timeout of its own.
+            backoff: As for `attempts`.
+            budget: As for `attempts`.
+            timeout: As for `attempts`.
+            with_lease: Whether ``fn`` is given the lease, too.
+            hash_key: As for `acquire`.
+            exclude: As for `acquire`.
+            cost: As for `acquire`; reserved for each attempt.
+            tags: As for `acquire`.
+            where: As for `acquire`.
+
+        Returns:
+            What ``fn`` returns. A stream is to be read before: its slot is given back here.
+
+        Raises:
+            NoNodeAvailable: There is no node for the first attempt, or none in time.
+            TimeoutError: The deadline passed before any attempt began.
+            RuntimeError: It would have to wait in a thread that runs an event loop.
+            TypeError: ``fn`` is a coroutine function or a generator function, or returns what is
+                to be awaited; or another argument is of the wrong kind.
+            ValueError: An argument is out of range.
+
+        Whatever the last attempt raises is raised here.
+
+        Thread-safety: full.
+
+        Cost: O(1), and that of ``fn``.
+
+        Example:
+            >>> balancer = Balancer(["a", "b"])
+            >>> asked = []
+            >>> def fetch(node):
+            ...     asked.append(node)
+            ...     if len(asked) == 1:
+            ...         raise ConnectionError("refused")
+            ...     return f"answer from {node}"
+            >>> balancer.call(fetch) == f"answer from {asked[1]}"
+            True
+        """
+        if attempts.__class__ is not int or attempts < 1:
+            attempts = whole("attempts", attempts, 1)
+        made = Attempts(
+            self,
+            attempts,
+            retry_on,
+            self._attempts_rule,
+            deadline,
+            backoff,
+            budget,
+            timeout,
+            hash_key,
+            exclude,
+            cost,
+            tags,
+            where,
+        )
+        answer: R = run(made, fn, with_lease=with_lease)
+        return answer
+
+    @overload
+    def call_async(
+        self,
+        fn: Callable[[N], Awaitable[R]],
+        /,
+        *,
+        with_lease: Literal[False] = False,
+        **options: Unpack[CallOptions[N]],
+    ) -> Coroutine[Any, Any, R]: ...
+    @overload
+    def call_async(
+        self,
+        fn: Callable[[N, Lease[N]], Awaitable[R]],
+        /,
+        *,
+        with_lease: Literal[True],
+        **options: Unpack[CallOptions[N]],
+    ) -> Coroutine[Any, Any, R]: ...
+    def call_async(  # noqa: PLR0913 - those of attempts and acquire
+        self,
+        fn: Callable[..., Awaitable[R]],
+        /,
+        *,
+        attempts: int = 3,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        deadline: float | None = None,
+        backoff: Backoff | None = None,
+        budget: RetryBudget | None = None,
+        timeout: float | None = 0.0,
+        with_lease: bool = False,
+        hash_key: HashKey = None,
+        exclude: Iterable[Hashable] = NOBODY,
+        cost: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        where: Callable[[N], bool] | None = None,
+    ) -> Coroutine[Any, Any, R]:
+        """Await ``fn`` with one node after another, until it succeeds.
+
+        As `call`, for a coroutine function, or a plain one whose answers are to be awaited. Waits
+        between rounds and for a node let other tasks go on.
+
+        Args:
+            fn: The request: a function of a node that returns what is to be awaited.
+            attempts: Attempts at most, >= 1.
+            retry_on: As for `attempts`.
+            deadline: As for `attempts`; besides, it cancels the attempt under way. For its node
+                that is a request given up by its caller: no failure, unless ``hung_after`` of the
+                balancer says so. It needs a task of asyncio.
+            backoff: As for `attempts`.
+            budget: As for `attempts`.
+            timeout: As for `attempts`.
+            with_lease: Whether ``fn`` is given the lease, too.
+            hash_key: As for `acquire`.
+            exclude: As for `acquire`.
+            cost: As for `acquire`; reserved for each attempt.
+            tags: As for `acquire`.
+            where: As for `acquire`.
+
+        Returns:
+            A coroutine that returns what ``fn`` returns, awaited.
+
+        Raises:
+            NoNodeAvailable: There is no node for the first attempt, or none in time.
+            TimeoutError: The deadline passed while an attempt was under way, or before any began.
+            TypeError: ``fn`` returns what cannot be awaited, or another argument is of the wrong
+                kind.
+            ValueError: An argument is out of range.
+            RuntimeError: There is a ``deadline``, and no task of asyncio.
+
+        Whatever the last attempt raises is raised here. A cancellation from outside is never
+        retried, and never taken for the deadline's.
+
+        Thread-safety: full.
+
+        Cost: O(1), and that of ``fn``.
+
+        Example:
+            >>> import asyncio
+            >>> balancer = Balancer(["a", "b"])
+            >>> async def fetch(node):
+            ...     return "an answer"
+            >>> asyncio.run(balancer.call_async(fetch, deadline=5.0))
+            'an answer'
+        """
+        if attempts.__class__ is not int or attempts < 1:
+            attempts = whole("attempts", attempts, 1)
+        made = Attempts(
+            self,
+            attempts,
+            retry_on,
+            self._attempts_rule,
+            deadline,
+            backoff,
+            budget,
+            timeout,
+            hash_key,
+            exclude,
+            cost,
+            tags,
+            where,
+        )
+        return run_async(made, fn, with_lease=with_lease)
 
     def explain(
         self,
@@ -489,6 +741,11 @@ class Balancer(Generic[N]):
         health, pauses = self._health, self._pauses
         request.pin(view.nodes)  # it may wait, and be asked for again when others are members
         return view, no_node_available(self.name, view, request, found, health, pauses)
+
+    def _has_only(self, ids: frozenset[Hashable]) -> bool:
+        """Tell whether there is no member but these. O(number of ids)."""
+        members = self._fleet.ids
+        return len(ids) >= len(members) and ids.issuperset(members)
 
     def _anyone_left(self, request: Request[N]) -> bool:
         """Tell whether there is a node for such a request, as far as that can be told."""

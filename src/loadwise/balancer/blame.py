@@ -14,18 +14,14 @@ class Blame:
     sound, and they are reported; if none does, they are dropped, because what fails everywhere is
     the request's fault. Whoever drops this object drops them, too.
 
-    Attributes:
-        given_up: Whether the caller gave the request up, and that counted as a failure.
-
     Thread-safety: attempts may end in several threads at once.
 
     Cost: O(1) for each failure; O(failures held) for a success.
     """
 
-    __slots__ = ("_first", "_held", "given_up")
+    __slots__ = ("_first", "_held")
 
     def __init__(self) -> None:
-        self.given_up = False
         # Emptied by the first failure: that is atomic, a flag is not.
         self._first = [None]
         self._held: dict[Hashable, Callable[[], None]] | None = None

@@ -45,6 +45,7 @@ class Lease(Generic[N]):
         latency: Seconds from acquisition to the end, or to `first_byte`; ``None`` while under way.
         blame: Holds back failures of the request that this is one attempt of; ``None`` for a
             request that is not tried again.
+        given_up: Whether the caller gave the request up, and that counted as a failure.
 
     Thread-safety: it may be ended from any thread; the first one wins.
 
@@ -55,6 +56,7 @@ class Lease(Generic[N]):
     outcome: Outcome | None = None
     latency: float | None = None
     blame: Blame | None = None
+    given_up: bool = False
     _sent: bool = True
     _probe: Probe | None = None
     _reservation: ReservedQuota | None = None
@@ -284,8 +286,7 @@ class Lease(Generic[N]):
         if outcome is not _CANCELLED or self._stopped is not None:
             return None
         hung = self._reporter.why_hung(self._started)
-        if hung is not None and self.blame is not None:
-            self.blame.given_up = True
+        self.given_up = hung is not None
         return hung
 
     def _hold(self, outcome: Outcome) -> Blame | None:
