@@ -105,7 +105,7 @@ class Asked:
         return f"answer from {node}"
 
 
-@pytest.mark.parametrize("answer", [None, 0, "", [], object(), NotImplemented], ids=repr)
+@pytest.mark.parametrize("answer", [None, 0, "", [], object(), NotImplemented])
 def test_it_returns_what_the_function_returns(
     call: Call, balancer: Balancer[str], answer: object
 ) -> None:
@@ -399,7 +399,6 @@ class Later:
         Later(),
         Later().method,
     ],
-    ids=repr,
 )
 def test_call_refuses_what_answers_later(balancer: Balancer[str], fn: Callable[..., Any]) -> None:
     """Nothing of it would have run when it returned: the error names the remedy."""
@@ -423,7 +422,7 @@ def test_call_refuses_an_answer_that_is_to_be_awaited(balancer: Balancer[str]) -
     assert in_flight(balancer) == 0
 
 
-@pytest.mark.parametrize("fn", [lambda _: 5, lambda _: None, generator_function], ids=str)
+@pytest.mark.parametrize("fn", [lambda _: 5, lambda _: None, generator_function])
 def test_call_async_refuses_an_answer_that_cannot_be_awaited(
     balancer: Balancer[str], fn: Callable[..., Any]
 ) -> None:
