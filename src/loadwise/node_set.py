@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
 from operator import index as as_index
@@ -101,6 +102,26 @@ class NodeSet(Sequence[N_co]):
     def weights(self) -> tuple[int | float, ...]:
         """The weights, by index; 1 for a node that has none."""
         return self.membership.weights
+
+    @property
+    def barred(self) -> frozenset[int] | None:
+        """Indices that have a weight and may not be chosen here; ``None`` if nobody counted them.
+
+        They are known of a whole set, and of what was made from one by `without`.
+        """
+        return self._barred
+
+    @property
+    def alike(self) -> bool:
+        """Whether all that may be chosen have the same weight. O(different weights and barred)."""
+        membership = self.membership
+        if len(membership.tally) <= 1:
+            return True
+        if self._barred is None:
+            return len(set(map(membership.weights.__getitem__, self.eligible))) <= 1
+        gone = Counter(map(membership.weights.__getitem__, self._barred))
+        emptied = sum(membership.tally[weight] == number for weight, number in gone.items())
+        return len(membership.tally) - emptied <= 1
 
     @property
     def mask(self) -> bytes:

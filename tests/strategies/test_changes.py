@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from loadwise import InFlight, LeastLoad, NodeSet, PeakEwma, PowerOfTwoChoices, 
 from loadwise._membership import Membership, Owner
 from loadwise.load import LoadMeasure
 from loadwise.strategies._planned import Plan, Planned
+from loadwise.strategies._weight_table import WeightTable
 
 MAKERS: dict[str, Callable[[], Planned[Any, Any, Any]]] = {
     "P2C, InFlight": lambda: PowerOfTwoChoices(load=InFlight()),
@@ -30,14 +32,30 @@ WEIGHTS = st.sampled_from([0, 1, 1, 2, 3, 1.0, 1e-320])
 
 
 def facts(plan: Plan[Any]) -> dict[str, object]:
-    """Return all that a plan holds; cells and nodes by identity."""
+    """Return all that a plan holds; cells and nodes by identity, and of weights the chances."""
     told: dict[str, object] = {}
     for kind in type(plan).__mro__:
         for name in getattr(kind, "__slots__", ()):
             value = getattr(plan, name)
             by_identity = name in ("items", "choices", "state") and value is not None
             told[name] = list(map(id, value)) if by_identity else value
+    table, holes = told.pop("table", None), told.pop("holes", frozenset())
+    if isinstance(table, WeightTable) and told["alike"] != plan.count:
+        assert isinstance(holes, frozenset)
+        told["chances"] = chances(table, holes)
     return told
+
+
+def chances(table: WeightTable, holes: frozenset[int]) -> dict[int, float]:
+    """Return the chance of each node that a table may draw, by index."""
+    edges = pairwise([0.0, *table.sums])
+    widths = {
+        index: end - begin
+        for position, (index, (begin, end)) in enumerate(zip(table.indices, edges, strict=True))
+        if position not in holes
+    }
+    assert all(table.parts[index] > 0 for index in widths)
+    return {index: width / sum(widths.values()) for index, width in widths.items()}
 
 
 @every_maker
@@ -83,7 +101,10 @@ def test_plans(
         if measure is not None:
             cells = [measure.cell(identity) for identity in membership.ids]
             assert list(map(id, state)) == list(map(id, cells))
-        assert facts(plan) == facts(anew)
+        wanted = facts(anew)
+        if "chances" in wanted:
+            wanted["chances"] = pytest.approx(wanted["chances"], abs=1e-12)
+        assert facts(plan) == wanted
 
 
 @every_maker
