@@ -382,20 +382,22 @@ def make_view(
     if rule is not None and health is not None and rule.judge(members, len(down), 0) is not None:
         ailing = _ailing(whole, health, rule.window, down)
         view.panic = rule.judge(members, len(down), len(ailing))
-    dead = {i: may_probe for i, may_probe in down.items() if i not in ailing}
+    dead = down
     if view.panic is None:
-        ailing, dead = {}, down
+        ailing = {}
     elif view.panic.last_resort:
         dead = {}
+    else:
+        dead = {i: may_probe for i, may_probe in down.items() if i not in ailing}
     for until in ailing.values():
         watch.until(pauses.clock if health is None else health.clock, until)
 
     view.ruled_out = ruled_out = {
         **pausing,
-        **{i: "unhealthy" for i, may_probe in dead.items() if not may_probe},
+        **dict.fromkeys([i for i, may_probe in dead.items() if not may_probe], "unhealthy"),
         **not_members,
     }
-    view.probes = frozenset(i for i, due in dead.items() if due and i not in ruled_out)
+    view.probes = frozenset([i for i, due in dead.items() if due and i not in ruled_out])
     view.recovering = frozenset()
     if health is not None and view.panic is None:
         view.recovering = _indices(whole, health.recovering()).difference(ruled_out)
@@ -442,12 +444,14 @@ def _down(
     whole: NodeSet[N], health: HealthTracker, not_members: Mapping[int, str]
 ) -> dict[int, bool]:
     """Return the indices of members that are UNHEALTHY, each with whether it may be probed now."""
-    found = ((whole.index_of(identity), may_probe) for identity, may_probe in health.down())
-    return {
-        index: may_probe
-        for index, may_probe in found
-        if index is not None and index not in not_members
-    }
+    # A loop, for with many nodes down this is most of what a change costs.
+    found: dict[int, bool] = {}
+    index_of = whole.membership.index_of
+    for identity, may_probe in health.down():
+        index = index_of(identity)
+        if index is not None and index not in not_members:
+            found[index] = may_probe
+    return found
 
 
 def _ailing(

@@ -19,7 +19,9 @@ __all__ = ["WeightTable", "table_for"]
 _LEAST_WEIGHT = 1e-300
 """Of the largest: what a weight too small to divide by is taken as."""
 _MOST_HOLES = 64
-_MOST_TRIES = 32
+_MOST_IN_HOLES = 1 / 32
+"""Of the weight: so small a part of the draws is repeated."""
+_MOST_TRIES = 8
 
 
 class WeightTable:
@@ -102,7 +104,7 @@ class WeightTable:
         out, among = len(self.indices) - len(here), len(nodes.membership.eligible)
         if len(here) > _MOST_HOLES or out != among - len(barred):
             return None
-        if 2 * sum([self.parts[i] for i in here]) > self.sums[-1]:
+        if sum([self.parts[i] for i in here]) > _MOST_IN_HOLES * self.sums[-1]:
             return None
         if len(self.indices) == len(self.parts):
             return frozenset(here)
@@ -157,4 +159,4 @@ def _few(nodes: NodeSet[Any]) -> bool:
     if barred is None or len(barred) > _MOST_HOLES:
         return False
     total = sum([weight * number for weight, number in tally.items()])
-    return 2 * sum([nodes.weights[i] for i in barred]) <= total
+    return sum([nodes.weights[i] for i in barred]) <= _MOST_IN_HOLES * total
