@@ -125,7 +125,7 @@ class WeightTable:
         Cost: O(log n), and O(1) for each one to leave out and, rarely, for each hole.
         """
         sums = self.sums
-        for _ in range(_MOST_TRIES if holes else 1):
+        for _ in range(_MOST_TRIES):
             position = position_besides(sums, out, draw())
             if position not in holes:
                 return position
