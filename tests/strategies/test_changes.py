@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.strategies.support import Server
 
-from loadwise import InFlight, LeastLoad, NodeSet, PeakEwma, PowerOfTwoChoices, Random
+from loadwise import (
+    ConsistentHash,
+    InFlight,
+    LeastLoad,
+    MostAvailable,
+    NodeSet,
+    PeakEwma,
+    PowerOfTwoChoices,
+    Random,
+    SelectionContext,
+    WeightedRandom,
+)
 from loadwise._membership import Membership, Owner
 from loadwise.load import LoadMeasure
 from loadwise.strategies._planned import Plan, Planned
@@ -25,7 +36,11 @@ MAKERS: dict[str, Callable[[], Planned[Any, Any, Any]]] = {
     "P2C, own load": PowerOfTwoChoices,
     "LeastLoad": lambda: LeastLoad(load=InFlight()),
     "Random": Random,
+    "WeightedRandom": WeightedRandom,
+    "MostAvailable": MostAvailable,
+    "ConsistentHash": lambda: ConsistentHash(virtual_nodes=3, max_points=64),
 }
+ALIAS = ("alias", "cells", "keep", "mask", "width")
 every_maker = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
 WEIGHTS = st.sampled_from([0, 1, 1, 2, 3, 1.0, 1e-320])
@@ -37,13 +52,28 @@ def facts(plan: Plan[Any]) -> dict[str, object]:
     for kind in type(plan).__mro__:
         for name in getattr(kind, "__slots__", ()):
             value = getattr(plan, name)
-            by_identity = name in ("items", "choices", "state") and value is not None
+            by_identity = name in ("items", "choices", "state") and isinstance(value, Sequence)
             told[name] = list(map(id, value)) if by_identity else value
     table, holes = told.pop("table", None), told.pop("holes", frozenset())
+    if "alias" in told:
+        told["chances"] = drawn({name: told.pop(name) for name in ALIAS})
+        return told
     if isinstance(table, WeightTable) and told["alike"] != plan.count:
         assert isinstance(holes, frozenset)
         told["chances"] = chances(table, holes)
     return told
+
+
+def drawn(plan: dict[str, Any]) -> dict[int, float]:
+    """Return the chance of each index that an alias table may draw."""
+    weights: dict[int, float] = {}
+    for own, keep, other in zip(plan["cells"], plan["keep"], plan["alias"], strict=True):
+        weights[own] = weights.get(own, 0.0) + keep
+        weights[other] = weights.get(other, 0.0) + 1.0 - keep
+    mask, total = plan["mask"], sum(weights.values())
+    assert total == pytest.approx(plan["width"])
+    total = sum(weight for index, weight in weights.items() if mask[index])
+    return {index: weight / total for index, weight in weights.items() if mask[index]}
 
 
 def chances(table: WeightTable, holes: frozenset[int]) -> dict[int, float]:
@@ -115,7 +145,7 @@ def test_plans_before_are_let_go(make: Callable[[], Planned[Any, Any, Any]]) -> 
 
     def change(times: int) -> int:
         for number in range(times):
-            strategy.select(nodes.without([number % 9]))
+            strategy.select(nodes.without([number % 9]), SelectionContext(hash_key="k"))
         gc.collect()
         return sum(isinstance(thing, Plan) for thing in gc.get_objects())
 

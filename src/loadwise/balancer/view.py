@@ -12,7 +12,7 @@ from loadwise.balancer.panic import Panic, PanicRule
 from loadwise.balancer.recent import Bucket
 from loadwise.balancer.tally import Tally
 from loadwise.balancer.waits import Cost
-from loadwise.filters import Filter, StateSource, Watch, accepts
+from loadwise.filters import Filter, StateSource, Watch, accepts, turned_away
 from loadwise.health import HealthTracker
 from loadwise.load import Cell, Forgetful, LoadMeasure, PeakEwma
 from loadwise.node_set import NodeSet
@@ -382,13 +382,9 @@ def make_view(
     if rule is not None and health is not None and rule.judge(members, len(down), 0) is not None:
         ailing = _ailing(whole, health, rule.window, down)
         view.panic = rule.judge(members, len(down), len(ailing))
-    dead = down
     if view.panic is None:
         ailing = {}
-    elif view.panic.last_resort:
-        dead = {}
-    else:
-        dead = {i: may_probe for i, may_probe in down.items() if i not in ailing}
+    dead = _dead(down, ailing, view.panic)
     for until in ailing.values():
         watch.until(pauses.clock if health is None else health.clock, until)
 
@@ -424,8 +420,9 @@ def make_view(
 
 
 def _turned_away(where: Filter[N], whole: NodeSet[N], answers: bytes | None) -> tuple[int, ...]:
-    admitted = admits(where, whole) if answers is None else answers
-    return tuple([i for i, answer in enumerate(admitted) if not answer])
+    if answers is None:
+        return tuple(turned_away(where, whole))
+    return tuple([i for i, answer in enumerate(answers) if not answer])
 
 
 def _sitting_out(whole: NodeSet[N], pauses: QuotaSource) -> Iterator[tuple[int, str]]:
@@ -452,6 +449,17 @@ def _down(
         if index is not None and index not in not_members:
             found[index] = may_probe
     return found
+
+
+def _dead(
+    down: dict[int, bool], ailing: Mapping[int, float], panic: Panic | None
+) -> dict[int, bool]:
+    """Return those of the members that are down who are given no requests."""
+    if panic is None:
+        return down
+    if panic.last_resort:
+        return {}
+    return {i: may_probe for i, may_probe in down.items() if i not in ailing}
 
 
 def _ailing(

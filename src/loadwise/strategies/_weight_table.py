@@ -32,7 +32,7 @@ class WeightTable:
 
     Args:
         weights: By index.
-        indices: Whom the table is of, ascending; at least one.
+        indices: Whom the table is of, ascending.
 
     Attributes:
         indices: The same.
@@ -48,7 +48,7 @@ class WeightTable:
     def __init__(self, weights: Sequence[int | float], indices: Sequence[int]) -> None:
         mine = [weights[i] for i in indices]
         self.indices = indices
-        self.largest = largest = max(mine)
+        self.largest = largest = max(mine, default=0)
         # Mostly there are few different ones.
         known = {weight: max(weight / largest, _LEAST_WEIGHT) for weight in set(mine)}
         found = list(map(known.__getitem__, mine))
@@ -104,6 +104,8 @@ class WeightTable:
         out, among = len(self.indices) - len(here), len(nodes.membership.eligible)
         if len(here) > _MOST_HOLES or out != among - len(barred):
             return None
+        if not here:
+            return frozenset()
         if sum([self.parts[i] for i in here]) > _MOST_IN_HOLES * self.sums[-1]:
             return None
         if len(self.indices) == len(self.parts):
@@ -137,7 +139,7 @@ def table_for(nodes: NodeSet[Any], known: WeightTable | None) -> tuple[WeightTab
     """Return a table to draw ``nodes`` from, and the holes in it.
 
     Args:
-        nodes: What to draw from; somebody may be chosen.
+        nodes: What to draw from.
         known: A table of nodes with the same membership, if there is one.
 
     Cost: O(holes log n) where ``known`` will do, else O(n).

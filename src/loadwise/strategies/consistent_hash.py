@@ -45,6 +45,19 @@ class _Plan(Plan[Ring]):
         for index in nodes.eligible:
             self.indices[ring.order[index]] = index
 
+    def patched(self, gone: Sequence[int], back: Sequence[int]) -> _Plan:
+        """Return the plan for a set of which a few others are eligible; see `Planned`."""
+        twin = _Plan.__new__(_Plan)
+        twin.follow(self, gone, back)
+        twin.points, twin.owners, twin.shift = self.points, self.owners, self.shift
+        order = self.state.order
+        twin.indices = self.indices.copy()
+        for index in gone:
+            twin.indices[order[index]] = -1
+        for index in back:
+            twin.indices[order[index]] = index
+        return twin
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class ConsistentHash(Planned[N, Ring, _Plan]):
@@ -134,6 +147,15 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
 
     def _make_plan(self, nodes: NodeSet[N], state: Ring) -> _Plan:
         return _Plan(nodes, state)
+
+    def _patch(
+        self,
+        before: _Plan,
+        nodes: NodeSet[N],  # noqa: ARG002 - all is in the plan
+        gone: list[int],
+        back: list[int],
+    ) -> _Plan:
+        return before.patched(gone, back)
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index of the node that ``context.hash_key`` belongs to, or ``None``."""
