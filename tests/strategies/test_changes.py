@@ -170,3 +170,36 @@ def test_nodes_that_are_known_are_not_checked_again() -> None:
     before = Probed.looked_up
     strategy.select(nodes.without([1]))
     assert Probed.looked_up == before + 2, "only the two that were drawn"
+
+
+@pytest.mark.parametrize("make", [PowerOfTwoChoices, WeightedRandom])
+def test_holes_change_no_other_nodes_chances(
+    make: Callable[[], Planned[Any, Any, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 300 unlike nodes any number goes down, and each of the others is drawn by its weight."""
+    made = 0
+    init = WeightTable.__init__
+
+    def counted(self: WeightTable, *arguments: Any) -> None:
+        nonlocal made
+        made += 1
+        init(self, *arguments)
+
+    monkeypatch.setattr(WeightTable, "__init__", counted)
+    strategy, rng = make(), random.Random(5)
+    nodes = NodeSet(Server(str(number), 1 + number % 7) for number in range(300))
+    strategy.select(nodes)
+    tables = made
+    for down in (1, 2, 30, 60, 3, 1):
+        view = nodes.without(rng.sample(range(300), down))
+        strategy.select(view)
+        plan = strategy._resolve(view)
+        total = sum(view.weights[i] for i in view.eligible)
+        wanted = {i: view.weights[i] / total for i in view.eligible}
+        assert facts(plan)["chances"] == pytest.approx(wanted, abs=1e-12)
+    assert made == tables, "the table of all will do"
+    view = nodes.without(range(150))
+    total = sum(view.weights[i] for i in view.eligible)
+    wanted = {i: view.weights[i] / total for i in view.eligible}
+    assert facts(strategy._resolve(view))["chances"] == pytest.approx(wanted, abs=1e-12)
+    assert made > tables, "too much would be drawn again"

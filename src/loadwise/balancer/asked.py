@@ -98,6 +98,17 @@ class Asked(Generic[N]):
             self.short = self._shortages.scan(self.nodes, self._request, despite=self._despite)
             self._leave_out()
 
+    def ask_again(self) -> None:
+        """Ask again those known to lack quota, or some of them; see `Shortages.again`."""
+        if self._shortages is None or self.short is None:
+            return
+        self._scanned = True
+        self.close()
+        self.short = self._shortages.again(
+            self.short, self.nodes, self._request, despite=self._despite
+        )
+        self._leave_out()
+
     def close(self) -> None:
         """Remember who lacked quota, for the next request."""
         if self._poor and self._shortages is not None:

@@ -18,9 +18,10 @@ __all__ = ["WeightTable", "table_for"]
 
 _LEAST_WEIGHT = 1e-300
 """Of the largest: what a weight too small to divide by is taken as."""
-_MOST_HOLES = 64
-_MOST_IN_HOLES = 1 / 32
-"""Of the weight: so small a part of the draws is repeated."""
+_MOST_HOLES = 512
+_LARGE = 256
+_MOST_IN_HOLES, _MOST_IN_HOLES_OF_MANY = 1 / 32, 1 / 4
+"""Of the weight: as large a part of the draws is repeated. To make a small table is no work."""
 _MOST_TRIES = 8
 
 
@@ -91,26 +92,11 @@ class WeightTable:
         twin.sums += list(accumulate(rest, initial=twin.sums.pop())) if cut else accumulate(rest)
         return twin
 
-    def holes(self, nodes: NodeSet[Any]) -> frozenset[int] | None:
-        """Return the positions that may not be chosen, if they are few and hold little.
-
-        ``None`` where it is better to make another table, or one that may be is not in this one.
-        O(number barred, times log n).
-        """
-        barred = nodes.barred
-        if barred is None:
-            return None
-        here = [i for i in barred if self.parts[i]]
-        out, among = len(self.indices) - len(here), len(nodes.membership.eligible)
-        if len(here) > _MOST_HOLES or out != among - len(barred):
-            return None
-        if not here:
-            return frozenset()
-        if sum([self.parts[i] for i in here]) > _MOST_IN_HOLES * self.sums[-1]:
-            return None
+    def holes(self, barred: AbstractSet[int]) -> frozenset[int]:
+        """Return the positions of those that may not be chosen. O(barred), times log n at most."""
         if len(self.indices) == len(self.parts):
-            return frozenset(here)
-        return frozenset([bisect_left(self.indices, i) for i in here])
+            return frozenset(barred)
+        return frozenset([bisect_left(self.indices, i) for i in barred])
 
     def positions(self, indices: AbstractSet[int], holes: frozenset[int]) -> list[int]:
         """Return the positions of indices that are no holes, ascending."""
@@ -138,27 +124,28 @@ class WeightTable:
 def table_for(nodes: NodeSet[Any], known: WeightTable | None) -> tuple[WeightTable, frozenset[int]]:
     """Return a table to draw ``nodes`` from, and the holes in it.
 
+    Which one that is depends on the nodes alone, so that a choice can be foretold.
+
     Args:
         nodes: What to draw from.
         known: A table of nodes with the same membership, if there is one.
 
-    Cost: O(holes log n) where ``known`` will do, else O(n).
+    Cost: O(different weights, and nodes that may not be chosen) where ``known`` will do, else O(n).
     """
-    holes = None if known is None else known.holes(nodes)
-    if known is not None and holes is not None:
-        return known, holes
-    if _few(nodes):
-        known = WeightTable(nodes.weights, nodes.membership.eligible)
-        holes = known.holes(nodes)
-        if holes is not None:
-            return known, holes
-    return WeightTable(nodes.weights, nodes.eligible), frozenset()
+    everybody, barred = nodes.membership.eligible, nodes.barred
+    if barred is None or not _is_little(barred, nodes):
+        return WeightTable(nodes.weights, nodes.eligible), frozenset()
+    if known is None or len(known.indices) < len(everybody):
+        known = WeightTable(nodes.weights, everybody)
+    return known, known.holes(barred)
 
 
-def _few(nodes: NodeSet[Any]) -> bool:
-    """Tell whether those that may not be chosen are few and hold little."""
-    barred, tally = nodes.barred, nodes.membership.tally
-    if barred is None or len(barred) > _MOST_HOLES:
+def _is_little(barred: AbstractSet[int], nodes: NodeSet[Any]) -> bool:
+    """Tell whether those that may not be chosen are few and hold little of the weight."""
+    if not barred:
+        return True
+    if len(barred) > _MOST_HOLES:
         return False
-    total = sum([weight * number for weight, number in tally.items()])
-    return sum([nodes.weights[i] for i in barred]) <= _MOST_IN_HOLES * total
+    share = _MOST_IN_HOLES if len(nodes) < _LARGE else _MOST_IN_HOLES_OF_MANY
+    total = sum([weight * number for weight, number in nodes.membership.tally.items()])
+    return sum([nodes.weights[i] for i in barred]) <= share * total
