@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.balancer.test_complexity import calls
+from tests.compiled import COMPILED
 from tests.strategies.support import Server
 
 from loadwise import (
@@ -172,34 +174,25 @@ def test_nodes_that_are_known_are_not_checked_again() -> None:
     assert Probed.looked_up == before + 2, "only the two that were drawn"
 
 
+@pytest.mark.skipif(COMPILED, reason="compiled code is not seen to call")
 @pytest.mark.parametrize("make", [PowerOfTwoChoices, WeightedRandom])
-def test_holes_change_no_other_nodes_chances(
-    make: Callable[[], Planned[Any, Any, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_holes_change_no_other_nodes_chances(make: Callable[[], Planned[Any, Any, Any]]) -> None:
     """Of 300 unlike nodes any number goes down, and each of the others is drawn by its weight."""
-    made = 0
-    init = WeightTable.__init__
-
-    def counted(self: WeightTable, *arguments: Any) -> None:
-        nonlocal made
-        made += 1
-        init(self, *arguments)
-
-    monkeypatch.setattr(WeightTable, "__init__", counted)
     strategy, rng = make(), random.Random(5)
     nodes = NodeSet(Server(str(number), 1 + number % 7) for number in range(300))
-    strategy.select(nodes)
-    tables = made
-    for down in (1, 2, 30, 60, 3, 1):
-        view = nodes.without(rng.sample(range(300), down))
-        strategy.select(view)
-        plan = strategy._resolve(view)
+
+    def tables(down: list[int]) -> int:
+        view = nodes.without(down)
+        made = calls(
+            lambda: strategy.select(view),
+            lambda frame: frame.f_code is WeightTable.__init__.__code__,
+        )
         total = sum(view.weights[i] for i in view.eligible)
         wanted = {i: view.weights[i] / total for i in view.eligible}
-        assert facts(plan)["chances"] == pytest.approx(wanted, abs=1e-12)
-    assert made == tables, "the table of all will do"
-    view = nodes.without(range(150))
-    total = sum(view.weights[i] for i in view.eligible)
-    wanted = {i: view.weights[i] / total for i in view.eligible}
-    assert facts(strategy._resolve(view))["chances"] == pytest.approx(wanted, abs=1e-12)
-    assert made > tables, "too much would be drawn again"
+        assert facts(strategy._resolve(view))["chances"] == pytest.approx(wanted, abs=1e-12)
+        return made
+
+    assert tables([]) == 1
+    for number in (1, 2, 30, 60, 3, 1):
+        assert tables(rng.sample(range(300), number)) == 0, "the table of all will do"
+    assert tables(list(range(150))) == 1, "too much would be drawn again"

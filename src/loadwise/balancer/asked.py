@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from loadwise.balancer.request import Request
     from loadwise.balancer.shortage import Shortage, Shortages
     from loadwise.node_set import NodeSet
@@ -79,6 +81,11 @@ class Asked(Generic[N]):
         if self.short is None or self._shortages is None or self._scanned:
             return False
         return not self._shortages.tells
+
+    def forgive(self, indices: Iterable[int]) -> None:
+        """Take back that these are not to be chosen."""
+        for index in indices:
+            self.refused.pop(index, None)
 
     def refuse_for_quota(self, index: int) -> None:
         """Record that a node lacks quota. O(1); O(n) for one in a few, once they are too many."""

@@ -155,17 +155,15 @@ class Negotiator(Generic[N]):
         full: set[int] | None = set() if view.recovering else None
         most, crowd = MOST_REFUSALS, 0
         while True:
-            many = full is not None and len(full) > most
             left = asked.left
-            if many:
-                asked.left = self._steady(view, left)
+            asked.left = among = self._unless(full, most, view, left)
             index = self._choose(view, asked, request, crowd)
             asked.left = left
             if index is None:
                 if asked.doubtful:
                     asked.ask_again()
                     continue
-                if many and most < _MOST_RECOVERING:
+                if among is not left and most < _MOST_RECOVERING:
                     most = _MOST_RECOVERING  # perhaps a RECOVERING node has room
                     continue
                 if not full:
@@ -173,8 +171,7 @@ class Negotiator(Generic[N]):
                     asked.close()
                     return asked
                 # There is nobody else.
-                for each in full:
-                    asked.refused.pop(each, None)
+                asked.forgive(full)
                 full = None
                 continue
             if full is not None and self.is_passed_over(view, index):
@@ -222,8 +219,15 @@ class Negotiator(Generic[N]):
         banned = request.excluded.union(asked.refused) if asked.refused else request.excluded
         return self._free.some(asked.left, view.slots, banned, narrowed=request.narrows)
 
-    def _steady(self, view: View[N], left: NodeSet[N]) -> NodeSet[N]:
-        """Return those that are not RECOVERING. O(n) once for each ``left``, the last of them."""
+    def _unless(
+        self, full: set[int] | None, most: int, view: View[N], left: NodeSet[N]
+    ) -> NodeSet[N]:
+        """Return ``left``, or if more than ``most`` are full only those that are not RECOVERING.
+
+        O(n) once for each ``left``, the last of them.
+        """
+        if full is None or len(full) <= most:
+            return left
         source, recovering, steady = self._kept_steady
         if source is not left or recovering is not view.recovering:
             steady = left.without(view.recovering)

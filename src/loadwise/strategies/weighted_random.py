@@ -34,14 +34,22 @@ class _Plan(Plan[None]):
 
     __slots__ = ("alias", "cells", "holes", "keep", "mask", "table", "width")
 
-    def __init__(self, nodes: NodeSet[Any]) -> None:  # only weights and indices matter
-        super().__init__(nodes, None)
-        self.mask = nodes.mask
-        table, self.holes = table_for(nodes, None)
-        self._lay_out(nodes, table)
+    alias: list[int]
+    keep: list[float]
+    table: WeightTable
 
-    def _lay_out(self, nodes: NodeSet[Any], table: WeightTable) -> None:
+    def __init__(self, nodes: NodeSet[Any], before: _Plan | None) -> None:
+        super().__init__(nodes, None)
+        self._lay_out(nodes, before)
+
+    def _lay_out(self, nodes: NodeSet[Any], before: _Plan | None) -> None:
+        """Take over what a plan for the same nodes has, if it will do, or make it."""
+        self.mask = nodes.mask
+        table, self.holes = table_for(nodes, None if before is None else before.table)
         self.table, self.cells, self.width = table, table.indices, len(table.indices)
+        if before is not None and before.table is table:
+            self.keep, self.alias = before.keep, before.alias
+            return
         self.keep, cells = alias_table([nodes.weights[i] for i in self.cells])
         self.alias = list(map(self.cells.__getitem__, cells))
 
@@ -49,13 +57,7 @@ class _Plan(Plan[None]):
         """Return the plan for a set of which a few others are eligible; see `Planned`."""
         twin = _Plan.__new__(_Plan)
         twin.follow(self, gone, back)
-        twin.mask = nodes.mask
-        table, twin.holes = table_for(nodes, self.table)
-        if table is self.table:
-            twin.table, twin.cells, twin.width = table, self.cells, self.width
-            twin.keep, twin.alias = self.keep, self.alias
-        else:
-            twin._lay_out(nodes, table)  # noqa: SLF001 - its own
+        twin._lay_out(nodes, self)  # noqa: SLF001 - its own
         return twin
 
 
@@ -101,7 +103,10 @@ class WeightedRandom(Planned[N, None, _Plan]):
         require_weights(nodes, self)
 
     def _make_plan(self, nodes: NodeSet[N], state: None) -> _Plan:  # noqa: ARG002 - see Planned
-        return _Plan(nodes)
+        if not nodes.membership.eligible:
+            return _Plan(nodes, None)
+        source, plan = self._hot
+        return _Plan(nodes, plan if source.membership is nodes.membership else None)
 
     def _patch(self, before: _Plan, nodes: NodeSet[N], gone: list[int], back: list[int]) -> _Plan:
         return before.patched(nodes, gone, back)
