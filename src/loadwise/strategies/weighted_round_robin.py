@@ -97,9 +97,7 @@ class WeightedRoundRobin(InTurn[N]):
         return super()._make_state(nodes)
 
     def _weights(self, nodes: NodeSet[N]) -> Sequence[int | float] | None:
-        weights = nodes.weights
-        different = {weights[i] for i in nodes.eligible}
-        return weights if len(different) > 1 else None
+        return None if nodes.alike else nodes.weights
 
     def _first(self, among: Candidates, draw: Callable[[], float]) -> Source:
         eligible, weights = among.eligible, among.weights
