@@ -8,8 +8,10 @@ each to the next node along, and gets them back when it returns; nothing is rebu
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from itertools import accumulate
 from typing import Any
 
 from xxhash import xxh64_intdigest
@@ -119,21 +121,33 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
 
     def _counts(self, nodes: NodeSet[N]) -> list[int]:
         """Return how many points each node has."""
-        positive = sorted([weight for weight in nodes.weights if weight])
+        found = self._by_weight(nodes)
+        return list(map(found.__getitem__, nodes.weights))
+
+    def _by_weight(self, nodes: NodeSet[N]) -> dict[int | float, int]:
+        """Return how many points a node of each weight has. Mostly there are few different ones."""
+        tally = nodes.membership.tally
+        positive = sum(tally.values())
+        found: dict[int | float, int] = {0: 0}
         if not positive:
-            return [0] * len(nodes)
-        median = positive[(len(positive) - 1) // 2]
+            return found
+        different = sorted(tally)
+        sums = list(accumulate([tally[weight] for weight in different]))
+        median = different[bisect_right(sums, (positive - 1) // 2)]
         most = median * _MOST_MEDIANS
-        parts = [min(weight, most) / median for weight in nodes.weights]
+        parts = {weight: min(weight, most) / median for weight in different}
         points = float(self._virtual_nodes)
         while True:
-            counts = [max(1, round(round(points * part, _DIGITS))) if part else 0 for part in parts]
-            if sum(counts) <= max(self._max_points, len(positive)):
-                return counts
+            for weight, part in parts.items():
+                found[weight] = max(1, round(round(points * part, _DIGITS)))
+            total = sum([found[weight] * number for weight, number in tally.items()])
+            if total <= max(self._max_points, positive):
+                return found
             points /= 2
 
     def _size(self, nodes: NodeSet[N]) -> int:
-        return sum(self._counts(nodes))
+        found, tally = self._by_weight(nodes), nodes.membership.tally
+        return sum([found[weight] * number for weight, number in tally.items()])
 
     def _make_state(self, nodes: NodeSet[N]) -> Ring:
         counts = self._counts(nodes)
