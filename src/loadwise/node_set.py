@@ -120,6 +120,8 @@ class NodeSet(Sequence[N_co]):
             return True
         if self._barred is None:
             return len(set(map(membership.weights.__getitem__, self.eligible))) <= 1
+        if len(membership.tally) > len(self._barred) + 1:
+            return False
         gone = Counter(map(membership.weights.__getitem__, self._barred))
         emptied = sum(membership.tally[weight] == number for weight, number in gone.items())
         return len(membership.tally) - emptied <= 1

@@ -76,7 +76,9 @@ class WeightedRandom(Planned[N, None, _Plan]):
 
     Thread-safety: lock-free.
 
-    Cost: O(1) per pick, whatever the weights; O(n) once per snapshot.
+    Cost: O(1) expected per pick, whatever the weights; O(n) once per membership. A few nodes that
+    may not be chosen, of at most a quarter of the weight, are holes in the table, which are drawn
+    again; where they are more, another table is made, O(n).
 
     Source: M. Vose, "A linear algorithm for generating random numbers with a given distribution",
     IEEE Transactions on Software Engineering 17(9), 1991.
