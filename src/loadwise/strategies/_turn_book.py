@@ -14,11 +14,12 @@ So a node that comes last in set after set comes first in the end, whatever the 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import OrderedDict
 from itertools import islice, repeat
 from operator import add, sub
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from loadwise.strategies._turns import Turns
@@ -41,6 +42,10 @@ _FEW = 64
 """How many may be out of a set for it to be told from others by those alone."""
 
 
+_FEW_TO_SEEK = 4
+"""So many ids are rather sought in a set one by one than all of the set looked up."""
+
+
 class _Key:
     """What a set is remembered by; its hash is worked out once."""
 
@@ -55,6 +60,37 @@ class _Key:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Key) and self.parts == other.parts
+
+
+class _Step(NamedTuple):
+    """How indices come from those of the same nodes, or of all before one came or left.
+
+    Attributes:
+        came: The index of the one that came.
+        left: The former index of the one that left.
+    """
+
+    came: int | None = None
+    left: int | None = None
+
+    def after(self, amounts: Sequence[int]) -> list[int]:
+        """Return amounts by the new indices, with 0 for the one that came."""
+        found = list(amounts)
+        if self.came is not None:
+            found.append(0)
+        elif self.left is not None:
+            del found[self.left]
+        return found
+
+
+def _step(ids: tuple[Hashable, ...], nodes: NodeSet[Any]) -> _Step | None:
+    """Return how the indices of nodes come from those of some ids, if that is known."""
+    if ids is nodes.ids:
+        return _Step()
+    before = nodes.membership.before
+    if before is None or before[0].ids is not ids:
+        return None
+    return _Step(came=len(ids)) if before[1] is None else _Step(left=before[1])
 
 
 class Book:
@@ -103,8 +139,7 @@ class Book:
             turns = self._sets.get(key)
             if turns is None:
                 out = _out(nodes)
-                if self._lent is not None and (self._lent[0] is not nodes.ids or out is None):
-                    self._book_lent()
+                self._bring_lent(nodes, out)
                 claims, taken = self._carried(nodes, among.eligible, out)
                 turns = Turns(key, nodes.ids, among, make(claims), out)
                 if draft:
@@ -161,19 +196,25 @@ class Book:
         Then only those are looked at who are in one of the two sets alone.
         """
         latest = next(reversed(self._sets.values()), None)
-        if latest is None or latest.out is None or out is None or latest.ids is not nodes.ids:
+        step = None if latest is None else _step(latest.ids, nodes)
+        if latest is None or latest.out is None or out is None or step is None:
             return None, [], set(eligible)
-        missing = latest.out - out
+        # Who is not in it, by the new indices, and who is not in the new set, by its own.
+        theirs, mine = latest.out, out
+        if step.came is not None:
+            theirs, mine = theirs | {step.came}, mine - {step.came}
+        elif step.left is not None:
+            left = step.left
+            theirs = frozenset([i - (i > left) for i in theirs if i != left])
+            mine = frozenset([i + (i >= left) for i in mine]) | {left}
+        missing = set(theirs - out)
         if len(missing) == len(eligible):
             return None, [], set(eligible)
-        claims, lost = list(latest.claims()), out - latest.out
+        claims = step.after(latest.claims())
         for i in missing:
             claims[i] = 0
-        return (
-            claims,
-            [(latest, set(lost if latest.kept is None else lost & latest.kept))],
-            set(missing),
-        )
+        kept = mine - latest.out
+        return claims, [(latest, set(kept if latest.kept is None else kept & latest.kept))], missing
 
     def _owed_here(
         self, nodes: NodeSet[Any], eligible: tuple[int, ...], out: frozenset[int] | None
@@ -194,6 +235,20 @@ class Book:
             del self._owed[identity]
         if self._lent is not None:
             self._book_lent(out or ())
+
+    def _bring_lent(self, nodes: NodeSet[Any], out: frozenset[int] | None) -> None:
+        """Have what nodes owe besides by the indices of ``nodes``, or write it down."""
+        if self._lent is None:
+            return
+        ids, amounts = self._lent
+        step = _step(ids, nodes)
+        if step is None or out is None:
+            self._book_lent()
+            return
+        if step.left is not None and amounts[step.left]:
+            identity = ids[step.left]
+            self._owed[identity] = self._owed.get(identity, 0) - amounts[step.left]
+        self._lent = nodes.ids, step.after(amounts)
 
     def _book_lent(self, indices: Iterable[int] | None = None) -> None:
         """Write down for these, by default for all, what they owe besides; let go of the rest."""
@@ -279,9 +334,23 @@ def _found(turns: Turns, nodes: NodeSet[Any], missing: set[int]) -> dict[int, in
         if out is None:
             return {i: i for i in missing.intersection(turns.among.eligible)}
         return {i: i for i in missing if i not in out}
+    if len(missing) <= _FEW_TO_SEEK:
+        sought = [(i, _place(nodes.ids[i], turns)) for i in missing]
+        return {here: there for here, there in sought if there is not None}
     index = nodes.membership.index
     pairs = ((index.get(turns.ids[i], -1), i) for i in turns.among.eligible)
     return {here: there for here, there in pairs if here in missing}
+
+
+def _place(identity: Hashable, turns: Turns) -> int | None:
+    """Return the index of an id that takes turns in a set. O(n), by a single call."""
+    try:
+        index = turns.ids.index(identity)
+    except ValueError:
+        return None
+    eligible = turns.among.eligible
+    position = bisect_left(eligible, index)
+    return index if position < len(eligible) and eligible[position] == index else None
 
 
 def _key(nodes: NodeSet[Any], among: Candidates) -> _Key:
