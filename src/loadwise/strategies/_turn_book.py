@@ -221,12 +221,12 @@ class Book:
     ) -> list[tuple[Hashable, int]]:
         if not self._owed:
             return []
-        index = nodes.membership.index
-        found = ((identity, index.get(identity, -1)) for identity in self._owed)
-        if out is not None:
-            return [(identity, here) for identity, here in found if here >= 0 and here not in out]
-        mine = set(eligible)
-        return [(identity, here) for identity, here in found if here in mine]
+        found = ((identity, nodes.index_of(identity)) for identity in self._owed)
+        here = [(identity, index) for identity, index in found if index is not None]
+        if out is None:
+            mine = set(eligible)
+            return [(identity, index) for identity, index in here if index in mine]
+        return [(identity, index) for identity, index in here if index not in out]
 
     def _settle(
         self, nodes: NodeSet[Any], eligible: tuple[int, ...], out: frozenset[int] | None
