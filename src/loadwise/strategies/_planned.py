@@ -24,7 +24,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from threading import Lock
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from loadwise._fork import ForkAware, reset_in_child
@@ -110,7 +110,7 @@ P = TypeVar("P", bound=Plan[Any])
 
 def followed(before: Plan[S], gone: Sequence[int], back: Sequence[int]) -> Plan[S]:
     """Return the plan of a rule that reads who is eligible and no more; see `Planned._patch`."""
-    twin: Plan[S] = Plan.__new__(Plan)
+    twin = cast("Plan[S]", Plan.__new__(Plan))
     twin.follow(before, gone, back)
     return twin
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from random import Random as RandomSource
@@ -14,6 +14,7 @@ from loadwise.strategies._draws import (
     check_rng,
     draw_one,
     fork_of,
+    position_besides,
     source_of,
 )
 from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned, as_loads
@@ -153,13 +154,21 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         if none_left(plan.eligible, exclude):
             return None
         holes, indices = plan.holes, table.indices
-        out = table.positions(exclude, holes)
-        first = table.draw(out, holes, draw)
+        out: list[int] = []
+        if exclude:
+            out = table.positions(exclude, holes)
+            first = table.draw(out, holes, draw)
+        else:  # the same, without the calls
+            sums = table.sums
+            first = min(bisect_right(sums, draw() * sums[-1]), len(sums) - 1)
+            if first in holes:
+                first = table.draw(out, holes, draw)
         one = indices[first]
         insort(out, first)
         if len(out) == plan.count:
             return one
-        other = indices[table.draw(out, holes, draw)]
+        second = position_besides(table.sums, out, draw())
+        other = indices[table.draw(out, holes, draw) if second in holes else second]
         mine = self._true_load(candidates, plan, one) / table.parts[one]
         theirs = self._true_load(candidates, plan, other) / table.parts[other]
         return one if mine <= theirs or theirs != theirs else other  # noqa: PLR0124
