@@ -187,7 +187,7 @@ def facts(nodes: NodeSet[Any]) -> dict[str, object]:
         "hash": hash(membership.content),
         "unweighted": membership.unweighted,
         "idle": membership.idle,
-        "uniform": membership.uniform,
+        "tally": membership.tally,
         "whole": membership.eligible,
         "eligible": nodes.eligible,
         "mask": nodes.mask,

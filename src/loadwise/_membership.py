@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from itertools import compress, repeat
-from operator import eq, not_
+from collections import Counter
+from itertools import compress
+from operator import not_
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from weakref import ref
 
 from loadwise.nodes import as_weight, check_id
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
-__all__ = ["Content", "Membership", "Owner", "alike"]
+__all__ = ["Content", "Membership", "Owner"]
 
 N_co = TypeVar("N_co", covariant=True)
 T = TypeVar("T")
@@ -130,7 +131,7 @@ class Membership(Generic[N_co]):
         unweighted: The same as of the content.
         eligible: Indices of the nodes whose weight is not 0, ascending.
         idle: Indices of the others, ascending.
-        uniform: Whether all eligible nodes have the same weight.
+        tally: How many of the eligible have each weight.
         owner: The balancer that it belongs to, if it does.
 
     Where one node comes or goes, the next membership is made from this one: what was read of the
@@ -150,7 +151,7 @@ class Membership(Generic[N_co]):
         "ids",
         "nodes",
         "owner",
-        "uniform",
+        "tally",
         "unweighted",
         "weights",
     )
@@ -160,7 +161,7 @@ class Membership(Generic[N_co]):
         idle = () if all(weights) else compress(range(len(nodes)), map(not_, weights))
         self._begin(nodes, content, None, tuple(idle))
         self.eligible = tuple(i for i, weight in enumerate(weights) if weight)
-        self.uniform = alike(weights, self.eligible)
+        self.tally: Mapping[int | float, int] = Counter(map(weights.__getitem__, self.eligible))
         # A node's index is the place of its ticket's number among the numbers given out, or the
         # number itself where nobody has left.
         self._tickets: dict[Hashable, int] = {
@@ -230,9 +231,7 @@ class Membership(Generic[N_co]):
         idle = self.idle if weight else (*self.idle, size)
         made._begin((*self.nodes, node), self.content.joined(one), self.owner, idle)
         made.eligible = (*self.eligible, size) if weight else self.eligible
-        made.uniform = self.uniform and (
-            not weight or not self.eligible or weight == self.weights[self.eligible[0]]
-        )
+        made.tally = {**self.tally, weight: self.tally.get(weight, 0) + 1} if weight else self.tally
         ticket = size
         made._serials = None
         if self._serials is not None:
@@ -252,7 +251,7 @@ class Membership(Generic[N_co]):
             made.eligible = tuple(compress(range(len(made.nodes)), made.weights))
         else:  # all indices there are, and those are the first of the old ones
             made.eligible = self.eligible[:-1]
-        made.uniform = self.uniform or alike(made.weights, made.eligible)
+        made.tally = _less(self.tally, self.weights[index])
         serials = list(range(len(self.nodes)) if self._serials is None else self._serials)
         del serials[index]
         made._serials = serials
@@ -265,13 +264,6 @@ class Membership(Generic[N_co]):
         return _made_again, (self.nodes, self.content, self.owner)
 
 
-def alike(weights: Sequence[int | float], eligible: Sequence[int]) -> bool:
-    """Tell whether all that may be chosen have the same weight. O(up to the first that differs)."""
-    if not eligible:
-        return True
-    return all(map(eq, map(weights.__getitem__, eligible), repeat(weights[eligible[0]])))
-
-
 def _made_again(nodes: tuple[T, ...], content: Content, owner: Owner | None) -> Membership[T]:
     made = Membership(nodes, content)
     made.owner = owner
@@ -280,6 +272,16 @@ def _made_again(nodes: tuple[T, ...], content: Content, owner: Owner | None) -> 
 
 def _cut(items: tuple[T, ...], index: int) -> tuple[T, ...]:
     return items[:index] + items[index + 1 :]
+
+
+def _less(tally: Mapping[int | float, int], weight: float) -> Mapping[int | float, int]:
+    """Return the tally with one less of a weight, which may be 0 and so not counted."""
+    if not weight:
+        return tally
+    left = {**tally, weight: tally[weight] - 1}
+    if not left[weight]:
+        del left[weight]
+    return left
 
 
 def _twice(identity: Hashable, first: int, again: int) -> ValueError:

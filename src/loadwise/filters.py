@@ -21,6 +21,7 @@ from loadwise._numbers import shown
 from loadwise.health import HealthStatus, HealthTracker
 from loadwise.node_set import NodeSet
 from loadwise.nodes import node_id
+from loadwise.quota import QuotaTracker
 
 if TYPE_CHECKING:
     from loadwise.clock import Clock
@@ -160,7 +161,8 @@ class Filter(ABC, Generic[N]):
     def view(self, candidates: Sequence[N]) -> NodeSet[N]:
         """Return the candidates with only the accepted ones eligible.
 
-        O(1) on the NodeSet of the call before while nothing changed, else O(n).
+        O(1) on the NodeSet of the call before while nothing changed, else O(n); O(those that are
+        not accepted) where a `HealthTracker` or a `QuotaTracker` knows them.
         """
         known, view, source, version = self._kept
         if known is candidates and source.version == version:
@@ -168,10 +170,17 @@ class Filter(ABC, Generic[N]):
         nodes = candidates if isinstance(candidates, NodeSet) else NodeSet(candidates)
         sources = self.sources()
         watch = None if sources is None else Watch(sources)
+        out = self._ids_out()
+        view = self._asked(nodes) if out is None else nodes.without(_indices(out, nodes))
+        if watch is not None and nodes is candidates:
+            self._kept = (nodes, view, *watch.terms())
+        return view
+
+    def _asked(self, nodes: NodeSet[N]) -> NodeSet[N]:
         members = nodes.membership.nodes
         ask = self._question()
         # As `accepts` does; written out, for it is most of what a plain function costs.
-        view = nodes.restrict(
+        return nodes.restrict(
             [
                 i
                 for i in nodes.eligible
@@ -179,9 +188,10 @@ class Filter(ABC, Generic[N]):
                 or (answer is not False and _as_bool(ask, members[i], answer))
             ]
         )
-        if watch is not None and nodes is candidates:
-            self._kept = (nodes, view, *watch.terms())
-        return view
+
+    def _ids_out(self) -> list[Hashable] | None:
+        """Return the ids that it does not accept now; ``None`` where each has to be asked for."""
+        return None
 
     def _question(self) -> Callable[[N], object]:
         """Return what answers as the filter does, at the least cost."""
@@ -225,6 +235,21 @@ def _as_bool(accept: object, node: object, answer: object) -> bool:
             f"{whose} returned {shown(answer)}, which is neither true nor false; it must return a "
             f"bool"
         ) from error
+
+
+def turned_away(where: Filter[N], nodes: NodeSet[N]) -> list[int]:
+    """Return the indices of all members that a filter does not accept now, ascending.
+
+    O(n), or O(those) where a tracker knows them.
+    """
+    out = where._ids_out()  # noqa: SLF001 - of this module
+    if out is not None:
+        return sorted(set(_indices(out, nodes)))
+    return [i for i, node in enumerate(nodes.membership.nodes) if not accepts(where, node)]
+
+
+def _indices(ids: Iterable[Hashable], nodes: NodeSet[N]) -> list[int]:
+    return [i for i in map(nodes.index_of, ids) if i is not None]
 
 
 class FnFilter(Filter[N]):
@@ -302,6 +327,17 @@ class HealthFilter(Filter[Any]):
         """The tracker."""
         return (self._tracker,)
 
+    def _ids_out(self) -> list[Hashable] | None:
+        # A subclass, of either, may answer in its own way.
+        if type(self) is not HealthFilter or type(self._tracker) is not HealthTracker:
+            return None
+        if self._statuses == ~HealthStatus.UNHEALTHY:
+            return [identity for identity, _ in self._tracker.down()]
+        if HealthStatus.HEALTHY not in self._statuses:
+            return None
+        known = self._tracker.snapshot()
+        return [i for i, health in known.items() if not health.status & self._statuses]
+
 
 class QuotaFilter(Filter[Any]):
     """Accepts the nodes that have quota left.
@@ -338,6 +374,11 @@ class QuotaFilter(Filter[Any]):
         """The tracker."""
         return (self._tracker,)
 
+    def _ids_out(self) -> list[Hashable] | None:
+        if type(self) is not QuotaFilter or type(self._tracker) is not QuotaTracker:
+            return None
+        return self._tracker.unavailable()
+
 
 class _Combined(Filter[N]):
     def __init__(self, *filters: Callable[[N], bool]) -> None:
@@ -360,6 +401,17 @@ class AllOf(_Combined[N]):
     def __call__(self, node: N) -> bool:
         """Whether the node is accepted."""
         return all(accepts(each, node) for each in self._filters)
+
+    def _ids_out(self) -> list[Hashable] | None:
+        if type(self) is not AllOf:
+            return None
+        found: list[Hashable] = []
+        for each in self._filters:
+            out = each._ids_out()  # noqa: SLF001 - of one kind
+            if out is None:
+                return None
+            found += out
+        return found
 
 
 class AnyOf(_Combined[N]):

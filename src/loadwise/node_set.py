@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
 from operator import index as as_index
@@ -20,6 +21,7 @@ M = TypeVar("M")
 N_co = TypeVar("N_co", covariant=True)
 
 _NOBODY: frozenset[int] = frozenset()
+_PLAIN = {int}
 _FEW = 64
 """Differences between two views up to which the one is made from the other, not anew."""
 
@@ -103,6 +105,28 @@ class NodeSet(Sequence[N_co]):
         return self.membership.weights
 
     @property
+    def barred(self) -> frozenset[int] | None:
+        """Indices that have a weight and may not be chosen here; ``None`` if nobody counted them.
+
+        They are known of a whole set, and of what was made from one by `without`.
+        """
+        return self._barred
+
+    @property
+    def alike(self) -> bool:
+        """Whether all that may be chosen have the same weight. O(different weights and barred)."""
+        membership = self.membership
+        if len(membership.tally) <= 1:
+            return True
+        if self._barred is None:
+            return len(set(map(membership.weights.__getitem__, self.eligible))) <= 1
+        if len(membership.tally) > len(self._barred) + 1:
+            return False
+        gone = Counter(map(membership.weights.__getitem__, self._barred))
+        emptied = sum(membership.tally[weight] == number for weight, number in gone.items())
+        return len(membership.tally) - emptied <= 1
+
+    @property
     def mask(self) -> bytes:
         """One byte per index: 1 where it may be chosen, else 0. O(n) once per view."""
         known = self._mask
@@ -159,15 +183,18 @@ class NodeSet(Sequence[N_co]):
         Raises:
             UnknownIndex: An index is negative or not below ``len(self)``.
         """
-        gone = frozenset(self._checked(indices))
+        gone = self._checked_set(indices)
         barred = self._barred
         if barred is None:
             keep = bytearray(b"\x01") * len(self)
             for i in gone:
                 keep[i] = 0
             return self._kept(keep)
-        weights = self.membership.weights
-        barred = barred.union([i for i in gone if weights[i]])
+        if self.membership.idle:
+            weights = self.membership.weights
+            barred = barred.union([i for i in gone if weights[i]])
+        else:
+            barred = barred | gone if barred else gone
         return _view(self.membership, None, self.ailing - gone, barred)
 
     def marked(self, ailing: Iterable[int]) -> NodeSet[N_co]:
@@ -176,7 +203,7 @@ class NodeSet(Sequence[N_co]):
         Raises:
             UnknownIndex: An index is negative or not below ``len(self)``.
         """
-        marks = frozenset(self._checked(ailing))
+        marks = self._checked_set(ailing)
         return _view(self.membership, self._eligible, marks, self._barred)
 
     def since(self, before: NodeSet[object]) -> tuple[list[int], list[int]] | None:
@@ -203,6 +230,16 @@ class NodeSet(Sequence[N_co]):
         if self._well is None:
             self._well = self.without(self.ailing)
         return self._well
+
+    def _checked_set(self, indices: Iterable[int]) -> frozenset[int]:
+        """Return the indices once each, checked."""
+        given = frozenset(indices)
+        # Most often they are plain ones, and quicker to look at all at once.
+        if not given:
+            return given
+        if set(map(type, given)) == _PLAIN and min(given) >= 0 and max(given) < len(self):
+            return given
+        return frozenset(self._checked(given))
 
     def _checked(self, indices: Iterable[int]) -> Iterator[int]:
         size = len(self)

@@ -243,6 +243,45 @@ def test_a_node_that_can_afford_it_again_is_found_at_once(
     assert found == 7 or quota.clock() == 60.0
 
 
+@pytest.mark.skipif(COMPILED, reason="compiled code executes no bytecode")
+def test_quotas_that_do_not_tell_are_asked_a_few_at_a_time() -> None:
+    """A refusal costs the same for 1,000 nodes as for 10,000, while the clock stands."""
+    found: list[int] = []
+    for size in (MANY // 10, MANY):
+        quota = limited(size, range(size), kind=Silent)
+        request = refused(Balancer(range(size), two_choices(), quota=quota), cost=COST)
+        for _ in range(3):
+            request()
+        found.append(max(instructions(request) for _ in range(20)))
+    fewer, many = found
+    assert many <= fewer * 1.1
+
+
+def test_quotas_that_do_not_tell_are_overlooked_for_a_tenth_of_a_second() -> None:
+    """Of 1,000 nodes one gets room unbeknown; it is found by chance, or after 0.1 s."""
+    clock = ManualClock()
+    quota = Silent(clock)
+    for node in range(1000):
+        quota.register(node, QuotaConfig([QuotaDimension("tpm", LIMIT, window=60.0)]))
+        quota.record_usage(node, {"tpm": LIMIT - 5})
+    balancer = Balancer(range(1000), two_choices(), quota=quota, clock=clock)
+    request = refused(balancer, cost=COST)
+    for _ in range(2):
+        request()
+    quota.register(900, QuotaConfig([QuotaDimension("tpm", 9999)]))
+    request()
+    clock.advance(0.1)
+    assert balancer.pick(cost=COST) == 900
+    quota.register(900, QuotaConfig([QuotaDimension("tpm", 1)]))
+    request()
+    quota.register(901, QuotaConfig([QuotaDimension("tpm", 9999)]))
+    picked: set[int] = set()
+    for _ in range(1000 // 16 + 1):
+        with suppress(NoNodeAvailable):
+            picked.add(balancer.pick(cost=COST))
+    assert picked == {901}, "all come round, 16 at a time"
+
+
 def test_what_others_reserve_makes_the_wait_longer() -> None:
     """The time in the error is exact, though cheaper requests went on in between."""
     clock = ManualClock()

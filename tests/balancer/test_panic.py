@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 from collections import Counter
 from collections.abc import Callable
 from threading import Thread
@@ -34,6 +35,7 @@ from loadwise import (
     QuotaConfig,
     QuotaDimension,
     QuotaTracker,
+    Random,
     RoundRobin,
     Strategy,
 )
@@ -390,6 +392,38 @@ def test_many_recovering_nodes_are_passed_over_in_one_go() -> None:
     assert asked < 10
     for each in (*held, lease):
         each.cancel()
+
+
+def test_a_recovering_node_with_room_is_found_among_a_few_that_have_none() -> None:
+    """Where all are RECOVERING, up to 16 are asked for room, and no more however many there are."""
+    asked = 0
+
+    class Counting(HealthTracker):
+        def successes_needed(self, node_id: Any) -> int | None:
+            nonlocal asked
+            asked += 1
+            return super().successes_needed(node_id)
+
+    found: list[int] = []
+    for size in (12, 300):
+        clock = ManualClock()
+        health = Counting(ConsecutiveFailurePolicy(1, 2, 10.0), clock)
+        rule: Random[int] = Random(rng=random.Random(1))
+        balancer = Balancer(range(size), rule, health=health, clock=clock)
+        for node in range(size):
+            health.report_failure(node)
+            health.report_success(node)
+        room = size - 1
+        held = [balancer.acquire(exclude=set(range(size)) - {node}) for node in range(room)]
+        asked = 0
+        held.append(balancer.acquire())
+        assert held[-1].node == room or size > 16
+        held += [balancer.acquire() for _ in range(2)]
+        found.append(asked)
+        for lease in held:
+            lease.cancel()
+    assert found[1] <= 3 * 20
+    assert found[0] <= found[1]
 
 
 def test_one_log_line_tells_that_it_began(caplog: pytest.LogCaptureFixture) -> None:

@@ -178,3 +178,35 @@ def test_exclusions_starve_nobody(make: Maker, size: int, exclusions: list[froze
                 since[index] = -1
         since = {index: rounds + 1 for index, rounds in since.items()}
         assert max(since.values(), default=0) <= 2 * size
+
+
+@both
+@settings(deadline=None, max_examples=60)
+@given(
+    values=st.lists(st.sampled_from([0, 1, 1, 2, 2.5]), min_size=2, max_size=6),
+    steps=st.lists(
+        st.tuples(st.sampled_from(["join", "leave", "stay"]), st.integers(0, 9), st.integers(1, 9)),
+        max_size=40,
+    ),
+)
+def test_turns_taken_over_in_short_are_those_taken_over_at_length(
+    make: Maker, values: list[float], steps: list[tuple[str, int, int]]
+) -> None:
+    """Views of which the few left out are known, of members that came and left, choose as others.
+
+    The others are made anew each time, so that nothing is known of where they come from.
+    """
+    short, length = make(), make()
+    membership = NodeSet(
+        Endpoint(str(number), weight=value) for number, value in enumerate(values)
+    ).membership
+    for number, (change, draw, picks) in enumerate(steps, len(values)):
+        size = len(membership.nodes)
+        if change == "join":
+            membership = membership.joined(Endpoint(str(number), weight=draw % 3))
+        elif change == "leave" and size > 1:
+            membership = membership.parted(draw % size)
+        view = NodeSet.of_membership(membership).without([draw % len(membership.nodes)])
+        anew = NodeSet(membership.nodes).restrict(view.eligible)
+        for _ in range(picks):
+            assert short.select(view) == length.select(anew)

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import gc
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.balancer.test_complexity import calls
+from tests.compiled import COMPILED
 from tests.strategies.support import Server
 
-from loadwise import InFlight, LeastLoad, NodeSet, PeakEwma, PowerOfTwoChoices, Random
+from loadwise import (
+    ConsistentHash,
+    InFlight,
+    LeastLoad,
+    MostAvailable,
+    NodeSet,
+    PeakEwma,
+    PowerOfTwoChoices,
+    Random,
+    SelectionContext,
+    WeightedRandom,
+)
 from loadwise._membership import Membership, Owner
 from loadwise.load import LoadMeasure
 from loadwise.strategies._planned import Plan, Planned
+from loadwise.strategies._weight_table import WeightTable
 
 MAKERS: dict[str, Callable[[], Planned[Any, Any, Any]]] = {
     "P2C, InFlight": lambda: PowerOfTwoChoices(load=InFlight()),
@@ -23,21 +38,56 @@ MAKERS: dict[str, Callable[[], Planned[Any, Any, Any]]] = {
     "P2C, own load": PowerOfTwoChoices,
     "LeastLoad": lambda: LeastLoad(load=InFlight()),
     "Random": Random,
+    "WeightedRandom": WeightedRandom,
+    "MostAvailable": MostAvailable,
+    "ConsistentHash": lambda: ConsistentHash(virtual_nodes=3, max_points=64),
 }
+ALIAS = ("alias", "cells", "keep", "mask", "width")
 every_maker = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 
 WEIGHTS = st.sampled_from([0, 1, 1, 2, 3, 1.0, 1e-320])
 
 
 def facts(plan: Plan[Any]) -> dict[str, object]:
-    """Return all that a plan holds; cells and nodes by identity."""
+    """Return all that a plan holds; cells and nodes by identity, and of weights the chances."""
     told: dict[str, object] = {}
     for kind in type(plan).__mro__:
         for name in getattr(kind, "__slots__", ()):
             value = getattr(plan, name)
-            by_identity = name in ("items", "choices", "state") and value is not None
+            by_identity = name in ("items", "choices", "state") and isinstance(value, Sequence)
             told[name] = list(map(id, value)) if by_identity else value
+    table, holes = told.pop("table", None), told.pop("holes", frozenset())
+    if "alias" in told:
+        told["chances"] = drawn({name: told.pop(name) for name in ALIAS})
+        return told
+    if isinstance(table, WeightTable) and told["alike"] != plan.count:
+        assert isinstance(holes, frozenset)
+        told["chances"] = chances(table, holes)
     return told
+
+
+def drawn(plan: dict[str, Any]) -> dict[int, float]:
+    """Return the chance of each index that an alias table may draw."""
+    weights: dict[int, float] = {}
+    for own, keep, other in zip(plan["cells"], plan["keep"], plan["alias"], strict=True):
+        weights[own] = weights.get(own, 0.0) + keep
+        weights[other] = weights.get(other, 0.0) + 1.0 - keep
+    mask, total = plan["mask"], sum(weights.values())
+    assert total == pytest.approx(plan["width"])
+    total = sum(weight for index, weight in weights.items() if mask[index])
+    return {index: weight / total for index, weight in weights.items() if mask[index]}
+
+
+def chances(table: WeightTable, holes: frozenset[int]) -> dict[int, float]:
+    """Return the chance of each node that a table may draw, by index."""
+    edges = pairwise([0.0, *table.sums])
+    widths = {
+        index: end - begin
+        for position, (index, (begin, end)) in enumerate(zip(table.indices, edges, strict=True))
+        if position not in holes
+    }
+    assert all(table.parts[index] > 0 for index in widths)
+    return {index: width / sum(widths.values()) for index, width in widths.items()}
 
 
 @every_maker
@@ -83,7 +133,10 @@ def test_plans(
         if measure is not None:
             cells = [measure.cell(identity) for identity in membership.ids]
             assert list(map(id, state)) == list(map(id, cells))
-        assert facts(plan) == facts(anew)
+        wanted = facts(anew)
+        if "chances" in wanted:
+            wanted["chances"] = pytest.approx(wanted["chances"], abs=1e-12)
+        assert facts(plan) == wanted
 
 
 @every_maker
@@ -94,7 +147,7 @@ def test_plans_before_are_let_go(make: Callable[[], Planned[Any, Any, Any]]) -> 
 
     def change(times: int) -> int:
         for number in range(times):
-            strategy.select(nodes.without([number % 9]))
+            strategy.select(nodes.without([number % 9]), SelectionContext(hash_key="k"))
         gc.collect()
         return sum(isinstance(thing, Plan) for thing in gc.get_objects())
 
@@ -119,3 +172,27 @@ def test_nodes_that_are_known_are_not_checked_again() -> None:
     before = Probed.looked_up
     strategy.select(nodes.without([1]))
     assert Probed.looked_up == before + 2, "only the two that were drawn"
+
+
+@pytest.mark.skipif(COMPILED, reason="compiled code is not seen to call")
+@pytest.mark.parametrize("make", [PowerOfTwoChoices, WeightedRandom])
+def test_holes_change_no_other_nodes_chances(make: Callable[[], Planned[Any, Any, Any]]) -> None:
+    """Of 300 unlike nodes any number goes down, and each of the others is drawn by its weight."""
+    strategy, rng = make(), random.Random(5)
+    nodes = NodeSet(Server(str(number), 1 + number % 7) for number in range(300))
+
+    def tables(down: list[int]) -> int:
+        view = nodes.without(down)
+        made = calls(
+            lambda: strategy.select(view),
+            lambda frame: frame.f_code is WeightTable.__init__.__code__,
+        )
+        total = sum(view.weights[i] for i in view.eligible)
+        wanted = {i: view.weights[i] / total for i in view.eligible}
+        assert facts(strategy._resolve(view))["chances"] == pytest.approx(wanted, abs=1e-12)
+        return made
+
+    assert tables([]) == 1
+    for number in (1, 2, 30, 60, 3, 1):
+        assert tables(rng.sample(range(300), number)) == 0, "the table of all will do"
+    assert tables(list(range(150))) == 1, "too much would be drawn again"

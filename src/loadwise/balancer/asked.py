@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from loadwise.balancer.request import Request
     from loadwise.balancer.shortage import Shortage, Shortages
     from loadwise.node_set import NodeSet
@@ -80,6 +82,11 @@ class Asked(Generic[N]):
             return False
         return not self._shortages.tells
 
+    def forgive(self, indices: Iterable[int]) -> None:
+        """Take back that these are not to be chosen."""
+        for index in indices:
+            self.refused.pop(index, None)
+
     def refuse_for_quota(self, index: int) -> None:
         """Record that a node lacks quota. O(1); O(n) for one in a few, once they are too many."""
         self.refused[index] = "quota"
@@ -97,6 +104,17 @@ class Asked(Generic[N]):
             self._poor, self._scanned = [], True
             self.short = self._shortages.scan(self.nodes, self._request, despite=self._despite)
             self._leave_out()
+
+    def ask_again(self) -> None:
+        """Ask again those known to lack quota, or some of them; see `Shortages.again`."""
+        if self._shortages is None or self.short is None:
+            return
+        self._scanned = True
+        self.close()
+        self.short = self._shortages.again(
+            self.short, self.nodes, self._request, despite=self._despite
+        )
+        self._leave_out()
 
     def close(self) -> None:
         """Remember who lacked quota, for the next request."""

@@ -24,6 +24,8 @@ __all__ = ["Grant", "Negotiator"]
 
 N = TypeVar("N")
 
+_MOST_RECOVERING = 16
+"""So many RECOVERING nodes may be passed over before one is given more than it needs."""
 _NEEDED_NOW = "a pick cannot wait: make it a plain method"
 
 _NONE: AbstractSet[int] = frozenset()
@@ -56,6 +58,10 @@ class Grant:
 class Negotiator(Generic[N]):
     """Asks the strategy until a node is found that grants what the request needs.
 
+    RECOVERING nodes that have all the requests they need are passed over. After four of them all
+    RECOVERING nodes are left out; where there is nobody else, up to 16 are asked for room, before
+    one of them is given more. So a request costs the same however many there are.
+
     Thread-safety: that of the strategy, the trackers and `Shortages`.
     """
 
@@ -73,6 +79,9 @@ class Negotiator(Generic[N]):
         self._free = free
         self._health = health
         self._quota = quota
+        nobody: NodeSet[N] = NodeSet(())
+        self._kept_steady: tuple[NodeSet[N], frozenset[int], NodeSet[N]]
+        self._kept_steady = nobody, frozenset(), nobody
         self.shortages: Shortages[N] | None = None if quota is None else Shortages(quota)
 
     def find(
@@ -125,7 +134,7 @@ class Negotiator(Generic[N]):
                 if not asked.doubtful:
                     asked.close()
                     return False
-                asked.scan()
+                asked.ask_again()
 
     def _affords(self, identity: Hashable, request: Request[N]) -> bool:
         quota = self._quota
@@ -144,24 +153,30 @@ class Negotiator(Generic[N]):
         asked = Asked(nodes, request, self.shortages, despite=despite)
         # RECOVERING nodes that have all the requests they need; ``None`` once that counts no more.
         full: set[int] | None = set() if view.recovering else None
-        crowd = 0
+        most, crowd = MOST_REFUSALS, 0
         while True:
+            left = asked.left
+            asked.left = among = self._unless(full, most, view, left)
             index = self._choose(view, asked, request, crowd)
+            asked.left = left
             if index is None:
                 if asked.doubtful:
-                    asked.scan()
+                    asked.ask_again()
+                    continue
+                if among is not left and most < _MOST_RECOVERING:
+                    most = _MOST_RECOVERING  # perhaps a RECOVERING node has room
                     continue
                 if not full:
                     asked.crowded = crowd > 0
                     asked.close()
                     return asked
                 # There is nobody else.
-                for each in full:
-                    asked.refused.pop(each, None)
+                asked.forgive(full)
                 full = None
                 continue
             if full is not None and self.is_passed_over(view, index):
-                self._pass_over(view, index, full, asked)
+                full.add(index)
+                asked.refused[index] = "recovering"
                 continue
             grant = self._grant(view, index, request, for_lease=for_lease, despite=despite)
             if isinstance(grant, Grant):
@@ -174,12 +189,6 @@ class Negotiator(Generic[N]):
                 asked.full.add(index)
             else:
                 asked.refused[index] = grant
-
-    def _pass_over(self, view: View[N], index: int, full: set[int], asked: Asked[N]) -> None:
-        full.add(index)
-        if len(full) > MOST_REFUSALS:
-            full.update(i for i in view.recovering if self.is_passed_over(view, i))
-        asked.refused.update(dict.fromkeys(full, "recovering"))
 
     def _choose(
         self, view: View[N], asked: Asked[N], request: Request[N], crowd: int
@@ -209,6 +218,21 @@ class Negotiator(Generic[N]):
     ) -> tuple[list[int], bool]:
         banned = request.excluded.union(asked.refused) if asked.refused else request.excluded
         return self._free.some(asked.left, view.slots, banned, narrowed=request.narrows)
+
+    def _unless(
+        self, full: set[int] | None, most: int, view: View[N], left: NodeSet[N]
+    ) -> NodeSet[N]:
+        """Return ``left``, or if more than ``most`` are full only those that are not RECOVERING.
+
+        O(n) once for each ``left``, the last of them.
+        """
+        if full is None or len(full) <= most:
+            return left
+        source, recovering, steady = self._kept_steady
+        if source is not left or recovering is not view.recovering:
+            steady = left.without(view.recovering)
+            self._kept_steady = left, view.recovering, steady
+        return steady
 
     def _grant(
         self, view: View[N], index: int, request: Request[N], *, for_lease: bool, despite: bool

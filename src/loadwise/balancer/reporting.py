@@ -57,7 +57,6 @@ class Reporter(ForkAware):
         "_queue",
         "_rolling",
         "_rule",
-        "_same_clock",
         "clock",
         "failures",
         "leaks",
@@ -87,7 +86,6 @@ class Reporter(ForkAware):
         self._metrics = metrics
         self._rule = rule
         self._minded: Minded = {} if health is None else health.minded
-        self._same_clock = health is not None and health.clock == clock
         self.leaks: deque[tuple[Slot, float, Probe | None]] = deque()
         # Re-entrant: the collector may strike while it is held, and close a generator that ends a
         # lease.
@@ -241,7 +239,7 @@ class Reporter(ForkAware):
     ) -> None:
         if not slot.alive:
             return
-        began = started if self._same_clock and not self._is_ailing(health, slot) else None
+        began = None if self._is_ailing(health, slot) else started
         health.report(
             slot.id,
             outcome,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Generic, TypeVar
 
 from loadwise.balancer.request import Request
@@ -17,6 +18,11 @@ N = TypeVar("N")
 _MOST_COSTS = 32
 _MOST_MORE = 16
 _UNTOLD = 1.0
+_PAUSE = 0.1
+"""Seconds between two times that all are asked of whom quotas do not tell when that changes."""
+_MOST_ASKED = 64
+"""So many are asked again before any refusal, whenever the last was."""
+_A_FEW = 16
 
 
 class Shortage(Generic[N]):
@@ -70,8 +76,10 @@ class Shortages(Generic[N]):
     Per cost it keeps when each of those nodes can afford it. That holds until that time, or until
     the tracker records a change of the node: a settlement, a usage, another limit. Reservations
     of others only make the wait longer. Another implementation of `QuotaSource` does not tell of
-    changes: there it holds for a second at most, and all are asked again before a refusal.
-    At most 32 costs are remembered.
+    changes: there it holds for a second at most. Before a refusal all are asked again where they
+    are at most 64; else 16 in turn, and all of them once in 0.1 s. So of a large fleet a node that
+    has got what a request needs may be overlooked for 0.1 s, and no longer.
+    At most 32 costs are remembered; for one that is not, all are asked once, if five refuse it.
 
     Thread-safety: what is remembered is immutable and swapped by one assignment. Of two threads
     that learn at the same time one may be forgotten; its node is then asked again.
@@ -84,6 +92,8 @@ class Shortages(Generic[N]):
         self._quota = quota
         self._journal = journal_of(quota)
         self._known: dict[tuple[Cost, bool], Shortage[N]] = {}
+        # How many have been asked again, a few at a time.
+        self._turns = count()
 
     @property
     def tells(self) -> bool:
@@ -113,6 +123,32 @@ class Shortages(Generic[N]):
         waits = Waits(self._short(nodes.eligible, self._ask(nodes, request)), mark)
         until = NEVER if self.tells else self._quota.clock() + _UNTOLD
         found = Shortage(nodes, waits, {}, scanned=True, until=until)
+        key = self._key(request, despite=despite)
+        if key is not None:
+            self._keep(key, found)
+        return found
+
+    def again(
+        self, known: Shortage[N], nodes: NodeSet[N], request: Request[N], *, despite: bool
+    ) -> Shortage[N]:
+        """Ask those known to lack quota again: all or, if that was lately done, a few. O(1) then.
+
+        O(n) for all, and where one of the few can afford it after all.
+        """
+        since = self._quota.clock() - (known.until - _UNTOLD)
+        times = known.waits.times
+        if not known.scanned or len(times) <= _MOST_ASKED or not 0.0 <= since < _PAUSE:
+            return self.scan(nodes, request, despite=despite)
+        first = next(self._turns) * _A_FEW
+        few = [i % len(nodes) for i in range(first, first + _A_FEW)]
+        asked = [i for i in {*few, *known.more} if i in times or i in known.more]
+        short = self._short(asked, self._ask(nodes, request))
+        if len(short) == len(asked):
+            return known
+        out = set(asked).difference(short)
+        waits = Waits({i: at for i, at in times.items() if i not in out}, known.waits.mark)
+        more = {i: at for i, at in known.more.items() if i not in out}
+        found = Shortage(nodes, waits, more, scanned=True, until=known.until)
         key = self._key(request, despite=despite)
         if key is not None:
             self._keep(key, found)

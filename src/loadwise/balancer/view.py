@@ -12,7 +12,7 @@ from loadwise.balancer.panic import Panic, PanicRule
 from loadwise.balancer.recent import Bucket
 from loadwise.balancer.tally import Tally
 from loadwise.balancer.waits import Cost
-from loadwise.filters import Filter, StateSource, Watch, accepts
+from loadwise.filters import Filter, StateSource, Watch, accepts, turned_away
 from loadwise.health import HealthTracker
 from loadwise.load import Cell, Forgetful, LoadMeasure, PeakEwma
 from loadwise.node_set import NodeSet
@@ -382,20 +382,18 @@ def make_view(
     if rule is not None and health is not None and rule.judge(members, len(down), 0) is not None:
         ailing = _ailing(whole, health, rule.window, down)
         view.panic = rule.judge(members, len(down), len(ailing))
-    dead = {i: may_probe for i, may_probe in down.items() if i not in ailing}
     if view.panic is None:
-        ailing, dead = {}, down
-    elif view.panic.last_resort:
-        dead = {}
+        ailing = {}
+    dead = _dead(down, ailing, view.panic)
     for until in ailing.values():
         watch.until(pauses.clock if health is None else health.clock, until)
 
     view.ruled_out = ruled_out = {
         **pausing,
-        **{i: "unhealthy" for i, may_probe in dead.items() if not may_probe},
+        **dict.fromkeys([i for i, may_probe in dead.items() if not may_probe], "unhealthy"),
         **not_members,
     }
-    view.probes = frozenset(i for i, due in dead.items() if due and i not in ruled_out)
+    view.probes = frozenset([i for i, due in dead.items() if due and i not in ruled_out])
     view.recovering = frozenset()
     if health is not None and view.panic is None:
         view.recovering = _indices(whole, health.recovering()).difference(ruled_out)
@@ -422,8 +420,9 @@ def make_view(
 
 
 def _turned_away(where: Filter[N], whole: NodeSet[N], answers: bytes | None) -> tuple[int, ...]:
-    admitted = admits(where, whole) if answers is None else answers
-    return tuple([i for i, answer in enumerate(admitted) if not answer])
+    if answers is None:
+        return tuple(turned_away(where, whole))
+    return tuple([i for i, answer in enumerate(answers) if not answer])
 
 
 def _sitting_out(whole: NodeSet[N], pauses: QuotaSource) -> Iterator[tuple[int, str]]:
@@ -442,12 +441,25 @@ def _down(
     whole: NodeSet[N], health: HealthTracker, not_members: Mapping[int, str]
 ) -> dict[int, bool]:
     """Return the indices of members that are UNHEALTHY, each with whether it may be probed now."""
-    found = ((whole.index_of(identity), may_probe) for identity, may_probe in health.down())
-    return {
-        index: may_probe
-        for index, may_probe in found
-        if index is not None and index not in not_members
-    }
+    # A loop, for with many nodes down this is most of what a change costs.
+    found: dict[int, bool] = {}
+    index_of = whole.membership.index_of
+    for identity, may_probe in health.down():
+        index = index_of(identity)
+        if index is not None and index not in not_members:
+            found[index] = may_probe
+    return found
+
+
+def _dead(
+    down: dict[int, bool], ailing: Mapping[int, float], panic: Panic | None
+) -> dict[int, bool]:
+    """Return those of the members that are down who are given no requests."""
+    if panic is None:
+        return down
+    if panic.last_resort:
+        return {}
+    return {i: may_probe for i, may_probe in down.items() if i not in ailing}
 
 
 def _ailing(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Final
 
 from loadwise._callables import refuse_awaitable
@@ -32,6 +32,9 @@ KNOWN_DOWN: Final = Probe()
 What comes of it is news, however short the time since the node went down. It was granted by
 nobody, so its failure begins no new probe interval.
 """
+
+
+_PROBE_NOW: Final = (-math.inf, 0)
 
 
 class ProbeSchedule:
@@ -75,9 +78,16 @@ class ProbeSchedule:
 
     def due(self, node_id: Hashable) -> float:
         """Return when the node may next be probed; inf while its probe is under way."""
-        due = self._due.get(node_id, (-math.inf, 0))[0]
+        due = self._due.get(node_id, _PROBE_NOW)[0]
         probe = self._granted.get(node_id)
         return due if probe is None else max(due, probe.expires)
+
+    def dues(self, node_ids: Iterable[Hashable]) -> list[float]:
+        """Return the same for each of these nodes. O(ids)."""
+        if self._granted:
+            return [self.due(node_id) for node_id in node_ids]
+        plans = self._due
+        return [plans.get(node_id, _PROBE_NOW)[0] for node_id in node_ids]
 
     def grant(self, node_id: Hashable, probe: Probe, expires: float) -> None:
         """Give a node's probe away, until ``expires``."""

@@ -288,14 +288,15 @@ class HealthTracker(ForkAware):
         """Return the UNHEALTHY ids, each with whether its probe is due and nobody has it."""
         with self._lock:
             now = self.clock()
-            return [(node_id, self._probes.due(node_id) <= now) for node_id in self._down]
+            dues = self._probes.dues(self._down)
+            return [(node_id, due <= now) for node_id, due in zip(self._down, dues, strict=True)]
 
     def next_change(self) -> float:
         """Return when `down` changes by the passing of time alone; inf if never."""
         with self._lock:
             now = self.clock()
-            dues = [self._probes.due(node_id) for node_id in self._down]
-        return min((due for due in dues if due > now), default=math.inf)
+            dues = self._probes.dues(self._down)
+        return min([due for due in dues if due > now], default=math.inf)
 
     def ailing(self, window: float) -> dict[Hashable, float]:
         """Return the ids of nodes that are ailing, each with when that lapses.

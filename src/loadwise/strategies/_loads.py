@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate
 from math import inf
 from typing import Any, ClassVar, Final, TypeVar
 
 from loadwise._callables import discard, refuse_async, refuse_async_methods, refuse_awaitable
-from loadwise._membership import alike
 from loadwise._native import mypyc_attr
 from loadwise._numbers import number, shown
 from loadwise.load import InFlight, LoadMeasure, PeakEwma
 from loadwise.node_set import NodeSet
 from loadwise.nodes import LoadMetric, node_id
-from loadwise.strategies._planned import Plan, Planned, Step
+from loadwise.strategies._planned import Plan, Planned
 from loadwise.strategies._requirements import require_method
+from loadwise.strategies._weight_table import WeightTable, table_for
 
 __all__ = ["PLAIN", "Load", "LoadPlan", "LoadPlanned", "as_load", "as_loads", "load_source"]
 
 N = TypeVar("N")
 
-_LEAST_WEIGHT = 1e-300
-"""Of the largest: what a weight too small to divide by is taken as."""
+_NO_HOLES: Final[frozenset[int]] = frozenset()
 _OF_A_MEASURE = ("cell", "load", "rank", "observe", "use_clock", "forget")
 
 Load = Callable[[N], float] | LoadMeasure | None
@@ -125,48 +123,28 @@ class LoadPlan(Plan[Sequence[Any]]):
         items: What the load is read from, by index.
         choices: The same, by position among the eligible.
         alike: How many may be chosen, if all have the same weight; else 0.
-        weights: By position, as parts of the largest; empty if all are alike.
-        largest: The largest weight; 0 if all are alike.
-        sums: Of the weights up to each position; empty if all are alike.
+        table: The weights, where they differ: of these nodes or of all with the same membership.
+        holes: Positions in the table that may not be chosen.
     """
 
-    __slots__ = ("alike", "choices", "items", "largest", "sums", "weights")
+    __slots__ = ("alike", "choices", "holes", "items", "table")
 
     def __init__(
-        self,
-        nodes: NodeSet[Any],
-        items: Sequence[Any],
-        before: LoadPlan | None = None,
-        steps: Sequence[Step] = (),
+        self, nodes: NodeSet[Any], items: Sequence[Any], table: WeightTable | None = None
     ) -> None:
         super().__init__(nodes, items)
         self.items = items
         self.choices = list(items) if self.whole else [items[i] for i in self.eligible]
-        self.alike = self.count
-        self.weights: list[float] = []
-        self.sums: list[float] = []
-        self.largest: float = 0.0
-        if before is None or not self._weigh_after(before, nodes, steps):
-            self._weigh(nodes)
+        self._weigh(nodes, table)
 
-    def _weigh(self, nodes: NodeSet[Any]) -> None:
-        given = nodes.weights
-        if not nodes.membership.uniform and not alike(given, self.eligible):
-            mine = given if self.whole else [given[i] for i in self.eligible]
-            self.largest = largest = max(mine)
+    def _weigh(self, nodes: NodeSet[Any], table: WeightTable | None) -> None:
+        self.alike, self.table, self.holes = self.count, table, _NO_HOLES
+        if not nodes.alike:
             self.alike = 0
-            # Mostly there are few different ones.
-            parts = {weight: max(weight / largest, _LEAST_WEIGHT) for weight in set(mine)}
-            self.weights = list(map(parts.__getitem__, mine))
-            self.sums = list(accumulate(self.weights))
+            self.table, self.holes = table_for(nodes, table)
 
-    def patched(
-        self, nodes: NodeSet[Any], gone: Sequence[int], back: Sequence[int]
-    ) -> LoadPlan | None:
-        """Return the plan for a set of which a few others are eligible; see `Planned`.
-
-        ``None`` where the weights are no longer those parts of the largest.
-        """
+    def patched(self, nodes: NodeSet[Any], gone: Sequence[int], back: Sequence[int]) -> LoadPlan:
+        """Return the plan for a set of which a few others are eligible; see `Planned`."""
         twin = LoadPlan.__new__(LoadPlan)
         steps = twin.follow(self, gone, back)
         twin.items = self.items
@@ -176,42 +154,15 @@ class LoadPlan(Plan[Sequence[Any]]):
                 del choices[position]
             else:
                 choices.insert(position, self.items[index])
-        twin.alike, twin.weights, twin.sums, twin.largest = twin.count, [], [], 0.0
-        return twin if twin._weigh_after(self, nodes, steps) else None  # noqa: SLF001 - its own
-
-    def _weigh_after(self, before: LoadPlan, nodes: NodeSet[Any], steps: Sequence[Step]) -> bool:
-        """Take the weights over from the plan before; tell whether they are parts of the same."""
-        given, largest = nodes.weights, before.largest
-        if nodes.membership.uniform or alike(given, self.eligible):
-            return True
-        weights = before.weights.copy()
-        if not weights:
-            return False
-        first = len(weights)
-        for position, index in steps:
-            first = min(first, position)
-            if index is None:
-                del weights[position]
-            elif given[index] <= largest:
-                weights.insert(position, max(given[index] / largest, _LEAST_WEIGHT))
-            else:
-                return False
-        if 1.0 not in weights:
-            return False
-        self.alike, self.largest, self.weights = 0, largest, weights
-        self.sums = before.sums[:first]
-        start = self.sums.pop() if first else 0.0
-        rest = weights[first:]
-        self.sums += accumulate(rest, initial=start) if first else accumulate(rest)
-        return True
+        twin._weigh(nodes, self.table)  # noqa: SLF001 - its own
+        return twin
 
     def over(self, candidates: Sequence[Any]) -> LoadPlan:
         """Return the plan that reads the very objects in ``candidates``."""
         twin = LoadPlan.__new__(LoadPlan)
         twin.eligible, twin.count, twin.size = self.eligible, self.count, self.size
         twin.whole = self.whole
-        twin.alike, twin.weights, twin.sums = self.alike, self.weights, self.sums
-        twin.largest = self.largest
+        twin.alike, twin.table, twin.holes = self.alike, self.table, self.holes
         twin.state = twin.items = candidates
         twin.choices = [candidates[i] for i in self.eligible]
         return twin
@@ -249,10 +200,10 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
         item = plan.items[index]
         return self._key(item) if self._sound else as_load(self._ask(item), candidates[index])
 
-    def _true_load(self, candidates: Sequence[N], plan: LoadPlan, position: int) -> float:
-        """Return the load at a position among the eligible, to be compared per weight."""
-        item, ask = plan.choices[position], self._load
-        return ask(item) if self._sound else as_load(ask(item), candidates[plan.eligible[position]])
+    def _true_load(self, candidates: Sequence[N], plan: LoadPlan, index: int) -> float:
+        """Return a node's load, to be compared per weight."""
+        item, ask = plan.items[index], self._load
+        return ask(item) if self._sound else as_load(ask(item), candidates[index])
 
     def _make_state(self, nodes: NodeSet[N]) -> Sequence[Any]:
         if self._measure is None:
@@ -278,28 +229,24 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
 
     def _patch(
         self, before: LoadPlan, nodes: NodeSet[N], gone: list[int], back: list[int]
-    ) -> LoadPlan | None:
+    ) -> LoadPlan:
         return before.patched(nodes, gone, back)
 
     def _make_plan(self, nodes: NodeSet[N], state: Sequence[Any]) -> LoadPlan:
         items = nodes.membership.nodes if self._measure is None else state
-        before, steps = self._one_before(nodes)
-        return LoadPlan(nodes, items, before, steps)
+        return LoadPlan(nodes, items, self._table_before(nodes))
 
-    def _one_before(self, nodes: NodeSet[N]) -> tuple[LoadPlan | None, list[Step]]:
-        """Return the plan of all nodes before one came or went, if it was the last, and the step.
-
-        The step leads from that plan's weights to those of ``nodes``.
-        """
-        before = nodes.membership.before
-        if before is None:
-            return None, []
+    def _table_before(self, nodes: NodeSet[N]) -> WeightTable | None:
+        """Return the weights, if those of the membership that this one was made from are known."""
+        if len(nodes.membership.tally) <= 1:
+            return None
         source, plan = self._hot
-        all_there = plan.whole and len(nodes.eligible) == len(nodes)
-        if before[0] is not source.membership or not all_there:
-            return None, []
-        last = len(nodes) - 1
-        return plan, [(last, last) if before[1] is None else (before[1], None)]
+        before = nodes.membership.before
+        if source.membership is nodes.membership or plan.table is None:
+            return plan.table
+        if before is None or before[0] is not source.membership:
+            return None
+        return plan.table.after(NodeSet.of_membership(nodes.membership), before[1])
 
     def _check(self, candidates: Sequence[N]) -> None:
         if self._own:

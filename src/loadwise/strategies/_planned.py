@@ -24,7 +24,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from threading import Lock
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from loadwise._fork import ForkAware, reset_in_child
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 N = TypeVar("N")
 S = TypeVar("S")
 
-__all__ = ["Plan", "Planned", "Step", "check_excluded", "none_left"]
+__all__ = ["Plan", "Planned", "Step", "check_excluded", "followed", "none_left"]
 
 _TAKES_INDICES = (
     "it takes indices into the candidates of this very call (the keyword of a Balancer takes ids)"
@@ -106,6 +106,13 @@ class Plan(Generic[S]):
 
 
 P = TypeVar("P", bound=Plan[Any])
+
+
+def followed(before: Plan[S], gone: Sequence[int], back: Sequence[int]) -> Plan[S]:
+    """Return the plan of a rule that reads who is eligible and no more; see `Planned._patch`."""
+    twin = cast("Plan[S]", Plan.__new__(Plan))
+    twin.follow(before, gone, back)
+    return twin
 
 
 def check_excluded(exclude: AbstractSet[int], size: int) -> None:
@@ -243,6 +250,11 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
     def _glance(self, candidates: Sequence[N]) -> P:
         """Return the plan that `_resolve` would, leaving no trace of having looked."""
         refuse_text(candidates)
+        if isinstance(candidates, NodeSet):
+            with self._lock:
+                plan = self._plans.get(candidates)
+            if plan is not None:
+                return plan
         self._check(candidates)
         nodes = candidates if isinstance(candidates, NodeSet) else NodeSet(candidates)
         identity = self._identity(nodes.membership.owner, nodes.membership.content)
@@ -255,7 +267,8 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
             with self._building:
                 state = self._make_state(nodes)
         with self._planning:
-            return self._make_plan(nodes, state)
+            plan = self._patched(nodes)
+            return self._make_plan(nodes, state) if plan is None else plan
 
     def _knows(self, nodes: NodeSet[N]) -> bool:
         with self._lock:

@@ -150,30 +150,43 @@ def derive(base: Ring, names: Sequence[str], counts: Sequence[int]) -> Ring | No
         before is None
         or len(after) < len(names)
         or not _EMPTIEST * cells <= total <= _FULLEST * cells
-        or _edits(before, after) > _MOST_EDITS * total
     ):
         return None
+    # Of each that has other points than before: its number, how many it had, and how many it has.
+    fewer = [
+        (name, host, after.get(name, 0))
+        for name, host in before.items()
+        if after.get(name, 0) < host.points
+    ]
+    more = [
+        (name, before.get(name), points)
+        for name, points in after.items()
+        if name not in before or before[name].points < points
+    ]
+    edits = sum([host.points - points for _, host, points in fewer])
+    edits += sum([points - (host.points if host else 0) for _, host, points in more])
+    if edits > _MOST_EDITS * total:
+        return None
     ring = Ring(base.points[:], base.owners[:], base.shift, (), None)
-    for name, host in before.items():
-        for point in _points(name, after.get(name, 0), host.points):
+    hosts = {name: before[name] for name in names if name in before}
+    taken = set(base.order)
+    for name, host, points in fewer:
+        for point in _points(name, points, host.points):
             _take_out(ring, point, host.number)
-    hosts: dict[str, _Host] = {}
-    taken = {before[name].number for name in after if name in before}
+        if name in hosts:
+            hosts[name] = _Host(host.number, points)
+        else:
+            taken.discard(host.number)
     free = (number for number in count(1) if number not in taken)
-    for name, points in after.items():
-        host = before.get(name) or _Host(next(free), 0)
+    for name, known, points in more:
+        host = known or _Host(next(free), 0)
         for point in _points(name, host.points, points):
             if not _put_in(ring, point, host.number):
                 return None
-        hosts[name] = host if host.points == points else _Host(host.number, points)
-    ring.order, ring.hosts = [host.number for host in hosts.values()], hosts
+        hosts[name] = _Host(host.number, points)
+    ring.hosts = hosts
+    ring.order = [hosts[name].number for name in names]
     return ring
-
-
-def _edits(before: dict[str, _Host], after: dict[str, int]) -> int:
-    """Return how many points one has and the other has not."""
-    changed = sum([abs(host.points - after.get(name, 0)) for name, host in before.items()])
-    return changed + sum([points for name, points in after.items() if name not in before])
 
 
 def _points(name: str, first: int, stop: int) -> Iterator[int]:

@@ -67,17 +67,37 @@ class Candidates:
             self._parts = [part / total for part in self._parts]
         return self._parts
 
-    def after(self, claims: Sequence[int], picks: int, served: Iterable[int]) -> list[int]:
-        """Return claims by index after so many picks, which served these; negative to go back."""
+    def after(
+        self,
+        claims: Sequence[int],
+        picks: int,
+        served: Iterable[int],
+        untaken: Sequence[int] = (),
+    ) -> list[int]:
+        """Return claims by index after so many picks, which served these; O(n).
+
+        Args:
+            claims: The claims before.
+            picks: How many picks.
+            served: Whom they served.
+            untaken: Whom later picks were to serve that are counted in the claims, and not made.
+        """
         if self.weights is None:
-            due = round(picks * ONE / len(self.eligible))
+            size = len(self.eligible)
+            due = round(picks * ONE / size) - round(len(untaken) * ONE / size)
             claims = [claim + due for claim in claims]
         else:
-            dues = [round(part * picks * ONE) for part in self.parts()]
-            claims = list(map(add, claims, dues))
-        taken = ONE if picks > 0 else -ONE
+            parts = self.parts()
+            # Mostly there are few different ones.
+            dues = {
+                part: round(part * picks * ONE) - round(part * len(untaken) * ONE)
+                for part in set(parts)
+            }
+            claims = list(map(add, claims, map(dues.__getitem__, parts)))
         for index in served:
-            claims[index] -= taken
+            claims[index] -= ONE
+        for index in untaken:
+            claims[index] += ONE
         return claims
 
 
@@ -88,8 +108,8 @@ class Source(Protocol):
         """Return the next indices, in order; at least one."""
         ...
 
-    def claims(self) -> Sequence[int]:
-        """Return the claims after all that was laid out, by index."""
+    def claims(self, untaken: Sequence[int] = ()) -> Sequence[int]:
+        """Return the claims after all that was laid out but the last of it, by index."""
         ...
 
     def settled(self) -> Source:
@@ -142,12 +162,12 @@ class Cycle:
         self._position = 0 if end >= len(cycle) else end
         return cycle[position:end]
 
-    def claims(self) -> Sequence[int]:
-        """Return the claims at the position reached."""
+    def claims(self, untaken: Sequence[int] = ()) -> Sequence[int]:
+        """Return the claims at the position reached, or as many picks before."""
         position = self._position
-        if not position:
+        if not position and not untaken:
             return self._claims
-        return self._among.after(self._claims, position, self._cycle[:position])
+        return self._among.after(self._claims, position, self._cycle[:position], untaken)
 
     def settled(self) -> Source:
         """Return itself."""
@@ -174,8 +194,11 @@ class Greedy:
         self._weights = _whole(among)
         self._total = total = sum(self._weights)
         groups: dict[int, list[tuple[int, int]]] = {}
-        for index, weight in zip(among.eligible, self._weights, strict=True):
-            groups.setdefault(weight, []).append((-claims[index] * total, index))
+        if among.weights is None:
+            groups[1] = [(-claims[index] * total, index) for index in among.eligible]
+        else:
+            for index, weight in zip(among.eligible, self._weights, strict=True):
+                groups.setdefault(weight, []).append((-claims[index] * total, index))
         for group in groups.values():
             heapify(group)
         # A claim is what stands in the heap, negated, and what all of its weight have grown.
@@ -207,14 +230,14 @@ class Greedy:
             self._history += chosen
         return chosen
 
-    def claims(self) -> Sequence[int]:
-        """Return the claims after the last step."""
+    def claims(self, untaken: Sequence[int] = ()) -> Sequence[int]:
+        """Return the claims after the last step, or as many steps before."""
         claims = [0] * self._among.size
         for growth, group in self._groups:
             grown = self._steps * growth
             for claim, index in group:
                 claims[index] = (grown - claim) // self._total
-        return claims
+        return self._among.after(claims, 0, (), untaken) if untaken else claims
 
     def settled(self) -> Source:
         """Return the last period as a cycle, if in it each node had its part."""
@@ -274,12 +297,12 @@ class Schedule:
         first, self._first = self._first, []
         return first or self._schedule.chunk()
 
-    def claims(self) -> Sequence[int]:
-        """Return the claims after the last pick."""
+    def claims(self, untaken: Sequence[int] = ()) -> Sequence[int]:
+        """Return the claims after the last pick, or as many picks before."""
         claims = [0] * self._among.size
         for index, claim in zip(self._among.eligible, self._schedule.claims(), strict=True):
             claims[index] = round(claim * ONE)
-        return claims
+        return self._among.after(claims, 0, (), untaken) if untaken else claims
 
     def settled(self) -> Source:
         """Return itself."""

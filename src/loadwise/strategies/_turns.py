@@ -30,8 +30,10 @@ class Turns:
         ids: The ids, by index.
         among: Whose turns they are.
         source: Lays out the sequence.
+        out: The indices of all others, if they are few.
 
     Attributes:
+        known: Whether it is remembered.
         ahead: The turns laid out and not taken, the last one first.
         kept: Indices whose claims no other set has taken over; ``None`` for all.
 
@@ -49,12 +51,21 @@ class Turns:
         "ids",
         "kept",
         "key",
+        "known",
+        "out",
     )
 
     def __init__(
-        self, key: object, ids: tuple[Hashable, ...], among: Candidates, source: Source
+        self,
+        key: object,
+        ids: tuple[Hashable, ...],
+        among: Candidates,
+        source: Source,
+        out: frozenset[int] | None = None,
     ) -> None:
         self.key = key
+        self.out = out
+        self.known = True
         self.ids = ids
         self.among = among
         self.ahead: list[int] = []
@@ -84,9 +95,7 @@ class Turns:
         Picks that other threads make meanwhile may be counted or not.
         """
         with self._lock:
-            claims = self._source.claims()
-            left = self.ahead[:]
-        return self.among.after(claims, -len(left), left) if left else claims
+            return self._source.claims(self.ahead[:])
 
     def take_besides(self, exclude: AbstractSet[int], size: int) -> int | None:
         """Return the next turn of a node that is not excluded; ``None`` when all are.

@@ -8,8 +8,10 @@ each to the next node along, and gets them back when it returns; nothing is rebu
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from itertools import accumulate
 from typing import Any
 
 from xxhash import xxh64_intdigest
@@ -44,6 +46,19 @@ class _Plan(Plan[Ring]):
         self.indices = [-1] * (max(ring.order, default=0) + 1)
         for index in nodes.eligible:
             self.indices[ring.order[index]] = index
+
+    def patched(self, gone: Sequence[int], back: Sequence[int]) -> _Plan:
+        """Return the plan for a set of which a few others are eligible; see `Planned`."""
+        twin = _Plan.__new__(_Plan)
+        twin.follow(self, gone, back)
+        twin.points, twin.owners, twin.shift = self.points, self.owners, self.shift
+        order = self.state.order
+        twin.indices = self.indices.copy()
+        for index in gone:
+            twin.indices[order[index]] = -1
+        for index in back:
+            twin.indices[order[index]] = index
+        return twin
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -106,21 +121,33 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
 
     def _counts(self, nodes: NodeSet[N]) -> list[int]:
         """Return how many points each node has."""
-        positive = sorted([weight for weight in nodes.weights if weight])
+        found = self._by_weight(nodes)
+        return list(map(found.__getitem__, nodes.weights))
+
+    def _by_weight(self, nodes: NodeSet[N]) -> dict[int | float, int]:
+        """Return how many points a node of each weight has. Mostly there are few different ones."""
+        tally = nodes.membership.tally
+        positive = sum(tally.values())
+        found: dict[int | float, int] = {0: 0}
         if not positive:
-            return [0] * len(nodes)
-        median = positive[(len(positive) - 1) // 2]
+            return found
+        different = sorted(tally)
+        sums = list(accumulate([tally[weight] for weight in different]))
+        median = different[bisect_right(sums, (positive - 1) // 2)]
         most = median * _MOST_MEDIANS
-        parts = [min(weight, most) / median for weight in nodes.weights]
+        parts = {weight: min(weight, most) / median for weight in different}
         points = float(self._virtual_nodes)
         while True:
-            counts = [max(1, round(round(points * part, _DIGITS))) if part else 0 for part in parts]
-            if sum(counts) <= max(self._max_points, len(positive)):
-                return counts
+            for weight, part in parts.items():
+                found[weight] = max(1, round(round(points * part, _DIGITS)))
+            total = sum([found[weight] * number for weight, number in tally.items()])
+            if total <= max(self._max_points, positive):
+                return found
             points /= 2
 
     def _size(self, nodes: NodeSet[N]) -> int:
-        return sum(self._counts(nodes))
+        found, tally = self._by_weight(nodes), nodes.membership.tally
+        return sum([found[weight] * number for weight, number in tally.items()])
 
     def _make_state(self, nodes: NodeSet[N]) -> Ring:
         counts = self._counts(nodes)
@@ -134,6 +161,15 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
 
     def _make_plan(self, nodes: NodeSet[N], state: Ring) -> _Plan:
         return _Plan(nodes, state)
+
+    def _patch(
+        self,
+        before: _Plan,
+        nodes: NodeSet[N],  # noqa: ARG002 - all is in the plan
+        gone: list[int],
+        back: list[int],
+    ) -> _Plan:
+        return before.patched(gone, back)
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index of the node that ``context.hash_key`` belongs to, or ``None``."""

@@ -32,7 +32,8 @@ class Filtered(Generic[N]):
     Thread-safety: that of the strategy and the filter.
 
     Cost: on a NodeSet, that of the strategy while what the filter depends on stays the same
-    (health, quota), and O(n) at the next pick after it changed. O(n) per pick for a function,
+    (health, quota). At the next pick after that changed O(nodes not accepted) where a
+    `HealthTracker` or a `QuotaTracker` knows them, else O(n). O(n) per pick for a function,
     of which nobody knows when it changes its mind, and on a plain sequence.
 
     Example:

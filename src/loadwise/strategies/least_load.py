@@ -76,8 +76,9 @@ class LeastLoad(LoadPlanned[N]):
             check_excluded(context.exclude, plan.size)
             eligible = [i for i in eligible if i not in context.exclude]
             choices = [plan.items[i] for i in eligible]
-        if not plan.alike:
-            return self._lowest_by_weight(candidates, plan, draw, context.exclude)
+        if not plan.alike and plan.table is not None:
+            parts = plan.table.parts
+            return self._lowest_by_weight(candidates, plan, parts, draw, context.exclude)
         loads = self._read(candidates, eligible, choices, self._key)
         position = draw_lowest(loads, draw)
         if self._ageing is not None and position is not None and choices[position].waiting:
@@ -124,13 +125,14 @@ class LeastLoad(LoadPlanned[N]):
         self,
         candidates: Sequence[N],
         plan: LoadPlan,
+        parts: Sequence[float],
         draw: Callable[[], float],
         exclude: AbstractSet[int],
     ) -> int | None:
         """Compare what nodes bear per weight; draw among ties by weight."""
         kept = [p for p, index in enumerate(plan.eligible) if index not in exclude]
-        weights = [plan.weights[p] for p in kept]
         eligible, choices = plan.eligible, plan.choices
+        weights = [parts[eligible[p]] for p in kept]
         found = self._read(
             candidates, [eligible[p] for p in kept], [choices[p] for p in kept], self._load
         )

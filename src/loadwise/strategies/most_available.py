@@ -15,7 +15,7 @@ from loadwise.node_set import NodeSet
 from loadwise.nodes import node_id
 from loadwise.strategies._best import draw_highest
 from loadwise.strategies._draws import check_rng, fork_of, source_of
-from loadwise.strategies._planned import N, Plan, Planned, check_excluded
+from loadwise.strategies._planned import N, Plan, Planned, check_excluded, followed
 from loadwise.strategies._requirements import require_method
 
 __all__ = ["MostAvailable"]
@@ -67,6 +67,15 @@ class MostAvailable(Planned[N, None, Plan[None]]):
 
     def _make_plan(self, nodes: NodeSet[N], state: None) -> Plan[None]:
         return Plan(nodes, state)
+
+    def _patch(
+        self,
+        before: Plan[None],
+        nodes: NodeSet[N],  # noqa: ARG002 - all is in the plan
+        gone: list[int],
+        back: list[int],
+    ) -> Plan[None]:
+        return followed(before, gone, back)
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index of the node with the most left, or ``None``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import insort
+from bisect import bisect_right, insort
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from random import Random as RandomSource
@@ -15,11 +15,11 @@ from loadwise.strategies._draws import (
     draw_one,
     fork_of,
     position_besides,
-    positions_of,
     source_of,
 )
 from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned, as_loads
 from loadwise.strategies._planned import N, check_excluded, none_left
+from loadwise.strategies._weight_table import WeightTable
 
 __all__ = ["PowerOfTwoChoices"]
 
@@ -119,8 +119,8 @@ class PowerOfTwoChoices(LoadPlanned[N]):
     ) -> int | None:
         exclude = context.exclude
         check_excluded(exclude, plan.size)
-        if plan.sums:
-            return self._by_weight(candidates, plan, draw, exclude)
+        if plan.table is not None and not plan.alike:
+            return self._by_weight(candidates, plan, plan.table, draw, exclude)
         if not exclude and plan.count > 1:
             first = int(draw() * plan.count)
             second = int(draw() * (plan.count - 1))
@@ -146,19 +146,29 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         self,
         candidates: Sequence[N],
         plan: LoadPlan,
+        table: WeightTable,
         draw: Callable[[], float],
         exclude: AbstractSet[int],
     ) -> int | None:
         """Draw both by weight, and compare what they bear per weight."""
-        eligible, sums = plan.eligible, plan.sums
-        if none_left(eligible, exclude):
+        if none_left(plan.eligible, exclude):
             return None
-        out = positions_of(exclude, eligible)
-        first = position_besides(sums, out, draw())
+        holes, indices = plan.holes, table.indices
+        out: list[int] = []
+        if exclude:
+            out = table.positions(exclude, holes)
+            first = table.draw(out, holes, draw)
+        else:  # the same, without the calls
+            sums = table.sums
+            first = min(bisect_right(sums, draw() * sums[-1]), len(sums) - 1)
+            if first in holes:
+                first = table.draw(out, holes, draw)
+        one = indices[first]
         insort(out, first)
         if len(out) == plan.count:
-            return eligible[first]
-        second = position_besides(sums, out, draw())
-        one = self._true_load(candidates, plan, first) / plan.weights[first]
-        other = self._true_load(candidates, plan, second) / plan.weights[second]
-        return eligible[first if one <= other or other != other else second]  # noqa: PLR0124
+            return one
+        second = position_besides(table.sums, out, draw())
+        other = indices[table.draw(out, holes, draw) if second in holes else second]
+        mine = self._true_load(candidates, plan, one) / table.parts[one]
+        theirs = self._true_load(candidates, plan, other) / table.parts[other]
+        return one if mine <= theirs or theirs != theirs else other  # noqa: PLR0124

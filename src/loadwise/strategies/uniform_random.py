@@ -10,7 +10,7 @@ from loadwise._native import mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
 from loadwise.strategies._draws import check_rng, draw_one, fork_of, source_of
-from loadwise.strategies._planned import N, Plan, Planned, check_excluded
+from loadwise.strategies._planned import N, Plan, Planned, check_excluded, followed
 
 __all__ = ["Random"]
 
@@ -57,9 +57,7 @@ class Random(Planned[N, None, Plan[None]]):
         gone: list[int],
         back: list[int],
     ) -> Plan[None]:
-        twin: Plan[None] = Plan.__new__(type(before))
-        twin.follow(before, gone, back)
-        return twin
+        return followed(before, gone, back)
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index drawn, or ``None`` when none may be chosen."""

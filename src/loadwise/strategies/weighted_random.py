@@ -12,6 +12,7 @@ from loadwise.node_set import NodeSet
 from loadwise.strategies._draws import check_rng, fork_of, source_of
 from loadwise.strategies._planned import N, Plan, Planned, check_excluded, none_left
 from loadwise.strategies._requirements import require_weights
+from loadwise.strategies._weight_table import WeightTable, table_for
 
 __all__ = ["WeightedRandom"]
 
@@ -19,15 +20,45 @@ _MOST_TRIES = 16
 
 
 class _Plan(Plan[None]):
-    """An alias table: cell c holds its own index with chance ``keep[c]``, else ``alias[c]``."""
+    """An alias table: cell c holds its own index with chance ``keep[c]``, else ``alias[c]``.
 
-    __slots__ = ("alias", "keep", "weights")
+    Attributes:
+        table: The weights; its positions are the cells.
+        holes: Cells of those that may not be chosen.
+        cells: The index of each cell.
+        keep: The chance of each cell's own index.
+        alias: The other index of each cell.
+        width: How many cells there are.
+        mask: By index, 1 where it may be chosen.
+    """
 
-    def __init__(self, nodes: NodeSet[Any]) -> None:  # only weights and indices matter
+    __slots__ = ("alias", "cells", "holes", "keep", "mask", "table", "width")
+
+    alias: list[int]
+    keep: list[float]
+    table: WeightTable
+
+    def __init__(self, nodes: NodeSet[Any], before: _Plan | None) -> None:
         super().__init__(nodes, None)
-        self.weights = nodes.weights
-        self.keep, cells = alias_table([nodes.weights[i] for i in self.eligible])
-        self.alias = [self.eligible[cell] for cell in cells]
+        self._lay_out(nodes, before)
+
+    def _lay_out(self, nodes: NodeSet[Any], before: _Plan | None) -> None:
+        """Take over what a plan for the same nodes has, if it will do, or make it."""
+        self.mask = nodes.mask
+        table, self.holes = table_for(nodes, None if before is None else before.table)
+        self.table, self.cells, self.width = table, table.indices, len(table.indices)
+        if before is not None and before.table is table:
+            self.keep, self.alias = before.keep, before.alias
+            return
+        self.keep, cells = alias_table([nodes.weights[i] for i in self.cells])
+        self.alias = list(map(self.cells.__getitem__, cells))
+
+    def patched(self, nodes: NodeSet[Any], gone: Sequence[int], back: Sequence[int]) -> _Plan:
+        """Return the plan for a set of which a few others are eligible; see `Planned`."""
+        twin = _Plan.__new__(_Plan)
+        twin.follow(self, gone, back)
+        twin._lay_out(nodes, self)  # noqa: SLF001 - its own
+        return twin
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -45,7 +76,9 @@ class WeightedRandom(Planned[N, None, _Plan]):
 
     Thread-safety: lock-free.
 
-    Cost: O(1) per pick, whatever the weights; O(n) once per snapshot.
+    Cost: O(1) expected per pick, whatever the weights; O(n) once per membership. A few nodes that
+    may not be chosen, of at most a quarter of the weight, are holes in the table, which are drawn
+    again; where they are more, another table is made, O(n).
 
     Source: M. Vose, "A linear algorithm for generating random numbers with a given distribution",
     IEEE Transactions on Software Engineering 17(9), 1991.
@@ -72,7 +105,13 @@ class WeightedRandom(Planned[N, None, _Plan]):
         require_weights(nodes, self)
 
     def _make_plan(self, nodes: NodeSet[N], state: None) -> _Plan:  # noqa: ARG002 - see Planned
-        return _Plan(nodes)
+        if not nodes.membership.eligible:
+            return _Plan(nodes, None)
+        source, plan = self._hot
+        return _Plan(nodes, plan if source.membership is nodes.membership else None)
+
+    def _patch(self, before: _Plan, nodes: NodeSet[N], gone: list[int], back: list[int]) -> _Plan:
+        return before.patched(nodes, gone, back)
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index drawn, or ``None`` when none may be chosen."""
@@ -81,9 +120,11 @@ class WeightedRandom(Planned[N, None, _Plan]):
             plan = self._resolve(candidates)
         elif not context.exclude:
             random = self._random  # self._random() would look it up as a method, the slow way
-            point = random() * plan.count
+            point = random() * plan.width
             cell = int(point)
-            return plan.eligible[cell] if point - cell < plan.keep[cell] else plan.alias[cell]
+            index = plan.cells[cell] if point - cell < plan.keep[cell] else plan.alias[cell]
+            if plan.mask[index]:
+                return index
         return _draw(plan, self._random, context)
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
@@ -101,19 +142,14 @@ def _draw(plan: _Plan, draw: Callable[[], float], context: SelectionContext) -> 
     if none_left(plan.eligible, exclude):
         return None
     for _ in range(_MOST_TRIES):
-        point = draw() * plan.count
+        point = draw() * plan.width
         cell = int(point)
-        index = plan.eligible[cell] if point - cell < plan.keep[cell] else plan.alias[cell]
-        if index not in exclude:
+        index = plan.cells[cell] if point - cell < plan.keep[cell] else plan.alias[cell]
+        if plan.mask[index] and index not in exclude:
             return index
-    # The excluded hold nearly all the weight: draw among the others in one pass.
-    rest = [i for i in plan.eligible if i not in exclude]
-    target = draw() * sum(plan.weights[i] for i in rest)
-    for index in rest:
-        target -= plan.weights[index]
-        if target < 0:
-            return index
-    return rest[-1]
+    # The excluded hold nearly all the weight.
+    table, holes = plan.table, plan.holes
+    return table.indices[table.draw(table.positions(exclude, holes), holes, draw)]
 
 
 def alias_table(weights: Sequence[int | float]) -> tuple[list[float], list[int]]:

@@ -77,6 +77,7 @@ class WeightedRoundRobin(InTurn[N]):
     Cost: O(1) amortised per pick from the smooth sequence, O(log n) from the schedule, the work of
     many picks being done by one of them; O(W k) to lay out the sequence for k distinct weights,
     O(n log n) for a set that goes on from another and O(k + log n) for each of its first W picks.
+    Claims are taken over by single calls where it differs by at most 64 nodes from that one.
 
     Source: nginx commit 52327e0 ("Upstream: smooth weighted round-robin balancing");
     S. Baruah et al., "Proportionate progress", Algorithmica 15, 1996.
@@ -97,9 +98,7 @@ class WeightedRoundRobin(InTurn[N]):
         return super()._make_state(nodes)
 
     def _weights(self, nodes: NodeSet[N]) -> Sequence[int | float] | None:
-        weights = nodes.weights
-        different = {weights[i] for i in nodes.eligible}
-        return weights if len(different) > 1 else None
+        return None if nodes.alike else nodes.weights
 
     def _first(self, among: Candidates, draw: Callable[[], float]) -> Source:
         eligible, weights = among.eligible, among.weights
