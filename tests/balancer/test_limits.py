@@ -312,6 +312,21 @@ def test_a_limit_changes_with_its_node() -> None:
     assert not fill(balancer)
 
 
+@pytest.mark.parametrize("comes_back", ["add", "replace"])
+def test_a_node_that_comes_back_is_as_full_as_it_was(comes_back: str) -> None:
+    """Requests that it was given before it left are still in flight."""
+    balancer = Balancer(["a", "b"], max_in_flight=2)
+    held = [lease for lease in fill(balancer) if lease.node == "a"]
+    balancer.remove("a")
+    if comes_back == "add":
+        balancer.add("a")
+    else:
+        balancer.replace(["b", "a"])
+    assert not fill(balancer)
+    held[0].success()
+    assert [lease.node for lease in fill(balancer)] == ["a"]
+
+
 def test_a_mere_pick_passes_over_full_nodes_and_takes_no_slot() -> None:
     """Nobody would give it back."""
     balancer = Balancer(["a", "b"], max_in_flight=1)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable
 from threading import Lock
 from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._membership import Owner
@@ -69,6 +70,8 @@ class Fleet(ForkAware, Generic[N]):
         self._where = where
         self._limits = limits
         self._freed = freed
+        # For as long as a member or a request has one.
+        self._rooms: WeakValueDictionary[Hashable, Room] = WeakValueDictionary()
         self._grounds = Grounds(health, pauses, where, rule, has_quota, limits.exist)
         # Whether nobody knows when the filter changes its mind, so that it is asked at every pick.
         self._unwatched = where is not None and where.sources() is None
@@ -99,7 +102,10 @@ class Fleet(ForkAware, Generic[N]):
         whole, slots = self._members
         for slot in slots:
             slot.alive = False
-        self._members = (whole, tuple(slot.fresh(self._meters) for slot in slots))
+        fresh = tuple(slot.fresh(self._meters) for slot in slots)
+        self._members = (whole, fresh)
+        rooms = [(slot.id, slot.room) for slot in fresh if slot.room is not None]
+        self._rooms = WeakValueDictionary(rooms)
         before, self.view = self.view, self.look()
         if (before.panic is None) is not (self.view.panic is None):
             self._news.append(self.view.panic)
@@ -222,9 +228,11 @@ class Fleet(ForkAware, Generic[N]):
         with self._changing:
             whole, slots = self._members
             grown = NodeSet.of_membership(whole.membership.joined(node))
-            room = self._room(grown.ids[-1], self._limits.of(node))
+            limit = self._limits.of(node)
             self._prepare(grown)
-            self._adopt(grown, (*slots, self._slot(grown.ids[-1], room)), ())
+            slot = self._slot(grown.ids[-1], self._room(grown.ids[-1], limit))
+            self._adopt(grown, (*slots, slot), ())
+            self._limit(slot, limit)
 
     def remove(self, identity: Hashable) -> None:
         """Remove a member."""
@@ -256,14 +264,23 @@ class Fleet(ForkAware, Generic[N]):
                     self._limit(slot, limit)
 
     def _room(self, identity: Hashable, limit: int | None) -> Room | None:
-        return None if limit is None else Room(identity, limit, self._freed)
+        """Return the permits of a node that joins; if it comes back, those it had.
+
+        For requests that it was given before it left may still be in flight.
+        """
+        if limit is None:
+            return None
+        room = self._rooms.get(identity)
+        if room is None:
+            room = self._rooms[identity] = Room(identity, limit, self._freed)
+        return room
 
     def _limit(self, slot: Slot, limit: int | None) -> None:
         """Give a member the limit that its node has now."""
         if slot.room is None or limit is None:
             # Requests that began without a limit are not counted against the new one.
             slot.room = self._room(slot.id, limit)
-        elif slot.room.limit != limit:
+        if slot.room is not None and limit is not None and slot.room.limit != limit:
             slot.room.resize(limit)
 
     def set_draining(self, identity: Hashable, *, draining: bool) -> None:

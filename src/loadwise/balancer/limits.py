@@ -92,7 +92,7 @@ class Room:
     Thread-safety: lock-free. Cost: O(1), and O(limit) to make.
     """
 
-    __slots__ = ("debt", "free", "freed", "known_full", "limit", "mine")
+    __slots__ = ("__weakref__", "debt", "free", "freed", "known_full", "limit", "mine")
 
     def __init__(self, node_id: Hashable, limit: int, freed: Freed) -> None:
         self.limit = limit

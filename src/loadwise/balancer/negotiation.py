@@ -152,11 +152,11 @@ class Negotiator(Generic[N]):
         """Ask for one of ``nodes``; with ``despite``, all of them are known to be down."""
         asked = Asked(nodes, request, self.shortages, despite=despite)
         # RECOVERING nodes that have all the requests they need; ``None`` once that counts no more.
-        full: set[int] | None = set() if view.recovering else None
+        sated: set[int] | None = set() if view.recovering else None
         most, crowd = MOST_REFUSALS, 0
         while True:
             left = asked.left
-            asked.left = among = self._unless(full, most, view, left)
+            asked.left = among = self._unless(sated, most, view, left)
             index = self._choose(view, asked, request, crowd)
             asked.left = left
             if index is None:
@@ -166,16 +166,16 @@ class Negotiator(Generic[N]):
                 if among is not left and most < _MOST_RECOVERING:
                     most = _MOST_RECOVERING  # perhaps a RECOVERING node has room
                     continue
-                if not full:
+                if not sated:
                     asked.crowded = crowd > 0
                     asked.close()
                     return asked
                 # There is nobody else.
-                asked.forgive(full)
-                full = None
+                asked.forgive(sated)
+                sated = None
                 continue
-            if full is not None and self.is_passed_over(view, index):
-                full.add(index)
+            if sated is not None and self.is_passed_over(view, index):
+                sated.add(index)
                 asked.refused[index] = "recovering"
                 continue
             grant = self._grant(view, index, request, for_lease=for_lease, despite=despite)
@@ -220,13 +220,13 @@ class Negotiator(Generic[N]):
         return self._free.some(asked.left, view.slots, banned, narrowed=request.narrows)
 
     def _unless(
-        self, full: set[int] | None, most: int, view: View[N], left: NodeSet[N]
+        self, sated: set[int] | None, most: int, view: View[N], left: NodeSet[N]
     ) -> NodeSet[N]:
-        """Return ``left``, or if more than ``most`` are full only those that are not RECOVERING.
+        """Return ``left``, or if more than ``most`` are sated only those that are not RECOVERING.
 
         O(n) once for each ``left``, the last of them.
         """
-        if full is None or len(full) <= most:
+        if sated is None or len(sated) <= most:
             return left
         source, recovering, steady = self._kept_steady
         if source is not left or recovering is not view.recovering:
