@@ -51,6 +51,9 @@ KINDS: list[dict[str, Any]] = [
 ]
 
 
+kinds = st.sampled_from([0, 0, 0, *range(len(KINDS))])
+
+
 class Ask:
     """One request that may wait."""
 
@@ -78,14 +81,14 @@ class Waiting(RuleBasedStateMachine):
 
     @initialize(
         strategy=st.sampled_from(STRATEGIES),
-        limit=st.integers(1, 2),
+        limit=st.sampled_from([1, 1, 2, None]),
         most=st.sampled_from([None, None, 3]),
         metered=st.booleans(),
     )
     def begin(
         self,
         strategy: Any,
-        limit: int,
+        limit: int | None,
         most: int | None,
         metered: bool,  # noqa: FBT001 - as above
     ) -> None:
@@ -143,7 +146,7 @@ class Waiting(RuleBasedStateMachine):
                 assert isinstance(error, NoNodeAvailable), error
         self.asked = [each for each in self.asked if each.task and not each.task.done()]
 
-    @rule(kind=st.integers(0, len(KINDS) - 1), timeout=st.sampled_from([None, None, 4.0, 30.0]))
+    @rule(kind=kinds, timeout=st.sampled_from([None, None, 4.0, 30.0]))
     def ask(self, kind: int, timeout: float | None) -> None:
         """A request comes and waits if it must."""
         self.count += 1
@@ -158,7 +161,7 @@ class Waiting(RuleBasedStateMachine):
         self.asked.append(each)
         self.settle()
 
-    @rule(kind=st.integers(0, len(KINDS) - 1))
+    @rule(kind=kinds)
     def ask_at_once(self, kind: int) -> None:
         """A request that does not wait is given only what nobody waits for."""
         self.count += 1
@@ -232,9 +235,9 @@ class Waiting(RuleBasedStateMachine):
         if not hasattr(self, "balancer"):
             return
         for status in self.balancer.status():
-            assert status.in_flight <= self.limit
+            assert self.limit is None or status.in_flight <= self.limit
         held = Counter(lease.node for lease in self.held)
-        assert all(number <= self.limit for number in held.values())
+        assert self.limit is None or max(held.values(), default=0) <= self.limit
 
     @invariant()
     def nobody_waits_who_could_be_served(self) -> None:
@@ -264,7 +267,7 @@ class Waiting(RuleBasedStateMachine):
                 self.balancer.replace(list(NODES))
                 for node in NODES:
                     self.balancer.resume(node)
-                leases = [self.balancer.acquire(hash_key=i) for i in range(4 * self.limit)]
+                leases = [self.balancer.acquire(hash_key=i) for i in range(4 * (self.limit or 1))]
                 for lease in leases:
                     lease.success()
         finally:
