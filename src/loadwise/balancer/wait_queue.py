@@ -277,6 +277,7 @@ class WaitQueue(ForkAware, Generic[N, H]):
         except BaseException:
             # It may have been in the middle of serving: whoever is first goes on with that.
             self._changes.append(None)
+            self._appoint()
             raise
         finally:
             self._owner = None
@@ -313,13 +314,14 @@ class WaitQueue(ForkAware, Generic[N, H]):
         heads = [(next(iter(same)), kind) for kind, same in self._kinds.items()]
         heads.sort(key=_by_ticket)
         queue = deque(heads)
-        while queue and (rooms is None or any(room.free for room in rooms)):
+        while queue and (rooms is None or any([room.free for room in rooms])):
             ticket, kind = queue.popleft()
             waiter = self._kinds[kind][ticket]
             if not waiter.is_done and not self._ask(grant, waiter):
                 continue
-            self._remove(waiter)
+            # In this order: who is interrupted in between is rung again by whoever serves next.
             waiter.bell.ring()
+            self._remove(waiter)
             same = self._kinds.get(kind)
             if same is not None:
                 insort(queue, (next(iter(same)), kind), key=_by_ticket)
