@@ -23,6 +23,7 @@ LAYERS = {
     "_gil": 0,
     "_log": 0,
     "_membership": 0,
+    "_memo": 0,
     "_native": 0,
     "_callables": 0,
     "_numbers": 0,

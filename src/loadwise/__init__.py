@@ -29,7 +29,19 @@ from loadwise.errors import (
     UnknownIndex,
     UnknownNode,
 )
-from loadwise.filters import AllOf, AnyOf, Filter, FnFilter, HealthFilter, Not, QuotaFilter
+from loadwise.filters import (
+    AllOf,
+    AnyOf,
+    Filter,
+    FnFilter,
+    HealthFilter,
+    Not,
+    QuotaFilter,
+    by_id,
+    by_priority,
+    by_tag,
+    by_zone,
+)
 from loadwise.health import (
     ConsecutiveFailurePolicy,
     HealthPolicy,
@@ -123,5 +135,9 @@ __all__ = [
     "WeightedRoundRobin",
     "WithFallback",
     "__version__",
+    "by_id",
+    "by_priority",
+    "by_tag",
+    "by_zone",
     "node_id",
 ]

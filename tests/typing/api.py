@@ -64,6 +64,10 @@ from loadwise import (
     WeightedRandom,
     WeightedRoundRobin,
     WithFallback,
+    by_id,
+    by_priority,
+    by_tag,
+    by_zone,
     node_id,
 )
 from loadwise.health_checks import AsyncHealthChecker, HealthChecker
@@ -315,6 +319,9 @@ def filters() -> None:
     balancer.pick(where=eu & heavy)
     everything: Filter[Server] = AllOf()
     balancer.pick(where=~everything)
+    near: Filter[Server] = by_zone("eu", None) & ~by_tag(gpu="h100") | by_priority(0, 1)
+    balancer.pick(where=near & eu)
+    Balancer(["a"], where=by_id("a", servers[0]))
 
 
 def errors(balancer: Balancer[Server]) -> float | None:
@@ -322,6 +329,7 @@ def errors(balancer: Balancer[Server]) -> float | None:
     try:
         balancer.pick()
     except NoNodeAvailable as error:
+        assert_type(error.filters, tuple[str, ...])
         as_mapping: Mapping[str, int] = error.reasons
         assert_type(as_mapping["unhealthy"], int)
         assert_type(error.reason, str)

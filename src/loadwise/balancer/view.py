@@ -250,6 +250,7 @@ class View(Generic[N]):
         health_version: Version of the health it shows.
         quota_version: Version of the quotas it shows.
         turned_away: Indices of members that the balancer's filter does not admit, ascending.
+        where: The balancer's filter, if it has one.
         asked: Tells whether the filter would say the same again; ``None`` if it may not.
         admitted: The last answers of a filter that may change its mind at any time, by index.
         plain: Whether a request may be given any index that the strategy returns: no probe to
@@ -278,6 +279,7 @@ class View(Generic[N]):
         "tallies",
         "turned_away",
         "watch",
+        "where",
     )
 
     nodes: NodeSet[N]
@@ -293,6 +295,7 @@ class View(Generic[N]):
     health_version: int
     quota_version: int
     turned_away: tuple[int, ...]
+    where: Filter[N] | None
     asked: Watch | None
     admitted: bytes | None
     plain: bool
@@ -363,7 +366,7 @@ def make_view(
     view.quota_version = pauses.version
     watch = Watch([*own, *others])
 
-    view.admitted = answers
+    view.admitted, view.where = answers, where
     same = before.nodes.membership is whole.membership
     if same and before.asked is not None and before.asked.holds():
         view.turned_away, view.asked = before.turned_away, before.asked
