@@ -19,6 +19,7 @@ from loadwise.balancer import (
     Lease,
     NodeStatus,
     Panic,
+    PerNode,
 )
 from loadwise.clock import Clock
 from loadwise.context import SelectionContext
@@ -115,6 +116,7 @@ __all__ = [
     "Outcome",
     "Panic",
     "PeakEwma",
+    "PerNode",
     "PowerOfTwoChoices",
     "QuotaConfig",
     "QuotaDimension",

@@ -46,6 +46,7 @@ from loadwise import (
     Not,
     Outcome,
     PeakEwma,
+    PerNode,
     PowerOfTwoChoices,
     QuotaConfig,
     QuotaDimension,
@@ -322,6 +323,36 @@ def filters() -> None:
     near: Filter[Server] = by_zone("eu", None) & ~by_tag(gpu="h100") | by_priority(0, 1)
     balancer.pick(where=near & eu)
     Balancer(["a"], where=by_id("a", servers[0]))
+
+
+class Pool:
+    """A client of a user's own."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def close(self) -> None:
+        """Close it."""
+
+    async def aclose(self) -> None:
+        """Close it, in time."""
+
+
+async def connect(server: Server) -> Pool:
+    """Make a client, in time."""
+    return Pool(server)
+
+
+async def clients(balancer: Balancer[Server]) -> None:
+    """An object for each node, made at once or to be awaited."""
+    plain = PerNode(Pool, close=Pool.close)
+    awaited = PerNode(connect, close=Pool.aclose)
+    with plain, balancer.acquire() as lease:
+        assert_type(plain(lease), Pool)
+    async with awaited, balancer.acquire() as lease:
+        assert_type(await awaited(lease), Pool)
+    of_anything: PerNode[object, str] = PerNode(repr)
+    assert_type(of_anything(balancer.acquire()), str)
 
 
 def errors(balancer: Balancer[Server]) -> float | None:

@@ -94,7 +94,7 @@ class Request(Generic[N]):
 
     def kind(self) -> Hashable:
         """Return what it needs of a node: the same nodes can serve all requests of one kind."""
-        found = (self._excluded_ids, cost_of(self.cost) or id(self), self._where)
+        found = (self._excluded_ids, cost_of(self.cost) or id(self), self.where)
         try:
             hash(found)
         except TypeError:  # a filter of the user's own
