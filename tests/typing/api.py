@@ -75,7 +75,14 @@ from loadwise.health_checks import AsyncHealthChecker, HealthChecker
 from loadwise.integrations import httpx, httpx2
 from loadwise.integrations.aiohttp import LoadwiseMiddleware
 from loadwise.integrations.httpx import by_header
-from loadwise.testing import ManualClock, ScriptedRandom, StrategyContract
+from loadwise.testing import (
+    Call,
+    FakeFleet,
+    ManualClock,
+    ScriptedRandom,
+    StrategyContract,
+    VirtualClock,
+)
 
 
 @dataclass(frozen=True)
@@ -353,6 +360,17 @@ async def clients(balancer: Balancer[Server]) -> None:
         assert_type(await awaited(lease), Pool)
     of_anything: PerNode[object, str] = PerNode(repr)
     assert_type(of_anything(balancer.acquire()), str)
+
+
+def fakes() -> None:
+    """A fleet without servers knows the type of its nodes."""
+    fleet = FakeFleet(servers, latency=0.1, rng=random.Random(1)).slow("a", random.Random.random)
+    assert_type(fleet, FakeFleet[Server])
+    assert_type(fleet.balancer(hung_after=1.0), Balancer[Server])
+    assert_type(fleet.calls, tuple[Call, ...])
+    assert_type(fleet.clock, VirtualClock)
+    assert_type(fleet.run(connect(servers[0])), Pool)
+    FakeFleet({"a": [ConnectionError, "hello"], "b": 5}).fail("a", OSError("gone"), times=2)
 
 
 def errors(balancer: Balancer[Server]) -> float | None:
