@@ -48,7 +48,7 @@ def pytest_runtest_makereport(
     """Add to the report of a test that failed what its fleets were sent."""
     report = yield
     if report.failed:
-        made: list[FakeFleet[Any]] = item.stash.get(_fleets, [])
+        made: list[FakeFleet[Any]] = item.stash.get(_fleets, None) or []
         for fleet in made:
             report.sections.append((repr(fleet), str(fleet)))
     return report
