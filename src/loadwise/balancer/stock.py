@@ -119,12 +119,13 @@ class Holders(Further):
 
     def join(self, lease: Lease[Any]) -> None:
         """Count a lease that may have begun before this was there."""
-        token = id(lease)
-        if token not in self.open:
+        token, under_way = id(lease), lease._open  # noqa: SLF001 - the balancer's own
+        if under_way and token not in self.open:
             self.open[token] = None
             self._one_less()
-        lease._token = token  # noqa: SLF001 - by which its end is told
-        if not lease._open:  # noqa: SLF001 - it may have ended before it was counted
+            lease._token = token  # noqa: SLF001 - by which its end is told
+        # Asked again, for it may have ended before it was counted.
+        if not under_way:
             self.open.pop(token, None)
             raise LoadwiseError(
                 f"the lease on {lease.node_id!r} has ended; ask for the object while it is open"

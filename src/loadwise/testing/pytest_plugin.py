@@ -48,7 +48,6 @@ def pytest_runtest_makereport(
     """Add to the report of a test that failed what its fleets were sent."""
     report = yield
     if report.failed:
-        made: list[FakeFleet[Any]] = item.stash.get(_fleets, None) or []
-        for fleet in made:
+        for fleet in item.stash[_fleets] if _fleets in item.stash else ():
             report.sections.append((repr(fleet), str(fleet)))
     return report
