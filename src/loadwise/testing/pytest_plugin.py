@@ -48,6 +48,6 @@ def pytest_runtest_makereport(
     """Add to the report of a test that failed what its fleets were sent."""
     report = yield
     if report.failed:
-        for fleet in item.stash[_fleets] if _fleets in item.stash else ():
+        for fleet in item.stash.setdefault(_fleets, []):
             report.sections.append((repr(fleet), str(fleet)))
     return report
