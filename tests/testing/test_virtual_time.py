@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loadwise.testing import VirtualClock
-from loadwise.testing.virtual_time import _Loop
+from loadwise.testing.virtual_loop import VirtualLoop
 
 Run = Callable[[VirtualClock, Coroutine[Any, Any, Any]], Any]
 
@@ -121,7 +121,9 @@ def test_tasks_that_wait_for_ever_are_told() -> None:
 
     clock = VirtualClock()
     with (
-        asyncio.Runner(loop_factory=lambda: _Loop(clock, stuck_after=0.01)) as runner,
+        asyncio.Runner(
+            loop_factory=lambda: VirtualLoop(clock, clock.advance, stuck_after=0.01)
+        ) as runner,
         pytest.raises(RuntimeError, match="they wait for something that does not come"),
     ):
         runner.run(main())

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import selectors
 from collections import deque
 from collections.abc import Coroutine
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from loadwise._numbers import finite
 from loadwise.testing.manual_clock import ManualClock
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["VirtualClock"]
 
 T = TypeVar("T")
 
-_STUCK_AFTER = 10.0
-"""Real seconds after which a loop without timers is taken to wait for ever."""
 _MOST_PASSES = 50
 """Times to let others go first in a loop that does not tell whether there are any."""
 
@@ -41,6 +40,7 @@ class VirtualClock(ManualClock):
 
     Example:
         >>> clock = VirtualClock()
+        >>> import asyncio
         >>> async def nap(seconds):
         ...     await asyncio.sleep(seconds)
         ...     return clock()
@@ -74,8 +74,10 @@ class VirtualClock(ManualClock):
         pause = finite("seconds", seconds)
         if not pause >= 0:
             raise ValueError(f"seconds is {seconds!r}; it must be finite and at least 0")
+        import asyncio  # noqa: PLC0415 - whoever is here has imported it
+
         loop = asyncio.get_running_loop()
-        if isinstance(loop, _Loop) and loop.clock is self:
+        if getattr(loop, "clock", None) is self:
             await asyncio.sleep(pause)
             return
         woken: asyncio.Future[None] = loop.create_future()
@@ -104,7 +106,9 @@ class VirtualClock(ManualClock):
 
     def new_event_loop(self) -> asyncio.AbstractEventLoop:
         """Return an event loop whose time this is; a ``loop_factory`` for whoever takes one."""
-        return _Loop(self)
+        from loadwise.testing.virtual_loop import VirtualLoop  # noqa: PLC0415 - needs asyncio
+
+        return VirtualLoop(self, self.advance)
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in an event loop whose time this is, and return what it returns.
@@ -112,43 +116,11 @@ class VirtualClock(ManualClock):
         Raises:
             RuntimeError: All tasks wait for something that does not come, or a loop runs already.
         """
+        import asyncio  # noqa: PLC0415 - threads have no use for it
+
         with asyncio.Runner(loop_factory=self.new_event_loop) as runner:
             return runner.run(main)
 
 
 def _is_over(sleep: asyncio.Future[None]) -> bool:
     return sleep.done() or sleep.get_loop().is_closed()
-
-
-class _Selector(selectors.SelectSelector):
-    """Waits for nothing but input and output: time it lets pass."""
-
-    def __init__(self, clock: VirtualClock, stuck_after: float) -> None:
-        super().__init__()
-        self._clock = clock
-        self._stuck_after = stuck_after
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is None:
-            found = super().select(self._stuck_after)
-            if not found:
-                raise RuntimeError(
-                    f"no task has anything to do, no timer is set, and for {self._stuck_after:g} "
-                    f"real seconds nothing has come: they wait for something that does not come"
-                )
-            return found
-        found = super().select(0)
-        if not found and timeout > 0:
-            self._clock.advance(timeout)
-        return found
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """An event loop in virtual time."""
-
-    def __init__(self, clock: VirtualClock, stuck_after: float = _STUCK_AFTER) -> None:
-        self.clock = clock
-        super().__init__(_Selector(clock, stuck_after))
-
-    def time(self) -> float:
-        return self.clock.now
