@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from loadwise import (
+    Backoff,
     Balancer,
     ConsecutiveFailurePolicy,
     Endpoint,
@@ -283,3 +284,21 @@ def test_the_fixture_shows_what_was_sent(pytester: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(
         ["*FakeFleet of 1: 1 calls*", "0 to 0 s 'a' 'GET /': answered 'hello'"]
     )
+
+
+def test_call_backs_off_in_virtual_time() -> None:
+    """Rounds, their pauses and the deadline go by the fleet's clock, in threads and in tasks."""
+    for later in (False, True):
+        fleet = FakeFleet(["a", "b"], latency=0.1).fail("a", times=1).fail("b", times=1)
+        balancer = fleet.balancer()
+        backoff = Backoff(base=3600.0, cap=3600.0, jitter=False)
+        if later:
+            answer = fleet.run(balancer.call_async(fleet.asend, attempts=3, backoff=backoff))
+        else:
+            answer = balancer.call(fleet.send, attempts=3, backoff=backoff)
+        assert answer in {"a", "b"}
+        assert [call.began for call in fleet.calls] == pytest.approx([0.0, 0.1, 3600.2])
+        fleet.slow("a", 60.0).slow("b", 60.0)
+        with pytest.raises(TimeoutError, match="the deadline of 5 s has passed"):
+            fleet.run(balancer.call_async(fleet.asend, deadline=5.0))
+        assert fleet.clock() == pytest.approx(3605.3)
