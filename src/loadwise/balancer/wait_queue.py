@@ -145,7 +145,8 @@ class WaitQueue(ForkAware, Generic[N, H]):
         # Where the clock goes when told, nobody sleeps for so many seconds.
         on_advance: Callable[[Callable[[], None]], object] | None
         on_advance = getattr(clock, "on_advance", None)
-        self._is_manual = on_advance is not None
+        # Unless to sleep is to let its time pass.
+        self._is_manual = on_advance is not None and not hasattr(clock, "sleep")
         if on_advance is not None:
             on_advance(self.advanced)
 
@@ -367,7 +368,9 @@ def _queued(refusal: NoNodeAvailable) -> NoNodeAvailable:
     given = refusal.reasons.items()
     reasons = {why: count for why, count in given if why not in _MENDED_BY_TIME | {"quota"}}
     reasons["queue"] = sum(refusal.reasons.values()) - sum(reasons.values())
-    return NoNodeAvailable(refusal.balancer, refusal.total, reasons, refusal.retry_after)
+    return NoNodeAvailable(
+        refusal.balancer, refusal.total, reasons, refusal.retry_after, refusal.filters
+    )
 
 
 def _by_ticket(head: tuple[int, Hashable]) -> int:
