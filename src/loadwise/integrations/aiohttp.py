@@ -17,6 +17,7 @@ from loadwise.integrations._http.aiohttp_content import MeteredContent
 from loadwise.integrations._http.body import Decoded, Hold
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.keys import by_cookie, by_header
+from loadwise.integrations._http.paths import confined
 from loadwise.integrations._http.settings import (
     AsyncTransportOptions,
     Options,
@@ -279,4 +280,6 @@ def _join(base: str, path: str) -> URL:
     Kept, for making one and all that is read off it is the dearest part of a request's way.
     """
     url = URL(base)
-    return URL(f"{url.origin()}{url.raw_path.rstrip('/')}{path}", encoded=True)
+    path, question, query = path.partition("?")
+    below = f"/{confined(path).removeprefix('/')}{question}{query}"
+    return URL(f"{url.origin()}{url.raw_path.rstrip('/')}{below}", encoded=True)

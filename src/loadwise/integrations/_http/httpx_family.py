@@ -18,6 +18,7 @@ from loadwise.context import HashKey
 from loadwise.integrations._http.body import Decoded, Hold
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.httpx_headers import access_to
+from loadwise.integrations._http.paths import confined
 from loadwise.integrations._http.settings import Options, Settings, as_verdict, options_of
 from loadwise.integrations._http.verdict import Verdict, judge_status
 from loadwise.outcome import Outcome
@@ -54,7 +55,10 @@ class Library:
         """Return where a path (with its query) below a node's base URL is."""
         url = self.module.URL(base)
         own = url.raw_path.partition(b"?")[0].rstrip(b"/")
-        url = url.copy_with(raw_path=own + b"/" + raw_path.removeprefix(b"/"))
+        path, question, query = raw_path.partition(b"?")
+        path = confined(path.decode("ascii")).encode("ascii")
+        below = b"/" + path.removeprefix(b"/") + question + query
+        url = url.copy_with(raw_path=own + below)
         return Target(url, url.netloc)
 
     def judge_error(self, error: BaseException) -> Verdict:
