@@ -18,6 +18,8 @@ from loadwise.context import HashKey
 from loadwise.integrations._http.body import Decoded, Hold
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.httpx_headers import access_to
+from loadwise.integrations._http.httpx_redirects import Redirects
+from loadwise.integrations._http.httpx_twins import twin_of
 from loadwise.integrations._http.paths import confined
 from loadwise.integrations._http.settings import Options, Settings, as_verdict, options_of
 from loadwise.integrations._http.verdict import Verdict, judge_status
@@ -42,8 +44,6 @@ class Library:
 
     def __init__(self, module: Any, sync_stream: type[Any], async_stream: type[Any]) -> None:
         self.module = module
-        self.request: type[Any] = module.Request
-        self.headers: type[Any] = module.Headers
         self.access = access_to(module.Headers)
         self.byte_stream: type[Any] = module.ByteStream
         self.sync_stream = sync_stream
@@ -94,6 +94,7 @@ class Transport:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._life = _Life()
+        self._redirects = Redirects(self.library.module, self.library.access, settings.mapper())
 
     def _end_life(self) -> None:
         """Tell the requests under way that they end by the client's own doing."""
@@ -140,13 +141,11 @@ class Transport:
         settings, library = self._settings, self.library
         node = exchange.lease.node
         asked = request.url
-        target = library.target(settings.base_url(node, exchange.node_id), asked.raw_path)
-        # A shallow copy without the constructor's work; copy() would pickle, and lose the stream.
-        outbound: Any = object.__new__(library.request)
-        outbound.__dict__.update(request.__dict__)
+        exchange.base_url = settings.base_url(node, exchange.node_id)
+        target = library.target(exchange.base_url, asked.raw_path)
+        outbound = twin_of(request)
         outbound.url = target.url
-        outbound.headers = headers = library.headers(request.headers)
-        outbound.extensions = extensions = dict(request.extensions)
+        headers, extensions = outbound.headers, outbound.extensions
         extensions.pop("loadwise", None)
         library.access.readdress(headers, asked.netloc, target.host)
         if settings.meter is not None and headers.get("accept-encoding") != "identity":
@@ -217,3 +216,4 @@ class Transport:
             origin = outbound.url.copy_with(raw_path=b"/")
             request.url, host = self.library.target(str(origin), asked.raw_path)
             self.library.access.readdress(request.headers, asked.netloc, host)
+        self._redirects.map_back(response, request, outbound, exchange.base_url)

@@ -17,6 +17,8 @@ from loadwise.balancer import Balancer
 from loadwise.balancer.failures import outcome_of
 from loadwise.context import HashKey
 from loadwise.errors import nearest
+from loadwise.integrations._http.mapping import Mapper
+from loadwise.integrations._http.members import Members
 from loadwise.integrations._http.routing import base_url_of, checked_base_url
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.nodes import node_id
@@ -78,6 +80,7 @@ class _CommonOptions(TypedDict, total=False):
     max_attempts: int
     deadline: float
     budget: RetryBudget
+    map_responses: bool
 
 
 class TransportOptions(_CommonOptions, total=False):
@@ -94,6 +97,8 @@ class TransportOptions(_CommonOptions, total=False):
         max_attempts: Attempts per request, the first included, >= 1; 3 by default.
         deadline: Seconds for all attempts of a request, up to the response's headers.
         budget: Limits retries; by default 20 % of the requests and 10 per second.
+        map_responses: Whether redirects and cookies are mapped back to what was asked for; ``True``
+            by default.
 
     None of the functions may be a coroutine function; see `AsyncTransportOptions` for transports
     that can await them.
@@ -130,6 +135,7 @@ class Settings:
     max_attempts: int = 3
     deadline: float | None = None
     budget: RetryBudget = field(default_factory=RetryBudget)
+    map_responses: bool = True
     awaits: bool = False
 
     @classmethod
@@ -179,6 +185,7 @@ class Settings:
                 f"budget is {self.budget!r}; it must be a RetryBudget (for no retries at all there "
                 f"is max_attempts=1)"
             )
+        _require_bool("map_responses", self.map_responses)
         object.__setattr__(self, "max_attempts", whole("max_attempts", self.max_attempts, 1))
         object.__setattr__(self, "deadline", _as_deadline("deadline", self.deadline))
         for node in self.balancer.nodes:
@@ -189,6 +196,10 @@ class Settings:
         if self.url is None:
             return base_url_of(identity)
         return checked_base_url(identity, self.url(node))
+
+    def mapper(self) -> Mapper | None:
+        """Return who maps responses back to what was asked for; ``None`` if nobody is to."""
+        return Mapper(Members(self.balancer, self.base_url)) if self.map_responses else None
 
     def refused(self) -> Amounts | None:
         """Return what a request that a rate limit refuses has used, if the meter can tell."""
@@ -263,6 +274,11 @@ def _is_meter(value: object) -> bool:
     return all(map(callable, methods)) and not isinstance(value, type)
 
 
+def _require_bool(what: str, given: object) -> None:
+    if not isinstance(given, bool):
+        raise TypeError(f"{what} is {given!r}; it must be True or False")
+
+
 def _as_deadline(what: str, given: object) -> float | None:
     if given is None:
         return None
@@ -293,9 +309,8 @@ class Options:
     deadline: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.retry, bool):
-            # Whatever is not empty counts as true, and "no" would send an order twice.
-            raise TypeError(f"the request's retry is {self.retry!r}; it must be True or False")
+        # Whatever is not empty counts as true, and "no" would send an order twice.
+        _require_bool("the request's retry", self.retry)
         if self.cost is not None and not isinstance(self.cost, Mapping):
             raise TypeError(
                 f"the request's cost is {self.cost!r}; it must be a mapping of quota dimensions to "
