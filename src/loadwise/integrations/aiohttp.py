@@ -13,8 +13,10 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
+from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.aiohttp_content import MeteredContent
 from loadwise.integrations._http.body import Decoded, Hold
+from loadwise.integrations._http.errors import refusal_of
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.keys import by_cookie, by_header
 from loadwise.integrations._http.paths import confined
@@ -36,14 +38,16 @@ if TYPE_CHECKING:
 
 try:
     import aiohttp
-    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, RequestInfo
     from aiohttp.hdrs import HOST
+    from multidict import CIMultiDict, CIMultiDictProxy
     from yarl import URL
 except ImportError as error:
     raise ImportError(
         "loadwise.integrations.aiohttp needs aiohttp >= 3.12.4: install loadwise[aiohttp]"
     ) from error
 
+from loadwise.integrations._http.aiohttp_answers import answer
 from loadwise.integrations._http.aiohttp_redirects import Note, Redirects
 from loadwise.integrations._http.aiohttp_session import (
     judge_error,
@@ -57,6 +61,7 @@ from loadwise.integrations._http.aiohttp_twins import twin_of
 
 __all__ = [
     "LoadwiseMiddleware",
+    "NoNodeError",
     "Verdict",
     "by_cookie",
     "by_header",
@@ -116,6 +121,42 @@ def route_of(response: ClientResponse) -> Mapping[str, Any]:
         raise LookupError(f"{response!r} has not come through a LoadwiseMiddleware") from None
 
 
+class NoNodeError(NoNodeAvailable, aiohttp.ClientError):
+    """No node could be given to a request, and why: an error of aiohttp's own family.
+
+    Attributes:
+        request: The request, as aiohttp tells of one in its errors; ``None`` if there was none.
+
+    It can be pickled, with what it tells of the request.
+    """
+
+    def __init__(
+        self,
+        balancer: str,
+        total: int,
+        reasons: Mapping[str, int],
+        retry_after: float | None = None,
+        *,
+        request: RequestInfo | None = None,
+    ) -> None:
+        NoNodeAvailable.__init__(self, balancer, total, reasons, retry_after)
+        self.request = request
+
+    def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
+        request = self.request
+        if request is None:
+            return (type(self), self.args)
+        # A proxy of headers does not pickle.
+        parts = (request.url, request.method, tuple(request.headers.items()), request.real_url)
+        return (_rebuilt, (type(self), self.args, parts))
+
+
+def _rebuilt(kind: type[NoNodeError], args: tuple[Any, ...], parts: tuple[Any, ...]) -> NoNodeError:
+    url, method, headers, real_url = parts
+    proxy = CIMultiDictProxy(CIMultiDict(headers))
+    return kind(*args, request=RequestInfo(url, method, proxy, real_url))
+
+
 class LoadwiseMiddleware:
     """Sends each request of an ``aiohttp.ClientSession`` to a node that a balancer chooses.
 
@@ -150,7 +191,7 @@ class LoadwiseMiddleware:
         TypeError: An argument is of the wrong kind or not known.
         ValueError: A node's address cannot be told, or a number is out of range.
 
-    When no node is available, `NoNodeAvailable` is raised. Put it last among middlewares that
+    When no node is available, `NoNodeError` is raised. Put it last among middlewares that
     change the request, such as those for authentication by the URL asked for.
 
     Thread-safety: one for all sessions of all event loops.
@@ -171,6 +212,8 @@ class LoadwiseMiddleware:
         if note is not None:
             return await self._send_outside(request, handler, note)
         exchange = await self._begin(request)
+        if not isinstance(exchange, Exchange):
+            return exchange
         try:
             while True:
                 # Before it is prepared: that is not the node's time.
@@ -213,7 +256,8 @@ class LoadwiseMiddleware:
         self._redirects.map_back(response, request, outbound, None, note)
         return response
 
-    async def _begin(self, request: ClientRequest) -> Exchange:
+    async def _begin(self, request: ClientRequest) -> Exchange | ClientResponse:
+        """Return the exchange of a request, or the response to one for which there is no node."""
         settings = self._settings
         options = _OPTIONS.get()
         body = request.body
@@ -225,15 +269,22 @@ class LoadwiseMiddleware:
         cost = options.cost
         if cost is None and settings.meter is not None and replayable:
             cost = settings.estimate(bytes(await body.as_bytes()) if body else b"")
-        return Exchange(
-            settings,
-            options,
-            key,
-            cost,
-            request=request,
-            client=request.session,
-            replayable=replayable,
-        )
+        try:
+            return Exchange(
+                settings,
+                options,
+                key,
+                cost,
+                request=request,
+                client=request.session,
+                replayable=replayable,
+            )
+        except NoNodeAvailable as error:
+            if settings.no_node == "raise":
+                raise NoNodeError(*error.args, request=request.request_info) from None
+            response = await answer(request, refusal_of(error))
+            _ROUTES[response] = {"node": None, "attempts": 0}
+            return response
 
     def _outbound(self, request: ClientRequest, exchange: Exchange) -> ClientRequest:
         """Return the request as it goes to the node of the present attempt, once prepared."""

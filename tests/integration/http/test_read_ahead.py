@@ -349,7 +349,7 @@ def test_headers_by_name_and_by_row_say_the_same(
 
 def test_rows_are_used_where_they_are_what_they_were(library: Any) -> None:
     """A version of the package that keeps its headers otherwise is served by public methods."""
-    assert Library(library, object, object).access is ByRow
+    assert Library(library, object, object, Exception).access is ByRow
 
     def other(rows: list[tuple[bytes, bytes]]) -> SimpleNamespace:
         return SimpleNamespace(_list=rows)

@@ -30,6 +30,8 @@ class AsyncTransport(Transport):
         settings, options = self._settings, self._options(request)
         key = await awaited(self._key(request, options))
         exchange = self._begin(request, options, key)
+        if not isinstance(exchange, Exchange):
+            return exchange
         try:
             while True:
                 outbound = self._outbound(request, exchange)

@@ -15,7 +15,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from loadwise.context import HashKey
+from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.body import Decoded, Hold
+from loadwise.integrations._http.errors import refusal_of
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.httpx_headers import access_to
 from loadwise.integrations._http.httpx_redirects import Redirects
@@ -42,8 +44,15 @@ class Target(NamedTuple):
 class Library:
     """What is needed of httpx or httpx2."""
 
-    def __init__(self, module: Any, sync_stream: type[Any], async_stream: type[Any]) -> None:
+    def __init__(
+        self,
+        module: Any,
+        sync_stream: type[Any],
+        async_stream: type[Any],
+        no_node_error: type[Any],
+    ) -> None:
         self.module = module
+        self.no_node_error = no_node_error
         self.access = access_to(module.Headers)
         self.byte_stream: type[Any] = module.ByteStream
         self.sync_stream = sync_stream
@@ -118,7 +127,8 @@ class Transport:
         key = options.hash_key
         return self._settings.ask_key(request) if key is None else key
 
-    def _begin(self, request: Any, options: Options, key: HashKey) -> Exchange:
+    def _begin(self, request: Any, options: Options, key: HashKey) -> Any:
+        """Return the exchange of a request, or the response to one for which there is no node."""
         settings = self._settings
         replayable = isinstance(request.stream, self.library.byte_stream)
         cost = options.cost
@@ -126,14 +136,25 @@ class Transport:
             # Not its ``content``: a request that repeats another, as after a redirect, has only the
             # other's stream until it is read.
             cost = settings.estimate(request.read())
-        return Exchange(
-            settings,
-            options,
-            key,
-            cost,
-            request=request,
-            client=self._life,
-            replayable=replayable,
+        try:
+            return Exchange(
+                settings,
+                options,
+                key,
+                cost,
+                request=request,
+                client=self._life,
+                replayable=replayable,
+            )
+        except NoNodeAvailable as error:
+            if settings.no_node == "raise":
+                raise self.library.no_node_error(*error.args, request=request) from None
+            refusal = refusal_of(error)
+        return self.library.module.Response(
+            refusal.status,
+            headers=refusal.headers,
+            stream=self.library.byte_stream(b"" if request.method == "HEAD" else refusal.body),
+            extensions={"loadwise": {"node": None, "attempts": 0}},
         )
 
     def _outbound(self, request: Any, exchange: Exchange) -> Any:

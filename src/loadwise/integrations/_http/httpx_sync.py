@@ -29,6 +29,8 @@ class SyncTransport(Transport):
             return self._send_outside(request)
         settings, options = self._settings, self._options(request)
         exchange = self._begin(request, options, self._key(request, options))
+        if not isinstance(exchange, Exchange):
+            return exchange
         try:
             while True:
                 outbound = self._outbound(request, exchange)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict, cast
+from typing import Any, Literal, Protocol, TypedDict, cast
 
 from loadwise._callables import (
     is_awaitable,
@@ -17,6 +17,7 @@ from loadwise.balancer import Balancer
 from loadwise.balancer.failures import outcome_of
 from loadwise.context import HashKey
 from loadwise.errors import nearest
+from loadwise.integrations._http.errors import NO_NODE
 from loadwise.integrations._http.mapping import Mapper
 from loadwise.integrations._http.members import Members
 from loadwise.integrations._http.routing import base_url_of, checked_base_url
@@ -81,6 +82,7 @@ class _CommonOptions(TypedDict, total=False):
     deadline: float
     budget: RetryBudget
     map_responses: bool
+    no_node: Literal["raise", "response"]
 
 
 class TransportOptions(_CommonOptions, total=False):
@@ -99,6 +101,8 @@ class TransportOptions(_CommonOptions, total=False):
         budget: Limits retries; by default 20 % of the requests and 10 per second.
         map_responses: Whether redirects and cookies are mapped back to what was asked for; ``True``
             by default.
+        no_node: What is done with a request for which there is no node: ``"raise"`` an error, or
+            answer by a ``"response"``, 429 or 503.
 
     None of the functions may be a coroutine function; see `AsyncTransportOptions` for transports
     that can await them.
@@ -136,6 +140,7 @@ class Settings:
     deadline: float | None = None
     budget: RetryBudget = field(default_factory=RetryBudget)
     map_responses: bool = True
+    no_node: str = NO_NODE[0]
     awaits: bool = False
 
     @classmethod
@@ -186,6 +191,8 @@ class Settings:
                 f"is max_attempts=1)"
             )
         _require_bool("map_responses", self.map_responses)
+        if self.no_node not in NO_NODE:
+            raise ValueError(f"no_node is {self.no_node!r}; it must be 'raise' or 'response'")
         object.__setattr__(self, "max_attempts", whole("max_attempts", self.max_attempts, 1))
         object.__setattr__(self, "deadline", _as_deadline("deadline", self.deadline))
         for node in self.balancer.nodes:
