@@ -169,8 +169,8 @@ class LoadwiseMiddleware:
     until it is closed. A response that is dropped open is kept by its connection, and in flight as
     long as that lasts; should it be lost, a ``ResourceWarning`` tells.
 
-    Refused, reset and timed out connections and 502, 503 and 504 are failures of the node; 429,
-    and 503 with a Retry-After, have it sit out that long; all else is a success.
+    Refused, reset and timed out connections and 502, 503 and 504 are failures of the node; all else
+    is a success. 429, and 503 with a Retry-After, have it sit out that long, ``max_pause`` at most.
 
     A failed request is tried on another node: always when the connection was never made; else
     only if the method is idempotent, or the request has an ``Idempotency-Key`` header or
@@ -308,7 +308,7 @@ class LoadwiseMiddleware:
             return ruling
         if isinstance(result, BaseException):
             return judge_error(result, sent=outbound.response is not None)
-        return judge_status(result.status, result.headers)
+        return judge_status(result.status, result.headers, self._settings.max_pause)
 
     def _hold(self, response: ClientResponse, exchange: Exchange, verdict: Verdict) -> None:
         """Keep the lease until the response is done with."""

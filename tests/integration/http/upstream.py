@@ -18,6 +18,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers what the path asks for; ``manners`` change it for all paths."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are sent apart, and would wait for each other
     journal = Path(sys.argv[1])
     manners = ""
 

@@ -190,7 +190,7 @@ class Transport:
             return verdict
         if isinstance(result, BaseException):
             return self.library.judge_error(result)
-        return judge_status(result.status_code, result.headers)
+        return judge_status(result.status_code, result.headers, self._settings.max_pause)
 
     def _hold(
         self, response: Any, exchange: Exchange, verdict: Verdict, *, decoded: bool = False

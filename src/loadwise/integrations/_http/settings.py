@@ -20,6 +20,7 @@ from loadwise.errors import nearest
 from loadwise.integrations._http.errors import NO_NODE
 from loadwise.integrations._http.mapping import Mapper
 from loadwise.integrations._http.members import Members
+from loadwise.integrations._http.pauses import LONGEST_PAUSE
 from loadwise.integrations._http.routing import base_url_of, checked_base_url
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.nodes import node_id
@@ -83,6 +84,7 @@ class _CommonOptions(TypedDict, total=False):
     budget: RetryBudget
     map_responses: bool
     no_node: Literal["raise", "response"]
+    max_pause: float
 
 
 class TransportOptions(_CommonOptions, total=False):
@@ -103,6 +105,8 @@ class TransportOptions(_CommonOptions, total=False):
             by default.
         no_node: What is done with a request for which there is no node: ``"raise"`` an error, or
             answer by a ``"response"``, 429 or 503.
+        max_pause: Seconds of the longest pause that a ``Retry-After`` is granted, above 0; 120 by
+            default. What ``classify`` says itself is not cut.
 
     None of the functions may be a coroutine function; see `AsyncTransportOptions` for transports
     that can await them.
@@ -141,6 +145,7 @@ class Settings:
     budget: RetryBudget = field(default_factory=RetryBudget)
     map_responses: bool = True
     no_node: str = NO_NODE[0]
+    max_pause: float = LONGEST_PAUSE
     awaits: bool = False
 
     @classmethod
@@ -195,6 +200,7 @@ class Settings:
             raise ValueError(f"no_node is {self.no_node!r}; it must be 'raise' or 'response'")
         object.__setattr__(self, "max_attempts", whole("max_attempts", self.max_attempts, 1))
         object.__setattr__(self, "deadline", _as_deadline("deadline", self.deadline))
+        object.__setattr__(self, "max_pause", _as_seconds("max_pause", self.max_pause))
         for node in self.balancer.nodes:
             self.base_url(node, node_id(node))
 
@@ -287,8 +293,10 @@ def _require_bool(what: str, given: object) -> None:
 
 
 def _as_deadline(what: str, given: object) -> float | None:
-    if given is None:
-        return None
+    return None if given is None else _as_seconds(what, given)
+
+
+def _as_seconds(what: str, given: object) -> float:
     seconds = finite(what, given)
     if not seconds > 0:
         raise ValueError(f"{what} is {given!r}; it must be a finite number of seconds above 0")
