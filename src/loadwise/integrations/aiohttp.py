@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 try:
     import aiohttp
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, RequestInfo
-    from aiohttp.hdrs import HOST
+    from aiohttp.hdrs import COOKIE, HOST, SET_COOKIE
     from multidict import CIMultiDict, CIMultiDictProxy
     from yarl import URL
 except ImportError as error:
@@ -48,6 +48,7 @@ except ImportError as error:
     ) from error
 
 from loadwise.integrations._http.aiohttp_answers import answer
+from loadwise.integrations._http.aiohttp_headers import replace_headers
 from loadwise.integrations._http.aiohttp_redirects import Note, Redirects
 from loadwise.integrations._http.aiohttp_session import (
     judge_error,
@@ -204,6 +205,7 @@ class LoadwiseMiddleware:
     ) -> None:
         self._settings = Settings.of(balancer, options, awaits=True)
         self._redirects = Redirects(self._settings.mapper())
+        self._jars = self._settings.jars()
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send a request to a node, and to others if need be."""
@@ -236,6 +238,7 @@ class LoadwiseMiddleware:
                         await stop_sending(outbound)
                         continue
                     self._hold(response, exchange, verdict)
+                    self._take_cookies(response, exchange, outbound)
                     self._redirects.map_back(response, request, outbound, exchange.base_url)
                 except BaseException:
                     response.close()
@@ -297,7 +300,24 @@ class LoadwiseMiddleware:
         outbound.url = target
         if outbound.headers.get(HOST) == asked.host_port_subcomponent:
             outbound.headers[HOST] = target.host_port_subcomponent or ""
+        if self._jars is not None:
+            sent = outbound.headers.get(COOKIE)
+            cookies = self._jars.header(exchange.node_id, str(target), sent)
+            if cookies is not None:
+                outbound.headers[COOKIE] = cookies
         return outbound
+
+    def _take_cookies(
+        self, response: ClientResponse, exchange: Exchange, outbound: ClientRequest
+    ) -> None:
+        """Keep what a node sets from the session, if it is to be sent to that node alone."""
+        if self._jars is None or SET_COOKIE not in response.headers:
+            return
+        values = response.headers.getall(SET_COOKIE)
+        self._jars.take(exchange.node_id, str(outbound.url), values)
+        rest = CIMultiDict(response.headers)
+        del rest[SET_COOKIE]
+        replace_headers(response, rest.items())
 
     async def _judge(
         self, result: ClientResponse | BaseException, outbound: ClientRequest

@@ -1,19 +1,19 @@
 """Redirects and cookies of nodes in aiohttp, mapped back to what was asked for.
 
-aiohttp keeps to itself what this needs: a response's headers and cookies, and the timer that tells
-the requests of one call of a session. Should they go, tests say so.
+aiohttp keeps to itself the timer that tells the requests of one call of a session. Should it go,
+tests say so.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from aiohttp import ClientRequest, ClientResponse
 from aiohttp.hdrs import AUTHORIZATION, HOST
-from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from loadwise.integrations._http.aiohttp_headers import replace_headers
 from loadwise.integrations._http.aiohttp_twins import twin_of
 from loadwise.integrations._http.mapping import Foreign, Mapper, Route
 
@@ -94,25 +94,11 @@ class Redirects:
         asked = _origin(request.url) if note is None else note.foreign.asked
         route = Route(asked, str(outbound.url), outbound.headers.get(HOST, ""), base)
         rows, outside = self._mapper.mapped(headers.items(), route)
-        _replace_headers(response, rows)
+        replace_headers(response, rows)
         if outside is not None and response.status in _FOLLOWED:
             given = request.headers.get(AUTHORIZATION) if note is None else note.credentials
             foreign = Foreign(asked, _spelled(outside, request))
             _NOTE.set(Note(request._timer, foreign, given))  # noqa: SLF001 - see the module's docstring
-
-
-def _replace_headers(response: Any, rows: list[tuple[str, str]]) -> None:
-    fresh = CIMultiDict(rows)
-    response._headers = CIMultiDictProxy(fresh)  # noqa: SLF001 - see the module's docstring
-    response._raw_headers = tuple(  # noqa: SLF001 - see the module's docstring
-        (name.encode("utf-8", "surrogateescape"), value.encode("utf-8", "surrogateescape"))
-        for name, value in rows
-    )
-    for name in ("headers", "raw_headers"):
-        response._cache.pop(name, None)  # noqa: SLF001 - see the module's docstring
-    cookies = tuple(fresh.getall("Set-Cookie", ()))
-    response._cookies = None  # noqa: SLF001 - see the module's docstring
-    response._raw_cookie_headers = cookies or None  # noqa: SLF001 - see the module's docstring
 
 
 def _spelled(url: str, request: ClientRequest) -> str:

@@ -1,4 +1,7 @@
-"""Copies of aiohttp's requests, each with a state of its own."""
+"""Copies of aiohttp's requests, each with a state of its own.
+
+aiohttp keeps to itself what a request waits for and who traces it.
+"""
 
 from __future__ import annotations
 
@@ -18,4 +21,10 @@ def twin_of(request: ClientRequest) -> ClientRequest:
     twin.__dict__.update(request.__dict__)
     twin.response = None
     twin.headers = CIMultiDict(request.headers)
+    twin._traces = list(request._traces)  # noqa: SLF001 - see the module's docstring
+    if request.proxy_headers is not None:
+        twin.proxy_headers = CIMultiDict(request.proxy_headers)
+    if request._continue is not None:  # noqa: SLF001 - see the module's docstring
+        # Whoever waits for "100 Continue" cancels it when the answer is another one.
+        twin._continue = request.loop.create_future()
     return twin

@@ -104,6 +104,7 @@ class Transport:
         self._settings = settings
         self._life = _Life()
         self._redirects = Redirects(self.library.module, self.library.access, settings.mapper())
+        self._jars = settings.jars()
 
     def _end_life(self) -> None:
         """Tell the requests under way that they end by the client's own doing."""
@@ -172,6 +173,10 @@ class Transport:
         if settings.meter is not None and headers.get("accept-encoding") != "identity":
             # What the meter is to read must be in an encoding that can be undone here.
             headers["accept-encoding"] = "gzip, deflate"
+        if self._jars is not None:
+            cookies = self._jars.header(exchange.node_id, str(target.url), headers.get("cookie"))
+            if cookies is not None:
+                headers["cookie"] = cookies
         left = exchange.time_left()
         if left is not None:
             # Whatever came before may have used it up by now, and sockets refuse less than nothing.
@@ -237,4 +242,8 @@ class Transport:
             origin = outbound.url.copy_with(raw_path=b"/")
             request.url, host = self.library.target(str(origin), asked.raw_path)
             self.library.access.readdress(request.headers, asked.netloc, host)
+        if self._jars is not None and "set-cookie" in response.headers:
+            values = response.headers.get_list("set-cookie")
+            self._jars.take(exchange.node_id, str(outbound.url), values)
+            del response.headers["set-cookie"]
         self._redirects.map_back(response, request, outbound, exchange.base_url)

@@ -20,6 +20,7 @@ from loadwise.errors import nearest
 from loadwise.integrations._http.errors import NO_NODE
 from loadwise.integrations._http.mapping import Mapper
 from loadwise.integrations._http.members import Members
+from loadwise.integrations._http.node_cookies import NodeCookies
 from loadwise.integrations._http.pauses import LONGEST_PAUSE
 from loadwise.integrations._http.routing import base_url_of, checked_base_url
 from loadwise.integrations._http.verdict import Verdict
@@ -85,6 +86,7 @@ class _CommonOptions(TypedDict, total=False):
     map_responses: bool
     no_node: Literal["raise", "response"]
     max_pause: float
+    node_cookies: bool
 
 
 class TransportOptions(_CommonOptions, total=False):
@@ -107,6 +109,8 @@ class TransportOptions(_CommonOptions, total=False):
             answer by a ``"response"``, 429 or 503.
         max_pause: Seconds of the longest pause that a ``Retry-After`` is granted, above 0; 120 by
             default. What ``classify`` says itself is not cut.
+        node_cookies: Whether cookies that a node sets are kept here, unseen by the client, and sent
+            to that node alone; ``False`` by default.
 
     None of the functions may be a coroutine function; see `AsyncTransportOptions` for transports
     that can await them.
@@ -146,6 +150,7 @@ class Settings:
     map_responses: bool = True
     no_node: str = NO_NODE[0]
     max_pause: float = LONGEST_PAUSE
+    node_cookies: bool = False
     awaits: bool = False
 
     @classmethod
@@ -196,6 +201,7 @@ class Settings:
                 f"is max_attempts=1)"
             )
         _require_bool("map_responses", self.map_responses)
+        _require_bool("node_cookies", self.node_cookies)
         if self.no_node not in NO_NODE:
             raise ValueError(f"no_node is {self.no_node!r}; it must be 'raise' or 'response'")
         object.__setattr__(self, "max_attempts", whole("max_attempts", self.max_attempts, 1))
@@ -213,6 +219,10 @@ class Settings:
     def mapper(self) -> Mapper | None:
         """Return who maps responses back to what was asked for; ``None`` if nobody is to."""
         return Mapper(Members(self.balancer, self.base_url)) if self.map_responses else None
+
+    def jars(self) -> NodeCookies | None:
+        """Return who keeps the nodes' cookies; ``None`` if the client is to keep them."""
+        return NodeCookies(self.balancer) if self.node_cookies else None
 
     def refused(self) -> Amounts | None:
         """Return what a request that a rate limit refuses has used, if the meter can tell."""
