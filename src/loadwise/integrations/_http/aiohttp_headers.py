@@ -7,6 +7,8 @@ they go, tests say so.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
+from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -25,5 +27,15 @@ def replace_headers(response: Any, rows: Iterable[tuple[str, str]]) -> None:
     for name in ("headers", "raw_headers"):
         response._cache.pop(name, None)  # noqa: SLF001 - see the module's docstring
     cookies = tuple(headers.getall("Set-Cookie", ()))
-    response._cookies = None  # noqa: SLF001 - see the module's docstring
+    # Older versions keep them parsed, and no raw ones.
+    keeps_raw = hasattr(type(response), "_raw_cookie_headers")
+    response._cookies = None if keeps_raw else _parsed(cookies)  # noqa: SLF001 - see the module's docstring
     response._raw_cookie_headers = cookies or None  # noqa: SLF001 - see the module's docstring
+
+
+def _parsed(values: Iterable[str]) -> SimpleCookie:
+    cookies = SimpleCookie()
+    for value in values:
+        with suppress(CookieError):
+            cookies.load(value)
+    return cookies
