@@ -443,5 +443,13 @@ def test_what_is_known_of_the_members_follows_the_membership() -> None:
     balancer.remove("a")
     assert [members.has(a), members.has(b), members.all_secure] == [False, True, False]
     assert asked == ["a", "b", "odd"]
+    balancer.replace(["a", "a/v1", "a/v1/v2"])
+    assert members.all_secure
+    assert members.below(a, "/v1/v2/x") == "/x"
+    balancer.remove("a/v1/v2")
+    assert members.below(a, "/v1/v2/x") == "/v2/x"
+    balancer.remove("a/v1")
+    assert members.below(a, "/v1/v2/x") == "/v1/v2/x"
     balancer.replace([])
     assert not members.all_secure
+    assert not members.has(a)

@@ -82,11 +82,19 @@ def below(segments: Sequence[str], path: str) -> str | None:
 
 
 class _Snapshot(NamedTuple):
-    """What is known of one membership: the base paths at each origin, the longest first."""
+    """What is known of one membership.
+
+    Attributes:
+        nodes: The members.
+        bases: Each of them with its base URL, by its address in memory.
+        paths: The base paths at each origin, and how many nodes have each.
+        insecure: How many are reached by http.
+    """
 
     nodes: tuple[object, ...]
-    paths: dict[Origin, list[tuple[str, ...]]]
-    all_secure: bool
+    bases: dict[int, tuple[object, Base]]
+    paths: dict[Origin, dict[tuple[str, ...], int]]
+    insecure: int
 
 
 class Members:
@@ -98,7 +106,8 @@ class Members:
 
     Thread-safety: full, by snapshots.
 
-    Cost: O(1) a question, save O(n) for the first one after a change of the membership.
+    Cost: O(1) a question. The first one after a change of the membership copies what is known, and
+    asks each node that is new for its base URL, once.
     """
 
     def __init__(
@@ -106,7 +115,7 @@ class Members:
     ) -> None:
         self._balancer = balancer
         self._base_url = base_url
-        self._snapshot = _Snapshot((), {}, all_secure=False)
+        self._snapshot = _Snapshot((), {}, {}, 0)
 
     def has(self, origin: Origin) -> bool:
         """Whether a member is reached at an origin."""
@@ -114,30 +123,45 @@ class Members:
 
     def below(self, origin: Origin, path: str) -> str | None:
         """Return a path without the base path of a member at that origin, if one begins it."""
-        found = (below(segments, path) for segments in self._refreshed().paths.get(origin, ()))
+        paths = self._refreshed().paths.get(origin, {})
+        found = (below(segments, path) for segments in sorted(paths, key=len, reverse=True))
         return next((rest for rest in found if rest is not None), None)
 
     @property
     def all_secure(self) -> bool:
         """Whether there are members, and all of them are reached by https."""
-        return self._refreshed().all_secure
+        snapshot = self._refreshed()
+        return not snapshot.insecure and 0 < len(snapshot.nodes) == len(snapshot.bases)
 
     def _refreshed(self) -> _Snapshot:
         snapshot, nodes = self._snapshot, self._balancer.nodes
         if snapshot.nodes is nodes:
             return snapshot
-        paths: dict[Origin, set[tuple[str, ...]]] = {}
-        all_secure = bool(nodes)
-        for node in nodes:
+        present = dict(zip(map(id, nodes), nodes, strict=True))
+        bases, paths, insecure = dict(snapshot.bases), dict(snapshot.paths), snapshot.insecure
+        for key in snapshot.bases.keys() - present.keys():
+            _, base = bases.pop(key)
+            _count(paths, base, -1)
+            insecure -= base.origin.scheme != "https"
+        for key in present.keys() - snapshot.bases.keys():
+            node = present[key]
             try:
                 base = base_of(self._base_url(node, node_id(node)))
-            except Exception:  # noqa: BLE001 - whatever a user's function raises: nobody gets there
-                all_secure = False
+            except Exception:  # noqa: BLE001, S112 - whatever a user's function raises
                 continue
-            paths.setdefault(base.origin, set()).add(base.segments)
-            all_secure = all_secure and base.origin.scheme == "https"
-        longest_first = {
-            origin: sorted(known, key=len, reverse=True) for origin, known in paths.items()
-        }
-        self._snapshot = snapshot = _Snapshot(nodes, longest_first, all_secure)
+            bases[key] = (node, base)
+            _count(paths, base, 1)
+            insecure += base.origin.scheme != "https"
+        self._snapshot = snapshot = _Snapshot(nodes, bases, paths, insecure)
         return snapshot
+
+
+def _count(paths: dict[Origin, dict[tuple[str, ...], int]], base: Base, nodes: int) -> None:
+    """Count nodes in or out; what others may read is copied, not changed."""
+    counts = dict(paths.get(base.origin, {}))
+    counts[base.segments] = counts.get(base.segments, 0) + nodes
+    if not counts[base.segments]:
+        del counts[base.segments]
+    paths[base.origin] = counts
+    if not counts:
+        del paths[base.origin]
