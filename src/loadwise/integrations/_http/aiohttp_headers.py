@@ -11,6 +11,7 @@ from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
+from aiohttp import ClientResponse
 from multidict import CIMultiDict, CIMultiDictProxy
 
 __all__ = ["replace_headers"]
@@ -28,7 +29,7 @@ def replace_headers(response: Any, rows: Iterable[tuple[str, str]]) -> None:
         response._cache.pop(name, None)  # noqa: SLF001 - see the module's docstring
     cookies = tuple(headers.getall("Set-Cookie", ()))
     # Older versions keep them parsed, and no raw ones.
-    keeps_raw = hasattr(type(response), "_raw_cookie_headers")
+    keeps_raw = hasattr(ClientResponse, "_raw_cookie_headers")
     response._cookies = None if keeps_raw else _parsed(cookies)  # noqa: SLF001 - see the module's docstring
     response._raw_cookie_headers = cookies or None  # noqa: SLF001 - see the module's docstring
 

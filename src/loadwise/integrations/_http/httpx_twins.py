@@ -13,11 +13,12 @@ def twin_of(request: Any) -> Any:
     Its body is the same object, for bodies do not change. The constructor would do work again that
     has been done, and ``copy.copy`` would pickle, and lose the stream.
     """
-    twin: Any = object.__new__(type(request))
+    twin: Any = object.__new__(request.__class__)
     twin.__dict__.update(request.__dict__)
-    twin.headers = type(request.headers)(request.headers)
-    twin.extensions = {
-        name: dict(value) if type(value) is dict else value
-        for name, value in request.extensions.items()
-    }
+    twin.headers = request.headers.__class__(request.headers)
+    twin.extensions = {name: _own(value) for name, value in request.extensions.items()}
     return twin
+
+
+def _own(value: Any) -> Any:
+    return value.copy() if value.__class__ is dict else value
