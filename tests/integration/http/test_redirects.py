@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import ssl
@@ -14,7 +15,14 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from aiohttp import BasicAuth, ClientTimeout
+from aiohttp import (
+    BasicAuth,
+    ClientHandlerType,
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.integration.http.clients import AIOHTTP, SYNC, Answer, Ask, Client, every_client
@@ -23,6 +31,7 @@ from loadwise import Balancer, ConsistentHash, RoundRobin
 from loadwise.integrations._http.mapping import Mapper, Route
 from loadwise.integrations._http.members import Members, base_of
 from loadwise.integrations._http.paths import confined
+from loadwise.integrations.aiohttp import LoadwiseMiddleware
 from loadwise.integrations.httpx import by_header
 
 pytestmark = pytest.mark.slow
@@ -195,6 +204,26 @@ def test_a_session_of_aiohttp_gives_its_credentials_to_the_fleet_alone(
     assert "authorization" not in told(out)["headers"]
     assert "authorization" in told(inside)["headers"]
     assert picks(balancer) == 2
+
+
+def test_a_middleware_of_aiohttp_may_go_on_in_another_task(nodes: list[str], other: str) -> None:
+    """A note of where a redirect leads is one of the session's call, not of a task."""
+
+    async def in_a_task(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+        return await asyncio.ensure_future(handler(request))
+
+    async def main() -> None:
+        middleware = LoadwiseMiddleware(balancer, prepare=set_key)
+        async with ClientSession(middlewares=[in_a_task, middleware]) as session:
+            calls = [session.get(going(f"http://{other}/{number}")) for number in range(20)]
+            for number, response in enumerate(await asyncio.gather(*calls)):
+                arrived = await response.json()
+                assert arrived["path"] == f"/{number}"
+                assert "x-key" not in arrived["headers"]
+
+    balancer = Balancer(nodes, RoundRobin())
+    asyncio.run(main())
+    assert picks(balancer) == 20
 
 
 @every_client

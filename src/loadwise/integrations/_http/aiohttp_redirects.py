@@ -6,10 +6,11 @@ tests say so.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from threading import Lock
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
-from aiohttp import ClientRequest, ClientResponse
+from aiohttp import ClientRequest, ClientResponse, ClientSession
 from aiohttp.hdrs import AUTHORIZATION, HOST
 from yarl import URL
 
@@ -27,7 +28,7 @@ class Note(NamedTuple):
     """A redirect out of the fleet, for the requests that the same call of a session sends next.
 
     Attributes:
-        timer: The timer of that call.
+        timer: The timer of that call, which is kept so that no other one has its address.
         foreign: Where it leads.
         credentials: The ``Authorization`` that the fleet was asked with.
     """
@@ -37,8 +38,9 @@ class Note(NamedTuple):
     credentials: str | None
 
 
-# A session follows redirects in the task of its call.
-_NOTE: ContextVar[Note | None] = ContextVar("loadwise_foreign", default=None)
+# Nobody tells when a call is over, but a session follows a redirect at once: there are never so many
+# calls at that point together.
+_MOST_NOTES = 4096
 
 
 class Redirects:
@@ -47,16 +49,23 @@ class Redirects:
     Args:
         mapper: Who maps; ``None`` to leave all as it is.
 
-    Thread-safety: full.
+    Thread-safety: full; what belongs to a session is touched in its event loop alone.
     """
 
     def __init__(self, mapper: Mapper | None) -> None:
         self._mapper = mapper
+        # By session, and there by the address of the timer in memory, the oldest first.
+        self._notes: WeakKeyDictionary[ClientSession, dict[int, Note]] = WeakKeyDictionary()
+        self._has_notes = False
+        self._lock = Lock()
 
     def note_of(self, request: ClientRequest) -> Note | None:
         """Return the note that a request follows out of the fleet; ``None`` if it stays."""
-        note = _NOTE.get()
-        if note is None or note.timer is not request._timer:  # noqa: SLF001 - see the module's docstring
+        if not self._has_notes:
+            return None
+        timer = request._timer  # noqa: SLF001 - see the module's docstring
+        note = self._notes.get(request.session, {}).get(id(timer))
+        if note is None:
             return None
         follows = note.foreign.is_followed_by(_origin(request.url), str(request.url))
         return note if follows else None
@@ -98,7 +107,17 @@ class Redirects:
         if outside is not None and response.status in _FOLLOWED:
             given = request.headers.get(AUTHORIZATION) if note is None else note.credentials
             foreign = Foreign(asked, _spelled(outside, request))
-            _NOTE.set(Note(request._timer, foreign, given))  # noqa: SLF001 - see the module's docstring
+            timer = request._timer  # noqa: SLF001 - see the module's docstring
+            self._take_note(request.session, Note(timer, foreign, given))
+
+    def _take_note(self, session: ClientSession, note: Note) -> None:
+        with self._lock:
+            notes = self._notes.setdefault(session, {})
+            self._has_notes = True
+        notes.pop(id(note.timer), None)
+        notes[id(note.timer)] = note
+        if len(notes) > _MOST_NOTES:
+            del notes[next(iter(notes))]
 
 
 def _spelled(url: str, request: ClientRequest) -> str:
