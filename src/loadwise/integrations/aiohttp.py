@@ -163,7 +163,9 @@ class LoadwiseMiddleware:
 
     The request's scheme, host and port give way to the node's; path (below the node's own path,
     if it has one), query, headers and body stay. Connections are pooled by the session. The
-    response's ``url`` is the one asked for; ``response.request_info.url`` is the node's.
+    response's ``url`` is the one asked for; ``response.request_info.url`` is the node's. Redirects
+    and cookies are mapped back to what was asked for; a redirect that leaves the fleet is followed
+    as any session does.
 
     A request is in flight until its response is closed or released, which aiohttp does by itself
     when the last byte has come; its latency is the time to the headers. A websocket is in flight

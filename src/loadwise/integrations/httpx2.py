@@ -80,7 +80,9 @@ class LoadwiseTransport(SyncTransport, httpx2.BaseTransport):
     """Sends each request of a ``httpx2.Client`` to a node that a balancer chooses.
 
     The request's scheme, host and port give way to the node's; path (below the node's own path,
-    if it has one), query, headers and body stay. Connections are pooled per node.
+    if it has one), query, headers and body stay. Connections are pooled per node. Redirects and
+    cookies are mapped back to what was asked for; a redirect that leaves the fleet is followed as
+    any client does.
 
     A request is in flight until its response is closed; its latency is the time to the headers.
     Where it may be repeated, a body of a ``Content-Length`` up to 64 KiB is read ahead, and the
