@@ -452,6 +452,25 @@ def test_what_is_mapped_back_is_reached_by_the_same_path(segments: list[str], ba
     assert f"{base}{inside}" in (confined(path), confined(path) + "/")
 
 
+ODD = st.text(
+    st.sampled_from('/\\:?#[]@;=.%2eabc \t"\xe9') | st.characters(max_codepoint=255), max_size=16
+)
+
+
+@given(ODD, st.sampled_from(["", "http:", "https:", "//", "http://", "http://node", "/v1/"]), ODD)
+def test_whatever_a_node_sends_is_mapped_or_left(text: str, start: str, host: str) -> None:
+    """Nothing raises, and what is not the fleet's is never given its origin."""
+    mapper = Mapper(Members(Balancer(["http://node/v1"]), lambda node, _: str(node)))
+    route = Route("http://service", "http://node/v1/asked", host, "http://node/v1")
+    cookie = f"a=b; Path={text}; Domain={text}; {text}"
+    rows = [("Location", start + text), ("Set-Cookie", cookie), ("X-Own", text)]
+    mapped, outside = mapper.mapped(rows, route)
+    assert [name for name, _ in mapped] == ["Location", "Set-Cookie", "X-Own"]
+    assert mapped[2] == rows[2]
+    assert mapped[1][1].startswith("a=b;")
+    assert (outside is None) == mapped[0][1].startswith("http://service/")
+
+
 def test_what_is_known_of_the_members_follows_the_membership() -> None:
     """It is made once for each membership; a node whose address cannot be told is nowhere."""
     asked: list[object] = []

@@ -38,8 +38,8 @@ class Note(NamedTuple):
     credentials: str | None
 
 
-# Nobody tells when a call is over, but a session follows a redirect at once: never are so many calls
-# at that point together.
+# Nobody tells when a call is over. But a session follows a redirect at once, so never are so many
+# calls at that point together.
 _MOST_NOTES = 4096
 
 
