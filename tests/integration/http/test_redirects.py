@@ -278,13 +278,16 @@ def test_where_a_redirect_led_is_the_fleets_when_it_is_asked_for_anew(
 
 
 @every_client
-@pytest.mark.parametrize("to", ["mailto:ada@example.com", "http://[zz/", "https:/v1/at/x"])
+@pytest.mark.parametrize(
+    "to", ["mailto:ada@example.com", "http://[zz/", "https:/v1/at/x", "http://127.0.0.1:1/x"]
+)
 def test_what_cannot_be_followed_reaches_no_node(client: Client, nodes: list[str], to: str) -> None:
-    """What the client makes of it is its own error, or that of a host that does not exist."""
+    """What the client makes of it is its own error, or that of a server that does not exist."""
     balancer = Balancer(nodes, RoundRobin())
     (result,) = client.send(balancer, Ask(going(to).replace("service", "service.invalid")))
     assert isinstance(result, Exception)
     assert picks(balancer) == 1
+    assert not any(status.health_reason for status in balancer.status())
 
 
 @every_client
