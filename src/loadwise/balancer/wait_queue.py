@@ -315,7 +315,7 @@ class WaitQueue(ForkAware, Generic[N, H]):
         heads = [(next(iter(same)), kind) for kind, same in self._kinds.items()]
         heads.sort(key=_by_ticket)
         queue = deque(heads)
-        while queue and (rooms is None or any([room.free for room in rooms])):
+        while queue and (rooms is None or any(map(_has_room, rooms))):
             ticket, kind = queue.popleft()
             waiter = self._kinds[kind][ticket]
             if not waiter.is_done and not self._ask(grant, waiter):
@@ -371,6 +371,10 @@ def _queued(refusal: NoNodeAvailable) -> NoNodeAvailable:
     return NoNodeAvailable(
         refusal.balancer, refusal.total, reasons, refusal.retry_after, refusal.filters
     )
+
+
+def _has_room(room: Room) -> bool:
+    return bool(room.free)
 
 
 def _by_ticket(head: tuple[int, Hashable]) -> int:

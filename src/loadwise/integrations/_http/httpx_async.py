@@ -25,9 +25,13 @@ class AsyncTransport(Transport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request to a node, and to others if need be."""
+        if self._redirects.lead_out(request):
+            return await self._send_outside(request)
         settings, options = self._settings, self._options(request)
         key = await awaited(self._key(request, options))
         exchange = self._begin(request, options, key)
+        if not isinstance(exchange, Exchange):
+            return exchange
         try:
             while True:
                 outbound = self._outbound(request, exchange)
@@ -60,6 +64,13 @@ class AsyncTransport(Transport):
     async def _verdict(self, result: Any) -> Verdict:
         """Judge a response or an exception."""
         return self._judge(result, await awaited(self._settings.ask_ruling(result)))
+
+    async def _send_outside(self, request: Any) -> Any:
+        """Send a request out of the fleet, which is no node's and nobody's to choose."""
+        outbound = self._redirects.outbound(request)
+        response = await self._inner.handle_async_request(outbound)
+        self._redirects.arrived(response, request, outbound)
+        return response
 
     async def _take(self, response: Any, exchange: Exchange, verdict: Verdict) -> bool:
         """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""

@@ -15,9 +15,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from loadwise.context import HashKey
+from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.body import Decoded, Hold
+from loadwise.integrations._http.errors import refusal_of
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.httpx_headers import access_to
+from loadwise.integrations._http.httpx_redirects import Redirects
+from loadwise.integrations._http.httpx_twins import twin_of
+from loadwise.integrations._http.paths import confined
 from loadwise.integrations._http.settings import Options, Settings, as_verdict, options_of
 from loadwise.integrations._http.verdict import Verdict, judge_status
 from loadwise.outcome import Outcome
@@ -39,10 +44,15 @@ class Target(NamedTuple):
 class Library:
     """What is needed of httpx or httpx2."""
 
-    def __init__(self, module: Any, sync_stream: type[Any], async_stream: type[Any]) -> None:
+    def __init__(
+        self,
+        module: Any,
+        sync_stream: type[Any],
+        async_stream: type[Any],
+        no_node_error: type[Any],
+    ) -> None:
         self.module = module
-        self.request: type[Any] = module.Request
-        self.headers: type[Any] = module.Headers
+        self.no_node_error = no_node_error
         self.access = access_to(module.Headers)
         self.byte_stream: type[Any] = module.ByteStream
         self.sync_stream = sync_stream
@@ -54,7 +64,10 @@ class Library:
         """Return where a path (with its query) below a node's base URL is."""
         url = self.module.URL(base)
         own = url.raw_path.partition(b"?")[0].rstrip(b"/")
-        url = url.copy_with(raw_path=own + b"/" + raw_path.removeprefix(b"/"))
+        path, question, query = raw_path.partition(b"?")
+        path = confined(path.decode("ascii")).encode("ascii")
+        below = b"/" + path.removeprefix(b"/") + question + query
+        url = url.copy_with(raw_path=own + below)
         return Target(url, url.netloc)
 
     def judge_error(self, error: BaseException) -> Verdict:
@@ -90,6 +103,8 @@ class Transport:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._life = _Life()
+        self._redirects = Redirects(self.library.module, self.library.access, settings.mapper())
+        self._jars = settings.jars()
 
     def _end_life(self) -> None:
         """Tell the requests under way that they end by the client's own doing."""
@@ -113,7 +128,8 @@ class Transport:
         key = options.hash_key
         return self._settings.ask_key(request) if key is None else key
 
-    def _begin(self, request: Any, options: Options, key: HashKey) -> Exchange:
+    def _begin(self, request: Any, options: Options, key: HashKey) -> Any:
+        """Return the exchange of a request, or the response to one for which there is no node."""
         settings = self._settings
         replayable = isinstance(request.stream, self.library.byte_stream)
         cost = options.cost
@@ -121,14 +137,25 @@ class Transport:
             # Not its ``content``: a request that repeats another, as after a redirect, has only the
             # other's stream until it is read.
             cost = settings.estimate(request.read())
-        return Exchange(
-            settings,
-            options,
-            key,
-            cost,
-            request=request,
-            client=self._life,
-            replayable=replayable,
+        try:
+            return Exchange(
+                settings,
+                options,
+                key,
+                cost,
+                request=request,
+                client=self._life,
+                replayable=replayable,
+            )
+        except NoNodeAvailable as error:
+            if settings.no_node == "raise":
+                raise self.library.no_node_error(*error.args, request=request) from None
+            refusal = refusal_of(error)
+        return self.library.module.Response(
+            refusal.status,
+            headers=refusal.headers,
+            stream=self.library.byte_stream(b"" if request.method == "HEAD" else refusal.body),
+            extensions={"loadwise": {"node": None, "attempts": 0}},
         )
 
     def _outbound(self, request: Any, exchange: Exchange) -> Any:
@@ -136,18 +163,20 @@ class Transport:
         settings, library = self._settings, self.library
         node = exchange.lease.node
         asked = request.url
-        target = library.target(settings.base_url(node, exchange.node_id), asked.raw_path)
-        # A shallow copy without the constructor's work; copy() would pickle, and lose the stream.
-        outbound: Any = object.__new__(library.request)
-        outbound.__dict__.update(request.__dict__)
+        exchange.base_url = settings.base_url(node, exchange.node_id)
+        target = library.target(exchange.base_url, asked.raw_path)
+        outbound = twin_of(request)
         outbound.url = target.url
-        outbound.headers = headers = library.headers(request.headers)
-        outbound.extensions = extensions = dict(request.extensions)
+        headers, extensions = outbound.headers, outbound.extensions
         extensions.pop("loadwise", None)
         library.access.readdress(headers, asked.netloc, target.host)
         if settings.meter is not None and headers.get("accept-encoding") != "identity":
             # What the meter is to read must be in an encoding that can be undone here.
             headers["accept-encoding"] = "gzip, deflate"
+        if self._jars is not None:
+            cookies = self._jars.header(exchange.node_id, str(target.url), headers.get("cookie"))
+            if cookies is not None:
+                headers["cookie"] = cookies
         left = exchange.time_left()
         if left is not None:
             # Whatever came before may have used it up by now, and sockets refuse less than nothing.
@@ -166,7 +195,7 @@ class Transport:
             return verdict
         if isinstance(result, BaseException):
             return self.library.judge_error(result)
-        return judge_status(result.status_code, result.headers)
+        return judge_status(result.status_code, result.headers, self._settings.max_pause)
 
     def _hold(
         self, response: Any, exchange: Exchange, verdict: Verdict, *, decoded: bool = False
@@ -213,3 +242,8 @@ class Transport:
             origin = outbound.url.copy_with(raw_path=b"/")
             request.url, host = self.library.target(str(origin), asked.raw_path)
             self.library.access.readdress(request.headers, asked.netloc, host)
+        if self._jars is not None and "set-cookie" in response.headers:
+            values = response.headers.get_list("set-cookie")
+            self._jars.take(exchange.node_id, str(outbound.url), values)
+            del response.headers["set-cookie"]
+        self._redirects.map_back(response, request, outbound, exchange.base_url)

@@ -25,8 +25,12 @@ class SyncTransport(Transport):
 
     def handle_request(self, request: Any) -> Any:
         """Send a request to a node, and to others if need be."""
+        if self._redirects.lead_out(request):
+            return self._send_outside(request)
         settings, options = self._settings, self._options(request)
         exchange = self._begin(request, options, self._key(request, options))
+        if not isinstance(exchange, Exchange):
+            return exchange
         try:
             while True:
                 outbound = self._outbound(request, exchange)
@@ -55,6 +59,13 @@ class SyncTransport(Transport):
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
             exchange.give_up()
             raise
+
+    def _send_outside(self, request: Any) -> Any:
+        """Send a request out of the fleet, which is no node's and nobody's to choose."""
+        outbound = self._redirects.outbound(request)
+        response = self._inner.handle_request(outbound)
+        self._redirects.arrived(response, request, outbound)
+        return response
 
     def _take(self, response: Any, exchange: Exchange, verdict: Verdict) -> bool:
         """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
