@@ -6,6 +6,7 @@ it does for them is in the modules beside it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import (
     Awaitable,
     Callable,
@@ -15,6 +16,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar, Unpack, overload
 
 from loadwise._native import mypyc_attr
@@ -234,7 +236,7 @@ class Balancer(Generic[N]):
         request: Request[N] = Request(
             context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
         )
-        found = self._queue.in_turn(self._grant, lambda: self._chosen(request))
+        found = self._queue.in_turn(self._grant, partial(self._chosen, request))
         if isinstance(found, NoNodeAvailable):
             if self._metrics is not None:
                 self._metrics.on_unavailable(found.reason)
@@ -290,7 +292,8 @@ class Balancer(Generic[N]):
             ValueError: ``cost`` names an unknown dimension or a bad amount, or ``timeout`` is
                 negative.
         """
-        seconds = checked_timeout(timeout) if timeout or timeout is None else 0.0
+        if timeout:
+            timeout = checked_timeout(timeout)
         if (
             exclude is NOBODY
             and cost is None
@@ -322,7 +325,7 @@ class Balancer(Generic[N]):
         request: Request[N] = Request(
             context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
         )
-        acquisition = self._acquisition(request, seconds)
+        acquisition = self._acquisition(request, math.inf if timeout is None else timeout)
         found = acquisition.at_once()
         return acquisition.in_thread(found) if isinstance(found, NoNodeAvailable) else found
 

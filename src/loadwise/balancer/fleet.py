@@ -281,7 +281,10 @@ class Fleet(ForkAware, Generic[N]):
     def _limit(self, slot: Slot, limit: int | None) -> None:
         """Give a member the limit that its node has now."""
         if slot.room is None or limit is None:
-            # Requests that began without a limit are not counted against the new one.
+            # Requests that began under no limit are not counted against the next one, nor those
+            # that end under none.
+            if limit is None:
+                self._rooms.pop(slot.id, None)
             slot.room = self._room(slot.id, limit)
         if slot.room is not None and limit is not None and slot.room.limit != limit:
             slot.room.resize(limit)

@@ -109,28 +109,32 @@ class Lease(Generic[N]):
             del self._open[0]
         except IndexError:
             return False
-        del slot.in_flight[-1]
-        room = self._room
-        if room is not None:
-            free = room.free
-            free += _ONE
-            if room.known_full:
-                room.known_full = False
-                freed = room.freed
-                freed += room.mine
-        reporter = self._reporter
+        room = None
         try:
+            if slot.room is None or self._room is None:
+                slot.in_flight.pop()
+            else:
+                # Nothing is called from the word above on, so Ctrl-C finds all done or nothing.
+                del slot.in_flight[-1]
+                room = self._room
+                free = room.free
+                free += _ONE
+                if room.known_full:
+                    room.known_full = False
+                    freed = room.freed
+                    freed += room.mine
             if slot.tokens is not None:
                 slot.tokens.pop(self._token, None)
             self.outcome = _SUCCESS
+            reporter = self._reporter
             self.latency = reporter.succeeded(slot, self._started, self._probe, self._stopped)
             if reporter.waiting:
                 reporter.tell_waiting(None if self._probe is not None else room)
         except BaseException:
             if slot.tokens is not None:
                 slot.tokens.pop(self._token, None)  # Ctrl-C may have struck before the one above
-            reporter.end_probe(slot, self._probe)
-            reporter.tell_waiting(None)
+            self._reporter.end_probe(slot, self._probe)
+            self._reporter.tell_waiting(None)
             raise
         if not slot.alive:
             slot.settle()
@@ -246,16 +250,19 @@ class Lease(Generic[N]):
             del self._open[0]  # as in success()
         except IndexError:
             return False
-        del slot.in_flight[-1]
-        room = self._room
-        if room is not None:
-            free = room.free
-            free += _ONE
-            if room.known_full:
-                room.known_full = False
-                freed = room.freed
-                freed += room.mine
         try:
+            if slot.room is None or self._room is None:
+                slot.in_flight.pop()
+            else:
+                # As in success().
+                del slot.in_flight[-1]
+                room = self._room
+                free = room.free
+                free += _ONE
+                if room.known_full:
+                    room.known_full = False
+                    freed = room.freed
+                    freed += room.mine
             if slot.tokens is not None:
                 slot.tokens.pop(self._token, None)
             hung = self._hung(outcome)
@@ -363,9 +370,12 @@ class Lease(Generic[N]):
         # Collection may strike inside any lock that this thread holds, so nothing is locked here:
         # the counts are given back, and the balancer does the rest at its next pick.
         slot = self._slot
-        del slot.in_flight[-1]
-        room = self._room
-        if room is not None:
+        if slot.room is None or self._room is None:
+            slot.in_flight.pop()
+        else:
+            # As in success().
+            del slot.in_flight[-1]
+            room = self._room
             free = room.free
             free += _ONE
             if room.known_full:
