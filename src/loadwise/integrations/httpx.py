@@ -6,10 +6,11 @@ client.get("http://service/users/42")
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from loadwise.integrations._http.httpx_async import AsyncStream, AsyncTransport
-from loadwise.integrations._http.httpx_family import Library
+from loadwise.integrations._http.httpx_family import Connections, Library
 from loadwise.integrations._http.httpx_sync import SyncStream, SyncTransport
 from loadwise.integrations._http.keys import by_cookie, by_header
 from loadwise.integrations._http.settings import AsyncTransportOptions, Settings, TransportOptions
@@ -59,7 +60,12 @@ class LoadwiseTransport(SyncTransport, httpx.BaseTransport):
 
     Args:
         balancer: Who chooses.
-        transport: Who sends; by default a ``httpx.HTTPTransport()``.
+        transport: Who sends: a transport for all nodes, or a function of a node that returns one
+            for it. By default each node has connections of its own.
+        limits: Of the default connections: the idle ones are for each node, all of them together
+            are at most ``max_connections``. By default 20 idle ones per node are kept for 5 s, and
+            there are at most 100, or two per node where that is more.
+        http2: Whether the default connections may speak HTTP/2, which is agreed on in TLS.
         options: See `TransportOptions`.
 
     Raises:
@@ -77,10 +83,13 @@ class LoadwiseTransport(SyncTransport, httpx.BaseTransport):
     def __init__(
         self,
         balancer: Balancer[Any],  # of whatever nodes
-        transport: httpx.BaseTransport | None = None,
+        transport: httpx.BaseTransport | Callable[[Any], httpx.BaseTransport] | None = None,
+        *,
+        limits: httpx.Limits | None = None,
+        http2: bool = False,
         **options: Unpack[TransportOptions],
     ) -> None:
-        super().__init__(Settings.of(balancer, options), transport)
+        super().__init__(Settings.of(balancer, options), transport, Connections(limits, http2))
 
 
 class AsyncLoadwiseTransport(AsyncTransport, httpx.AsyncBaseTransport):
@@ -95,7 +104,14 @@ class AsyncLoadwiseTransport(AsyncTransport, httpx.AsyncBaseTransport):
     def __init__(
         self,
         balancer: Balancer[Any],  # of whatever nodes
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx.AsyncBaseTransport
+        | Callable[[Any], httpx.AsyncBaseTransport]
+        | None = None,
+        *,
+        limits: httpx.Limits | None = None,
+        http2: bool = False,
         **options: Unpack[AsyncTransportOptions],
     ) -> None:
-        super().__init__(Settings.of(balancer, options, awaits=True), transport)
+        super().__init__(
+            Settings.of(balancer, options, awaits=True), transport, Connections(limits, http2)
+        )

@@ -6,10 +6,11 @@ client.get("http://service/users/42")
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from loadwise.integrations._http.httpx_async import AsyncStream, AsyncTransport
-from loadwise.integrations._http.httpx_family import Library
+from loadwise.integrations._http.httpx_family import Connections, Library
 from loadwise.integrations._http.httpx_sync import SyncStream, SyncTransport
 from loadwise.integrations._http.keys import by_cookie, by_header
 from loadwise.integrations._http.settings import AsyncTransportOptions, Settings, TransportOptions
@@ -61,7 +62,12 @@ class LoadwiseTransport(SyncTransport, httpx2.BaseTransport):
 
     Args:
         balancer: Who chooses.
-        transport: Who sends; by default a ``httpx2.HTTPTransport()``.
+        transport: Who sends: a transport for all nodes, or a function of a node that returns one
+            for it. By default each node has connections of its own.
+        limits: Of the default connections: the idle ones are for each node, all of them together
+            are at most ``max_connections``. By default 20 idle ones per node are kept for 5 s, and
+            there are at most 100, or two per node where that is more.
+        http2: Whether the default connections may speak HTTP/2, which is agreed on in TLS.
         options: See `TransportOptions`.
 
     Raises:
@@ -79,10 +85,13 @@ class LoadwiseTransport(SyncTransport, httpx2.BaseTransport):
     def __init__(
         self,
         balancer: Balancer[Any],  # of whatever nodes
-        transport: httpx2.BaseTransport | None = None,
+        transport: httpx2.BaseTransport | Callable[[Any], httpx2.BaseTransport] | None = None,
+        *,
+        limits: httpx2.Limits | None = None,
+        http2: bool = False,
         **options: Unpack[TransportOptions],
     ) -> None:
-        super().__init__(Settings.of(balancer, options), transport)
+        super().__init__(Settings.of(balancer, options), transport, Connections(limits, http2))
 
 
 class AsyncLoadwiseTransport(AsyncTransport, httpx2.AsyncBaseTransport):
@@ -97,7 +106,14 @@ class AsyncLoadwiseTransport(AsyncTransport, httpx2.AsyncBaseTransport):
     def __init__(
         self,
         balancer: Balancer[Any],  # of whatever nodes
-        transport: httpx2.AsyncBaseTransport | None = None,
+        transport: httpx2.AsyncBaseTransport
+        | Callable[[Any], httpx2.AsyncBaseTransport]
+        | None = None,
+        *,
+        limits: httpx2.Limits | None = None,
+        http2: bool = False,
         **options: Unpack[AsyncTransportOptions],
     ) -> None:
-        super().__init__(Settings.of(balancer, options, awaits=True), transport)
+        super().__init__(
+            Settings.of(balancer, options, awaits=True), transport, Connections(limits, http2)
+        )

@@ -7,6 +7,7 @@ The state machine is the same for every HTTP library, sync or async; a library's
 from __future__ import annotations
 
 from collections.abc import Hashable
+from math import inf
 from typing import Any
 
 from loadwise.balancer import Lease
@@ -41,13 +42,13 @@ class Exchange:
         node_id: The id of that node.
         sent: Whether the present attempt's request has been made ready and may have been sent.
         attempts: How many attempts there have been.
+        ends: The moment of the deadline, by the balancer's clock; ``None`` without one.
     """
 
     __slots__ = (
         "_blame",
         "_client",
         "_cost",
-        "_ends",
         "_hash_key",
         "_options",
         "_replayable",
@@ -55,6 +56,7 @@ class Exchange:
         "_settings",
         "_tried",
         "attempts",
+        "ends",
         "lease",
         "node_id",
         "sent",
@@ -79,7 +81,7 @@ class Exchange:
         self._client = client
         self._replayable = replayable
         limit = settings.deadline if options.deadline is None else options.deadline
-        self._ends = None if limit is None else settings.balancer.clock() + limit
+        self.ends = None if limit is None else settings.balancer.clock() + limit
         self._tried: tuple[Hashable, ...] = ()
         self._blame = Blame()
         self.attempts = 0
@@ -88,7 +90,11 @@ class Exchange:
 
     def time_left(self) -> float | None:
         """Return the seconds until the deadline; ``None`` without one."""
-        return None if self._ends is None else self._ends - self._settings.balancer.clock()
+        return None if self.ends is None else self.seconds_left()
+
+    def seconds_left(self) -> float:
+        """Return the seconds until the deadline; infinite without one."""
+        return inf if self.ends is None else self.ends - self._settings.balancer.clock()
 
     def failed(self, error: BaseException, verdict: Verdict) -> bool:
         """Report an attempt without a response; return whether the next one has begun."""
@@ -121,13 +127,21 @@ class Exchange:
         self.end(lease, verdict)
         return True
 
+    def may_reconnect(self, *, unsent: bool) -> bool:
+        """Whether the present attempt may be made once more, after its connection had ended.
+
+        It was no attempt then, and says nothing about the node.
+        """
+        in_time = self.ends is None or self.seconds_left() > 0
+        return in_time and not self._client.closed and (unsent or self.may_repeat())
+
     def may_read_ahead(self, length: int | None) -> bool:
         """Whether a body is so small that it is better read before the response is handed on.
 
         A node may die between its headers and its last byte. As long as nobody has seen the
         response, a request that may be repeated can still be sent to another node.
         """
-        return length is not None and length <= _READ_AHEAD and self._may_repeat()
+        return length is not None and length <= _READ_AHEAD and self.may_repeat()
 
     def broke(self, lease: Lease[Any], verdict: Verdict, error: BaseException) -> None:
         """Report that the body of a response did not come to its end.
@@ -161,7 +175,7 @@ class Exchange:
             self.lease.refund()
         self.lease.call_off()
 
-    def _may_repeat(self) -> bool:
+    def may_repeat(self) -> bool:
         """Whether the request may be sent again although a server may have acted on it.
 
         Source: RFC 9110, section 9.2.2, for the methods.
@@ -173,7 +187,7 @@ class Exchange:
         )
 
     def _may_send_again(self) -> bool:
-        return self._may_repeat() or self._refuse("unsafe")
+        return self.may_repeat() or self._refuse("unsafe")
 
     def _begin_next(self, verdict: Verdict) -> bool:
         if self.attempts >= self._settings.max_attempts:

@@ -7,8 +7,11 @@ from typing import Any
 
 from loadwise.integrations._http.body import Hold
 from loadwise.integrations._http.exchange import Exchange
-from loadwise.integrations._http.httpx_family import Transport
+from loadwise.integrations._http.given import AsyncGiven, AsyncPerNode
+from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
+from loadwise.integrations._http.pooled_async import AsyncPooled
 from loadwise.integrations._http.settings import Settings, awaited
+from loadwise.integrations._http.stale import stale_of
 from loadwise.integrations._http.verdict import Verdict
 
 __all__ = ["AsyncStream", "AsyncTransport"]
@@ -17,11 +20,11 @@ __all__ = ["AsyncStream", "AsyncTransport"]
 class AsyncTransport(Transport):
     """The transport for asynchronous clients."""
 
-    def __init__(self, settings: Settings, inner: Any) -> None:
+    def __init__(self, settings: Settings, inner: Any, connections: Connections) -> None:
         super().__init__(settings)
-        module = self.library.module
-        self._inner = module.AsyncHTTPTransport() if inner is None else inner
-        self._require(inner, module.AsyncBaseTransport, "AsyncHTTPTransport")
+        base = self.library.module.AsyncBaseTransport
+        kinds = Senders(AsyncPooled, AsyncGiven, AsyncPerNode, base, "AsyncHTTPTransport")
+        self._sender = self._sender_for(inner, connections, kinds)
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request to a node, and to others if need be."""
@@ -30,11 +33,12 @@ class AsyncTransport(Transport):
         exchange = self._begin(request, options, key)
         try:
             while True:
+                way = self._sender.way(exchange.lease.node, exchange.node_id)
                 outbound = self._outbound(request, exchange)
                 await awaited(settings.ask_prepare(outbound, exchange.lease.node))
                 exchange.sent = True
                 try:
-                    response = await self._inner.handle_async_request(outbound)
+                    response = await self._send(outbound, exchange, way)
                 except BaseException as error:
                     if exchange.failed(error, await self._verdict(error)):
                         continue
@@ -56,6 +60,19 @@ class AsyncTransport(Transport):
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
             exchange.give_up()
             raise
+
+    async def _send(self, outbound: Any, exchange: Exchange, way: Any) -> Any:
+        """Send a request; once more by a fresh connection where a kept one had ended.
+
+        Source: RFC 9112, section 9.3.1.
+        """
+        try:
+            return await self._sender.send(outbound, way)
+        except Exception as error:
+            stale = stale_of(error)
+            if stale is None or not exchange.may_reconnect(unsent=stale.unsent):
+                raise
+        return await self._sender.send(outbound, way, fresh=True)
 
     async def _verdict(self, result: Any) -> Verdict:
         """Judge a response or an exception."""
@@ -83,7 +100,7 @@ class AsyncTransport(Transport):
     async def aclose(self) -> None:
         """Close the connections."""
         self._end_life()
-        await self._inner.aclose()
+        await self._sender.aclose()
 
 
 class AsyncStream:

@@ -17,14 +17,15 @@ from typing import Any, NamedTuple
 from loadwise.context import HashKey
 from loadwise.integrations._http.body import Decoded, Hold
 from loadwise.integrations._http.exchange import Exchange
+from loadwise.integrations._http.faults import judge_error
 from loadwise.integrations._http.httpx_headers import access_to
+from loadwise.integrations._http.pooled import checked_limits
 from loadwise.integrations._http.settings import Options, Settings, as_verdict, options_of
 from loadwise.integrations._http.verdict import Verdict, judge_status
+from loadwise.integrations._http.wires import TimeLeft
 from loadwise.outcome import Outcome
 
-__all__ = ["Library", "Transport"]
-
-_SHORTEST_WAIT = 0.001
+__all__ = ["Connections", "Library", "Senders", "Transport"]
 
 # Requests, responses, nodes and streams are Any throughout: they are those of either package.
 
@@ -57,21 +58,6 @@ class Library:
         url = url.copy_with(raw_path=own + b"/" + raw_path.removeprefix(b"/"))
         return Target(url, url.netloc)
 
-    def judge_error(self, error: BaseException) -> Verdict:
-        """Judge an attempt that brought no response."""
-        module = self.module
-        if isinstance(error, module.ConnectError | module.ConnectTimeout):
-            return Verdict(Outcome.FAILURE, retry=True, never_sent=True)
-        if isinstance(error, module.PoolTimeout):
-            # The client's own connections are all busy, which says nothing about the node.
-            return Verdict(Outcome.CANCELLED, retry=True, never_sent=True)
-        if isinstance(error, module.LocalProtocolError | module.UnsupportedProtocol):
-            return Verdict(Outcome.CANCELLED)
-        if isinstance(error, module.TransportError | OSError):
-            return Verdict(Outcome.FAILURE, retry=isinstance(error, module.TransportError))
-        # What the caller's own body has raised, for one.
-        return Verdict(Outcome.CANCELLED)
-
 
 class _Life:
     """What a transport's requests have in common up to its closing; it may be used after that."""
@@ -82,6 +68,23 @@ class _Life:
         self.closed = False
 
 
+class Connections(NamedTuple):
+    """What is said about the connections that are kept by default."""
+
+    limits: Any
+    http2: object
+
+
+class Senders(NamedTuple):
+    """The kinds of senders, sync or async."""
+
+    pooled: Callable[..., Any]
+    given: Callable[..., Any]
+    per_node: Callable[..., Any]
+    base: type[Any]
+    example: str
+
+
 class Transport:
     """What the sync and the async transport have in common."""
 
@@ -90,19 +93,30 @@ class Transport:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._life = _Life()
+        self._per_node = False
 
     def _end_life(self) -> None:
         """Tell the requests under way that they end by the client's own doing."""
         self._life.closed = True
         self._life = _Life()
 
-    def _require(self, inner: Any, base: type[Any], example: str) -> None:
-        if inner is not None and not isinstance(inner, base):
-            package = self.library.module.__name__
+    def _sender_for(self, inner: Any, connections: Connections, kinds: Senders) -> Any:
+        """Return what sends: by connections of its own, or by what the caller has given."""
+        module, balancer = self.library.module, self._settings.balancer
+        checked_limits(module, connections.limits, connections.http2, inner)
+        if isinstance(inner, kinds.base):
+            return kinds.given(module, inner)
+        pooled = kinds.pooled(module, balancer, connections.limits, http2=connections.http2 is True)
+        if inner is None:
+            return pooled
+        package, base = module.__name__, kinds.base.__name__
+        if isinstance(inner, type) or not callable(inner):
             raise TypeError(
-                f"transport is {inner!r}; it must be a {package}.{base.__name__}, such as "
-                f"{package}.{example}()"
+                f"transport is {inner!r}; it must be a {package}.{base}, such as "
+                f"{package}.{kinds.example}(), or a function of a node that returns one"
             )
+        self._per_node = True
+        return kinds.per_node(module, balancer, inner, pooled)
 
     def _options(self, request: Any) -> Options:
         """Return what a request says for itself."""
@@ -148,15 +162,8 @@ class Transport:
         if settings.meter is not None and headers.get("accept-encoding") != "identity":
             # What the meter is to read must be in an encoding that can be undone here.
             headers["accept-encoding"] = "gzip, deflate"
-        left = exchange.time_left()
-        if left is not None:
-            # Whatever came before may have used it up by now, and sockets refuse less than nothing.
-            left = max(left, _SHORTEST_WAIT)
-            timeout = extensions.get("timeout", {})
-            extensions["timeout"] = {
-                phase: left if timeout.get(phase) is None else min(left, timeout[phase])
-                for phase in ("connect", "read", "write", "pool")
-            }
+        if exchange.ends is not None:
+            extensions["timeout"] = TimeLeft(extensions.get("timeout", {}), exchange.seconds_left)
         return outbound
 
     def _judge(self, result: Any, ruling: object) -> Verdict:
@@ -165,7 +172,7 @@ class Transport:
         if verdict is not None:
             return verdict
         if isinstance(result, BaseException):
-            return self.library.judge_error(result)
+            return judge_error(self.library.module, result, per_node=self._per_node)
         return judge_status(result.status_code, result.headers)
 
     def _hold(

@@ -7,8 +7,11 @@ from typing import Any
 
 from loadwise.integrations._http.body import Hold
 from loadwise.integrations._http.exchange import Exchange
-from loadwise.integrations._http.httpx_family import Transport
+from loadwise.integrations._http.given import SyncGiven, SyncPerNode
+from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
+from loadwise.integrations._http.pooled_sync import SyncPooled
 from loadwise.integrations._http.settings import Settings
+from loadwise.integrations._http.stale import stale_of
 from loadwise.integrations._http.verdict import Verdict
 
 __all__ = ["SyncStream", "SyncTransport"]
@@ -17,11 +20,11 @@ __all__ = ["SyncStream", "SyncTransport"]
 class SyncTransport(Transport):
     """The transport for synchronous clients."""
 
-    def __init__(self, settings: Settings, inner: Any) -> None:
+    def __init__(self, settings: Settings, inner: Any, connections: Connections) -> None:
         super().__init__(settings)
-        module = self.library.module
-        self._inner = module.HTTPTransport() if inner is None else inner
-        self._require(inner, module.BaseTransport, "HTTPTransport")
+        base = self.library.module.BaseTransport
+        kinds = Senders(SyncPooled, SyncGiven, SyncPerNode, base, "HTTPTransport")
+        self._sender = self._sender_for(inner, connections, kinds)
 
     def handle_request(self, request: Any) -> Any:
         """Send a request to a node, and to others if need be."""
@@ -29,11 +32,12 @@ class SyncTransport(Transport):
         exchange = self._begin(request, options, self._key(request, options))
         try:
             while True:
+                way = self._sender.way(exchange.lease.node, exchange.node_id)
                 outbound = self._outbound(request, exchange)
                 settings.ask_prepare(outbound, exchange.lease.node)
                 exchange.sent = True
                 try:
-                    response = self._inner.handle_request(outbound)
+                    response = self._send(outbound, exchange, way)
                 except BaseException as error:
                     if exchange.failed(error, self._judge(error, self._settings.ask_ruling(error))):
                         continue
@@ -55,6 +59,19 @@ class SyncTransport(Transport):
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
             exchange.give_up()
             raise
+
+    def _send(self, outbound: Any, exchange: Exchange, way: Any) -> Any:
+        """Send a request; once more by a fresh connection where a kept one had ended.
+
+        Source: RFC 9112, section 9.3.1.
+        """
+        try:
+            return self._sender.send(outbound, way)
+        except Exception as error:
+            stale = stale_of(error)
+            if stale is None or not exchange.may_reconnect(unsent=stale.unsent):
+                raise
+        return self._sender.send(outbound, way, fresh=True)
 
     def _take(self, response: Any, exchange: Exchange, verdict: Verdict) -> bool:
         """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
@@ -78,7 +95,7 @@ class SyncTransport(Transport):
     def close(self) -> None:
         """Close the connections."""
         self._end_life()
-        self._inner.close()
+        self._sender.close()
 
 
 class SyncStream:
