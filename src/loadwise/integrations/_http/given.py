@@ -33,12 +33,13 @@ class Given:
     def _cause(self, error: Exception, request: Any, trail: Trail) -> BaseException | None:
         """Return what an error comes from, if not from the node."""
         module = self._module
+        cause: BaseException | None = error.__cause__
         if isinstance(error, module.ConnectError | module.ConnectTimeout):
             url = request.url
             asked = url.raw_host.decode("ascii"), url.port or _PORTS.get(url.scheme)
             there = trail.connected
             if there is None or there[1] is None or there == asked or trail.begun:
-                return error.__cause__
+                return cause
             return PathFault(f"the way to the node leads over {there[0]}:{there[1]}, which failed")
         if (
             trail.begun
@@ -47,7 +48,7 @@ class Given:
             and frame_of(error) is None
         ):
             return StaleConnection(unsent=not trail.sent)
-        return error.__cause__
+        return cause
 
 
 class SyncGiven(Given):

@@ -1,0 +1,170 @@
+"""A process of several small HTTP servers that do to their connections what tests ask of them.
+
+Run as a script with a manner, the number of servers and, for TLS, the files of a certificate and
+its key: it prints the ports, one a line, and then, for each line that it reads, a line of what has
+come to pass: JSON with the connections made, those open now, and the requests, by server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+import struct
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+import h2.config
+import h2.connection
+import h2.errors
+import h2.events
+
+MANNER, COUNT, CERTIFICATE = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+
+
+class Told:
+    """What has come to pass at one server."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.open = 0
+        self.requests: list[str] = []
+
+
+async def take(reader: asyncio.StreamReader) -> str:
+    """Read a request; return its method and path."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    for line in head.split("\r\n"):
+        name, _, value = line.partition(":")
+        if name.lower() == "content-length":
+            await reader.readexactly(int(value))
+    return " ".join(head.split(" ", 2)[:2])
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection by a reset."""
+    linger = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+
+async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, told: Told) -> None:
+    """Speak HTTP/1.1."""
+    served = 0
+    while True:
+        request = await take(reader)
+        told.requests.append(request)
+        if request.endswith("/die") or (MANNER == "once" and served):
+            return
+        if MANNER == "once-reset" and served:
+            reset(writer)
+            return
+        if request.endswith("/slow-head"):
+            for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok":
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0.1)
+        elif request.endswith("/drip"):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n")
+            for _ in range(40):
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.1)
+        elif request.endswith("/hold"):
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+            await writer.drain()
+            await reader.read()  # until the client hangs up
+        elif request.endswith("/busy") or (MANNER == "busy" and len(told.requests) % 2):
+            body = b"busy" * (20_000 if request.endswith("/large/busy") else 1)
+            head = f"HTTP/1.1 503 Busy\r\nContent-Length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await writer.drain()
+        served += 1
+
+
+async def frames(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, told: Told) -> None:
+    """Speak HTTP/2, frame by frame."""
+    config = h2.config.H2Configuration(client_side=False)
+    state = h2.connection.H2Connection(config)
+    state.initiate_connection()
+    writer.write(state.data_to_send())
+    asked: dict[int, str] = {}
+    answered = 0
+    while data := await reader.read(65_536):
+        for event in state.receive_data(data):
+            if isinstance(event, h2.events.RequestReceived):
+                headers = dict(event.headers)
+                asked[event.stream_id] = (
+                    f"{headers[b':method'].decode()} {headers[b':path'].decode()}"
+                )
+            elif isinstance(event, h2.events.DataReceived):
+                state.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            elif isinstance(event, h2.events.StreamEnded):
+                stream = event.stream_id
+                if MANNER == "h2-refuse":
+                    state.reset_stream(stream, h2.errors.ErrorCodes.REFUSED_STREAM)
+                    continue
+                told.requests.append(asked[stream])
+                if MANNER == "h2-internal":
+                    state.reset_stream(stream, h2.errors.ErrorCodes.INTERNAL_ERROR)
+                    continue
+                if MANNER == "h2-leave" and answered:
+                    # It has read the request, and says that it may have acted on it.
+                    state.close_connection(error_code=0, last_stream_id=stream)
+                    writer.write(state.data_to_send())
+                    await writer.drain()
+                    return
+                state.send_headers(stream, [(":status", "200"), ("content-length", "2")])
+                state.send_data(stream, b"ok", end_stream=True)
+                answered += 1
+                if MANNER == "h2-roll" and answered == 5:
+                    state.close_connection(error_code=0, last_stream_id=stream)
+                    writer.write(state.data_to_send())
+                    await writer.drain()
+                    return
+        writer.write(state.data_to_send())
+        await writer.drain()
+
+
+async def main() -> None:
+    """Serve, and tell."""
+    context = None
+    if CERTIFICATE:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*CERTIFICATE)
+        context.set_alpn_protocols(["h2" if MANNER.startswith("h2") else "http/1.1"])
+    all_told: list[Told] = []
+    servers = []
+
+    def handler(
+        told: Told,
+    ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            told.connections += 1
+            told.open += 1
+            speak = frames if MANNER.startswith("h2") else plain
+            try:
+                with suppress(asyncio.IncompleteReadError, OSError):
+                    await speak(reader, writer, told)
+            finally:
+                told.open -= 1
+                writer.close()
+
+        return handle
+
+    for _ in range(COUNT):
+        all_told.append(Told())
+        handle = handler(all_told[-1])
+        servers.append(await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context, backlog=512))
+    for server in servers:
+        print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - this is how it tells
+    loop = asyncio.get_running_loop()
+    while await loop.run_in_executor(None, sys.stdin.readline):
+        print(json.dumps([vars(told) for told in all_told]), flush=True)  # noqa: T201 - as above
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
