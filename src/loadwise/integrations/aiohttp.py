@@ -44,6 +44,7 @@ except ImportError as error:
         "loadwise.integrations.aiohttp needs aiohttp >= 3.12.4: install loadwise[aiohttp]"
     ) from error
 
+from loadwise.integrations._http.aiohttp_connections import Passage
 from loadwise.integrations._http.aiohttp_session import (
     judge_error,
     raise_if_spent,
@@ -165,6 +166,7 @@ class LoadwiseMiddleware:
         """Send a request to a node, and to others if need be."""
         raise_if_spent(request)
         exchange = await self._begin(request)
+        passage = Passage(request)
         try:
             while True:
                 # Before it is prepared: that is not the node's time.
@@ -172,16 +174,25 @@ class LoadwiseMiddleware:
                 outbound = self._outbound(request, exchange)
                 await awaited(self._settings.ask_prepare(outbound, exchange.lease.node))
                 exchange.sent = True
+                passage.watch(outbound)
                 try:
                     response = await send(outbound, handler, left)
                 except BaseException as error:
-                    if exchange.failed(error, await self._judge(error, outbound)):
+                    if (
+                        passage.is_stale(error)
+                        and exchange.may_reconnect(error, unsent=passage.unsent)
+                        and passage.may_repeat()
+                    ):
+                        # It was no attempt: the same node is asked by another connection.
+                        await stop_sending(outbound)
+                        continue
+                    if exchange.failed(error, await self._judge(error, outbound, passage)):
                         await stop_sending(outbound)
                         continue
                     remember_spent(request, error)
                     raise
                 try:
-                    verdict = await self._judge(response, outbound)
+                    verdict = await self._judge(response, outbound, passage)
                     if exchange.answered(verdict):
                         response.release()
                         await stop_sending(outbound)
@@ -234,14 +245,19 @@ class LoadwiseMiddleware:
         return outbound
 
     async def _judge(
-        self, result: ClientResponse | BaseException, outbound: ClientRequest
+        self,
+        result: ClientResponse | BaseException,
+        outbound: ClientRequest,
+        passage: Passage,
     ) -> Verdict:
         """Judge a response or an exception by the user's rule, or else by the default one."""
         ruling = as_verdict(await awaited(self._settings.ask_ruling(result)))
         if ruling is not None:
             return ruling
         if isinstance(result, BaseException):
-            return judge_error(result, sent=outbound.response is not None)
+            if passage.is_stale(result):
+                return Verdict(Outcome.CANCELLED, retry=True, never_sent=passage.unsent)
+            return judge_error(result, outbound, passage)
         return judge_status(result.status, result.headers)
 
     def _hold(self, response: ClientResponse, exchange: Exchange, verdict: Verdict) -> None:

@@ -271,7 +271,7 @@ def test_a_transport_for_each_node(
     def check() -> None:
         assert closed == [gone]
 
-    calls = [*[GET] * 6, lambda: balancer.remove(gone), GET, check]
+    calls: list[Any] = [*[GET] * 6, lambda: balancer.remove(gone), GET, check]
     assert client.converse(balancer, calls, options={"transport": make}) == [200] * 7
     assert sorted(made) == sorted(servers.nodes)
     assert sorted(closed) == sorted(servers.nodes)
@@ -330,7 +330,7 @@ def test_what_is_said_of_connections_is_checked(client: Client) -> None:
 
         async def later(node: str) -> None: ...
 
-        with pytest.raises(TypeError, match="transport is .*which is to be awaited; make"):
+        with pytest.raises(TypeError, match=r"transport is .*which is to be awaited; make"):
             transport(balancer, later)
 
 

@@ -13,11 +13,14 @@ import sys
 import weakref
 from contextlib import suppress
 from contextvars import ContextVar
+from math import inf
 from typing import NamedTuple
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
+from loadwise.integrations._http.aiohttp_connections import Passage
+from loadwise.integrations._http.faults import is_local
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.outcome import Outcome
 
@@ -30,6 +33,7 @@ __all__ = [
     "what_broke",
 ]
 
+_NOBODYS = Verdict(Outcome.CANCELLED)
 _NOT_CONNECTED = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
@@ -64,23 +68,38 @@ async def stop_sending(outbound: ClientRequest) -> None:
         await outbound.close()
 
 
-def judge_error(error: BaseException, *, sent: bool) -> Verdict:
-    """Judge an attempt that brought no response."""
-    never_sent = not sent and isinstance(error, _NOT_CONNECTED)
+def judge_error(error: BaseException, outbound: ClientRequest, passage: Passage) -> Verdict:
+    """Judge an attempt that brought no response.
+
+    Args:
+        error: What was raised.
+        outbound: The request as it went to the node.
+        passage: What is known of the way it went.
+    """
+    sent = outbound.response is not None
+    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+        # Where a node has a proxy of its own, another node may be reached.
+        retry = outbound.proxy != passage.proxy
+        return Verdict(Outcome.CANCELLED, retry=retry, never_sent=True)
     if isinstance(error, TimeoutError) and _waited_for_pool(error):
         # The client's own connections are all busy, which says nothing about the node.
-        retry = isinstance(error, aiohttp.ServerTimeoutError)
+        retry = isinstance(error, aiohttp.ServerTimeoutError) and _has_pool_per_node(outbound)
         return Verdict(Outcome.CANCELLED, retry=retry, never_sent=not sent)
     if isinstance(error, aiohttp.InvalidURL) or _is_of_the_body(error):
         return Verdict(Outcome.CANCELLED)
     if isinstance(error, aiohttp.ClientError):
-        return Verdict(Outcome.FAILURE, retry=True, never_sent=never_sent)
+        never_sent = not sent and isinstance(error, _NOT_CONNECTED)
+        outcome = Outcome.CANCELLED if never_sent and is_local(error) else Outcome.FAILURE
+        return Verdict(outcome, retry=True, never_sent=never_sent)
     if isinstance(error, TimeoutError):
         # The session's total timeout, after which it sends nothing more.
         return Verdict(Outcome.FAILURE, never_sent=not sent)
-    if isinstance(error, OSError):
-        return Verdict(Outcome.FAILURE, retry=True)
-    return Verdict(Outcome.CANCELLED)
+    return Verdict(Outcome.FAILURE, retry=True) if isinstance(error, OSError) else _NOBODYS
+
+
+def _has_pool_per_node(outbound: ClientRequest) -> bool:
+    connector = outbound.session.connector
+    return connector is not None and 0 < connector.limit_per_host < (connector.limit or inf)
 
 
 def what_broke(response: ClientResponse) -> BaseException | None:

@@ -16,6 +16,7 @@ from loadwise.balancer.failures import outcome_of
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.settings import Amounts, Options, Settings
+from loadwise.integrations._http.stale import frame_of
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.outcome import Outcome
 
@@ -107,7 +108,8 @@ class Exchange:
         if self._client.closed:
             lease.call_off()
             return False
-        again = verdict.retry and (verdict.never_sent or self._may_send_again())
+        unread = verdict.never_sent and self._has_body_left(error)
+        again = verdict.retry and (unread or self._may_send_again())
         self.end(lease, verdict, error)
         return again and self._begin_next(verdict)
 
@@ -127,13 +129,18 @@ class Exchange:
         self.end(lease, verdict)
         return True
 
-    def may_reconnect(self, *, unsent: bool) -> bool:
+    def may_reconnect(self, error: BaseException, *, unsent: bool) -> bool:
         """Whether the present attempt may be made once more, after its connection had ended.
 
         It was no attempt then, and says nothing about the node.
         """
         in_time = self.ends is None or self.seconds_left() > 0
-        return in_time and not self._client.closed and (unsent or self.may_repeat())
+        unused = unsent and self._has_body_left(error)
+        return in_time and not self._client.closed and (unused or self.may_repeat())
+
+    def _has_body_left(self, error: BaseException) -> bool:
+        """Whether the body can be sent after a request of which a server says it was unread."""
+        return self._replayable or frame_of(error) is None
 
     def may_read_ahead(self, length: int | None) -> bool:
         """Whether a body is so small that it is better read before the response is handed on.

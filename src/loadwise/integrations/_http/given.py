@@ -8,7 +8,13 @@ from typing import Any
 
 from loadwise._callables import refuse_async, refuse_awaitable
 from loadwise.balancer import Balancer
-from loadwise.integrations._http.stale import PathFault, StaleConnection, Trail, frame_of
+from loadwise.integrations._http.stale import (
+    PathFault,
+    StaleConnection,
+    Trail,
+    frame_of,
+    is_graceful,
+)
 
 __all__ = ["AsyncGiven", "AsyncPerNode", "SyncGiven", "SyncPerNode"]
 
@@ -41,14 +47,13 @@ class Given:
             if there is None or there[1] is None or there == asked or trail.begun:
                 return cause
             return PathFault(f"the way to the node leads over {there[0]}:{there[1]}, which failed")
-        if (
-            trail.begun
-            and trail.connected is None
-            and isinstance(error, module.ReadError | module.WriteError | module.RemoteProtocolError)
-            and frame_of(error) is None
-        ):
-            return StaleConnection(unsent=not trail.sent)
-        return cause
+        if not isinstance(error, module.ReadError | module.WriteError | module.RemoteProtocolError):
+            return cause
+        frame = frame_of(error)
+        if frame is None:
+            kept = trail.begun and trail.connected is None
+            return StaleConnection(unsent=not trail.sent) if kept else cause
+        return StaleConnection(unsent=trail.was_unread(frame)) if is_graceful(frame) else cause
 
 
 class SyncGiven(Given):

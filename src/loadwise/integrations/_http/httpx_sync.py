@@ -69,7 +69,7 @@ class SyncTransport(Transport):
             return self._sender.send(outbound, way)
         except Exception as error:
             stale = stale_of(error)
-            if stale is None or not exchange.may_reconnect(unsent=stale.unsent):
+            if stale is None or not exchange.may_reconnect(error, unsent=stale.unsent):
                 raise
         return self._sender.send(outbound, way, fresh=True)
 

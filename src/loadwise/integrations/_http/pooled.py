@@ -14,7 +14,6 @@ from loadwise.integrations._http.stale import (
     Trail,
     frame_of,
     is_graceful,
-    is_refused,
 )
 
 __all__ = ["Pooled", "checked_limits"]
@@ -155,9 +154,9 @@ class Pooled:
             return None
         frame = frame_of(error)
         if frame is not None:
-            if trail is None or is_refused(frame) or not is_graceful(frame):
+            if trail is None or not is_graceful(frame):
                 return None
-            return StaleConnection(unsent=not trail.sent or trail.stream > frame.last_stream_id)
+            return StaleConnection(unsent=trail.was_unread(frame))
         if not link.answered:
             return None
         if link.shared:

@@ -10,7 +10,7 @@ from anyio import CancelScope, Event, move_on_after
 from loadwise.balancer import Balancer
 from loadwise.integrations._http.pooled import MOST_CONNECTIONS, Pooled
 from loadwise.integrations._http.pools import Key, Link, Waiter
-from loadwise.integrations._http.stale import Trail
+from loadwise.integrations._http.stale import Trail, was_unsent
 from loadwise.integrations._http.wires import AsyncWire
 
 __all__ = ["AsyncPooled"]
@@ -32,6 +32,7 @@ class AsyncPooled(Pooled):
         self._look_around()
         key, translated, trail = self._translated(request, request.url)
         timeouts = translated.extensions.get("timeout", {})
+        left: Exception | None = None
         for _ in range(MOST_CONNECTIONS):
             link = await self._link(key, way, timeouts, fresh=fresh)
             try:
@@ -45,13 +46,15 @@ class AsyncPooled(Pooled):
                 await self._end(link)
                 if made is None:
                     raise
-                raise made from made.__cause__
+                if not was_unsent(made):
+                    raise made from made.__cause__
+                left = made
             except BaseException:
                 await self._end(link)
                 raise
             else:
                 return self._answer(response, link)
-        raise self._module.ConnectError(
+        raise left or self._module.ConnectError(
             f"{request.url.netloc.decode()} has ended {MOST_CONNECTIONS} connections, one after "
             f"another, before it answered"
         )

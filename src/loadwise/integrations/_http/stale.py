@@ -17,6 +17,7 @@ __all__ = [
     "is_graceful",
     "is_refused",
     "stale_of",
+    "was_unsent",
 ]
 
 _NO_ERROR = 0
@@ -42,6 +43,12 @@ def stale_of(error: BaseException) -> StaleConnection | None:
     """Return the stale connection that an error comes from, if it does."""
     cause = error.__cause__
     return cause if isinstance(cause, StaleConnection) else None
+
+
+def was_unsent(error: BaseException) -> bool:
+    """Whether an error says that a kept connection had ended before anything was sent."""
+    stale = stale_of(error)
+    return stale is not None and stale.unsent and frame_of(error) is None
 
 
 def frame_of(error: BaseException | None) -> Any:
@@ -98,6 +105,14 @@ class Trail:
             self.stream = info.get("stream_id", 0)
         elif event.endswith(".send_request_headers.complete"):
             self.sent = True
+
+    def was_unread(self, goaway: Any) -> bool:
+        """Whether a server that has said GOAWAY has not looked at the request.
+
+        Source: RFC 9113, section 6.8.
+        """
+        read: bool = self.sent and self.stream <= goaway.last_stream_id
+        return not read
 
     def see(self, event: str, info: dict[str, Any]) -> None:
         """Take note of an event; for synchronous transports."""
