@@ -113,20 +113,30 @@ async def frames(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tol
                     continue
                 if MANNER == "h2-leave" and answered:
                     # It has read the request, and says that it may have acted on it.
-                    state.close_connection(error_code=0, last_stream_id=stream)
-                    writer.write(state.data_to_send())
-                    await writer.drain()
+                    await leave(state, stream, reader, writer)
                     return
                 state.send_headers(stream, [(":status", "200"), ("content-length", "2")])
                 state.send_data(stream, b"ok", end_stream=True)
                 answered += 1
                 if MANNER == "h2-roll" and answered == 5:
-                    state.close_connection(error_code=0, last_stream_id=stream)
-                    writer.write(state.data_to_send())
-                    await writer.drain()
+                    await leave(state, stream, reader, writer)
                     return
         writer.write(state.data_to_send())
         await writer.drain()
+
+
+async def leave(
+    state: h2.connection.H2Connection,
+    stream: int,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> None:
+    """Say which was the last stream to be read, and wait for the client to hang up."""
+    state.close_connection(error_code=0, last_stream_id=stream)
+    writer.write(state.data_to_send())
+    await writer.drain()
+    while await reader.read(65_536):
+        pass
 
 
 async def main() -> None:
