@@ -171,8 +171,13 @@ class LoadwiseMiddleware:
             while True:
                 # Before it is prepared: that is not the node's time.
                 left = exchange.time_left()
-                outbound = self._outbound(request, exchange)
-                await awaited(self._settings.ask_prepare(outbound, exchange.lease.node))
+                try:
+                    outbound = self._outbound(request, exchange)
+                    await awaited(self._settings.ask_prepare(outbound, exchange.lease.node))
+                except Exception as error:
+                    if exchange.set_up_failed(error):
+                        continue
+                    raise
                 exchange.sent = True
                 passage.watch(outbound)
                 try:

@@ -23,6 +23,7 @@ from loadwise.outcome import Outcome
 __all__ = ["Exchange"]
 
 _READ_AHEAD = 65_536
+_NOT_SET_UP = Verdict(Outcome.FAILURE, retry=True, never_sent=True)
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
 
@@ -112,6 +113,18 @@ class Exchange:
         again = verdict.retry and (unread or self._may_send_again())
         self.end(lease, verdict, error)
         return again and self._begin_next(verdict)
+
+    def set_up_failed(self, error: Exception) -> bool:
+        """Report that a request could not be made ready for its node; return as `failed` does.
+
+        What is wrong with one node, such as a key that is missing, is no reason not to ask another.
+        """
+        lease = self.lease
+        # In this order, so that it is held like other failures: what is wrong with the function
+        # itself would else take out one node after another.
+        lease.failure(f"set-up failed: {type(error).__name__}: {error}")
+        lease.refund()
+        return self._begin_next(_NOT_SET_UP)
 
     def answered(self, verdict: Verdict) -> bool:
         """Report a response; return whether the next attempt has begun and it is to be dropped.

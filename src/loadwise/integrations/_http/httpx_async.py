@@ -33,9 +33,14 @@ class AsyncTransport(Transport):
         exchange = self._begin(request, options, key)
         try:
             while True:
-                way = self._sender.way(exchange.lease.node, exchange.node_id)
-                outbound = self._outbound(request, exchange)
-                await awaited(settings.ask_prepare(outbound, exchange.lease.node))
+                try:
+                    way = self._sender.way(exchange.lease.node, exchange.node_id)
+                    outbound = self._outbound(request, exchange)
+                    await awaited(settings.ask_prepare(outbound, exchange.lease.node))
+                except Exception as error:
+                    if exchange.set_up_failed(error):
+                        continue
+                    raise
                 exchange.sent = True
                 try:
                     response = await self._send(outbound, exchange, way)

@@ -32,9 +32,14 @@ class SyncTransport(Transport):
         exchange = self._begin(request, options, self._key(request, options))
         try:
             while True:
-                way = self._sender.way(exchange.lease.node, exchange.node_id)
-                outbound = self._outbound(request, exchange)
-                settings.ask_prepare(outbound, exchange.lease.node)
+                try:
+                    way = self._sender.way(exchange.lease.node, exchange.node_id)
+                    outbound = self._outbound(request, exchange)
+                    settings.ask_prepare(outbound, exchange.lease.node)
+                except Exception as error:
+                    if exchange.set_up_failed(error):
+                        continue
+                    raise
                 exchange.sent = True
                 try:
                     response = self._send(outbound, exchange, way)
