@@ -17,6 +17,7 @@ from loadwise.integrations._http.aiohttp_content import MeteredContent
 from loadwise.integrations._http.body import Decoded, Hold
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.keys import by_cookie, by_header
+from loadwise.integrations._http.routing import LONGEST_KEPT
 from loadwise.integrations._http.settings import (
     AsyncTransportOptions,
     Options,
@@ -46,11 +47,15 @@ except ImportError as error:
 
 from loadwise.integrations._http.aiohttp_connections import Passage
 from loadwise.integrations._http.aiohttp_session import (
+    deadline_of,
+    drop,
     judge_error,
+    note_deadline,
     raise_if_spent,
     remember_spent,
     send,
     stop_sending,
+    wait_for_body,
     what_broke,
 )
 
@@ -197,12 +202,9 @@ class LoadwiseMiddleware:
                     remember_spent(request, error)
                     raise
                 try:
-                    verdict = await self._judge(response, outbound, passage)
-                    if exchange.answered(verdict):
-                        response.release()
+                    if not await self._take(response, outbound, exchange, passage):
                         await stop_sending(outbound)
                         continue
-                    self._hold(response, exchange, verdict)
                 except BaseException:
                     response.close()
                     raise
@@ -211,6 +213,30 @@ class LoadwiseMiddleware:
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
             exchange.give_up()
             raise
+
+    async def _take(
+        self,
+        response: ClientResponse,
+        outbound: ClientRequest,
+        exchange: Exchange,
+        passage: Passage,
+    ) -> bool:
+        """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
+        passage.has_arrived()
+        verdict = await self._judge(response, outbound, passage)
+        if exchange.answered(verdict):
+            await drop(response)
+            return False
+        if exchange.may_read_ahead(response.content_length):
+            try:
+                await wait_for_body(response, outbound, exchange)
+            except Exception as error:
+                if exchange.failed(error, await self._judge(error, outbound, passage)):
+                    response.close()
+                    return False
+                raise
+        self._hold(response, exchange, verdict)
+        return True
 
     async def _begin(self, request: ClientRequest) -> Exchange:
         settings = self._settings
@@ -224,7 +250,7 @@ class LoadwiseMiddleware:
         cost = options.cost
         if cost is None and settings.meter is not None and replayable:
             cost = settings.estimate(bytes(await body.as_bytes()) if body else b"")
-        return Exchange(
+        exchange = Exchange(
             settings,
             options,
             key,
@@ -232,7 +258,11 @@ class LoadwiseMiddleware:
             request=request,
             client=request.session,
             replayable=replayable,
+            ends=deadline_of(request),
         )
+        if exchange.ends is not None:
+            note_deadline(request, exchange.ends)
+        return exchange
 
     def _outbound(self, request: ClientRequest, exchange: Exchange) -> ClientRequest:
         """Return the request as it goes to the node of the present attempt, once prepared."""
@@ -293,11 +323,15 @@ class LoadwiseMiddleware:
         response.connection.add_callback(done)
 
 
-@lru_cache(maxsize=4096)
 def _join(base: str, path: str) -> URL:
-    """Return the URL of a path (with its query) below a node's base URL.
+    """Return the URL of a path (with its query) below a node's base URL."""
+    return _known(base, path) if len(path) <= LONGEST_KEPT else _joined(base, path)
 
-    Kept, for making one and all that is read off it is the dearest part of a request's way.
-    """
+
+def _joined(base: str, path: str) -> URL:
     url = URL(base)
     return URL(f"{url.origin()}{url.raw_path.rstrip('/')}{path}", encoded=True)
+
+
+# Kept, for making one and all that is read off it is the dearest part of a request's way.
+_known = lru_cache(maxsize=4096)(_joined)

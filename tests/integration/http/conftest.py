@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.integration.http.clients import Scripted
+from tests.integration.http.conversing import Scripted
 from tests.ports import free_port
 
 UPSTREAM = Path(__file__).with_name("upstream.py")

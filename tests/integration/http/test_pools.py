@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from tests.integration.http.clients import AIOHTTP, ASYNC, SYNC, Client, Scripted, failures
+from tests.integration.http.conversing import AIOHTTP, ASYNC, SYNC, Client, Scripted, failures
 
 from loadwise import Balancer, RoundRobin
 

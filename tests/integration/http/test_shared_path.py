@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver
-from tests.integration.http.clients import AIOHTTP, ASYNC, SYNC, Client, Scripted, failures
+from tests.integration.http.conversing import AIOHTTP, ASYNC, SYNC, Client, Scripted, failures
 from yarl import URL
 
 from loadwise import Balancer, RoundRobin, SelectionContext

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.http.clients import AIOHTTP, ASYNC, SYNC, Client, Scripted, failures
+from tests.integration.http.conversing import AIOHTTP, ASYNC, SYNC, Client, Scripted, failures
 
 from loadwise import Balancer, NoopCollector, Outcome, RoundRobin, SelectionContext
 

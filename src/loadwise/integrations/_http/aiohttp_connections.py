@@ -55,6 +55,10 @@ class Passage:
 
         outbound.__dict__["send"] = send_by
 
+    def has_arrived(self) -> None:
+        """Take note of an answer: what breaks now is the body, and no kept connection."""
+        self._kept = False
+
     def is_stale(self, error: BaseException) -> bool:
         """Whether an error is the end of a kept connection, and no more than that."""
         return (

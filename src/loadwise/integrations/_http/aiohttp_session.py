@@ -20,19 +20,27 @@ import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from loadwise.integrations._http.aiohttp_connections import Passage
+from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.faults import is_local
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.outcome import Outcome
 
 __all__ = [
+    "deadline_of",
+    "drop",
     "judge_error",
+    "note_deadline",
     "raise_if_spent",
     "remember_spent",
     "send",
     "stop_sending",
+    "wait_for_body",
     "what_broke",
 ]
 
+_PATIENCE = 1.0
+_SPARE_TIME = 0.1
+_SPARE_BYTES = 65_536
 _NOBODYS = Verdict(Outcome.CANCELLED)
 _NOT_CONNECTED = (
     aiohttp.ClientConnectorError,
@@ -60,6 +68,45 @@ async def send(
                     f"no answer from {outbound.url.origin()} by the deadline of the request"
                 ) from error
             raise
+
+
+async def wait_for_body(
+    response: ClientResponse, outbound: ClientRequest, exchange: Exchange
+) -> None:
+    """Wait until a small body has come, which stays to be read; but not for too long.
+
+    Raises:
+        aiohttp.ClientError: It has broken off, or had not come by the deadline of the request.
+    """
+    content = response.content
+    broken = content.exception()
+    if broken is not None:
+        raise broken
+    if content.is_eof():
+        return
+    left = None if exchange.ends is None else max(exchange.seconds_left(), 0.0)
+    limit = asyncio.timeout(_PATIENCE if left is None else left)
+    with outbound._timer:  # noqa: SLF001 - see the module's docstring
+        try:
+            async with limit:
+                await content.wait_eof()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            if left is not None:
+                raise aiohttp.ServerTimeoutError(
+                    f"the body from {outbound.url.origin()} had not come by the request's deadline"
+                ) from error
+
+
+async def drop(response: ClientResponse) -> None:
+    """Release a response that nobody will see; with its connection only if much is left."""
+    length = response.content_length
+    if response.connection is not None and (length is None or length <= _SPARE_BYTES):
+        with suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with asyncio.timeout(_SPARE_TIME):
+                await response.content.wait_eof()
+    response.release()
 
 
 async def stop_sending(outbound: ClientRequest) -> None:
@@ -185,3 +232,21 @@ def raise_if_spent(request: ClientRequest) -> None:
         _SPENT.set(None)
         if spent.timer is request._timer and spent.request() is not request:  # noqa: SLF001 - see the module's docstring
             raise spent.error
+
+
+_ENDS: ContextVar[tuple[object, weakref.ref[ClientRequest], float] | None] = ContextVar(
+    "loadwise_ends", default=None
+)
+
+
+def note_deadline(request: ClientRequest, ends: float) -> None:
+    """Have requests that a session makes of this one, as after a redirect, end when it does."""
+    _ENDS.set((request._timer, weakref.ref(request), ends))  # noqa: SLF001 - see the module's docstring
+
+
+def deadline_of(request: ClientRequest) -> float | None:
+    """Return the deadline of the request that this one was made of, if there is one."""
+    noted = _ENDS.get()
+    if noted is None or noted[0] is not request._timer or noted[1]() is request:  # noqa: SLF001 - see the module's docstring
+        return None
+    return noted[2]

@@ -75,14 +75,14 @@ class Decoded:
 
     def feed(self, chunk: bytes) -> None:
         """Take in a piece of the body as it came."""
-        if self._reader is None:
-            return
+        if self._reader is None or (self._inflate is not None and self._inflate.eof):
+            return  # what comes after the end is nobody's
         if self._inflate is None:
             self._reader.feed(chunk)
             return
         piece = b""
         # By pieces, for little may unpack to very much. A full one may have left something behind.
-        while chunk or len(piece) == _PIECE:
+        while (chunk or len(piece) == _PIECE) and not self._inflate.eof:
             try:
                 piece = self._inflate.decompress(chunk, _PIECE)
             except zlib.error:

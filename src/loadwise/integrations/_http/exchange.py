@@ -38,6 +38,7 @@ class Exchange:
         request: The request itself, for its ``method`` and its ``headers``.
         client: Who sends it, for its ``closed``: what breaks then is not the node's doing.
         replayable: Whether its body can be sent again.
+        ends: The deadline of the request that it was made of, as after a redirect.
 
     Attributes:
         lease: The present attempt's hold on its node.
@@ -74,6 +75,7 @@ class Exchange:
         request: Any,
         client: Any,
         replayable: bool,
+        ends: float | None = None,
     ) -> None:
         self._settings = settings
         self._options = options
@@ -83,7 +85,8 @@ class Exchange:
         self._client = client
         self._replayable = replayable
         limit = settings.deadline if options.deadline is None else options.deadline
-        self.ends = None if limit is None else settings.balancer.clock() + limit
+        own = None if limit is None else settings.balancer.clock() + limit
+        self.ends = own if ends is None else ends
         self._tried: tuple[Hashable, ...] = ()
         self._blame = Blame()
         self.attempts = 0

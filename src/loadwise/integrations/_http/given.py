@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable, Hashable, Iterator
 from threading import Lock
 from typing import Any
 
+from anyio import move_on_after
+
 from loadwise._callables import refuse_async, refuse_awaitable
 from loadwise.balancer import Balancer
 from loadwise.integrations._http.stale import (
@@ -15,6 +17,7 @@ from loadwise.integrations._http.stale import (
     frame_of,
     is_graceful,
 )
+from loadwise.integrations._http.wires import TimeLeft
 
 __all__ = ["AsyncGiven", "AsyncPerNode", "SyncGiven", "SyncPerNode"]
 
@@ -87,8 +90,13 @@ class AsyncGiven(Given):
         """Send a request; raise an error of the package where there is no response."""
         trail = Trail(request.extensions.get("trace"))
         request.extensions["trace"] = trail.see_async
+        timeouts = request.extensions.get("timeout")
         try:
-            return await self.transport.handle_async_request(request)
+            if not isinstance(timeouts, TimeLeft):
+                return await self.transport.handle_async_request(request)
+            with move_on_after(timeouts.cap(None)):
+                return await self.transport.handle_async_request(request)
+            raise self._module.ReadTimeout("no answer by the deadline of the request")
         except self._module.TransportError as error:
             cause = self._cause(error, request, trail)
             if cause is error.__cause__:

@@ -8,6 +8,7 @@ from typing import Any
 from loadwise.integrations._http.body import Hold
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.given import AsyncGiven, AsyncPerNode
+from loadwise.integrations._http.haste import Rest, Spare
 from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
 from loadwise.integrations._http.pooled_async import AsyncPooled
 from loadwise.integrations._http.settings import Settings, awaited
@@ -51,9 +52,9 @@ class AsyncTransport(Transport):
                 try:
                     verdict = await self._verdict(response)
                     if exchange.answered(verdict):
-                        await response.aclose()
+                        await self._drop(response, outbound)
                         continue
-                    if not await self._take(response, exchange, verdict):
+                    if not await self._take(response, exchange, verdict, outbound):
                         await response.aclose()
                         continue
                 except BaseException:
@@ -83,24 +84,59 @@ class AsyncTransport(Transport):
         """Judge a response or an exception."""
         return self._judge(result, await awaited(self._settings.ask_ruling(result)))
 
-    async def _take(self, response: Any, exchange: Exchange, verdict: Verdict) -> bool:
+    async def _take(
+        self, response: Any, exchange: Exchange, verdict: Verdict, outbound: Any
+    ) -> bool:
         """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
         if response.is_closed:
             self._finish(response, exchange, verdict)
         elif exchange.may_read_ahead(self.library.access.length(response.headers)):
             try:
-                body = b"".join([chunk async for chunk in response.stream])
+                rest = Rest(exchange)
+                stream = aiter(response.stream)
+                async for piece in stream:
+                    rest.pieces.append(piece)
+                    if rest.is_slow():
+                        return await self._hand_on(response, exchange, verdict, rest, stream)
             except Exception as error:
                 if exchange.failed(error, await self._verdict(error)):
                     return False
                 raise
             await response.stream.aclose()
-            self._keep(response, exchange, verdict, body)
+            self._keep(response, exchange, verdict, b"".join(rest.pieces))
         else:
+            self._lift_deadline(outbound)
             response.stream = self.library.async_stream(
                 response.stream, self._hold(response, exchange, verdict)
             )
         return True
+
+    async def _hand_on(
+        self, response: Any, exchange: Exchange, verdict: Verdict, rest: Rest, stream: Any
+    ) -> bool:
+        """Hand on a response of which the rest is read by the caller, or end it at its deadline."""
+        if exchange.ends is not None:
+            raise self.library.module.ReadTimeout(
+                f"the body from node {exchange.node_id!r} had not come by the request's deadline"
+            )
+        resumed = Resumed(rest.pieces, stream, response.stream)
+        response.stream = self.library.async_stream(
+            resumed, self._hold(response, exchange, verdict)
+        )
+        return True
+
+    async def _drop(self, response: Any, outbound: Any) -> None:
+        """Close a response that nobody will see; with its connection only if much is left."""
+        spare = Spare(response, outbound)
+        try:
+            if spare.is_worth_it:
+                async for piece in response.stream:
+                    if spare.is_used_up(piece):
+                        break
+        except Exception:  # noqa: BLE001, S110 - the connection is closed, and the next attempt begins
+            pass
+        finally:
+            await response.aclose()
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -130,3 +166,22 @@ class AsyncStream:
             await self._stream.aclose()
         finally:
             self._hold.close()
+
+
+class Resumed:
+    """A response's body of which some has been read."""
+
+    def __init__(self, pieces: list[bytes], rest: AsyncIterator[bytes], stream: Any) -> None:
+        self._pieces = pieces
+        self._rest = rest
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while self._pieces:
+            yield self._pieces.pop(0)
+        async for piece in self._rest:
+            yield piece
+
+    async def aclose(self) -> None:
+        """Give back the connection."""
+        await self._stream.aclose()

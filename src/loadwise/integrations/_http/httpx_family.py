@@ -18,8 +18,10 @@ from loadwise.context import HashKey
 from loadwise.integrations._http.body import Decoded, Hold
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.faults import judge_error
+from loadwise.integrations._http.haste import deadline_of, note_deadline
 from loadwise.integrations._http.httpx_headers import access_to
 from loadwise.integrations._http.pooled import checked_limits
+from loadwise.integrations._http.routing import LONGEST_KEPT
 from loadwise.integrations._http.settings import Options, Settings, as_verdict, options_of
 from loadwise.integrations._http.verdict import Verdict, judge_status
 from loadwise.integrations._http.wires import TimeLeft
@@ -49,7 +51,12 @@ class Library:
         self.sync_stream = sync_stream
         self.async_stream = async_stream
         # Parsing and joining URLs is the dearest part of a request's way through here.
-        self.target: Callable[[str, bytes], Target] = lru_cache(maxsize=4096)(self._target)
+        self._known = lru_cache(maxsize=4096)(self._target)
+
+    def target(self, base: str, raw_path: bytes) -> Target:
+        """Return where a path (with its query) below a node's base URL is."""
+        find = self._known if len(raw_path) <= LONGEST_KEPT else self._target
+        return find(base, raw_path)
 
     def _target(self, base: str, raw_path: bytes) -> Target:
         """Return where a path (with its query) below a node's base URL is."""
@@ -135,7 +142,7 @@ class Transport:
             # Not its ``content``: a request that repeats another, as after a redirect, has only the
             # other's stream until it is read.
             cost = settings.estimate(request.read())
-        return Exchange(
+        exchange = Exchange(
             settings,
             options,
             key,
@@ -143,7 +150,11 @@ class Transport:
             request=request,
             client=self._life,
             replayable=replayable,
+            ends=deadline_of(request),
         )
+        if exchange.ends is not None:
+            note_deadline(request, exchange.ends)
+        return exchange
 
     def _outbound(self, request: Any, exchange: Exchange) -> Any:
         """Return the request as it goes to the node of the present attempt, once prepared."""
@@ -165,6 +176,12 @@ class Transport:
         if exchange.ends is not None:
             extensions["timeout"] = TimeLeft(extensions.get("timeout", {}), exchange.seconds_left)
         return outbound
+
+    def _lift_deadline(self, outbound: Any) -> None:
+        """Let the caller read a body for as long as it takes."""
+        timeouts = outbound.extensions.get("timeout")
+        if isinstance(timeouts, TimeLeft):
+            timeouts.lift()
 
     def _judge(self, result: Any, ruling: object) -> Verdict:
         """Judge a response or an exception by the user's ruling, or else by the default rule."""

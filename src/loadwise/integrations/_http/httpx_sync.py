@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from loadwise.integrations._http.body import Hold
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.given import SyncGiven, SyncPerNode
+from loadwise.integrations._http.haste import Rest, Spare
 from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
 from loadwise.integrations._http.pooled_sync import SyncPooled
 from loadwise.integrations._http.settings import Settings
@@ -50,9 +52,9 @@ class SyncTransport(Transport):
                 try:
                     verdict = self._judge(response, settings.ask_ruling(response))
                     if exchange.answered(verdict):
-                        response.close()
+                        self._drop(response, outbound)
                         continue
-                    if not self._take(response, exchange, verdict):
+                    if not self._take(response, exchange, verdict, outbound):
                         response.close()
                         continue
                 except BaseException:
@@ -78,24 +80,55 @@ class SyncTransport(Transport):
                 raise
         return self._sender.send(outbound, way, fresh=True)
 
-    def _take(self, response: Any, exchange: Exchange, verdict: Verdict) -> bool:
+    def _take(self, response: Any, exchange: Exchange, verdict: Verdict, outbound: Any) -> bool:
         """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
         if response.is_closed:
             self._finish(response, exchange, verdict)
         elif exchange.may_read_ahead(self.library.access.length(response.headers)):
             try:
-                body = b"".join(response.stream)
+                rest = Rest(exchange)
+                stream = iter(response.stream)
+                for piece in stream:
+                    rest.pieces.append(piece)
+                    if rest.is_slow():
+                        return self._hand_on(response, exchange, verdict, rest, stream)
             except Exception as error:
                 if exchange.failed(error, self._judge(error, self._settings.ask_ruling(error))):
                     return False
                 raise
             response.stream.close()
-            self._keep(response, exchange, verdict, body)
+            self._keep(response, exchange, verdict, b"".join(rest.pieces))
         else:
+            self._lift_deadline(outbound)
             response.stream = self.library.sync_stream(
                 response.stream, self._hold(response, exchange, verdict)
             )
         return True
+
+    def _hand_on(
+        self, response: Any, exchange: Exchange, verdict: Verdict, rest: Rest, stream: Any
+    ) -> bool:
+        """Hand on a response of which the rest is read by the caller, or end it at its deadline."""
+        if exchange.ends is not None:
+            raise self.library.module.ReadTimeout(
+                f"the body from node {exchange.node_id!r} had not come by the request's deadline"
+            )
+        resumed = Resumed(rest.pieces, stream, response.stream)
+        response.stream = self.library.sync_stream(resumed, self._hold(response, exchange, verdict))
+        return True
+
+    def _drop(self, response: Any, outbound: Any) -> None:
+        """Close a response that nobody will see; with its connection only if much is left."""
+        spare = Spare(response, outbound)
+        try:
+            if spare.is_worth_it:
+                for piece in response.stream:
+                    if spare.is_used_up(piece):
+                        break
+        except Exception:  # noqa: BLE001, S110 - the connection is closed, and the next attempt begins
+            pass
+        finally:
+            response.close()
 
     def close(self) -> None:
         """Close the connections."""
@@ -125,3 +158,19 @@ class SyncStream:
             self._stream.close()
         finally:
             self._hold.close()
+
+
+class Resumed:
+    """A response's body of which some has been read."""
+
+    def __init__(self, pieces: list[bytes], rest: Iterator[bytes], stream: Any) -> None:
+        self._pieces = pieces
+        self._rest = rest
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        return chain(self._pieces, self._rest)
+
+    def close(self) -> None:
+        """Give back the connection."""
+        self._stream.close()

@@ -8,7 +8,10 @@ from urllib.parse import urlsplit
 
 from loadwise._callables import refuse_awaitable
 
-__all__ = ["base_url_of", "checked_base_url"]
+__all__ = ["LONGEST_KEPT", "base_url_of", "checked_base_url"]
+
+# Longer paths are joined anew each time: what is kept of thousands of them would be much.
+LONGEST_KEPT = 256
 
 
 @lru_cache(maxsize=4096)
