@@ -49,6 +49,13 @@ def reset(writer: asyncio.StreamWriter) -> None:
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"
+LARGE = b"HTTP/1.1 503 Busy\r\nContent-Length: 200000\r\n\r\n" + b"busy" * 50_000
+ONWARD = b"HTTP/1.1 302 Go on\r\nLocation: /wander\r\nContent-Length: 0\r\n\r\n"
+EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
 async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, told: Told) -> None:
     """Speak HTTP/1.1."""
     served = 0
@@ -60,29 +67,49 @@ async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, told
         if MANNER == "once-reset" and served:
             reset(writer)
             return
-        if request.endswith("/slow-head"):
-            for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok":
-                writer.write(bytes([byte]))
-                await writer.drain()
-                await asyncio.sleep(0.1)
-        elif request.endswith("/drip"):
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\n\r\n")
-            for _ in range(40):
-                writer.write(b"x")
-                await writer.drain()
-                await asyncio.sleep(0.1)
-        elif request.endswith("/hold"):
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+        if MANNER == "cut":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
             await writer.drain()
-            await reader.read()  # until the client hangs up
-        elif request.endswith("/busy") or (MANNER == "busy" and len(told.requests) % 2):
-            body = b"busy" * (20_000 if request.endswith("/large/busy") else 1)
-            head = f"HTTP/1.1 503 Busy\r\nContent-Length: {len(body)}\r\n\r\n"
-            writer.write(head.encode() + body)
-        else:
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            return
+        if MANNER == "busy" and len(told.requests) % 2:
+            writer.write(BUSY)
+        elif not await slow(request, reader, writer):
+            writer.write(LARGE if request.endswith("/large/busy") else OK)
         await writer.drain()
         served += 1
+
+
+async def slow(request: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+    """Answer what is to be answered bit by bit; return whether it was."""
+    if request.endswith("/slow-head"):
+        await trickle(OK, writer)
+    elif request.endswith("/drip"):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n")
+        await trickle(b"x" * 20, writer)
+    elif request.endswith("/wander"):
+        await asyncio.sleep(0.1)
+        writer.write(ONWARD)
+    elif request.endswith("/events"):
+        writer.write(EVENTS)
+        await writer.drain()
+        await asyncio.sleep(0.3)
+        writer.write(b"data: 1\n\n")
+        writer.close()
+    elif request.endswith("/hold"):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+        await writer.drain()
+        await reader.read()  # until the client hangs up
+    else:
+        return False
+    return True
+
+
+async def trickle(data: bytes, writer: asyncio.StreamWriter) -> None:
+    """Send data byte by byte."""
+    for byte in data:
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0.1)
 
 
 async def frames(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, told: Told) -> None:
