@@ -7,18 +7,21 @@ await session.get("http://service/users/42")
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
+from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.aiohttp_content import MeteredContent
 from loadwise.integrations._http.body import Decoded, Hold
-from loadwise.integrations._http.exchange import Exchange
+from loadwise.integrations._http.exchange import Exchange, Prior
+from loadwise.integrations._http.haste import CHALLENGES
 from loadwise.integrations._http.keys import by_cookie, by_header
 from loadwise.integrations._http.routing import LONGEST_KEPT
 from loadwise.integrations._http.settings import (
+    Amounts,
     AsyncTransportOptions,
     Options,
     Settings,
@@ -79,6 +82,8 @@ def request_options(
     hash_key: HashKey = None,
     cost: Mapping[str, float] | None = None,
     deadline: float | None = None,
+    where: Callable[[Any], bool] | None = None,
+    timeout: float | None = 0.0,
 ) -> Generator[None, None, None]:
     """Say something about the requests that are sent within a ``with`` block.
 
@@ -91,6 +96,8 @@ def request_options(
         hash_key: What they belong to.
         cost: What each is expected to use, by quota dimension.
         deadline: Seconds for all attempts of each together, up to the response's headers.
+        where: A filter, or a function of a node, that their nodes have to pass.
+        timeout: Seconds to wait for a node if there is none, >= 0; ``None`` for any time.
 
     Example:
         >>> async def order(session):
@@ -98,13 +105,17 @@ def request_options(
         ...         async with session.post("http://service/orders", json={}) as response:
         ...             return await response.json()
     """
-    token = _OPTIONS.set(Options(retry=retry, hash_key=hash_key, cost=cost, deadline=deadline))
+    options = Options(
+        retry=retry, hash_key=hash_key, cost=cost, deadline=deadline, where=where, timeout=timeout
+    )
+    token = _OPTIONS.set(options)
     try:
         yield
     finally:
         _OPTIONS.reset(token)
 
 
+_CHALLENGERS: weakref.WeakKeyDictionary[ClientRequest, Hashable] = weakref.WeakKeyDictionary()
 _ROUTES: weakref.WeakKeyDictionary[ClientResponse, Mapping[str, Any]] = weakref.WeakKeyDictionary()
 
 
@@ -202,7 +213,7 @@ class LoadwiseMiddleware:
                     remember_spent(request, error)
                     raise
                 try:
-                    if not await self._take(response, outbound, exchange, passage):
+                    if not await self._take(response, request, outbound, exchange, passage):
                         await stop_sending(outbound)
                         continue
                 except BaseException:
@@ -217,6 +228,7 @@ class LoadwiseMiddleware:
     async def _take(
         self,
         response: ClientResponse,
+        request: ClientRequest,
         outbound: ClientRequest,
         exchange: Exchange,
         passage: Passage,
@@ -224,7 +236,7 @@ class LoadwiseMiddleware:
         """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
         passage.has_arrived()
         verdict = await self._judge(response, outbound, passage)
-        if exchange.answered(verdict):
+        if exchange.answered(verdict, events=_is_of_events(response)):
             await drop(response)
             return False
         if exchange.may_read_ahead(response.content_length):
@@ -235,6 +247,8 @@ class LoadwiseMiddleware:
                     response.close()
                     return False
                 raise
+        if response.status in CHALLENGES:
+            _CHALLENGERS[request] = exchange.node_id
         self._hold(response, exchange, verdict)
         return True
 
@@ -258,11 +272,29 @@ class LoadwiseMiddleware:
             request=request,
             client=request.session,
             replayable=replayable,
-            ends=deadline_of(request),
+            prior=await self._prior(request, options, key, cost),
         )
         if exchange.ends is not None:
             note_deadline(request, exchange.ends)
         return exchange
+
+    async def _prior(
+        self, request: ClientRequest, options: Options, key: HashKey, cost: Amounts | None
+    ) -> Prior:
+        """Return what has been before a request; wait for a node, where it says so."""
+        ends, challenger = deadline_of(request), None
+        if _CHALLENGERS:
+            challenger = _CHALLENGERS.pop(request, None)
+        settings, limits = self._settings, options.limits(self._settings.deadline)
+        if not limits:
+            return Prior(ends, None, challenger)
+        try:
+            found = await settings.balancer.acquire_async(
+                hash_key=key, cost=cost, where=options.where, timeout=min(limits)
+            )
+        except NoNodeAvailable as error:
+            return Prior(ends, error, challenger)
+        return Prior(ends, found, challenger)
 
     def _outbound(self, request: ClientRequest, exchange: Exchange) -> ClientRequest:
         """Return the request as it goes to the node of the present attempt, once prepared."""
@@ -302,8 +334,10 @@ class LoadwiseMiddleware:
         reader = None
         if meter is not None and verdict.outcome is Outcome.SUCCESS:
             reader = self._settings.reader(response.headers.get("Content-Type", ""))
-        hold = Hold(exchange, lease, verdict, None if reader is None else Decoded(reader, ""))
-        if reader is not None:
+        decoded = None if reader is None else Decoded(reader, "")
+        events = _is_of_events(response)
+        hold = Hold(exchange, lease, verdict, decoded, events=events)
+        if reader is not None or events:
             response.content = cast("aiohttp.StreamReader", MeteredContent(response.content, hold))
         if response.connection is None:
             hold.end()
@@ -321,6 +355,11 @@ class LoadwiseMiddleware:
             hold.end()
 
         response.connection.add_callback(done)
+
+
+def _is_of_events(response: ClientResponse) -> bool:
+    """Whether a response is a stream of events, which begins long after its headers."""
+    return response.content_length is None and response.content_type == "text/event-stream"
 
 
 def _join(base: str, path: str) -> URL:

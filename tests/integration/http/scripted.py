@@ -33,14 +33,14 @@ class Told:
         self.requests: list[str] = []
 
 
-async def take(reader: asyncio.StreamReader) -> str:
-    """Read a request; return its method and path."""
+async def take(reader: asyncio.StreamReader) -> tuple[str, str]:
+    """Read a request; return its method and path, and its whole head."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
     for line in head.split("\r\n"):
         name, _, value = line.partition(":")
         if name.lower() == "content-length":
             await reader.readexactly(int(value))
-    return " ".join(head.split(" ", 2)[:2])
+    return " ".join(head.split(" ", 2)[:2]), head
 
 
 def reset(writer: asyncio.StreamWriter) -> None:
@@ -53,6 +53,10 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"
 LARGE = b"HTTP/1.1 503 Busy\r\nContent-Length: 200000\r\n\r\n" + b"busy" * 50_000
 ONWARD = b"HTTP/1.1 302 Go on\r\nLocation: /wander\r\nContent-Length: 0\r\n\r\n"
+CHALLENGE = (
+    b"HTTP/1.1 401 Who\r\nContent-Length: 0\r\n"
+    b'WWW-Authenticate: Digest realm="r", nonce="%s", qop="auth", algorithm=MD5\r\n\r\n'
+)
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 
 
@@ -60,8 +64,13 @@ async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, told
     """Speak HTTP/1.1."""
     served = 0
     while True:
-        request = await take(reader)
+        request, head = await take(reader)
         told.requests.append(request)
+        if MANNER == "digest":
+            nonce = f"nonce-{id(told)}"
+            writer.write(OK if f'nonce="{nonce}"' in head else CHALLENGE % nonce.encode())
+            await writer.drain()
+            continue
         if request.endswith("/die") or (MANNER == "once" and served):
             return
         if MANNER == "once-reset" and served:

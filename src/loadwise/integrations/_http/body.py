@@ -19,15 +19,25 @@ class Hold:
     """What is still open while a response's body is read: the lease, and what it used."""
 
     def __init__(
-        self, exchange: Exchange, lease: Lease[Any], verdict: Verdict, reader: Decoded | None
+        self,
+        exchange: Exchange,
+        lease: Lease[Any],
+        verdict: Verdict,
+        reader: Decoded | None,
+        *,
+        events: bool = False,
     ) -> None:
         self._exchange = exchange
         self._lease = lease
         self._verdict = verdict
         self._reader = reader
+        self._awaits_event = events
 
     def read(self, chunk: bytes) -> None:
         """Take in a piece of the body."""
+        if self._awaits_event:
+            self._awaits_event = False
+            self._lease.first_byte()
         if self._reader is not None:
             try:
                 self._reader.feed(chunk)

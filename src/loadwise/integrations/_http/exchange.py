@@ -6,9 +6,10 @@ The state machine is the same for every HTTP library, sync or async; a library's
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from loadwise.balancer import Lease
 from loadwise.balancer.blame import Blame
@@ -18,13 +19,32 @@ from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.settings import Amounts, Options, Settings
 from loadwise.integrations._http.stale import frame_of
 from loadwise.integrations._http.verdict import Verdict
+from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 
-__all__ = ["Exchange"]
+__all__ = ["Exchange", "Prior"]
 
 _READ_AHEAD = 65_536
 _NOT_SET_UP = Verdict(Outcome.FAILURE, retry=True, never_sent=True)
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+
+
+class Prior(NamedTuple):
+    """What has been before a request's way through the fleet.
+
+    Args:
+        ends: The deadline of the request that it was made of, as after a redirect.
+        found: What has come of waiting for a node, where that was awaited.
+        challenger: The node that has asked for credentials, which this request brings: what it has
+            given with its challenge, other nodes may not know.
+    """
+
+    ends: float | None = None
+    found: Lease[Any] | NoNodeAvailable | None = None
+    challenger: Hashable | None = None
+
+
+_NOTHING = Prior()
 
 
 class Exchange:
@@ -38,7 +58,7 @@ class Exchange:
         request: The request itself, for its ``method`` and its ``headers``.
         client: Who sends it, for its ``closed``: what breaks then is not the node's doing.
         replayable: Whether its body can be sent again.
-        ends: The deadline of the request that it was made of, as after a redirect.
+        prior: What has been before it.
 
     Attributes:
         lease: The present attempt's hold on its node.
@@ -75,7 +95,7 @@ class Exchange:
         request: Any,
         client: Any,
         replayable: bool,
-        ends: float | None = None,
+        prior: Prior | None = None,
     ) -> None:
         self._settings = settings
         self._options = options
@@ -86,12 +106,13 @@ class Exchange:
         self._replayable = replayable
         limit = settings.deadline if options.deadline is None else options.deadline
         own = None if limit is None else settings.balancer.clock() + limit
-        self.ends = own if ends is None else ends
+        prior = prior or _NOTHING
+        self.ends = own if prior.ends is None else prior.ends
         self._tried: tuple[Hashable, ...] = ()
         self._blame = Blame()
         self.attempts = 0
         settings.budget.deposit()
-        self._acquire()
+        self._begin(prior)
 
     def time_left(self) -> float | None:
         """Return the seconds until the deadline; ``None`` without one."""
@@ -129,13 +150,15 @@ class Exchange:
         lease.refund()
         return self._begin_next(_NOT_SET_UP)
 
-    def answered(self, verdict: Verdict) -> bool:
+    def answered(self, verdict: Verdict, *, events: bool = False) -> bool:
         """Report a response; return whether the next attempt has begun and it is to be dropped.
 
-        Where it is to be kept, the lease stays open until `end` is called for its last byte.
+        Where it is to be kept, the lease stays open until `end` is called for its last byte. The
+        headers of a stream of ``events`` are no answer yet: the first event is.
         """
         lease = self.lease
-        lease.first_byte()
+        if not events:
+            lease.first_byte()
         if verdict.outcome is Outcome.SUCCESS:
             self._blame.succeeded(self.node_id)
         elif verdict.outcome is Outcome.FAILURE and verdict.never_sent:
@@ -223,7 +246,7 @@ class Exchange:
         failed = self.node_id
         self._tried = (*self._tried, failed)
         try:
-            self._acquire()
+            self._hold(self._find(self._options.where))
         except NoNodeAvailable:
             return self._refuse("no_node")
         metrics = self._settings.balancer.metrics
@@ -237,10 +260,31 @@ class Exchange:
             metrics.on_retry_refused(reason)
         return False
 
-    def _acquire(self) -> None:
-        self.lease = lease = self._settings.balancer.acquire(
-            hash_key=self._hash_key, exclude=self._tried, cost=self._cost
+    def _begin(self, prior: Prior) -> None:
+        challenger, found = prior.challenger, prior.found
+        if challenger is not None and found is None:
+            with suppress(NoNodeAvailable):
+                self._hold(self._find(lambda node: node_id(node) == challenger))
+                return
+        if isinstance(found, NoNodeAvailable):
+            raise found
+        if found is None:
+            found = self._find(self._options.where, self._options.limits(self._settings.deadline))
+        self._hold(found)
+
+    def _find(
+        self, where: Callable[[Any], bool] | None, limits: Sequence[float] = ()
+    ) -> Lease[Any]:
+        return self._settings.balancer.acquire(
+            hash_key=self._hash_key,
+            exclude=self._tried,
+            cost=self._cost,
+            where=where,
+            timeout=min(limits, default=0.0),
         )
+
+    def _hold(self, lease: Lease[Any]) -> None:
+        self.lease = lease
         lease.blame = self._blame
         self.node_id = lease.node_id
         self.sent = False

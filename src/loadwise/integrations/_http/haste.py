@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from time import monotonic
 from typing import Any
 
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.wires import TimeLeft
 
-__all__ = ["Rest", "Spare", "deadline_of", "note_deadline"]
+__all__ = [
+    "CHALLENGES",
+    "Rest",
+    "Spare",
+    "challenger_of",
+    "deadline_of",
+    "note_challenger",
+    "note_deadline",
+]
 
 _PATIENCE = 1.0
 _SPARE_TIME = 0.1
@@ -75,3 +84,18 @@ def deadline_of(request: Any) -> float | None:
     """Return the deadline of the request that this one was made of, if there is one."""
     noted = request.extensions.get(_ENDS)
     return None if noted is None or noted[0] == id(request) else noted[1]
+
+
+CHALLENGES = frozenset({401, 407})
+_CHALLENGER = "loadwise.challenger"
+
+
+def note_challenger(request: Any, identity: Hashable) -> None:
+    """Have a request go to the same node, should it be sent again with credentials."""
+    request.extensions[_CHALLENGER] = (id(request), identity)
+
+
+def challenger_of(request: Any) -> Hashable | None:
+    """Return the node that has asked a request for credentials, if one has."""
+    noted = request.extensions.pop(_CHALLENGER, None)
+    return noted[1] if noted is not None and noted[0] == id(request) else None

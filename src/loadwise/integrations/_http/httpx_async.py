@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from loadwise.balancer import Lease
+from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.body import Hold
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.given import AsyncGiven, AsyncPerNode
 from loadwise.integrations._http.haste import Rest, Spare
 from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
 from loadwise.integrations._http.pooled_async import AsyncPooled
-from loadwise.integrations._http.settings import Settings, awaited
+from loadwise.integrations._http.settings import Options, Settings, awaited
 from loadwise.integrations._http.stale import stale_of
 from loadwise.integrations._http.verdict import Verdict
 
@@ -31,7 +33,8 @@ class AsyncTransport(Transport):
         """Send a request to a node, and to others if need be."""
         settings, options = self._settings, self._options(request)
         key = await awaited(self._key(request, options))
-        exchange = self._begin(request, options, key)
+        found = await self._waited(request, options, key)
+        exchange = self._begin(request, options, key, found)
         try:
             while True:
                 try:
@@ -51,7 +54,7 @@ class AsyncTransport(Transport):
                     raise
                 try:
                     verdict = await self._verdict(response)
-                    if exchange.answered(verdict):
+                    if exchange.answered(verdict, events=self._is_of_events(response)):
                         await self._drop(response, outbound)
                         continue
                     if not await self._take(response, exchange, verdict, outbound):
@@ -66,6 +69,23 @@ class AsyncTransport(Transport):
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
             exchange.give_up()
             raise
+
+    async def _waited(
+        self, request: Any, options: Options, key: Any
+    ) -> Lease[Any] | NoNodeAvailable | None:
+        """Wait for a node, where the request says so; return what has come of it."""
+        limits = options.limits(self._settings.deadline)
+        if not limits:
+            return None
+        try:
+            return await self._settings.balancer.acquire_async(
+                hash_key=key,
+                cost=self._cost(request, options),
+                where=options.where,
+                timeout=min(limits),
+            )
+        except NoNodeAvailable as error:
+            return error
 
     async def _send(self, outbound: Any, exchange: Exchange, way: Any) -> Any:
         """Send a request; once more by a fresh connection where a kept one had ended.

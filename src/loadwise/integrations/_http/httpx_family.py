@@ -14,15 +14,23 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from loadwise.balancer import Lease
 from loadwise.context import HashKey
+from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.body import Decoded, Hold
-from loadwise.integrations._http.exchange import Exchange
+from loadwise.integrations._http.exchange import Exchange, Prior
 from loadwise.integrations._http.faults import judge_error
-from loadwise.integrations._http.haste import deadline_of, note_deadline
+from loadwise.integrations._http.haste import (
+    CHALLENGES,
+    challenger_of,
+    deadline_of,
+    note_challenger,
+    note_deadline,
+)
 from loadwise.integrations._http.httpx_headers import access_to
 from loadwise.integrations._http.pooled import checked_limits
 from loadwise.integrations._http.routing import LONGEST_KEPT
-from loadwise.integrations._http.settings import Options, Settings, as_verdict, options_of
+from loadwise.integrations._http.settings import Amounts, Options, Settings, as_verdict, options_of
 from loadwise.integrations._http.verdict import Verdict, judge_status
 from loadwise.integrations._http.wires import TimeLeft
 from loadwise.outcome import Outcome
@@ -134,14 +142,26 @@ class Transport:
         key = options.hash_key
         return self._settings.ask_key(request) if key is None else key
 
-    def _begin(self, request: Any, options: Options, key: HashKey) -> Exchange:
+    def _cost(self, request: Any, options: Options) -> Amounts | None:
+        """Return what a request is expected to use."""
         settings = self._settings
         replayable = isinstance(request.stream, self.library.byte_stream)
-        cost = options.cost
-        if cost is None and settings.meter is not None and replayable:
-            # Not its ``content``: a request that repeats another, as after a redirect, has only the
-            # other's stream until it is read.
-            cost = settings.estimate(request.read())
+        if options.cost is not None or settings.meter is None or not replayable:
+            return options.cost
+        # Not its ``content``: a request that repeats another, as after a redirect, has only the
+        # other's stream until it is read.
+        return settings.estimate(request.read())
+
+    def _begin(
+        self,
+        request: Any,
+        options: Options,
+        key: HashKey,
+        found: Lease[Any] | NoNodeAvailable | None = None,
+    ) -> Exchange:
+        settings = self._settings
+        replayable = isinstance(request.stream, self.library.byte_stream)
+        cost = self._cost(request, options)
         exchange = Exchange(
             settings,
             options,
@@ -150,7 +170,7 @@ class Transport:
             request=request,
             client=self._life,
             replayable=replayable,
-            ends=deadline_of(request),
+            prior=Prior(deadline_of(request), found, challenger_of(request)),
         )
         if exchange.ends is not None:
             note_deadline(request, exchange.ends)
@@ -202,7 +222,15 @@ class Transport:
             if inner is not None:
                 coding = "" if decoded else response.headers.get("content-encoding", "")
                 reader = Decoded(inner, coding)
-        return Hold(exchange, exchange.lease, verdict, reader)
+        events = not decoded and self._is_of_events(response)
+        return Hold(exchange, exchange.lease, verdict, reader, events=events)
+
+    def _is_of_events(self, response: Any) -> bool:
+        """Whether a response is a stream of events, which begins long after its headers."""
+        if self.library.access.length(response.headers) is not None:
+            return False
+        told: str = response.headers.get("content-type", "")
+        return told.partition(";")[0].strip().lower() == "text/event-stream"
 
     def _keep(self, response: Any, exchange: Exchange, verdict: Verdict, body: bytes) -> None:
         """End the lease on a response of which every byte has come: the node is done with it."""
@@ -226,6 +254,8 @@ class Transport:
 
     def _complete(self, response: Any, exchange: Exchange, request: Any, outbound: Any) -> None:
         """Let a response tell where it is from, and a request with a relative URL where it went."""
+        if response.status_code in CHALLENGES:
+            note_challenger(request, exchange.node_id)
         response.extensions["loadwise"] = {
             "node": exchange.node_id,
             "attempts": exchange.attempts,

@@ -51,7 +51,7 @@ class SyncTransport(Transport):
                     raise
                 try:
                     verdict = self._judge(response, settings.ask_ruling(response))
-                    if exchange.answered(verdict):
+                    if exchange.answered(verdict, events=self._is_of_events(response)):
                         self._drop(response, outbound)
                         continue
                     if not self._take(response, exchange, verdict, outbound):
