@@ -10,6 +10,7 @@ from anyio import move_on_after
 
 from loadwise._callables import refuse_async, refuse_awaitable
 from loadwise.balancer import Balancer
+from loadwise.integrations._http.iterating import iterating
 from loadwise.integrations._http.stale import (
     PathFault,
     StaleConnection,
@@ -331,8 +332,9 @@ class _AsyncStream:
         self._sender = sender
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for piece in self._stream:
-            yield piece
+        async with iterating(self._stream) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def aclose(self) -> None:
         """Close it, and the transport if it was waited for."""

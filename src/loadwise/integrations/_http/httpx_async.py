@@ -12,6 +12,7 @@ from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.given import AsyncGiven, AsyncPerNode
 from loadwise.integrations._http.haste import Rest, Spare
 from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
+from loadwise.integrations._http.iterating import iterating
 from loadwise.integrations._http.pooled_async import AsyncPooled
 from loadwise.integrations._http.settings import Options, Settings, awaited
 from loadwise.integrations._http.stale import stale_of
@@ -150,9 +151,10 @@ class AsyncTransport(Transport):
         spare = Spare(response, outbound)
         try:
             if spare.is_worth_it:
-                async for piece in response.stream:
-                    if spare.is_used_up(piece):
-                        break
+                async with iterating(response.stream) as pieces:
+                    async for piece in pieces:
+                        if spare.is_used_up(piece):
+                            break
         except Exception:  # noqa: BLE001, S110 - the connection is closed, and the next attempt begins
             pass
         finally:
@@ -173,9 +175,10 @@ class AsyncStream:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._stream:
-                self._hold.read(chunk)
-                yield chunk
+            async with iterating(self._stream) as pieces:
+                async for piece in pieces:
+                    self._hold.read(piece)
+                    yield piece
         except BaseException as error:
             self._hold.broke(error)
             raise
@@ -199,8 +202,9 @@ class Resumed:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while self._pieces:
             yield self._pieces.pop(0)
-        async for piece in self._rest:
-            yield piece
+        async with iterating(self._rest) as pieces:
+            async for piece in pieces:
+                yield piece
 
     async def aclose(self) -> None:
         """Give back the connection."""

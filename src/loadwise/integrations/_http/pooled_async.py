@@ -8,6 +8,7 @@ from typing import Any
 from anyio import CancelScope, Event, move_on_after
 
 from loadwise.balancer import Balancer
+from loadwise.integrations._http.iterating import iterating
 from loadwise.integrations._http.pooled import MOST_CONNECTIONS, Pooled
 from loadwise.integrations._http.pools import Key, Link, Waiter
 from loadwise.integrations._http.stale import Trail, was_unsent
@@ -120,8 +121,9 @@ class _Stream:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for piece in self._stream:
-                yield piece
+            async with iterating(self._stream) as pieces:
+                async for piece in pieces:
+                    yield piece
         except Exception as error:
             made = self._pooled.error_for(error)
             if made is None:
