@@ -152,6 +152,10 @@ class LoadwiseMiddleware:
     urlencoded forms can). When attempts, deadline, nodes or the retry budget are used up, the last
     error or response is what you get. `route_of` tells the node and the number of attempts.
 
+    Where a request may be repeated, a body of a ``Content-Length`` up to 64 KiB is waited for
+    before the response is handed on. A connection that has ended between two requests is replaced,
+    and counts against nobody.
+
     aiohttp itself repeats an idempotent request once after a lost connection; it does not do so
     after this middleware has given up. The session's ``total`` timeout is for all attempts.
 

@@ -46,11 +46,12 @@ class LoadwiseTransport(SyncTransport, httpx2.BaseTransport):
     """Sends each request of a ``httpx2.Client`` to a node that a balancer chooses.
 
     The request's scheme, host and port give way to the node's; path (below the node's own path,
-    if it has one), query, headers and body stay. Connections are pooled per node.
+    if it has one), query, headers and body stay. Each node has connections of its own.
 
     A request is in flight until its response is closed; its latency is the time to the headers.
     Where it may be repeated, a body of a ``Content-Length`` up to 64 KiB is read ahead, and the
     request is over with its last byte.
+    A connection that has ended between two requests is replaced, and counts against nobody.
     Refused, reset and timed out connections and 502, 503 and 504 are failures of the node; 429,
     and 503 with a Retry-After, have it sit out that long; all else is a success.
 
@@ -75,7 +76,8 @@ class LoadwiseTransport(SyncTransport, httpx2.BaseTransport):
         ValueError: A node's address cannot be told, or a number is out of range.
 
     A request may say for itself, in ``extensions={"loadwise": ...}``: ``retry``, ``hash_key``,
-    ``cost`` and ``deadline``. When no node is available, `NoNodeAvailable` is raised.
+    ``cost``, ``deadline``, ``where`` and ``timeout``. When no node is available, `NoNodeAvailable`
+    is raised.
 
     Thread-safety: as that of ``httpx2.Client``: one for all threads.
     """

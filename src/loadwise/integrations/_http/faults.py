@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from loadwise.integrations._http.stale import (
@@ -84,7 +84,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         if error is None:
             return
         yield error
-        if isinstance(error, BaseExceptionGroup):  # of all the addresses of a name
-            error = error.exceptions[0]
-            continue
-        error = error.__cause__ or error.__context__
+        # Of several addresses of a name, each has an error.
+        within: Sequence[BaseException] = getattr(error, "exceptions", ())
+        error = within[0] if within else error.__cause__ or error.__context__

@@ -95,7 +95,8 @@ class TransportOptions(_CommonOptions, total=False):
         hash_key: Returns what a request belongs to; see `by_header` and `by_cookie`.
         meter: Knows what requests cost, where the balancer has quotas.
         max_attempts: Attempts per request, the first included, >= 1; 3 by default.
-        deadline: Seconds for all attempts of a request, up to the response's headers.
+        deadline: Seconds for all attempts of a request, up to the response's headers and what is
+            read ahead of its body.
         budget: Limits retries; by default 20 % of the requests and 10 per second.
 
     None of the functions may be a coroutine function; see `AsyncTransportOptions` for transports
