@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -366,3 +368,28 @@ def _calls(client: Client, nodes: list[str]) -> int:
     begin, end = (lambda: sys.setprofile(count)), (lambda: sys.setprofile(None))
     client.converse(balancer, [*warm_up, begin, *[GET] * 200, end])
     return calls
+
+
+@pytest.mark.parametrize("client", SYNC, ids=str)
+@pytest.mark.parametrize("per_node", [False, True], ids=["default", "per node"])
+def test_a_forked_child_has_connections_of_its_own(
+    client: Client,
+    scripted: Start,
+    per_node: bool,  # noqa: FBT001 - from pytest
+) -> None:
+    """Two processes on one connection would read each other's answers."""
+    servers = scripted("plain", 2)
+    balancer = Balancer(servers.nodes, RoundRobin())
+    make = (lambda node: client.module.HTTPTransport()) if per_node else None
+    transport = client.ours.LoadwiseTransport(balancer, make)
+    with client.module.Client(transport=transport) as session:
+        assert [session.get("http://service/").status_code for _ in "12"] == [200, 200]
+        child = os.fork()
+        if not child:
+            code = 1
+            with suppress(BaseException):
+                code = sum(session.get("http://service/").status_code != 200 for _ in "12")
+            os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        assert [session.get("http://service/").status_code for _ in "12"] == [200, 200]
+    assert connections(servers.told()) == [2, 2]

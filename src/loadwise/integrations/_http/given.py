@@ -9,6 +9,7 @@ from typing import Any
 from anyio import move_on_after
 
 from loadwise._callables import refuse_async, refuse_awaitable
+from loadwise._fork import ForkAware, reset_in_child
 from loadwise.balancer import Balancer
 from loadwise.integrations._http.iterating import iterating
 from loadwise.integrations._http.stale import (
@@ -132,7 +133,7 @@ class _Way:
         self.abandoned = False
 
 
-class PerNode:
+class PerNode(ForkAware):
     """What the senders by one transport for each node have in common.
 
     Args:
@@ -153,10 +154,17 @@ class PerNode:
         self._nodes = balancer.nodes
         self._make = make
         self._base = base
+        self._begin_afresh()
+        reset_in_child(self)
+
+    def _begin_afresh(self) -> None:
         self._making = Lock()
         self._lock = Lock()
         self._ways: dict[Hashable, _Way] = {}
         self._doomed: list[Any] = []
+
+    def _after_fork(self) -> None:
+        self._begin_afresh()
 
     def way(self, node: object, identity: Hashable) -> _Way:
         """Return how a node is reached."""

@@ -13,6 +13,8 @@ from threading import Lock
 from typing import Any
 from weakref import WeakSet
 
+from loadwise._fork import ForkAware, reset_in_child
+
 __all__ = ["Link", "Pool", "Shelf", "Waiter"]
 
 Key = tuple[bytes, bytes, int | None]
@@ -98,7 +100,7 @@ class Waiter:
         self.wake = wake
 
 
-class Pool:
+class Pool(ForkAware):
     """The books of all connections.
 
     Args:
@@ -124,6 +126,10 @@ class Pool:
         self._most = most
         self._kept = kept
         self._expiry = expiry
+        self._begin()
+        reset_in_child(self)
+
+    def _begin(self) -> None:
         self._lock = Lock()
         self._shelves: dict[Key, Shelf] = {}
         # Weak, so that a response that is dropped open, or Ctrl-C, takes no place for ever.
@@ -132,6 +138,10 @@ class Pool:
         self._idle: OrderedDict[Link, None] = OrderedDict()
         self._waiters: OrderedDict[Waiter, None] = OrderedDict()
         self.doomed: deque[Any] = deque()
+
+    def _after_fork(self) -> None:
+        # The connections are the parent's: two who talk on one would read each other's answers.
+        self._begin()
 
     def take(
         self, key: Key, owner: Hashable, wake: Callable[[], object] | None, *, fresh: bool
