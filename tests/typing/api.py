@@ -9,6 +9,8 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_type
 
+from httpx import HTTPTransport
+
 import loadwise
 from loadwise import (
     AllOf,
@@ -392,6 +394,11 @@ def judge_now(result: object) -> Outcome | None:
     """Return no ruling."""
 
 
+def transport_of(node: str) -> HTTPTransport:
+    """Return the transport of one node."""
+    return HTTPTransport(uds=node)
+
+
 def transports(balancer: Balancer[str]) -> None:
     """What an asynchronous transport may await, a synchronous one is given as plain functions."""
     httpx.AsyncLoadwiseTransport(
@@ -400,6 +407,8 @@ def transports(balancer: Balancer[str]) -> None:
     httpx2.AsyncLoadwiseTransport(balancer, hash_key=by_header("X-User"), classify=judge_now)
     LoadwiseMiddleware(balancer, classify=judge_later, hash_key=key_later, prepare=prepare_later)
     httpx.LoadwiseTransport(balancer, classify=judge_now, hash_key=by_header("X-User"))
+    httpx.LoadwiseTransport(balancer, transport_of, url=str)
+    httpx2.AsyncLoadwiseTransport(balancer, limits=None, http2=True)
 
 
 async def fetch_async(node: Server) -> bytes:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from importlib import import_module
 from threading import Lock
 from typing import Any
-
-from anyio import move_on_after
 
 from loadwise._callables import refuse_async, refuse_awaitable
 from loadwise._fork import ForkAware, reset_in_child
@@ -88,6 +87,11 @@ class SyncGiven(Given):
 class AsyncGiven(Given):
     """Sends all requests by one transport."""
 
+    def __init__(self, module: Any, transport: Any) -> None:
+        super().__init__(module, transport)
+        # The packages bring it along, for asynchronous clients alone.
+        self._anyio: Any = import_module("anyio")
+
     async def send(self, request: Any, _way: object, *, fresh: bool = False) -> Any:  # noqa: ARG002 - a transport chooses by itself
         """Send a request; raise an error of the package where there is no response."""
         trail = Trail(request.extensions.get("trace"))
@@ -96,7 +100,7 @@ class AsyncGiven(Given):
         try:
             if not isinstance(timeouts, TimeLeft):
                 return await self.transport.handle_async_request(request)
-            with move_on_after(timeouts.cap(None)):
+            with self._anyio.move_on_after(timeouts.cap(None)):
                 return await self.transport.handle_async_request(request)
             raise self._module.ReadTimeout("no answer by the deadline of the request")
         except self._module.TransportError as error:

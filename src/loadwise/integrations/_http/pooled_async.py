@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Hashable
+from importlib import import_module
 from typing import Any
-
-from anyio import CancelScope, Event, move_on_after
 
 from loadwise.balancer import Balancer
 from loadwise.integrations._http.iterating import iterating
@@ -26,6 +25,8 @@ class AsyncPooled(Pooled):
 
     def __init__(self, module: Any, balancer: Balancer[Any], limits: Any, *, http2: bool) -> None:
         super().__init__(module, balancer, limits, http2=http2)
+        # The packages bring it along, for asynchronous clients alone.
+        self._anyio: Any = import_module("anyio")
         self._stream = type("PooledStream", (_Stream, module.AsyncByteStream), {})
 
     async def send(self, request: Any, way: Hashable, *, fresh: bool = False) -> Any:
@@ -75,7 +76,7 @@ class AsyncPooled(Pooled):
     async def _link(self, key: Key, owner: Hashable, timeouts: Any, *, fresh: bool) -> Link:
         found = self._pool.take(key, owner, None, fresh=fresh)
         if found is None:
-            event = Event()
+            event = self._anyio.Event()
             found = self._pool.take(key, owner, event.set, fresh=fresh)
             if isinstance(found, Waiter):
                 found = await self._wait(found, event, timeouts.get("pool"))
@@ -84,15 +85,14 @@ class AsyncPooled(Pooled):
             raise self._module.PoolTimeout("all connections are in use (max_connections)")
         return found
 
-    async def _wait(self, waiter: Waiter, event: Event, seconds: float | None) -> Link | None:
+    async def _wait(self, waiter: Waiter, event: Any, seconds: float | None) -> Link | None:
         try:
-            with move_on_after(seconds):
+            with self._anyio.move_on_after(seconds):
                 await event.wait()
                 return waiter.link
         except BaseException:
             self._pool.leave(waiter)
-            with CancelScope(shield=True):
-                await self._close_doomed()
+            await self._close_doomed()
             raise
         self._pool.leave(waiter)
         return None
@@ -105,7 +105,7 @@ class AsyncPooled(Pooled):
     async def _close_doomed(self) -> None:
         doomed = self._pool.doomed
         if doomed:
-            with CancelScope(shield=True):
+            with self._anyio.CancelScope(shield=True):
                 while doomed:
                     await doomed.popleft().aclose()
 

@@ -12,6 +12,7 @@ from typing import Any
 __all__ = ["AsyncWire", "SyncWire", "TimeLeft", "Wire"]
 
 _SHORTEST_WAIT = 0.001
+_PHASES = ("connect", "read", "write", "pool")
 
 # Streams and backends are Any: they are those of either of two packages.
 
@@ -22,11 +23,14 @@ class TimeLeft(dict[str, float | None]):
     Args:
         timeouts: The timeouts by phase, in seconds.
         left: Returns the seconds until the deadline.
+
+    Read as a whole it tells what was left when it was made; asked for one phase, what is left now.
     """
 
     def __init__(self, timeouts: Mapping[str, float | None], left: Callable[[], float]) -> None:
-        super().__init__(timeouts)
+        self._own = dict(timeouts)
         self._left: Callable[[], float] | None = left
+        super().__init__((phase, self.cap(timeouts.get(phase))) for phase in _PHASES)
 
     def cap(self, timeout: float | None) -> float | None:
         """Return a timeout, or what is left to the deadline if that is less."""
@@ -38,14 +42,15 @@ class TimeLeft(dict[str, float | None]):
 
     def get(self, phase: str, default: Any = None) -> Any:
         """Return the timeout of a phase that begins now."""
-        return self.cap(super().get(phase, default))
+        return self.cap(self._own.get(phase, default))
 
     def __getitem__(self, phase: str) -> float | None:
-        return self.cap(super().get(phase))
+        return self.cap(self._own.get(phase))
 
     def lift(self) -> None:
         """Forget the deadline: what comes now is not held to it."""
         self._left = None
+        self.update(self._own)
 
 
 class Wire:
