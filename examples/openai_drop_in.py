@@ -23,7 +23,6 @@ from threading import Lock, Thread
 
 from loadwise import (
     Balancer,
-    NoNodeAvailable,
     QuotaConfig,
     QuotaDimension,
     QuotaTracker,
@@ -194,8 +193,8 @@ def main(eu: Provider, us: Provider) -> None:
             for number in range(PROMPTS):
                 way = ask_in_a_stream if number % 2 else ask
                 answers.append(way(client, f"question {number}").strip())
-        except NoNodeAvailable as error:
-            print(f"{answers.count(ANSWER)} prompts were answered, then: {error}")
+        except openai.APIConnectionError as error:
+            print(f"{answers.count(ANSWER)} prompts were answered, then: {error.__cause__}")
     answered, refused = eu.answered + us.answered, eu.refused + us.refused
     for key in keys:
         left = quota.remaining(key.id, "tpm")

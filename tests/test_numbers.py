@@ -93,6 +93,7 @@ PLACES: list[tuple[Callable[[Any], object], str]] = [
     (lambda value: Verdict(Outcome.RATE_LIMITED, retry_after=value), "retry_after"),
     (lambda value: Options(deadline=value), "the request's deadline"),
     (lambda value: Settings(Balancer(), deadline=value), "deadline"),
+    (lambda value: Settings(Balancer(), max_pause=value), "max_pause"),
     (lambda value: CheckSettings(interval=value), "interval"),
     (lambda value: CheckSettings(timeout=value), "timeout"),
     (lambda value: CheckSettings(jitter=value), "jitter"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
@@ -82,9 +82,10 @@ class NoNodeAvailable(LoadwiseError):  # noqa: N818 - names the fact, as KeyErro
         self.total = total
         self.reasons = MappingProxyType(dict(reasons))
         self.retry_after = retry_after
-        super().__init__(balancer, total, dict(reasons), retry_after)
+        # Not super(): a client's own exception beside this one takes other arguments.
+        LoadwiseError.__init__(self, balancer, total, dict(reasons), retry_after)
 
-    def __reduce__(self) -> tuple[type[NoNodeAvailable], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
         # A mapping proxy does not pickle; the constructor makes a new one.
         return (type(self), self.args)
 

@@ -253,6 +253,22 @@ def test_a_cooldown_a_quota_and_a_probe_are_waited_for() -> None:
     each.result().success()
 
 
+def test_nodes_that_come_back_together_serve_as_many_as_they_can() -> None:
+    """One change may be enough for several who wait."""
+    clock = ManualClock()
+    balancer = Balancer(["a", "b", "c"], max_in_flight=1, clock=clock)
+    for lease in [balancer.acquire() for _ in range(3)]:
+        lease.rate_limited(5.0)
+    waiting = [Waiting(balancer) for _ in range(4)]
+    clock.advance(5.0)
+    held = [each.result() for each in waiting[:3]]
+    assert {lease.node for lease in held} == {"a", "b", "c"}
+    assert waiting[3].waits
+    for lease in held:
+        lease.success()
+    waiting[3].result().success()
+
+
 def test_a_deadline_goes_by_the_balancers_clock() -> None:
     """So tests of a user's own need not sleep."""
     clock = ManualClock()

@@ -250,7 +250,7 @@ def test_tls_is_for_the_nodes_name_and_its_failure_is_before_sending(b: Server) 
         ("503", Outcome.FAILURE, {}),
         ("504", Outcome.FAILURE, {}),
         ("429", Outcome.RATE_LIMITED, {}),
-        ("503:7", Outcome.RATE_LIMITED, {}),
+        ("503:7", Outcome.FAILURE, {}),
         ("reset", Outcome.FAILURE, {}),
         ("close", Outcome.FAILURE, {}),
         ("hang", Outcome.FAILURE, {"sock_read": 0.05}),

@@ -135,6 +135,7 @@ class Asker:
             "prepare": set_key,
             "meter": METER,
             "url": lambda node: node.base_url,
+            **options.pop("transport", {}),
         }
         hooks = options.pop("hooks", False)
         if self.sync:
@@ -440,25 +441,49 @@ def test_no_request_is_lost_or_refused_while_a_key_has_room(start: Callable[...,
             assert (told["requests"], told["refused"]) == (20, 0)
             assert quota.remaining(name, "rpm") == 0
             assert quota.remaining(name, "tpm") == 1_000 - told["tokens"]
-        with pytest.raises(NoNodeAvailable) as caught:
+        with pytest.raises(openai.APIConnectionError) as caught:
             ask(60)
-    assert caught.value.reason == "quota"
-    assert caught.value.retry_after is not None
-    assert 0 < caught.value.retry_after <= 60
+    cause = caught.value.__cause__
+    assert isinstance(cause, NoNodeAvailable)
+    assert cause.reason == "quota"
+    assert cause.retry_after is not None
+    assert 0 < cause.retry_after <= 60
     assert in_flight(balancer) == 0
 
 
 @pytest.mark.parametrize("sdk", ["chat", "anthropic"])
 @MODES
 def test_no_node_available_comes_through_the_sdk(sdk: str, mode: str) -> None:
-    """OpenAI's raises it as it is, Anthropic's as the cause of its own connection error."""
+    """Both make it the cause of a connection error of their own."""
 
     async def main() -> None:
         async with asking(Balancer([], name="keys"), sdk, mode, max_retries=0) as asker:
-            with pytest.raises((NoNodeAvailable, anthropic.APIConnectionError)) as caught:
+            package = anthropic if sdk == "anthropic" else openai
+            with pytest.raises(package.APIConnectionError) as caught:
                 await asker.ask("hello", stream=False)
-        error = caught.value if sdk == "chat" else caught.value.__cause__
+        error = caught.value.__cause__
         assert isinstance(error, NoNodeAvailable)
         assert error.reason == "empty"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("sdk", ["chat", "anthropic"])
+@MODES
+def test_a_response_in_place_of_no_node_is_the_sdks_own_refusal(sdk: str, mode: str) -> None:
+    """Where no key has room, both say what they say of a provider's 429."""
+    key = Key("k", "http://127.0.0.1:1")
+    quota = limited([key], 1, 1_000)
+    quota.record_usage("k", {"rpm": 1})
+
+    async def main() -> None:
+        balancer = Balancer([key], quota=quota)
+        async with asking(
+            balancer, sdk, mode, max_retries=0, transport={"no_node": "response"}
+        ) as asker:
+            package = anthropic if sdk == "anthropic" else openai
+            with pytest.raises(package.RateLimitError) as caught:
+                await asker.ask("hello", stream=False)
+        assert 0 < int(caught.value.response.headers["retry-after"]) <= 60
 
     asyncio.run(main())

@@ -9,6 +9,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_type
 
+import aiohttp
 from httpx import HTTPTransport
 
 import loadwise
@@ -70,7 +71,7 @@ from loadwise import (
 )
 from loadwise.health_checks import AsyncHealthChecker, HealthChecker
 from loadwise.integrations import httpx, httpx2
-from loadwise.integrations.aiohttp import LoadwiseMiddleware
+from loadwise.integrations.aiohttp import LoadwiseMiddleware, NoNodeError
 from loadwise.integrations.httpx import by_header
 from loadwise.testing import ManualClock, ScriptedRandom, StrategyContract
 
@@ -409,6 +410,18 @@ def transports(balancer: Balancer[str]) -> None:
     httpx.LoadwiseTransport(balancer, classify=judge_now, hash_key=by_header("X-User"))
     httpx.LoadwiseTransport(balancer, transport_of, url=str)
     httpx2.AsyncLoadwiseTransport(balancer, limits=None, http2=True)
+    httpx.LoadwiseTransport(
+        balancer, no_node="response", max_pause=30.0, map_responses=False, node_cookies=True
+    )
+
+
+def no_node(error: httpx.NoNodeError, error2: httpx2.NoNodeError, error3: NoNodeError) -> None:
+    """An error of the client's own family that tells what a balancer tells."""
+    assert_type(error.request.method, str)
+    assert_type(error2.request.method, str)
+    assert_type(error3.request, aiohttp.RequestInfo | None)
+    assert_type(error.reason, str)
+    assert_type(error3.retry_after, float | None)
 
 
 async def fetch_async(node: Server) -> bytes:

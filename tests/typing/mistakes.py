@@ -195,6 +195,7 @@ def transports() -> None:
     httpx.LoadwiseTransport(texts, hash_key=key_later)  # type: ignore[arg-type]
     httpx.AsyncLoadwiseTransport(texts, url=key_later)  # type: ignore[arg-type]
     httpx.AsyncLoadwiseTransport(texts, classify=judge_later)  # type: ignore[arg-type]
+    httpx.LoadwiseTransport(texts, no_node="answer")  # type: ignore[arg-type]
 
 
 texts.report("a", "failure")  # type: ignore[arg-type]

@@ -226,7 +226,7 @@ class Balancer(Generic[N]):
             if context is None:
                 context = EMPTY if hash_key is None and tags is None else context_of(hash_key, tags)
             view = self._current_view()
-            if view.plain and not self._waiting:
+            if view.plain:
                 index = self._select(view.nodes, context)
                 if index is not None:
                     self._picked(view.slots[index])
@@ -309,7 +309,7 @@ class Balancer(Generic[N]):
                 or self._leaks
             ):
                 view = self._current_view()
-            if view.plain and not self._waiting:
+            if view.plain:
                 index = self._select(view.nodes, context)
                 if index is not None:
                     slot = view.slots[index]

@@ -253,7 +253,8 @@ class View(Generic[N]):
         asked: Tells whether the filter would say the same again; ``None`` if it may not.
         admitted: The last answers of a filter that may change its mind at any time, by index.
         plain: Whether a request may be given any index that the strategy returns: no probe to
-            grant, no quota to reserve, no filter to ask, no limit, nothing to count.
+            grant, no quota to reserve, no filter to ask, no limit, nothing to count. What one request gets then
+            takes nothing from another, also from one that waits.
         watch: Tells whether it still holds; ``None`` when the two versions tell all.
         tallies: Why members are ruled out, counted for errors, by cost and by whether nodes are
             given in spite of their health.

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.aiohttp_content import MeteredContent
 from loadwise.integrations._http.body import Decoded, Hold
+from loadwise.integrations._http.errors import refusal_of
 from loadwise.integrations._http.exchange import Exchange, Prior
 from loadwise.integrations._http.haste import CHALLENGES
 from loadwise.integrations._http.keys import by_cookie, by_header
+from loadwise.integrations._http.paths import confined
 from loadwise.integrations._http.routing import LONGEST_KEPT
 from loadwise.integrations._http.settings import (
     Amounts,
@@ -39,16 +41,19 @@ if TYPE_CHECKING:
 
 try:
     import aiohttp
-    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
-    from aiohttp.hdrs import HOST
-    from multidict import CIMultiDict
+    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, RequestInfo
+    from aiohttp.hdrs import COOKIE, HOST, SET_COOKIE
+    from multidict import CIMultiDict, CIMultiDictProxy
     from yarl import URL
 except ImportError as error:
     raise ImportError(
         "loadwise.integrations.aiohttp needs aiohttp >= 3.12.4: install loadwise[aiohttp]"
     ) from error
 
+from loadwise.integrations._http.aiohttp_answers import answer
 from loadwise.integrations._http.aiohttp_connections import Passage
+from loadwise.integrations._http.aiohttp_headers import replace_headers
+from loadwise.integrations._http.aiohttp_redirects import Note, Redirects
 from loadwise.integrations._http.aiohttp_session import (
     deadline_of,
     drop,
@@ -61,9 +66,11 @@ from loadwise.integrations._http.aiohttp_session import (
     wait_for_body,
     what_broke,
 )
+from loadwise.integrations._http.aiohttp_twins import twin_of
 
 __all__ = [
     "LoadwiseMiddleware",
+    "NoNodeError",
     "Verdict",
     "by_cookie",
     "by_header",
@@ -131,20 +138,58 @@ def route_of(response: ClientResponse) -> Mapping[str, Any]:
         raise LookupError(f"{response!r} has not come through a LoadwiseMiddleware") from None
 
 
+class NoNodeError(NoNodeAvailable, aiohttp.ClientError):
+    """No node could be given to a request, and why: an error of aiohttp's own family.
+
+    Attributes:
+        request: The request, as aiohttp tells of one in its errors; ``None`` if there was none.
+
+    It can be pickled, with what it tells of the request.
+    """
+
+    def __init__(
+        self,
+        balancer: str,
+        total: int,
+        reasons: Mapping[str, int],
+        retry_after: float | None = None,
+        *,
+        request: RequestInfo | None = None,
+    ) -> None:
+        NoNodeAvailable.__init__(self, balancer, total, reasons, retry_after)
+        self.request = request
+
+    def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
+        request = self.request
+        if request is None:
+            return (type(self), self.args)
+        # A proxy of headers does not pickle.
+        parts = (request.url, request.method, tuple(request.headers.items()), request.real_url)
+        return (_rebuilt, (type(self), self.args, parts))
+
+
+def _rebuilt(kind: type[NoNodeError], args: tuple[Any, ...], parts: tuple[Any, ...]) -> NoNodeError:
+    url, method, headers, real_url = parts
+    proxy = CIMultiDictProxy(CIMultiDict(headers))
+    return kind(*args, request=RequestInfo(url, method, proxy, real_url))
+
+
 class LoadwiseMiddleware:
     """Sends each request of an ``aiohttp.ClientSession`` to a node that a balancer chooses.
 
     The request's scheme, host and port give way to the node's; path (below the node's own path,
     if it has one), query, headers and body stay. Connections are pooled by the session. The
-    response's ``url`` is the one asked for; ``response.request_info.url`` is the node's.
+    response's ``url`` is the one asked for; ``response.request_info.url`` is the node's. Redirects
+    and cookies are mapped back to what was asked for; a redirect that leaves the fleet is followed
+    as any session does.
 
     A request is in flight until its response is closed or released, which aiohttp does by itself
     when the last byte has come; its latency is the time to the headers. A websocket is in flight
     until it is closed. A response that is dropped open is kept by its connection, and in flight as
     long as that lasts; should it be lost, a ``ResourceWarning`` tells.
 
-    Refused, reset and timed out connections and 502, 503 and 504 are failures of the node; 429,
-    and 503 with a Retry-After, have it sit out that long; all else is a success.
+    Refused, reset and timed out connections and 502, 503 and 504 are failures of the node; all else
+    is a success. 429, and 503 with a Retry-After, have it sit out that long, ``max_pause`` at most.
 
     A failed request is tried on another node: always when the connection was never made; else
     only if the method is idempotent, or the request has an ``Idempotency-Key`` header or
@@ -169,7 +214,7 @@ class LoadwiseMiddleware:
         TypeError: An argument is of the wrong kind or not known.
         ValueError: A node's address cannot be told, or a number is out of range.
 
-    When no node is available, `NoNodeAvailable` is raised. Put it last among middlewares that
+    When no node is available, `NoNodeError` is raised. Put it last among middlewares that
     change the request, such as those for authentication by the URL asked for.
 
     Thread-safety: one for all sessions of all event loops.
@@ -181,53 +226,68 @@ class LoadwiseMiddleware:
         **options: Unpack[AsyncTransportOptions],
     ) -> None:
         self._settings = Settings.of(balancer, options, awaits=True)
+        self._redirects = Redirects(self._settings.mapper())
+        self._jars = self._settings.jars()
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """Send a request to a node, and to others if need be."""
         raise_if_spent(request)
+        note = self._redirects.note_of(request)
+        if note is not None:
+            return await self._send_outside(request, handler, note)
         exchange = await self._begin(request)
-        passage = Passage(request)
+        if not isinstance(exchange, Exchange):
+            return exchange
         try:
-            while True:
-                # Before it is prepared: that is not the node's time.
-                left = exchange.time_left()
-                try:
-                    outbound = self._outbound(request, exchange)
-                    await awaited(self._settings.ask_prepare(outbound, exchange.lease.node))
-                except Exception as error:
-                    if exchange.set_up_failed(error):
-                        continue
-                    raise
-                exchange.sent = True
-                passage.watch(outbound)
-                try:
-                    response = await send(outbound, handler, left)
-                except BaseException as error:
-                    if (
-                        passage.is_stale(error)
-                        and exchange.may_reconnect(error, unsent=passage.unsent)
-                        and passage.may_repeat()
-                    ):
-                        # It was no attempt: the same node is asked by another connection.
-                        await stop_sending(outbound)
-                        continue
-                    if exchange.failed(error, await self._judge(error, outbound, passage)):
-                        await stop_sending(outbound)
-                        continue
-                    remember_spent(request, error)
-                    raise
-                try:
-                    if not await self._take(response, request, outbound, exchange, passage):
-                        await stop_sending(outbound)
-                        continue
-                except BaseException:
-                    response.close()
-                    raise
-                return response
+            return await self._serve(request, handler, exchange)
         except BaseException:
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
             exchange.give_up()
             raise
+
+    async def _serve(
+        self, request: ClientRequest, handler: ClientHandlerType, exchange: Exchange
+    ) -> ClientResponse:
+        """Make attempts until there is a response to hand on."""
+        passage = Passage(request)
+        while True:
+            # Before it is prepared: that is not the node's time.
+            left = exchange.time_left()
+            try:
+                outbound = self._outbound(request, exchange)
+                await awaited(self._settings.ask_prepare(outbound, exchange.lease.node))
+            except Exception as error:
+                if exchange.set_up_failed(error):
+                    continue
+                raise
+            exchange.sent = True
+            passage.watch(outbound)
+            try:
+                response = await send(outbound, handler, left)
+            except BaseException as error:
+                if (
+                    passage.is_stale(error)
+                    and exchange.may_reconnect(error, unsent=passage.unsent)
+                    and passage.may_repeat()
+                ):
+                    # It was no attempt: the same node is asked by another connection.
+                    await stop_sending(outbound)
+                    continue
+                if exchange.failed(error, await self._judge(error, outbound, passage)):
+                    await stop_sending(outbound)
+                    continue
+                remember_spent(request, error)
+                raise
+            try:
+                if not await self._take(response, request, outbound, exchange, passage):
+                    await stop_sending(outbound)
+                    continue
+                self._take_cookies(response, exchange, outbound)
+                self._redirects.map_back(response, request, outbound, exchange.base_url)
+            except BaseException:
+                response.close()
+                raise
+            return response
 
     async def _take(
         self,
@@ -256,7 +316,18 @@ class LoadwiseMiddleware:
         self._hold(response, exchange, verdict)
         return True
 
-    async def _begin(self, request: ClientRequest) -> Exchange:
+    async def _send_outside(
+        self, request: ClientRequest, handler: ClientHandlerType, note: Note
+    ) -> ClientResponse:
+        """Send a request out of the fleet, which is no node's and nobody's to choose."""
+        outbound = self._redirects.outbound(request, note)
+        response = await handler(outbound)
+        _ROUTES[response] = {"node": None, "attempts": 1}
+        self._redirects.map_back(response, request, outbound, None, note)
+        return response
+
+    async def _begin(self, request: ClientRequest) -> Exchange | ClientResponse:
+        """Return the exchange of a request, or the response to one for which there is no node."""
         settings = self._settings
         options = _OPTIONS.get()
         body = request.body
@@ -268,16 +339,23 @@ class LoadwiseMiddleware:
         cost = options.cost
         if cost is None and settings.meter is not None and replayable:
             cost = settings.estimate(bytes(await body.as_bytes()) if body else b"")
-        exchange = Exchange(
-            settings,
-            options,
-            key,
-            cost,
-            request=request,
-            client=request.session,
-            replayable=replayable,
-            prior=await self._prior(request, options, key, cost),
-        )
+        try:
+            exchange = Exchange(
+                settings,
+                options,
+                key,
+                cost,
+                request=request,
+                client=request.session,
+                replayable=replayable,
+                prior=await self._prior(request, options, key, cost),
+            )
+        except NoNodeAvailable as error:
+            if settings.no_node == "raise":
+                raise NoNodeError(*error.args, request=request.request_info) from None
+            response = await answer(request, refusal_of(error))
+            _ROUTES[response] = {"node": None, "attempts": 0}
+            return response
         if exchange.ends is not None:
             note_deadline(request, exchange.ends)
         return exchange
@@ -305,15 +383,30 @@ class LoadwiseMiddleware:
         settings = self._settings
         node = exchange.lease.node
         asked = request.url
-        target = _join(settings.base_url(node, exchange.node_id), asked.raw_path_qs)
-        outbound = object.__new__(type(request))  # what copy() does, in a third of its time
-        outbound.__dict__.update(request.__dict__)
+        exchange.base_url = settings.base_url(node, exchange.node_id)
+        target = _join(exchange.base_url, asked.raw_path_qs)
+        outbound = twin_of(request)
         outbound.url = target
-        outbound.response = None
-        outbound.headers = CIMultiDict(request.headers)
         if outbound.headers.get(HOST) == asked.host_port_subcomponent:
             outbound.headers[HOST] = target.host_port_subcomponent or ""
+        if self._jars is not None:
+            sent = outbound.headers.get(COOKIE)
+            cookies = self._jars.header(exchange.node_id, str(target), sent)
+            if cookies is not None:
+                outbound.headers[COOKIE] = cookies
         return outbound
+
+    def _take_cookies(
+        self, response: ClientResponse, exchange: Exchange, outbound: ClientRequest
+    ) -> None:
+        """Keep what a node sets from the session, if it is to be sent to that node alone."""
+        if self._jars is None or SET_COOKIE not in response.headers:
+            return
+        values = response.headers.getall(SET_COOKIE)
+        self._jars.take(exchange.node_id, str(outbound.url), values)
+        rest = CIMultiDict(response.headers)
+        del rest[SET_COOKIE]
+        replace_headers(response, rest.items())
 
     async def _judge(
         self,
@@ -329,7 +422,7 @@ class LoadwiseMiddleware:
             if passage.is_stale(result):
                 return Verdict(Outcome.CANCELLED, retry=True, never_sent=passage.unsent)
             return judge_error(result, outbound, passage)
-        return judge_status(result.status, result.headers)
+        return judge_status(result.status, result.headers, self._settings.max_pause)
 
     def _hold(self, response: ClientResponse, exchange: Exchange, verdict: Verdict) -> None:
         """Keep the lease until the response is done with."""
@@ -373,7 +466,9 @@ def _join(base: str, path: str) -> URL:
 
 def _joined(base: str, path: str) -> URL:
     url = URL(base)
-    return URL(f"{url.origin()}{url.raw_path.rstrip('/')}{path}", encoded=True)
+    path, question, query = path.partition("?")
+    below = f"/{confined(path).removeprefix('/')}{question}{query}"
+    return URL(f"{url.origin()}{url.raw_path.rstrip('/')}{below}", encoded=True)
 
 
 # Kept, for making one and all that is read off it is the dearest part of a request's way.

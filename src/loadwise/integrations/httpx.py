@@ -7,8 +7,10 @@ client.get("http://service/users/42")
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.httpx_async import AsyncStream, AsyncTransport
 from loadwise.integrations._http.httpx_family import Connections, Library
 from loadwise.integrations._http.httpx_sync import SyncStream, SyncTransport
@@ -17,6 +19,7 @@ from loadwise.integrations._http.settings import AsyncTransportOptions, Settings
 from loadwise.integrations._http.verdict import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Unpack
 
     from loadwise.balancer import Balancer
@@ -26,7 +29,14 @@ try:
 except ImportError as error:
     raise ImportError("loadwise.integrations.httpx needs httpx: install loadwise[httpx]") from error
 
-__all__ = ["AsyncLoadwiseTransport", "LoadwiseTransport", "Verdict", "by_cookie", "by_header"]
+__all__ = [
+    "AsyncLoadwiseTransport",
+    "LoadwiseTransport",
+    "NoNodeError",
+    "Verdict",
+    "by_cookie",
+    "by_header",
+]
 
 
 class _SyncStream(SyncStream, httpx.SyncByteStream):
@@ -37,21 +47,48 @@ class _AsyncStream(AsyncStream, httpx.AsyncByteStream):
     """A response's body, of the kind that httpx expects."""
 
 
-_LIBRARY = Library(httpx, _SyncStream, _AsyncStream)
+class NoNodeError(NoNodeAvailable, httpx.TransportError):
+    """No node could be given to a request, and why: an error of httpx's own family.
+
+    Attributes:
+        request: The request, as in all errors of httpx.
+
+    It can be pickled, with its request.
+    """
+
+    def __init__(
+        self,
+        balancer: str,
+        total: int,
+        reasons: Mapping[str, int],
+        retry_after: float | None = None,
+        *,
+        request: httpx.Request | None = None,
+    ) -> None:
+        httpx.TransportError.__init__(self, "", request=request)
+        NoNodeAvailable.__init__(self, balancer, total, reasons, retry_after)
+
+    def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
+        return (partial(type(self), request=self._request), self.args)
+
+
+_LIBRARY = Library(httpx, _SyncStream, _AsyncStream, NoNodeError)
 
 
 class LoadwiseTransport(SyncTransport, httpx.BaseTransport):
     """Sends each request of a ``httpx.Client`` to a node that a balancer chooses.
 
     The request's scheme, host and port give way to the node's; path (below the node's own path,
-    if it has one), query, headers and body stay. Each node has connections of its own.
+    if it has one), query, headers and body stay. Each node has connections of its own. Redirects
+    and cookies are mapped back to what was asked for; a redirect that leaves the fleet is followed
+    as any client does.
 
     A request is in flight until its response is closed; its latency is the time to the headers.
     Where it may be repeated, a body of a ``Content-Length`` up to 64 KiB is read ahead, and the
     request is over with its last byte.
     A connection that has ended between two requests is replaced, and counts against nobody.
-    Refused, reset and timed out connections and 502, 503 and 504 are failures of the node; 429,
-    and 503 with a Retry-After, have it sit out that long; all else is a success.
+    Refused, reset and timed out connections and 502, 503 and 504 are failures of the node; all else
+    is a success. 429, and 503 with a Retry-After, have it sit out that long, ``max_pause`` at most.
 
     A failed request is tried on another node: always when the connection was never made; else
     only if the method is idempotent, or the request has an ``Idempotency-Key`` header or
@@ -74,7 +111,7 @@ class LoadwiseTransport(SyncTransport, httpx.BaseTransport):
         ValueError: A node's address cannot be told, or a number is out of range.
 
     A request may say for itself, in ``extensions={"loadwise": ...}``: ``retry``, ``hash_key``,
-    ``cost``, ``deadline``, ``where`` and ``timeout``. When no node is available, `NoNodeAvailable`
+    ``cost``, ``deadline``, ``where`` and ``timeout``. When no node is available, `NoNodeError`
     is raised.
 
     Thread-safety: as that of ``httpx.Client``: one for all threads.

@@ -333,6 +333,9 @@ def test_headers_by_name_and_by_row_say_the_same(
     for value, length in (("12", 12), ("", None), ("-1", None), ("1e3", None)):
         assert access.length(library.Headers({"A": "b", "Content-LENGTH": value})) == length
     assert access.length(library.Headers({"A": "b"})) is None
+    for name in ("LOCATION", "content-location", "Set-Cookie"):
+        assert access.has_places(library.Headers({"A": "b", name: "c"}))
+    assert not access.has_places(library.Headers({"A": "b", "X-Location": "c"}))
 
     def readdressed(*rows: tuple[str, str], asked: bytes = b"service") -> Any:
         headers = library.Headers(rows)
@@ -349,7 +352,7 @@ def test_headers_by_name_and_by_row_say_the_same(
 
 def test_rows_are_used_where_they_are_what_they_were(library: Any) -> None:
     """A version of the package that keeps its headers otherwise is served by public methods."""
-    assert Library(library, object, object).access is ByRow
+    assert Library(library, object, object, Exception).access is ByRow
 
     def other(rows: list[tuple[bytes, bytes]]) -> SimpleNamespace:
         return SimpleNamespace(_list=rows)

@@ -18,6 +18,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers what the path asks for; ``manners`` change it for all paths."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are sent apart, and would wait for each other
     journal = Path(sys.argv[1])
     manners = ""
 
@@ -53,10 +54,21 @@ class Handler(BaseHTTPRequestHandler):
             "headers": {name.lower(): value for name, value in self.headers.items()},
             "body": body.decode(),
         }
-        named = {"Retry-After": query.get("retry-after"), "Location": query.get("location")}
+        named = {
+            "Retry-After": query.get("retry-after"),
+            "Location": query.get("location"),
+            "Set-Cookie": query.get("cookie"),
+        }
         self.reply(status, json.dumps(told).encode(), named)
 
     do_POST = do_PUT = do_DELETE = do_PATCH = do_GET  # noqa: N815 - the base class's names
+
+    def handle_expect_100(self) -> bool:
+        """Ask for the body, or refuse the request without it."""
+        if Handler.manners == "fail":
+            self.reply(503, b"")
+            return False
+        return super().handle_expect_100()
 
     def reply(self, status: int, body: bytes, headers: dict[str, str | None] | None = None) -> None:
         """Send a whole response."""

@@ -63,6 +63,7 @@ class Exchange:
     Attributes:
         lease: The present attempt's hold on its node.
         node_id: The id of that node.
+        base_url: Where that node is reached, once the request has been made ready for it.
         sent: Whether the present attempt's request has been made ready and may have been sent.
         attempts: How many attempts there have been.
         ends: The moment of the deadline, by the balancer's clock; ``None`` without one.
@@ -79,11 +80,14 @@ class Exchange:
         "_settings",
         "_tried",
         "attempts",
+        "base_url",
         "ends",
         "lease",
         "node_id",
         "sent",
     )
+
+    base_url: str
 
     def __init__(
         self,

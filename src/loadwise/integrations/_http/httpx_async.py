@@ -32,44 +32,53 @@ class AsyncTransport(Transport):
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request to a node, and to others if need be."""
-        settings, options = self._settings, self._options(request)
+        if self._redirects.lead_out(request):
+            return await self._send_outside(request)
+        options = self._options(request)
         key = await awaited(self._key(request, options))
         found = await self._waited(request, options, key)
         exchange = self._begin(request, options, key, found)
+        if not isinstance(exchange, Exchange):
+            return exchange
         try:
-            while True:
-                try:
-                    way = self._sender.way(exchange.lease.node, exchange.node_id)
-                    outbound = self._outbound(request, exchange)
-                    await awaited(settings.ask_prepare(outbound, exchange.lease.node))
-                except Exception as error:
-                    if exchange.set_up_failed(error):
-                        continue
-                    raise
-                exchange.sent = True
-                try:
-                    response = await self._send(outbound, exchange, way)
-                except BaseException as error:
-                    if exchange.failed(error, await self._verdict(error)):
-                        continue
-                    raise
-                try:
-                    verdict = await self._verdict(response)
-                    if exchange.answered(verdict, events=self._is_of_events(response)):
-                        await self._drop(response, outbound)
-                        continue
-                    if not await self._take(response, exchange, verdict, outbound):
-                        await response.aclose()
-                        continue
-                except BaseException:
-                    await response.aclose()
-                    raise
-                self._complete(response, exchange, request, outbound)
-                return response
+            return await self._serve(request, exchange)
         except BaseException:
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
             exchange.give_up()
             raise
+
+    async def _serve(self, request: Any, exchange: Exchange) -> Any:
+        """Make attempts until there is a response to hand on."""
+        settings = self._settings
+        while True:
+            try:
+                way = self._sender.way(exchange.lease.node, exchange.node_id)
+                outbound = self._outbound(request, exchange)
+                await awaited(settings.ask_prepare(outbound, exchange.lease.node))
+            except Exception as error:
+                if exchange.set_up_failed(error):
+                    continue
+                raise
+            exchange.sent = True
+            try:
+                response = await self._send(outbound, exchange, way)
+            except BaseException as error:
+                if exchange.failed(error, await self._verdict(error)):
+                    continue
+                raise
+            try:
+                verdict = await self._verdict(response)
+                if exchange.answered(verdict, events=self._is_of_events(response)):
+                    await self._drop(response, outbound)
+                    continue
+                if not await self._take(response, exchange, verdict, outbound):
+                    await response.aclose()
+                    continue
+            except BaseException:
+                await response.aclose()
+                raise
+            self._complete(response, exchange, request, outbound)
+            return response
 
     async def _waited(
         self, request: Any, options: Options, key: Any
@@ -104,6 +113,13 @@ class AsyncTransport(Transport):
     async def _verdict(self, result: Any) -> Verdict:
         """Judge a response or an exception."""
         return self._judge(result, await awaited(self._settings.ask_ruling(result)))
+
+    async def _send_outside(self, request: Any) -> Any:
+        """Send a request out of the fleet, which is no node's and nobody's to choose."""
+        outbound = self._redirects.outbound(request)
+        response = await self._sender.elsewhere(outbound)
+        self._redirects.arrived(response, request, outbound)
+        return response
 
     async def _take(
         self, response: Any, exchange: Exchange, verdict: Verdict, outbound: Any

@@ -18,6 +18,7 @@ from loadwise.balancer import Lease
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.body import Decoded, Hold
+from loadwise.integrations._http.errors import Refusal, refusal_of
 from loadwise.integrations._http.exchange import Exchange, Prior
 from loadwise.integrations._http.faults import judge_error
 from loadwise.integrations._http.haste import (
@@ -28,6 +29,9 @@ from loadwise.integrations._http.haste import (
     note_deadline,
 )
 from loadwise.integrations._http.httpx_headers import access_to
+from loadwise.integrations._http.httpx_redirects import Redirects
+from loadwise.integrations._http.httpx_twins import twin_of
+from loadwise.integrations._http.paths import confined
 from loadwise.integrations._http.pooled import checked_limits
 from loadwise.integrations._http.routing import LONGEST_KEPT
 from loadwise.integrations._http.settings import Amounts, Options, Settings, as_verdict, options_of
@@ -50,10 +54,15 @@ class Target(NamedTuple):
 class Library:
     """What is needed of httpx or httpx2."""
 
-    def __init__(self, module: Any, sync_stream: type[Any], async_stream: type[Any]) -> None:
+    def __init__(
+        self,
+        module: Any,
+        sync_stream: type[Any],
+        async_stream: type[Any],
+        no_node_error: type[Any],
+    ) -> None:
         self.module = module
-        self.request: type[Any] = module.Request
-        self.headers: type[Any] = module.Headers
+        self.no_node_error = no_node_error
         self.access = access_to(module.Headers)
         self.byte_stream: type[Any] = module.ByteStream
         self.sync_stream = sync_stream
@@ -70,7 +79,10 @@ class Library:
         """Return where a path (with its query) below a node's base URL is."""
         url = self.module.URL(base)
         own = url.raw_path.partition(b"?")[0].rstrip(b"/")
-        url = url.copy_with(raw_path=own + b"/" + raw_path.removeprefix(b"/"))
+        path, question, query = raw_path.partition(b"?")
+        path = confined(path.decode("ascii")).encode("ascii")
+        below = b"/" + path.removeprefix(b"/") + question + query
+        url = url.copy_with(raw_path=own + below)
         return Target(url, url.netloc)
 
 
@@ -109,6 +121,8 @@ class Transport:
         self._settings = settings
         self._life = _Life()
         self._per_node = False
+        self._redirects = Redirects(self.library.module, self.library.access, settings.mapper())
+        self._jars = settings.jars()
 
     def _end_life(self) -> None:
         """Tell the requests under way that they end by the client's own doing."""
@@ -158,41 +172,58 @@ class Transport:
         options: Options,
         key: HashKey,
         found: Lease[Any] | NoNodeAvailable | None = None,
-    ) -> Exchange:
+    ) -> Any:
+        """Return the exchange of a request, or the response to one for which there is no node."""
         settings = self._settings
         replayable = isinstance(request.stream, self.library.byte_stream)
         cost = self._cost(request, options)
-        exchange = Exchange(
-            settings,
-            options,
-            key,
-            cost,
-            request=request,
-            client=self._life,
-            replayable=replayable,
-            prior=Prior(deadline_of(request), found, challenger_of(request)),
-        )
+        try:
+            exchange = Exchange(
+                settings,
+                options,
+                key,
+                cost,
+                request=request,
+                client=self._life,
+                replayable=replayable,
+                prior=Prior(deadline_of(request), found, challenger_of(request)),
+            )
+        except NoNodeAvailable as error:
+            if settings.no_node == "raise":
+                raise self.library.no_node_error(*error.args, request=request) from None
+            return self._refusal(request, refusal_of(error))
         if exchange.ends is not None:
             note_deadline(request, exchange.ends)
         return exchange
+
+    def _refusal(self, request: Any, refusal: Refusal) -> Any:
+        """Return the response to a request for which there is no node."""
+        return self.library.module.Response(
+            refusal.status,
+            headers=refusal.headers,
+            stream=self.library.byte_stream(b"" if request.method == "HEAD" else refusal.body),
+            extensions={"loadwise": {"node": None, "attempts": 0}},
+        )
 
     def _outbound(self, request: Any, exchange: Exchange) -> Any:
         """Return the request as it goes to the node of the present attempt, once prepared."""
         settings, library = self._settings, self.library
         node = exchange.lease.node
         asked = request.url
-        target = library.target(settings.base_url(node, exchange.node_id), asked.raw_path)
-        # A shallow copy without the constructor's work; copy() would pickle, and lose the stream.
-        outbound: Any = object.__new__(library.request)
-        outbound.__dict__.update(request.__dict__)
+        exchange.base_url = settings.base_url(node, exchange.node_id)
+        target = library.target(exchange.base_url, asked.raw_path)
+        outbound = twin_of(request)
         outbound.url = target.url
-        outbound.headers = headers = library.headers(request.headers)
-        outbound.extensions = extensions = dict(request.extensions)
+        headers, extensions = outbound.headers, outbound.extensions
         extensions.pop("loadwise", None)
         library.access.readdress(headers, asked.netloc, target.host)
         if settings.meter is not None and headers.get("accept-encoding") != "identity":
             # What the meter is to read must be in an encoding that can be undone here.
             headers["accept-encoding"] = "gzip, deflate"
+        if self._jars is not None:
+            cookies = self._jars.header(exchange.node_id, str(target.url), headers.get("cookie"))
+            if cookies is not None:
+                headers["cookie"] = cookies
         if exchange.ends is not None:
             extensions["timeout"] = TimeLeft(extensions.get("timeout", {}), exchange.seconds_left)
         return outbound
@@ -210,7 +241,7 @@ class Transport:
             return verdict
         if isinstance(result, BaseException):
             return judge_error(self.library.module, result, per_node=self._per_node)
-        return judge_status(result.status_code, result.headers)
+        return judge_status(result.status_code, result.headers, self._settings.max_pause)
 
     def _hold(
         self, response: Any, exchange: Exchange, verdict: Verdict, *, decoded: bool = False
@@ -267,3 +298,8 @@ class Transport:
             origin = outbound.url.copy_with(raw_path=b"/")
             request.url, host = self.library.target(str(origin), asked.raw_path)
             self.library.access.readdress(request.headers, asked.netloc, host)
+        if self._jars is not None and "set-cookie" in response.headers:
+            values = response.headers.get_list("set-cookie")
+            self._jars.take(exchange.node_id, str(outbound.url), values)
+            del response.headers["set-cookie"]
+        self._redirects.map_back(response, request, outbound, exchange.base_url)

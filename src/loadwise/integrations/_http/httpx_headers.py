@@ -15,6 +15,9 @@ __all__ = ["ByName", "ByRow", "access_to"]
 
 # Headers are Any: they are those of either package.
 
+_PLACES = ("location", "content-location", "set-cookie")
+_RAW_PLACES = frozenset(name.encode("ascii") for name in _PLACES)
+
 
 class ByName:
     """Access by public methods."""
@@ -24,6 +27,11 @@ class ByName:
         """Return the ``Content-Length``; ``None`` if there is none, or it is no number."""
         value = headers.get("content-length", "")
         return int(value) if value.isdecimal() else None
+
+    @staticmethod
+    def has_places(headers: Any) -> bool:
+        """Whether some tell of URLs or set cookies."""
+        return any(name in headers for name in _PLACES)
 
     @staticmethod
     def readdress(headers: Any, asked: bytes, target: bytes) -> None:
@@ -42,6 +50,12 @@ class ByRow:
             if name == b"content-length":
                 return int(value) if value.isdigit() else None
         return None
+
+    @staticmethod
+    def has_places(headers: Any) -> bool:
+        """Whether some tell of URLs or set cookies."""
+        rows = headers._list  # noqa: SLF001 - see the module's docstring
+        return not _RAW_PLACES.isdisjoint([row[1] for row in rows])
 
     @staticmethod
     def readdress(headers: Any, asked: bytes, target: bytes) -> None:

@@ -30,42 +30,58 @@ class SyncTransport(Transport):
 
     def handle_request(self, request: Any) -> Any:
         """Send a request to a node, and to others if need be."""
-        settings, options = self._settings, self._options(request)
+        if self._redirects.lead_out(request):
+            return self._send_outside(request)
+        options = self._options(request)
         exchange = self._begin(request, options, self._key(request, options))
+        if not isinstance(exchange, Exchange):
+            return exchange
         try:
-            while True:
-                try:
-                    way = self._sender.way(exchange.lease.node, exchange.node_id)
-                    outbound = self._outbound(request, exchange)
-                    settings.ask_prepare(outbound, exchange.lease.node)
-                except Exception as error:
-                    if exchange.set_up_failed(error):
-                        continue
-                    raise
-                exchange.sent = True
-                try:
-                    response = self._send(outbound, exchange, way)
-                except BaseException as error:
-                    if exchange.failed(error, self._judge(error, self._settings.ask_ruling(error))):
-                        continue
-                    raise
-                try:
-                    verdict = self._judge(response, settings.ask_ruling(response))
-                    if exchange.answered(verdict, events=self._is_of_events(response)):
-                        self._drop(response, outbound)
-                        continue
-                    if not self._take(response, exchange, verdict, outbound):
-                        response.close()
-                        continue
-                except BaseException:
-                    response.close()
-                    raise
-                self._complete(response, exchange, request, outbound)
-                return response
+            return self._serve(request, exchange)
         except BaseException:
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
             exchange.give_up()
             raise
+
+    def _serve(self, request: Any, exchange: Exchange) -> Any:
+        """Make attempts until there is a response to hand on."""
+        settings = self._settings
+        while True:
+            try:
+                way = self._sender.way(exchange.lease.node, exchange.node_id)
+                outbound = self._outbound(request, exchange)
+                settings.ask_prepare(outbound, exchange.lease.node)
+            except Exception as error:
+                if exchange.set_up_failed(error):
+                    continue
+                raise
+            exchange.sent = True
+            try:
+                response = self._send(outbound, exchange, way)
+            except BaseException as error:
+                if exchange.failed(error, self._judge(error, self._settings.ask_ruling(error))):
+                    continue
+                raise
+            try:
+                verdict = self._judge(response, settings.ask_ruling(response))
+                if exchange.answered(verdict, events=self._is_of_events(response)):
+                    self._drop(response, outbound)
+                    continue
+                if not self._take(response, exchange, verdict, outbound):
+                    response.close()
+                    continue
+            except BaseException:
+                response.close()
+                raise
+            self._complete(response, exchange, request, outbound)
+            return response
+
+    def _send_outside(self, request: Any) -> Any:
+        """Send a request out of the fleet, which is no node's and nobody's to choose."""
+        outbound = self._redirects.outbound(request)
+        response = self._sender.elsewhere(outbound)
+        self._redirects.arrived(response, request, outbound)
+        return response
 
     def _send(self, outbound: Any, exchange: Exchange, way: Any) -> Any:
         """Send a request; once more by a fresh connection where a kept one had ended.

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from functools import lru_cache
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from loadwise._callables import refuse_awaitable
+from loadwise.integrations._http.paths import confined
 
 __all__ = ["LONGEST_KEPT", "base_url_of", "checked_base_url"]
 
 # Longer paths are joined anew each time: what is kept of thousands of them would be much.
 LONGEST_KEPT = 256
+
+# Letters of any language, for names may be international ones; a number in brackets is IPv6.
+_HOST = re.compile(r"[\w.~-]+|\[[0-9a-fA-F:.]+(?:%[\w.~-]+)?\]")
+_NO_URL = "it must be an http or https URL with a host and no port but 1 to 65535"
+_ODD = re.compile(r"[\x00-\x20\x7f\\]")
 
 
 @lru_cache(maxsize=4096)
@@ -60,13 +67,25 @@ def _fault_of(url: str) -> str | None:
             "it has a query or a fragment, but a node's URL is what stands before the path of "
             "each request"
         )
-    parts = urlsplit(url)
-    if "@" in parts.netloc:
-        return "it has a user name, which nobody would send; give credentials as a header"
+    odd = _ODD.search(url)  # urlsplit leaves some of them out, and so does not see them
+    if odd is not None:
+        return f"it has {odd[0]!r} at position {odd.start()}, which no URL may have"
     try:
+        parts = urlsplit(url)
         is_valid = parts.hostname and parts.port != 0
     except ValueError:
-        is_valid = False
-    if not is_valid or parts.scheme not in ("http", "https"):
-        return "it must be an http or https URL with a host and no port but 1 to 65535"
+        return _NO_URL
+    return _fault_of_parts(parts) if is_valid else _NO_URL
+
+
+def _fault_of_parts(parts: SplitResult) -> str | None:
+    if "@" in parts.netloc:
+        return "it has a user name, which nobody would send; give credentials as a header"
+    if parts.scheme not in ("http", "https"):
+        return _NO_URL
+    host = re.sub(r":[0-9]*$", "", parts.netloc)
+    if _HOST.fullmatch(host) is None:
+        return f"its host is {host!r}; it must be a name or an address, nothing else"
+    if confined(parts.path) != parts.path:
+        return "its path has dot segments; give the path that they lead to"
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypedDict, cast
+from typing import Any, Literal, Protocol, TypedDict, cast
 
 from loadwise._callables import (
     is_awaitable,
@@ -19,6 +19,11 @@ from loadwise.balancer.failures import outcome_of
 from loadwise.context import HashKey
 from loadwise.errors import nearest
 from loadwise.filters import as_filter
+from loadwise.integrations._http.errors import NO_NODE
+from loadwise.integrations._http.mapping import Mapper
+from loadwise.integrations._http.members import Members
+from loadwise.integrations._http.node_cookies import NodeCookies
+from loadwise.integrations._http.pauses import LONGEST_PAUSE
 from loadwise.integrations._http.routing import base_url_of, checked_base_url
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.nodes import node_id
@@ -81,6 +86,10 @@ class _CommonOptions(TypedDict, total=False):
     max_attempts: int
     deadline: float
     budget: RetryBudget
+    map_responses: bool
+    no_node: Literal["raise", "response"]
+    max_pause: float
+    node_cookies: bool
 
 
 class TransportOptions(_CommonOptions, total=False):
@@ -98,6 +107,14 @@ class TransportOptions(_CommonOptions, total=False):
         deadline: Seconds for all attempts of a request, up to the response's headers and what is
             read ahead of its body.
         budget: Limits retries; by default 20 % of the requests and 10 per second.
+        map_responses: Whether redirects and cookies are mapped back to what was asked for; ``True``
+            by default.
+        no_node: What is done with a request for which there is no node: ``"raise"`` an error, or
+            answer by a ``"response"``, 429 or 503.
+        max_pause: Seconds of the longest pause that a ``Retry-After`` is granted, above 0; 120 by
+            default. What ``classify`` says itself is not cut.
+        node_cookies: Whether cookies that a node sets are kept here, unseen by the client, and sent
+            to that node alone; ``False`` by default.
 
     None of the functions may be a coroutine function; see `AsyncTransportOptions` for transports
     that can await them.
@@ -134,6 +151,10 @@ class Settings:
     max_attempts: int = 3
     deadline: float | None = None
     budget: RetryBudget = field(default_factory=RetryBudget)
+    map_responses: bool = True
+    no_node: str = NO_NODE[0]
+    max_pause: float = LONGEST_PAUSE
+    node_cookies: bool = False
     awaits: bool = False
 
     @classmethod
@@ -183,8 +204,13 @@ class Settings:
                 f"budget is {self.budget!r}; it must be a RetryBudget (for no retries at all there "
                 f"is max_attempts=1)"
             )
+        _require_bool("map_responses", self.map_responses)
+        _require_bool("node_cookies", self.node_cookies)
+        if self.no_node not in NO_NODE:
+            raise ValueError(f"no_node is {self.no_node!r}; it must be 'raise' or 'response'")
         object.__setattr__(self, "max_attempts", whole("max_attempts", self.max_attempts, 1))
         object.__setattr__(self, "deadline", _as_deadline("deadline", self.deadline))
+        object.__setattr__(self, "max_pause", _as_seconds("max_pause", self.max_pause))
         for node in self.balancer.nodes:
             self.base_url(node, node_id(node))
 
@@ -193,6 +219,14 @@ class Settings:
         if self.url is None:
             return base_url_of(identity)
         return checked_base_url(identity, self.url(node))
+
+    def mapper(self) -> Mapper | None:
+        """Return who maps responses back to what was asked for; ``None`` if nobody is to."""
+        return Mapper(Members(self.balancer, self.base_url)) if self.map_responses else None
+
+    def jars(self) -> NodeCookies | None:
+        """Return who keeps the nodes' cookies; ``None`` if the client is to keep them."""
+        return NodeCookies(self.balancer) if self.node_cookies else None
 
     def refused(self) -> Amounts | None:
         """Return what a request that a rate limit refuses has used, if the meter can tell."""
@@ -267,9 +301,16 @@ def _is_meter(value: object) -> bool:
     return all(map(callable, methods)) and not isinstance(value, type)
 
 
+def _require_bool(what: str, given: object) -> None:
+    if not isinstance(given, bool):
+        raise TypeError(f"{what} is {given!r}; it must be True or False")
+
+
 def _as_deadline(what: str, given: object) -> float | None:
-    if given is None:
-        return None
+    return None if given is None else _as_seconds(what, given)
+
+
+def _as_seconds(what: str, given: object) -> float:
     seconds = finite(what, given)
     if not seconds > 0:
         raise ValueError(f"{what} is {given!r}; it must be a finite number of seconds above 0")
@@ -301,9 +342,8 @@ class Options:
     timeout: float | None = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.retry, bool):
-            # Whatever is not empty counts as true, and "no" would send an order twice.
-            raise TypeError(f"the request's retry is {self.retry!r}; it must be True or False")
+        # Whatever is not empty counts as true, and "no" would send an order twice.
+        _require_bool("the request's retry", self.retry)
         if self.cost is not None and not isinstance(self.cost, Mapping):
             raise TypeError(
                 f"the request's cost is {self.cost!r}; it must be a mapping of quota dimensions to "

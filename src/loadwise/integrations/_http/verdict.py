@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 
 from loadwise._numbers import finite, shown
+from loadwise.integrations._http.pauses import LONGEST_PAUSE, parse_retry_after
 from loadwise.outcome import Outcome, check_outcome
 
-__all__ = ["Verdict", "judge_status", "parse_retry_after"]
+__all__ = ["Verdict", "judge_status"]
 
-_BAD_GATEWAYS = frozenset({502, 503, 504})
 _TOO_MANY_REQUESTS = 429
-_UNAVAILABLE = 503
-_LONGEST_PAUSE = 86_400.0
+_PAUSING = frozenset({429, 503})
+_REFUSALS = frozenset({429, 502, 503, 504})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,38 +60,26 @@ class Verdict:
 _FINE = Verdict(Outcome.SUCCESS)
 
 
-def judge_status(status: int, headers: Mapping[str, str]) -> Verdict:
+def judge_status(
+    status: int, headers: Mapping[str, str], longest: float = LONGEST_PAUSE
+) -> Verdict:
     """Judge a response by its status code and ``Retry-After`` header.
 
-    502, 503 and 504 are failures; 429, and 503 with a Retry-After, are rate limits; everything
-    else is an answer from a node that works.
+    502, 503 and 504 are failures, and a 503 that says when to come back is a cooldown besides; 429
+    is a rate limit; everything else is an answer from a node that works.
+
+    Args:
+        status: The status code.
+        headers: The headers.
+        longest: Seconds of the longest pause that the header is granted.
     """
-    if status == _TOO_MANY_REQUESTS or status in _BAD_GATEWAYS:
-        pause = parse_retry_after(headers.get("retry-after"))
-        reason = f"{status} from the server"
-        if status == _TOO_MANY_REQUESTS or (status == _UNAVAILABLE and pause is not None):
-            return Verdict(Outcome.RATE_LIMITED, retry=True, retry_after=pause, reason=reason)
-        return Verdict(Outcome.FAILURE, retry=True, reason=reason)
-    return _FINE
-
-
-def parse_retry_after(value: str | None) -> float | None:
-    """Return the seconds of a ``Retry-After`` header, at most a day; ``None`` if it has none.
-
-    Source: RFC 9110, section 10.2.3: a number of seconds or an HTTP date (section 5.6.7).
-    """
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            moment = parsedate_to_datetime(value)
-            if moment.tzinfo is None:  # asctime's format, which names no zone, means UTC
-                moment = moment.replace(tzinfo=UTC)
-            seconds = moment.timestamp() - time.time()
-        except (ValueError, OverflowError):
-            return None
-    if math.isnan(seconds):
-        return None
-    return min(max(seconds, 0.0), _LONGEST_PAUSE)
+    if status not in _REFUSALS:
+        return _FINE
+    return Verdict(
+        Outcome.RATE_LIMITED if status == _TOO_MANY_REQUESTS else Outcome.FAILURE,
+        retry=True,
+        retry_after=(
+            parse_retry_after(headers.get("retry-after"), longest) if status in _PAUSING else None
+        ),
+        reason=f"{status} from the server",
+    )
