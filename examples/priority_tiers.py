@@ -10,32 +10,17 @@ from __future__ import annotations
 
 from collections import Counter
 
-from loadwise import Balancer, Endpoint, FallbackChain, Filter, Filtered, RoundRobin
+from loadwise import Balancer, Endpoint, FallbackChain, Filtered, RoundRobin, by_priority
 from loadwise.testing import ManualClock
 
 PICKS = 12
 PROBE_INTERVAL = 10.0  # that of the default policy
 
 
-class Tier(Filter[Endpoint]):
-    """Accepts the nodes of one priority."""
-
-    def __init__(self, priority: int) -> None:
-        self.priority = priority
-
-    def __call__(self, node: Endpoint) -> bool:
-        """Whether the node is of this tier."""
-        return node.priority == self.priority
-
-    def sources(self) -> tuple[()]:
-        """Nothing: the answer depends on the node alone, so it may be kept."""
-        return ()
-
-
 def main() -> None:
     """Lose the first tier, and get it back."""
     clock = ManualClock()  # so that the example need not wait for the probe
-    tiers = FallbackChain([Filtered(RoundRobin(), Tier(priority)) for priority in range(2)])
+    tiers = FallbackChain([Filtered(RoundRobin(), by_priority(tier)) for tier in range(2)])
     nodes = [Endpoint("own-1"), Endpoint("own-2"), Endpoint("cloud", priority=1)]
     # That the spare node serves alone is as it should be, and no reason to panic.
     balancer = Balancer(nodes, tiers, clock=clock, panic_threshold=0.0)

@@ -19,6 +19,7 @@ from loadwise.balancer import (
     Lease,
     NodeStatus,
     Panic,
+    PerNode,
 )
 from loadwise.clock import Clock
 from loadwise.context import SelectionContext
@@ -29,7 +30,19 @@ from loadwise.errors import (
     UnknownIndex,
     UnknownNode,
 )
-from loadwise.filters import AllOf, AnyOf, Filter, FnFilter, HealthFilter, Not, QuotaFilter
+from loadwise.filters import (
+    AllOf,
+    AnyOf,
+    Filter,
+    FnFilter,
+    HealthFilter,
+    Not,
+    QuotaFilter,
+    by_id,
+    by_priority,
+    by_tag,
+    by_zone,
+)
 from loadwise.health import (
     ConsecutiveFailurePolicy,
     HealthPolicy,
@@ -103,6 +116,7 @@ __all__ = [
     "Outcome",
     "Panic",
     "PeakEwma",
+    "PerNode",
     "PowerOfTwoChoices",
     "QuotaConfig",
     "QuotaDimension",
@@ -123,5 +137,9 @@ __all__ = [
     "WeightedRoundRobin",
     "WithFallback",
     "__version__",
+    "by_id",
+    "by_priority",
+    "by_tag",
+    "by_zone",
     "node_id",
 ]

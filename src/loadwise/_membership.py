@@ -9,6 +9,7 @@ from operator import not_
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from weakref import ref
 
+from loadwise._memo import Memo
 from loadwise.nodes import as_weight, check_id
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ class Membership(Generic[N_co]):
         idle: Indices of the others, ascending.
         tally: How many of the eligible have each weight.
         owner: The balancer that it belongs to, if it does.
+        rejected: Indices of the nodes that filters do not accept, by what such filters have in
+            common; for those whose answers depend on the nodes alone.
 
     Where one node comes or goes, the next membership is made from this one: what was read of the
     others when they joined is copied, not read again.
@@ -151,6 +154,7 @@ class Membership(Generic[N_co]):
         "ids",
         "nodes",
         "owner",
+        "rejected",
         "tally",
         "unweighted",
         "weights",
@@ -182,6 +186,7 @@ class Membership(Generic[N_co]):
     ) -> None:
         self.nodes = nodes
         self.owner = owner
+        self.rejected: Memo[frozenset[int]] = Memo()
         self.content = content
         self.ids = content.ids
         self.weights = content.weights

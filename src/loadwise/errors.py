@@ -61,6 +61,8 @@ class NoNodeAvailable(LoadwiseError):  # noqa: N818 - names the fact, as KeyErro
             the strategy itself returned nothing.
         retry_after: Seconds until the next probe or quota slot may free a node; ``None`` when no
             passing of time is known to help.
+        filters: The filters that ruled any out, that of the balancer first, as they show
+            themselves.
 
     Example:
         >>> from loadwise import Balancer, NoNodeAvailable
@@ -77,13 +79,15 @@ class NoNodeAvailable(LoadwiseError):  # noqa: N818 - names the fact, as KeyErro
         total: int,
         reasons: Mapping[str, int],
         retry_after: float | None = None,
+        filters: Iterable[str] = (),
     ) -> None:
+        self.filters = tuple(filters)
         self.balancer = balancer
         self.total = total
         self.reasons = MappingProxyType(dict(reasons))
         self.retry_after = retry_after
         # Not super(): a client's own exception beside this one takes other arguments.
-        LoadwiseError.__init__(self, balancer, total, dict(reasons), retry_after)
+        LoadwiseError.__init__(self, balancer, total, dict(reasons), retry_after, self.filters)
 
     def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
         # A mapping proxy does not pickle; the constructor makes a new one.
@@ -105,8 +109,9 @@ class NoNodeAvailable(LoadwiseError):  # noqa: N818 - names the fact, as KeyErro
         start = f"no node available in balancer {self.balancer!r}"
         if not self.total:
             return f"{start}: it has no nodes"
+        filters = f" by {' and '.join(self.filters)}" if self.filters else ""
         counts = ", ".join(
-            f"{count} {reason.replace('_', ' ')}"
+            f"{count} {reason.replace('_', ' ')}{filters if reason == 'filtered' else ''}"
             for reason, count in sorted(self.reasons.items(), key=lambda item: -item[1])
         )
         text = f"{start}: of {self.total} nodes {counts}"

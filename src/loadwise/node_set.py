@@ -9,11 +9,12 @@ from operator import index as as_index
 from typing import TYPE_CHECKING, TypeVar, cast, final, overload
 
 from loadwise._membership import Content, Membership
+from loadwise._memo import Memo
 from loadwise.errors import UnknownIndex
 from loadwise.nodes import refuse_text
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
 __all__ = ["NodeSet"]
 
@@ -55,7 +56,16 @@ class NodeSet(Sequence[N_co]):
         (3, (0, 2))
     """
 
-    __slots__ = ("__weakref__", "_barred", "_eligible", "_mask", "_well", "ailing", "membership")
+    __slots__ = (
+        "__weakref__",
+        "_barred",
+        "_eligible",
+        "_mask",
+        "_views",
+        "_well",
+        "ailing",
+        "membership",
+    )
 
     ailing: frozenset[int]
     """Indices of nodes that are UNHEALTHY and may be chosen all the same, because a balancer is in
@@ -75,6 +85,7 @@ class NodeSet(Sequence[N_co]):
         self._eligible: tuple[int, ...] | None = self.membership.eligible
         self._mask: bytes | None = None
         self._well: NodeSet[N_co] | None = None
+        self._views: Memo[NodeSet[N_co]] | None = None
 
     @staticmethod
     def of_content(content: Content) -> NodeSet[Hashable]:
@@ -164,8 +175,13 @@ class NodeSet(Sequence[N_co]):
         Raises:
             UnknownIndex: An index is negative or not below ``len(self)``.
         """
+        wanted = list(self._checked(indices))
+        if len(wanted) <= _FEW:
+            mask = self.mask
+            few = tuple(sorted({i for i in wanted if mask[i]}))
+            return _view(self.membership, few, self.ailing.intersection(few), None)
         keep = bytearray(len(self))
-        for i in self._checked(indices):
+        for i in wanted:
             keep[i] = 1
         return self._kept(keep)
 
@@ -183,19 +199,36 @@ class NodeSet(Sequence[N_co]):
         Raises:
             UnknownIndex: An index is negative or not below ``len(self)``.
         """
-        gone = self._checked_set(indices)
+        return self.barring(self._checked_set(indices))
+
+    def barring(self, gone: frozenset[int]) -> NodeSet[N_co]:
+        """Return the view `without` these indices, which are known to be those of the set."""
         barred = self._barred
         if barred is None:
             keep = bytearray(b"\x01") * len(self)
             for i in gone:
                 keep[i] = 0
             return self._kept(keep)
-        if self.membership.idle:
-            weights = self.membership.weights
-            barred = barred.union([i for i in gone if weights[i]])
-        else:
-            barred = barred | gone if barred else gone
+        more = gone.difference(self.membership.idle) if self.membership.idle else gone
+        # At the speed of a copy, and shared where nothing is added.
+        barred = more if barred <= more else more | barred
         return _view(self.membership, None, self.ailing - gone, barred)
+
+    def derived(
+        self, key: Hashable, make: Callable[[NodeSet[N_co]], NodeSet[N_co]]
+    ) -> NodeSet[N_co]:
+        """Return what ``make`` makes of this view, remembered by a key for as long as it lives.
+
+        At most 32 are remembered. O(1) for one of them.
+        """
+        views = self._views
+        if views is None:
+            views = self._views = Memo()
+        known = views.get(key)
+        if known is None:
+            known = make(self)
+            views.keep(key, known)
+        return known
 
     def marked(self, ailing: Iterable[int]) -> NodeSet[N_co]:
         """Return the same view with the nodes at these indices marked as ailing.
@@ -291,4 +324,5 @@ def _view(
     view._eligible = eligible  # noqa: SLF001
     view._mask = None  # noqa: SLF001
     view._well = None  # noqa: SLF001
+    view._views = None  # noqa: SLF001
     return view

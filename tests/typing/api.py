@@ -49,6 +49,7 @@ from loadwise import (
     Not,
     Outcome,
     PeakEwma,
+    PerNode,
     PowerOfTwoChoices,
     QuotaConfig,
     QuotaDimension,
@@ -67,13 +68,24 @@ from loadwise import (
     WeightedRandom,
     WeightedRoundRobin,
     WithFallback,
+    by_id,
+    by_priority,
+    by_tag,
+    by_zone,
     node_id,
 )
 from loadwise.health_checks import AsyncHealthChecker, HealthChecker
 from loadwise.integrations import httpx, httpx2
 from loadwise.integrations.aiohttp import LoadwiseMiddleware, NoNodeError
 from loadwise.integrations.httpx import by_header
-from loadwise.testing import ManualClock, ScriptedRandom, StrategyContract
+from loadwise.testing import (
+    Call,
+    FakeFleet,
+    ManualClock,
+    ScriptedRandom,
+    StrategyContract,
+    VirtualClock,
+)
 
 
 @dataclass(frozen=True)
@@ -318,6 +330,50 @@ def filters() -> None:
     balancer.pick(where=eu & heavy)
     everything: Filter[Server] = AllOf()
     balancer.pick(where=~everything)
+    near: Filter[Server] = by_zone("eu", None) & ~by_tag(gpu="h100") | by_priority(0, 1)
+    balancer.pick(where=near & eu)
+    Balancer(["a"], where=by_id("a", servers[0]))
+
+
+class Pool:
+    """A client of a user's own."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def close(self) -> None:
+        """Close it."""
+
+    async def aclose(self) -> None:
+        """Close it, in time."""
+
+
+async def connect(server: Server) -> Pool:
+    """Make a client, in time."""
+    return Pool(server)
+
+
+async def clients(balancer: Balancer[Server]) -> None:
+    """An object for each node, made at once or to be awaited."""
+    plain = PerNode(Pool, close=Pool.close)
+    awaited = PerNode(connect, close=Pool.aclose)
+    with plain, balancer.acquire() as lease:
+        assert_type(plain(lease), Pool)
+    async with awaited, balancer.acquire() as lease:
+        assert_type(await awaited(lease), Pool)
+    of_anything: PerNode[object, str] = PerNode(repr)
+    assert_type(of_anything(balancer.acquire()), str)
+
+
+def fakes() -> None:
+    """A fleet without servers knows the type of its nodes."""
+    fleet = FakeFleet(servers, latency=0.1, rng=random.Random(1)).slow("a", random.Random.random)
+    assert_type(fleet, FakeFleet[Server])
+    assert_type(fleet.balancer(hung_after=1.0), Balancer[Server])
+    assert_type(fleet.calls, tuple[Call, ...])
+    assert_type(fleet.clock, VirtualClock)
+    assert_type(fleet.run(connect(servers[0])), Pool)
+    FakeFleet({"a": [ConnectionError, "hello"], "b": 5}).fail("a", OSError("gone"), times=2)
 
 
 def errors(balancer: Balancer[Server]) -> float | None:
@@ -325,6 +381,7 @@ def errors(balancer: Balancer[Server]) -> float | None:
     try:
         balancer.pick()
     except NoNodeAvailable as error:
+        assert_type(error.filters, tuple[str, ...])
         as_mapping: Mapping[str, int] = error.reasons
         assert_type(as_mapping["unhealthy"], int)
         assert_type(error.reason, str)

@@ -26,6 +26,7 @@ from loadwise import (
     NodeSet,
     NodeStatus,
     PeakEwma,
+    PerNode,
     PowerOfTwoChoices,
     QuotaDimension,
     QuotaTracker,
@@ -35,6 +36,8 @@ from loadwise import (
     Strategy,
     Weighted,
     WithFallback,
+    by_priority,
+    by_zone,
 )
 from loadwise.integrations import httpx
 
@@ -171,6 +174,10 @@ loaded: LoadMetric = Endpoint("a")  # type: ignore[assignment]
 weighted: Weighted = "a"  # type: ignore[assignment]
 Endpoint("a", weight="2")  # type: ignore[arg-type]
 FnFilter[str](5)  # type: ignore[arg-type]
+PerNode(in_eu)(texts.acquire())  # type: ignore[arg-type]
+PerNode(in_eu, close=str.upper)  # type: ignore[arg-type]
+by_priority("0")  # type: ignore[arg-type]
+by_zone(["eu", "us"])  # type: ignore[arg-type]
 HealthFilter(HealthTracker(), "HEALTHY")  # type: ignore[arg-type]
 HealthTracker(policy=3)  # type: ignore[arg-type]
 HealthTracker().report("a", "failure")  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from loadwise.balancer.balancer import Balancer
 from loadwise.balancer.cooldowns import Cooldown
 from loadwise.balancer.lease import Lease
 from loadwise.balancer.panic import Panic
+from loadwise.balancer.per_node import PerNode
 from loadwise.balancer.status import Explanation, NodeStatus
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "Lease",
     "NodeStatus",
     "Panic",
+    "PerNode",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -106,12 +106,17 @@ class Acquisition(Generic[N]):
                 "await acquire_async(timeout=...) instead"
             )
         bell = ThreadBell()
+        # A clock of virtual time can let it pass.
+        sleep: Callable[[float], object] | None = getattr(self._clock, "sleep", None)
         waiter = self._queue.waiter(self._request, refusal, self._seconds, bell)
         try:
             self._queue.join(self._grant, waiter)
             while not waiter.is_done:
-                rang = bell.wait(self._queue.patience(waiter))
-                self._queue.progress(self._grant, waiter, rang=rang)
+                seconds = self._queue.patience(waiter)
+                if sleep is not None:
+                    sleep(seconds)
+                    seconds = 0.0
+                self._queue.progress(self._grant, waiter, rang=bell.wait(seconds))
             return self._result(waiter)
         except BaseException:
             self._give_up(waiter)

@@ -14,6 +14,7 @@ from loadwise.balancer.tally import RESTS, Tally
 from loadwise.balancer.view import View, why_it_rests
 from loadwise.balancer.waits import NEVER, cost_of, journal_of
 from loadwise.errors import NoNodeAvailable
+from loadwise.filters import Filter
 from loadwise.health import HealthTracker
 from loadwise.quota import QuotaSource
 from loadwise.strategies._adapter import Unforeseeable, strategy_name
@@ -104,11 +105,12 @@ def no_node_available(
     refusal.count_asked(asked[-1])
     wait = refusal.until
     retry_after = None if wait == NEVER else max(0.0, wait - pauses.clock())
-    return NoNodeAvailable(balancer, len(view.nodes), refusal.reasons, retry_after)
+    filters = map(repr, refusal.filters)
+    return NoNodeAvailable(balancer, len(view.nodes), refusal.reasons, retry_after, filters)
 
 
 class _Refusal(Generic[N]):
-    """Reasons for a refusal, counted, and when the first of them lapses.
+    """Reasons for a refusal, counted, when the first of them lapses, and which filters count.
 
     It begins with those that the view has for everybody.
     """
@@ -131,6 +133,9 @@ class _Refusal(Generic[N]):
             self._among = view.others
         tally = _tally(view, request, self._back_at, pauses, despite=despite)
         self.reasons = dict(tally.reasons)
+        self.filters: list[Filter[N]] = []
+        if view.where is not None and view.turned_away:
+            self.filters.append(view.where)
         self.until = tally.waits.due
 
     def count_candidates(self, asked: Asked[N]) -> None:
@@ -141,12 +146,12 @@ class _Refusal(Generic[N]):
             mask = asked.nodes.mask
             admitted = len(asked.nodes.eligible) - sum(mask[i] for i in probes)
         self._count("excluded", admitted)
-        self._count("filtered", candidates - admitted)
+        self._count_filtered(candidates - admitted)
 
     def count_asked(self, asked: Asked[N]) -> None:
         """Count those that could have been chosen, and were not."""
         eligible = len(asked.nodes.eligible)
-        self._count("filtered", len(self._among.eligible) - eligible)
+        self._count_filtered(len(self._among.eligible) - eligible)
         poor = 0 if asked.short is None else asked.short.count
         self._count("quota", poor)
         self.until = min(self.until, asked.first_to_wait())
@@ -180,6 +185,13 @@ class _Refusal(Generic[N]):
         # It may sit out or lack quota besides: it is back when the last of that is over.
         due = self._health.next_probe(identity)
         return NEVER if due is None else max(at, due)
+
+    def _count_filtered(self, number: int) -> None:
+        """Count those that the request's own filter does not accept."""
+        where = self._request.where
+        if number and where is not None and where not in self.filters:
+            self.filters.append(where)
+        self._count("filtered", number)
 
     def _count(self, reason: str, number: int) -> None:
         if number:

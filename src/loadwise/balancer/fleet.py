@@ -242,6 +242,7 @@ class Fleet(ForkAware, Generic[N]):
             left = NodeSet.of_membership(whole.membership.parted(index))
             self._prepare(left)
             self._adopt(left, slots[:index] + slots[index + 1 :], (slots[index],))
+        slots[index].settle()  # outside the lock, for it may call what is the user's
 
     def replace(self, nodes: Iterable[N]) -> None:
         """Replace all members; who stays, by id, keeps the slot."""
@@ -262,6 +263,8 @@ class Fleet(ForkAware, Generic[N]):
             if self._limits.exist:
                 for slot, limit in zip(slots, limits, strict=True):
                     self._limit(slot, limit)
+        for slot in gone.values():
+            slot.settle()
 
     def _room(self, identity: Hashable, limit: int | None) -> Room | None:
         """Return the permits of a node that joins; if it comes back, those it had.

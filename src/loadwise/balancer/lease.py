@@ -132,6 +132,8 @@ class Lease(Generic[N]):
             reporter.end_probe(slot, self._probe)
             reporter.tell_waiting(None)
             raise
+        if not slot.alive:
+            slot.settle()
         return True
 
     def failure(
@@ -279,6 +281,7 @@ class Lease(Generic[N]):
             self._reporter.end_probe(slot, self._probe)
             self._reporter.tell_waiting(None)
             raise
+        slot.settle()
         return True
 
     def _hung(self, outcome: Outcome) -> str | None:

@@ -326,6 +326,7 @@ class Reporter(ForkAware):
                 return
             # Nobody knows how long it was waited for, so that counts for nothing.
             self.ended(slot, Outcome.CANCELLED, started, None, probe, self.clock())
+            slot.settle()
 
 
 def _in_words(reason: object) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from loadwise._numbers import shown
 from loadwise.balancer.waits import cost_of
 from loadwise.context import HashKey, SelectionContext
-from loadwise.filters import as_filter
+from loadwise.filters import Filter, as_filter
 from loadwise.nodes import node_id
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Request(Generic[N]):
     Attributes:
         probe: The last probe asked for on its behalf, with the node's id, granted or not.
         room: Where a permit was taken for it that no lease has yet.
+        where: Its own filter, if it has one.
 
     Raises:
         TypeError: Both a context and its keywords were given, or an argument is of the wrong kind.
@@ -46,11 +47,11 @@ class Request(Generic[N]):
         "_excluded_ids",
         "_hash_key",
         "_tags",
-        "_where",
         "cost",
         "excluded",
         "probe",
         "room",
+        "where",
     )
 
     def __init__(
@@ -87,13 +88,13 @@ class Request(Generic[N]):
             estimate = context.estimated_cost
         self._hash_key = hash_key
         self._tags = tags
-        self._where = None if where is None else as_filter(where)
+        self.where: Filter[N] | None = None if where is None else as_filter(where)
         self._estimate = estimate
         self.cost = _NO_COST if cost is None else cost
 
     def kind(self) -> Hashable:
         """Return what it needs of a node: the same nodes can serve all requests of one kind."""
-        found = (self._excluded_ids, cost_of(self.cost) or id(self), self._where)
+        found = (self._excluded_ids, cost_of(self.cost) or id(self), self.where)
         try:
             hash(found)
         except TypeError:  # a filter of the user's own
@@ -108,15 +109,15 @@ class Request(Generic[N]):
     @property
     def narrows(self) -> bool:
         """Whether it has a filter of its own."""
-        return self._where is not None
+        return self.where is not None
 
     def restrict(self, nodes: NodeSet[N]) -> NodeSet[N]:
         """Return what of ``nodes`` this request's filter admits, and find whom it excludes.
 
         O(number excluded), and what the filter costs.
         """
-        if self._where is not None:
-            nodes = self._where.view(nodes)
+        if self.where is not None:
+            nodes = self.where.view(nodes)
         if self._excluded_ids:
             found = (_index_of(identity, nodes) for identity in self._excluded_ids)
             self.excluded = frozenset(index for index in found if index is not None)

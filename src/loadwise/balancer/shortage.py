@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -15,6 +15,7 @@ __all__ = ["Shortage", "Shortages"]
 
 N = TypeVar("N")
 
+_Key = tuple[Cost, bool, Hashable]
 _MOST_COSTS = 32
 _MOST_MORE = 16
 _UNTOLD = 1.0
@@ -79,7 +80,8 @@ class Shortages(Generic[N]):
     changes: there it holds for a second at most. Before a refusal all are asked again where they
     are at most 64; else 16 in turn, and all of them once in 0.1 s. So of a large fleet a node that
     has got what a request needs may be overlooked for 0.1 s, and no longer.
-    At most 32 costs are remembered; for one that is not, all are asked once, if five refuse it.
+    At most 32 costs are remembered, for requests with a filter that is asked once per membership
+    by that filter, too; for one that is not, all are asked once, if five refuse it.
 
     Thread-safety: what is remembered is immutable and swapped by one assignment. Of two threads
     that learn at the same time one may be forgotten; its node is then asked again.
@@ -91,7 +93,7 @@ class Shortages(Generic[N]):
     def __init__(self, quota: QuotaSource) -> None:
         self._quota = quota
         self._journal = journal_of(quota)
-        self._known: dict[tuple[Cost, bool], Shortage[N]] = {}
+        self._known: dict[_Key, Shortage[N]] = {}
         # How many have been asked again, a few at a time.
         self._turns = count()
 
@@ -225,7 +227,7 @@ class Shortages(Generic[N]):
         more = {i: at for i, at in more.items() if at > now}
         return Shortage(nodes, waits, more, left, scanned=known.scanned, until=known.until)
 
-    def _keep(self, key: tuple[Cost, bool], found: Shortage[N] | None) -> None:
+    def _keep(self, key: _Key, found: Shortage[N] | None) -> None:
         if found is None:
             self._known.pop(key, None)
             return
@@ -233,11 +235,12 @@ class Shortages(Generic[N]):
             self._known.clear()
         self._known[key] = found
 
-    def _key(self, request: Request[N], *, despite: bool) -> tuple[Cost, bool] | None:
-        if request.narrows:
+    def _key(self, request: Request[N], *, despite: bool) -> _Key | None:
+        where = None if request.where is None else request.where.ready_key
+        if request.narrows and where is None:
             return None
         cost = cost_of(request.cost)
-        return None if cost is None else (cost, despite)
+        return None if cost is None else (cost, despite, where)
 
     def _mark(self) -> int:
         return 0 if self._journal is None else self._journal.mark

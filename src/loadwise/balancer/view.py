@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from loadwise._native import mypyc_attr
 from loadwise.balancer.limits import Room
 from loadwise.balancer.panic import Panic, PanicRule
 from loadwise.balancer.recent import Bucket
@@ -21,6 +22,7 @@ from loadwise.quota import QuotaSource
 
 __all__ = [
     "Cause",
+    "Further",
     "Grounds",
     "Meter",
     "Slot",
@@ -74,7 +76,8 @@ class Meter:
         self.begin: Begin | None = None if self.ageing is None else self.ageing.begin
 
 
-class _Further:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Further:
     """Counts requests with all measures but the first, and has them age where that counts.
 
     Ctrl-C strikes after calls, and where a loop goes round. So what is done with a cell and the
@@ -90,6 +93,7 @@ class _Further:
         self._entered: dict[int, int] = {}
 
     def begin(self, _first: Cell, token: int, started: float) -> None:
+        """Take note of a request that begins."""
         for number, cell in enumerate(self._cells, 1):
             cell += [None]  # in place, and without a call
             self._entered[token] = number
@@ -97,10 +101,12 @@ class _Further:
             measure.begin(cell, token, started)
 
     def first_byte(self, token: int) -> None:
+        """Let a request age no more. It may be said again."""
         for measure, cell in self._ageing:
             measure.waiting(cell).pop(token, None)
 
     def pop(self, token: int, _: None) -> None:
+        """Take note of a request that ends. It may be said again."""
         self.first_byte(token)
         number = self._entered.get(token, 0)
         while number:
@@ -108,6 +114,9 @@ class _Further:
             self._entered[token] = number
             self._cells[number].pop()
         self._entered.pop(token, None)
+
+    def settle(self) -> None:
+        """Close what is kept for a member that has left, if no lease is open any more."""
 
 
 class Slot:
@@ -188,9 +197,9 @@ class Slot:
             (meter.forget, cell) for meter, cell in pairs if meter.forget is not None
         )
         self.begin: Begin | None = pairs[0][0].begin
-        self.tokens: dict[int, float] | _Further | None = None
+        self.tokens: dict[int, float] | Further | None = None
         if self.others:
-            further = _Further(
+            further = Further(
                 self.others,
                 tuple((meter.ageing, cell) for meter, cell in pairs if meter.ageing is not None),
             )
@@ -215,10 +224,15 @@ class Slot:
 
     def first_byte(self, token: int) -> None:
         """Let a request age no more. It may be said again."""
-        if isinstance(self.tokens, _Further):
+        if isinstance(self.tokens, Further):
             self.tokens.first_byte(token)
         elif self.tokens is not None:
             self.tokens.pop(token, None)
+
+    def settle(self) -> None:
+        """Close what is kept for the member, if it has left and no lease is open any more."""
+        if not self.alive and isinstance(self.tokens, Further):
+            self.tokens.settle()
 
     def fresh(self, meters: Iterable[Meter]) -> Slot:
         """Return a slot for the same member with nothing in flight."""
@@ -250,11 +264,12 @@ class View(Generic[N]):
         health_version: Version of the health it shows.
         quota_version: Version of the quotas it shows.
         turned_away: Indices of members that the balancer's filter does not admit, ascending.
+        where: The balancer's filter, if it has one.
         asked: Tells whether the filter would say the same again; ``None`` if it may not.
         admitted: The last answers of a filter that may change its mind at any time, by index.
         plain: Whether a request may be given any index that the strategy returns: no probe to
-            grant, no quota to reserve, no filter to ask, no limit, nothing to count. What one request gets then
-            takes nothing from another, also from one that waits.
+            grant, no quota to reserve, no filter to ask, no limit, nothing to count. So what one
+            request gets takes nothing from another, also from one that waits.
         watch: Tells whether it still holds; ``None`` when the two versions tell all.
         tallies: Why members are ruled out, counted for errors, by cost and by whether nodes are
             given in spite of their health.
@@ -279,6 +294,7 @@ class View(Generic[N]):
         "tallies",
         "turned_away",
         "watch",
+        "where",
     )
 
     nodes: NodeSet[N]
@@ -294,6 +310,7 @@ class View(Generic[N]):
     health_version: int
     quota_version: int
     turned_away: tuple[int, ...]
+    where: Filter[N] | None
     asked: Watch | None
     admitted: bytes | None
     plain: bool
@@ -364,7 +381,7 @@ def make_view(
     view.quota_version = pauses.version
     watch = Watch([*own, *others])
 
-    view.admitted = answers
+    view.admitted, view.where = answers, where
     same = before.nodes.membership is whole.membership
     if same and before.asked is not None and before.asked.holds():
         view.turned_away, view.asked = before.turned_away, before.asked

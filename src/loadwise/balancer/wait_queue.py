@@ -145,7 +145,8 @@ class WaitQueue(ForkAware, Generic[N, H]):
         # Where the clock goes when told, nobody sleeps for so many seconds.
         on_advance: Callable[[Callable[[], None]], object] | None
         on_advance = getattr(clock, "on_advance", None)
-        self._is_manual = on_advance is not None
+        # Unless to sleep is to let its time pass.
+        self._is_manual = on_advance is not None and not hasattr(clock, "sleep")
         if on_advance is not None:
             on_advance(self.advanced)
 
@@ -277,6 +278,7 @@ class WaitQueue(ForkAware, Generic[N, H]):
         except BaseException:
             # It may have been in the middle of serving: whoever is first goes on with that.
             self._changes.append(None)
+            self._appoint()
             raise
         finally:
             self._owner = None
@@ -313,13 +315,14 @@ class WaitQueue(ForkAware, Generic[N, H]):
         heads = [(next(iter(same)), kind) for kind, same in self._kinds.items()]
         heads.sort(key=_by_ticket)
         queue = deque(heads)
-        while queue and (rooms is None or any(room.free for room in rooms)):
+        while queue and (rooms is None or any(map(_has_room, rooms))):
             ticket, kind = queue.popleft()
             waiter = self._kinds[kind][ticket]
             if not waiter.is_done and not self._ask(grant, waiter):
                 continue
-            self._remove(waiter)
+            # In this order: who is interrupted in between is rung again by whoever serves next.
             waiter.bell.ring()
+            self._remove(waiter)
             same = self._kinds.get(kind)
             if same is not None:
                 insort(queue, (next(iter(same)), kind), key=_by_ticket)
@@ -365,7 +368,13 @@ def _queued(refusal: NoNodeAvailable) -> NoNodeAvailable:
     given = refusal.reasons.items()
     reasons = {why: count for why, count in given if why not in _MENDED_BY_TIME | {"quota"}}
     reasons["queue"] = sum(refusal.reasons.values()) - sum(reasons.values())
-    return NoNodeAvailable(refusal.balancer, refusal.total, reasons, refusal.retry_after)
+    return NoNodeAvailable(
+        refusal.balancer, refusal.total, reasons, refusal.retry_after, refusal.filters
+    )
+
+
+def _has_room(room: Room) -> bool:
+    return bool(room.free)
 
 
 def _by_ticket(head: tuple[int, Hashable]) -> int:

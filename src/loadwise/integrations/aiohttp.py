@@ -7,7 +7,7 @@ await session.get("http://service/users/42")
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Generator, Hashable, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -153,10 +153,11 @@ class NoNodeError(NoNodeAvailable, aiohttp.ClientError):
         total: int,
         reasons: Mapping[str, int],
         retry_after: float | None = None,
+        filters: Iterable[str] = (),
         *,
         request: RequestInfo | None = None,
     ) -> None:
-        NoNodeAvailable.__init__(self, balancer, total, reasons, retry_after)
+        NoNodeAvailable.__init__(self, balancer, total, reasons, retry_after, filters)
         self.request = request
 
     def __reduce__(self) -> tuple[Any, tuple[object, ...]]:

@@ -19,7 +19,7 @@ from loadwise.integrations._http.settings import AsyncTransportOptions, Settings
 from loadwise.integrations._http.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Unpack
 
     from loadwise.balancer import Balancer
@@ -64,11 +64,12 @@ class NoNodeError(NoNodeAvailable, httpx2.TransportError):
         total: int,
         reasons: Mapping[str, int],
         retry_after: float | None = None,
+        filters: Iterable[str] = (),
         *,
         request: httpx2.Request | None = None,
     ) -> None:
         httpx2.TransportError.__init__(self, "", request=request)
-        NoNodeAvailable.__init__(self, balancer, total, reasons, retry_after)
+        NoNodeAvailable.__init__(self, balancer, total, reasons, retry_after, filters)
 
     def __reduce__(self) -> tuple[Any, tuple[object, ...]]:
         return (partial(type(self), request=self._request), self.args)

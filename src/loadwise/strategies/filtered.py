@@ -32,9 +32,10 @@ class Filtered(Generic[N]):
     Thread-safety: that of the strategy and the filter.
 
     Cost: on a NodeSet, that of the strategy while what the filter depends on stays the same
-    (health, quota). At the next pick after that changed O(nodes not accepted) where a
-    `HealthTracker` or a `QuotaTracker` knows them, else O(n). O(n) per pick for a function,
-    of which nobody knows when it changes its mind, and on a plain sequence.
+    (health, quota; for `by_zone` and its kin the membership). At the next pick after that changed
+    O(nodes not accepted) where a `HealthTracker` or a `QuotaTracker` knows them, else O(n). O(n)
+    per pick for a function, of which nobody knows when it changes its mind, and on a plain
+    sequence.
 
     Example:
         >>> from loadwise import HealthFilter, HealthTracker, RoundRobin
@@ -66,8 +67,8 @@ class Filtered(Generic[N]):
 
     def _look(self, candidates: Sequence[N]) -> NodeSet[N]:
         view = self._filter.view(candidates)
-        kept = self._filter._kept  # noqa: SLF001 - the two are one mechanism
-        if kept[1] is view:
+        kept = self._filter._lasting(candidates, view)  # noqa: SLF001 - the two are one mechanism
+        if kept is not None:
             replaced = self._kept
             self._kept = kept
             let_go(replaced)

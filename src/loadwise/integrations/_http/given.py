@@ -137,7 +137,7 @@ class _Way:
         self.abandoned = False
 
 
-class PerNode(ForkAware):
+class TransportPerNode(ForkAware):
     """What the senders by one transport for each node have in common.
 
     Args:
@@ -227,7 +227,7 @@ class PerNode(ForkAware):
         return doomed
 
 
-class SyncPerNode(PerNode):
+class SyncPerNode(TransportPerNode):
     """Sends the requests to each node by its own transport. Thread-safe."""
 
     given_type = SyncGiven
@@ -271,7 +271,7 @@ class SyncPerNode(PerNode):
         self._elsewhere.close()
 
 
-class AsyncPerNode(PerNode):
+class AsyncPerNode(TransportPerNode):
     """Sends the requests to each node by its own transport. For one event loop."""
 
     given_type = AsyncGiven

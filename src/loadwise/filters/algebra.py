@@ -1,15 +1,10 @@
-"""Filters: predicates over nodes, with an algebra.
-
-A filter decides which nodes a strategy may see. Those that read a tracker know when their answer
-may have changed, so their result is kept until then; a plain function is asked every time.
-"""
+"""The filter, what wraps a function as one, and what combines them."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from loadwise._callables import (
     is_async,
@@ -18,13 +13,11 @@ from loadwise._callables import (
     refuse_awaitable,
 )
 from loadwise._numbers import shown
+from loadwise.filters.watch import ALWAYS, NOTHING_KEPT, Kept, StateSource, Watch
 from loadwise.health import HealthStatus, HealthTracker
 from loadwise.node_set import NodeSet
 from loadwise.nodes import node_id
 from loadwise.quota import QuotaTracker
-
-if TYPE_CHECKING:
-    from loadwise.clock import Clock
 
 __all__ = [
     "AllOf",
@@ -34,31 +27,13 @@ __all__ = [
     "HealthFilter",
     "Not",
     "QuotaFilter",
-    "StateSource",
-    "Watch",
+    "accepts",
+    "as_filter",
 ]
 
 N = TypeVar("N")
 
 _LOOK_IT_UP = "a pick cannot wait: find out the answers beforehand, and look them up"
-
-
-class StateSource(Protocol):
-    """State that decides who may be chosen, and that tells when it changes."""
-
-    @property
-    def version(self) -> int:
-        """A number that is another one after every change."""
-        ...
-
-    @property
-    def clock(self) -> Clock:
-        """The clock that `next_change` is told by."""
-        ...
-
-    def next_change(self) -> float:
-        """When the passing of time alone changes the state next; inf if it never does."""
-        ...
 
 
 class QuotaState(StateSource, Protocol):
@@ -67,70 +42,6 @@ class QuotaState(StateSource, Protocol):
     def is_available(self, node_id: Hashable) -> bool:
         """Whether the node may get a request now."""
         ...
-
-
-class Versioned(Protocol):
-    """Anything that tells by its version whether it is still what it was."""
-
-    @property
-    def version(self) -> int:
-        """A number that is another one after every change."""
-        ...
-
-
-class Watch:
-    """Remembers the versions of some sources, to tell whether they are still the same.
-
-    Make it *before* reading the state: a change in between is then seen as one.
-
-    Args:
-        sources: Whose versions and times of change to heed.
-    """
-
-    __slots__ = ("_deadlines", "_versions")
-
-    def __init__(self, sources: Iterable[StateSource]) -> None:
-        self._versions = [(source, source.version) for source in sources]
-        changes = [(source.clock, source.next_change()) for source, _ in self._versions]
-        self._deadlines = [(clock, when) for clock, when in changes if when < math.inf]
-
-    def until(self, clock: Clock, when: float) -> None:
-        """End it at ``when`` by ``clock`` besides."""
-        self._deadlines = [*self._deadlines, (clock, when)]
-
-    @property
-    def timed(self) -> bool:
-        """Whether the passing of time alone will end it."""
-        return bool(self._deadlines)
-
-    @property
-    def version(self) -> int:
-        """1 while it holds, else 0."""
-        return int(self.holds())
-
-    def holds(self) -> bool:
-        """Whether nothing has changed since. O(number of sources)."""
-        # A loop, for this may be asked at every pick, and a generator costs more.
-        for source, version in self._versions:
-            if source.version != version:
-                return False
-        return not self._deadlines or all(clock() < when for clock, when in self._deadlines)
-
-    def terms(self) -> tuple[Versioned, int]:
-        """Return something and its version: while it has that, the watch holds.
-
-        Mostly that is the one source itself, so that whoever asks at every pick need not call.
-        """
-        if len(self._versions) == 1 and not self._deadlines:
-            return self._versions[0]
-        return self, 1
-
-
-Kept = tuple[NodeSet[N], NodeSet[N], Versioned, int]
-"""Candidates, a view of them, and what has which version for as long as the view is right."""
-
-NOTHING_KEPT: Kept[Any] = (NodeSet(()), NodeSet(()), Watch(()), 1)
-"""Fits no candidates, for the set is nobody else's."""
 
 
 class Filter(ABC, Generic[N]):
@@ -145,6 +56,11 @@ class Filter(ABC, Generic[N]):
     """
 
     _kept: Kept[N] = NOTHING_KEPT
+    ready_key: Hashable = None
+    """What filters that always say the same have in common; ``None`` where that is not known.
+
+    With one, the answers depend on the nodes alone, and these are immutable.
+    """
 
     def __init_subclass__(cls, **named: object) -> None:
         super().__init_subclass__(**named)
@@ -168,6 +84,8 @@ class Filter(ABC, Generic[N]):
         if known is candidates and source.version == version:
             return view
         nodes = candidates if isinstance(candidates, NodeSet) else NodeSet(candidates)
+        if self.ready_key is not None:
+            return nodes.derived(self.ready_key, self._ready_view)
         sources = self.sources()
         watch = None if sources is None else Watch(sources)
         out = self._ids_out()
@@ -193,6 +111,24 @@ class Filter(ABC, Generic[N]):
         """Return the ids that it does not accept now; ``None`` where each has to be asked for."""
         return None
 
+    def _lasting(self, candidates: Sequence[N], view: NodeSet[N]) -> Kept[N] | None:
+        """Return how long such a view of candidates is right; ``None`` for one not to be kept."""
+        if self.ready_key is not None and isinstance(candidates, NodeSet):
+            return (candidates, view, *ALWAYS)
+        return self._kept if self._kept[1] is view else None
+
+    def _ready_view(self, nodes: NodeSet[N]) -> NodeSet[N]:
+        """Work out the view of a filter that has a key: O(n), once per membership in Python."""
+        membership = nodes.membership
+        rejected = membership.rejected.get(self.ready_key)
+        if rejected is None:
+            ask = self._question()
+            rejected = frozenset(
+                [i for i, node in enumerate(membership.nodes) if not accepts(ask, node)]
+            )
+            membership.rejected.keep(self.ready_key, rejected)
+        return nodes.barring(rejected)
+
     def _question(self) -> Callable[[N], object]:
         """Return what answers as the filter does, at the least cost."""
         return self
@@ -211,6 +147,18 @@ class Filter(ABC, Generic[N]):
 
     def __invert__(self) -> Not[N]:
         return Not(self)
+
+    def __eq__(self, other: object) -> bool:
+        if self.ready_key is None or not isinstance(other, Filter):
+            return self is other
+        return bool(self.ready_key == cast("Filter[object]", other).ready_key)
+
+    def __hash__(self) -> int:
+        return super().__hash__() if self.ready_key is None else hash(self.ready_key)
+
+    def __repr__(self) -> str:
+        # Without an address, so that equal errors read alike.
+        return f"<{type(self).__name__}>"
 
 
 def accepts(accept: Callable[[N], object], node: N) -> bool:
@@ -282,6 +230,10 @@ class FnFilter(Filter[N]):
     def _question(self) -> Callable[[N], object]:
         # A subclass may answer in its own way.
         return self._fn if type(self) is FnFilter else self
+
+    def __repr__(self) -> str:
+        name = getattr(self._fn, "__qualname__", type(self._fn).__qualname__)
+        return f"{type(self).__name__}({name})"
 
 
 class HealthFilter(Filter[Any]):
@@ -383,6 +335,10 @@ class QuotaFilter(Filter[Any]):
 class _Combined(Filter[N]):
     def __init__(self, *filters: Callable[[N], bool]) -> None:
         self._filters: tuple[Filter[N], ...] = tuple(map(as_filter, filters))
+        keys = tuple([each.ready_key for each in self._filters])
+        # A subclass may answer in its own way.
+        if None not in keys and type(self) in {AllOf, AnyOf, Not}:
+            self.ready_key = (type(self), keys)
 
     def sources(self) -> tuple[StateSource, ...] | None:
         """The state that any part depends on."""
@@ -393,6 +349,9 @@ class _Combined(Filter[N]):
                 return None
             found += sources
         return tuple(found)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(map(repr, self._filters))})"
 
 
 class AllOf(_Combined[N]):
