@@ -533,3 +533,16 @@ def test_a_drain_ends_when_the_node_leaves(by: str) -> None:
     balancer.add("b")
     assert {balancer.pick() for _ in range(8)} == {"b", "c"}
     assert not status_of(balancer, "b").drained
+
+
+def test_a_balancer_knows_its_members() -> None:
+    """By id or by the node itself, drained ones included."""
+    node = Endpoint("a")
+    balancer = Balancer([node, Endpoint("b")])
+    balancer.drain("b")
+    assert "a" in balancer
+    assert node in balancer
+    assert "b" in balancer
+    balancer.remove("a")
+    assert "a" not in balancer
+    assert "c" not in balancer

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, assert_type
 
 import aiohttp
+from httpx import HTTPTransport
 
 import loadwise
 from loadwise import (
@@ -451,6 +452,11 @@ def judge_now(result: object) -> Outcome | None:
     """Return no ruling."""
 
 
+def transport_of(node: str) -> HTTPTransport:
+    """Return the transport of one node."""
+    return HTTPTransport(uds=node)
+
+
 def transports(balancer: Balancer[str]) -> None:
     """What an asynchronous transport may await, a synchronous one is given as plain functions."""
     httpx.AsyncLoadwiseTransport(
@@ -459,6 +465,8 @@ def transports(balancer: Balancer[str]) -> None:
     httpx2.AsyncLoadwiseTransport(balancer, hash_key=by_header("X-User"), classify=judge_now)
     LoadwiseMiddleware(balancer, classify=judge_later, hash_key=key_later, prepare=prepare_later)
     httpx.LoadwiseTransport(balancer, classify=judge_now, hash_key=by_header("X-User"))
+    httpx.LoadwiseTransport(balancer, transport_of, url=str)
+    httpx2.AsyncLoadwiseTransport(balancer, limits=None, http2=True)
     httpx.LoadwiseTransport(
         balancer, no_node="response", max_pause=30.0, map_responses=False, node_cookies=True
     )

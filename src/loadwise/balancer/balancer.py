@@ -58,6 +58,7 @@ from loadwise.filters import as_filter
 from loadwise.health import HealthTracker
 from loadwise.load import InFlight
 from loadwise.metrics import GuardedCollector, MetricsCollector
+from loadwise.nodes import node_id
 from loadwise.outcome import Outcome, check_outcome
 from loadwise.quota import QuotaSource, QuotaTracker
 from loadwise.retry_budget import RetryBudget
@@ -799,6 +800,10 @@ class Balancer(Generic[N]):
     def nodes(self) -> tuple[N, ...]:
         """The members, drained ones included, in order."""
         return self._fleet.nodes
+
+    def __contains__(self, id: object) -> bool:  # noqa: A002 - the name of the thing everywhere else
+        """Whether there is a member with this id. O(log n)."""
+        return self._fleet.has(node_id(id))
 
     @property
     def health(self) -> HealthTracker | None:

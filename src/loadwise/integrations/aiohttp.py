@@ -7,7 +7,7 @@ await session.get("http://service/users/42")
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -17,10 +17,13 @@ from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.aiohttp_content import MeteredContent
 from loadwise.integrations._http.body import Decoded, Hold
 from loadwise.integrations._http.errors import refusal_of
-from loadwise.integrations._http.exchange import Exchange
+from loadwise.integrations._http.exchange import Exchange, Prior
+from loadwise.integrations._http.haste import CHALLENGES
 from loadwise.integrations._http.keys import by_cookie, by_header
 from loadwise.integrations._http.paths import confined
+from loadwise.integrations._http.routing import LONGEST_KEPT
 from loadwise.integrations._http.settings import (
+    Amounts,
     AsyncTransportOptions,
     Options,
     Settings,
@@ -48,14 +51,19 @@ except ImportError as error:
     ) from error
 
 from loadwise.integrations._http.aiohttp_answers import answer
+from loadwise.integrations._http.aiohttp_connections import Passage
 from loadwise.integrations._http.aiohttp_headers import replace_headers
 from loadwise.integrations._http.aiohttp_redirects import Note, Redirects
 from loadwise.integrations._http.aiohttp_session import (
+    deadline_of,
+    drop,
     judge_error,
+    note_deadline,
     raise_if_spent,
     remember_spent,
     send,
     stop_sending,
+    wait_for_body,
     what_broke,
 )
 from loadwise.integrations._http.aiohttp_twins import twin_of
@@ -81,6 +89,8 @@ def request_options(
     hash_key: HashKey = None,
     cost: Mapping[str, float] | None = None,
     deadline: float | None = None,
+    where: Callable[[Any], bool] | None = None,
+    timeout: float | None = 0.0,
 ) -> Generator[None, None, None]:
     """Say something about the requests that are sent within a ``with`` block.
 
@@ -93,6 +103,8 @@ def request_options(
         hash_key: What they belong to.
         cost: What each is expected to use, by quota dimension.
         deadline: Seconds for all attempts of each together, up to the response's headers.
+        where: A filter, or a function of a node, that their nodes have to pass.
+        timeout: Seconds to wait for a node if there is none, >= 0; ``None`` for any time.
 
     Example:
         >>> async def order(session):
@@ -100,13 +112,17 @@ def request_options(
         ...         async with session.post("http://service/orders", json={}) as response:
         ...             return await response.json()
     """
-    token = _OPTIONS.set(Options(retry=retry, hash_key=hash_key, cost=cost, deadline=deadline))
+    options = Options(
+        retry=retry, hash_key=hash_key, cost=cost, deadline=deadline, where=where, timeout=timeout
+    )
+    token = _OPTIONS.set(options)
     try:
         yield
     finally:
         _OPTIONS.reset(token)
 
 
+_CHALLENGERS: weakref.WeakKeyDictionary[ClientRequest, Hashable] = weakref.WeakKeyDictionary()
 _ROUTES: weakref.WeakKeyDictionary[ClientResponse, Mapping[str, Any]] = weakref.WeakKeyDictionary()
 
 
@@ -182,6 +198,10 @@ class LoadwiseMiddleware:
     urlencoded forms can). When attempts, deadline, nodes or the retry budget are used up, the last
     error or response is what you get. `route_of` tells the node and the number of attempts.
 
+    Where a request may be repeated, a body of a ``Content-Length`` up to 64 KiB is waited for
+    before the response is handed on. A connection that has ended between two requests is replaced,
+    and counts against nobody.
+
     aiohttp itself repeats an idempotent request once after a lost connection; it does not do so
     after this middleware has given up. The session's ``total`` timeout is for all attempts.
 
@@ -220,37 +240,82 @@ class LoadwiseMiddleware:
         if not isinstance(exchange, Exchange):
             return exchange
         try:
-            while True:
-                # Before it is prepared: that is not the node's time.
-                left = exchange.time_left()
-                outbound = self._outbound(request, exchange)
-                await awaited(self._settings.ask_prepare(outbound, exchange.lease.node))
-                exchange.sent = True
-                try:
-                    response = await send(outbound, handler, left)
-                except BaseException as error:
-                    if exchange.failed(error, await self._judge(error, outbound)):
-                        await stop_sending(outbound)
-                        continue
-                    remember_spent(request, error)
-                    raise
-                try:
-                    verdict = await self._judge(response, outbound)
-                    if exchange.answered(verdict):
-                        response.release()
-                        await stop_sending(outbound)
-                        continue
-                    self._hold(response, exchange, verdict)
-                    self._take_cookies(response, exchange, outbound)
-                    self._redirects.map_back(response, request, outbound, exchange.base_url)
-                except BaseException:
-                    response.close()
-                    raise
-                return response
+            return await self._serve(request, handler, exchange)
         except BaseException:
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
             exchange.give_up()
             raise
+
+    async def _serve(
+        self, request: ClientRequest, handler: ClientHandlerType, exchange: Exchange
+    ) -> ClientResponse:
+        """Make attempts until there is a response to hand on."""
+        passage = Passage(request)
+        while True:
+            # Before it is prepared: that is not the node's time.
+            left = exchange.time_left()
+            try:
+                outbound = self._outbound(request, exchange)
+                await awaited(self._settings.ask_prepare(outbound, exchange.lease.node))
+            except Exception as error:
+                if exchange.set_up_failed(error):
+                    continue
+                raise
+            exchange.sent = True
+            passage.watch(outbound)
+            try:
+                response = await send(outbound, handler, left)
+            except BaseException as error:
+                if (
+                    passage.is_stale(error)
+                    and exchange.may_reconnect(error, unsent=passage.unsent)
+                    and passage.may_repeat()
+                ):
+                    # It was no attempt: the same node is asked by another connection.
+                    await stop_sending(outbound)
+                    continue
+                if exchange.failed(error, await self._judge(error, outbound, passage)):
+                    await stop_sending(outbound)
+                    continue
+                remember_spent(request, error)
+                raise
+            try:
+                if not await self._take(response, request, outbound, exchange, passage):
+                    await stop_sending(outbound)
+                    continue
+                self._take_cookies(response, exchange, outbound)
+                self._redirects.map_back(response, request, outbound, exchange.base_url)
+            except BaseException:
+                response.close()
+                raise
+            return response
+
+    async def _take(
+        self,
+        response: ClientResponse,
+        request: ClientRequest,
+        outbound: ClientRequest,
+        exchange: Exchange,
+        passage: Passage,
+    ) -> bool:
+        """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
+        passage.has_arrived()
+        verdict = await self._judge(response, outbound, passage)
+        if exchange.answered(verdict, events=_is_of_events(response)):
+            await drop(response)
+            return False
+        if exchange.may_read_ahead(response.content_length):
+            try:
+                await wait_for_body(response, outbound, exchange)
+            except Exception as error:
+                if exchange.failed(error, await self._judge(error, outbound, passage)):
+                    response.close()
+                    return False
+                raise
+        if response.status in CHALLENGES:
+            _CHALLENGERS[request] = exchange.node_id
+        self._hold(response, exchange, verdict)
+        return True
 
     async def _send_outside(
         self, request: ClientRequest, handler: ClientHandlerType, note: Note
@@ -276,7 +341,7 @@ class LoadwiseMiddleware:
         if cost is None and settings.meter is not None and replayable:
             cost = settings.estimate(bytes(await body.as_bytes()) if body else b"")
         try:
-            return Exchange(
+            exchange = Exchange(
                 settings,
                 options,
                 key,
@@ -284,6 +349,7 @@ class LoadwiseMiddleware:
                 request=request,
                 client=request.session,
                 replayable=replayable,
+                prior=await self._prior(request, options, key, cost),
             )
         except NoNodeAvailable as error:
             if settings.no_node == "raise":
@@ -291,6 +357,27 @@ class LoadwiseMiddleware:
             response = await answer(request, refusal_of(error))
             _ROUTES[response] = {"node": None, "attempts": 0}
             return response
+        if exchange.ends is not None:
+            note_deadline(request, exchange.ends)
+        return exchange
+
+    async def _prior(
+        self, request: ClientRequest, options: Options, key: HashKey, cost: Amounts | None
+    ) -> Prior:
+        """Return what has been before a request; wait for a node, where it says so."""
+        ends, challenger = deadline_of(request), None
+        if _CHALLENGERS:
+            challenger = _CHALLENGERS.pop(request, None)
+        settings, limits = self._settings, options.limits(self._settings.deadline)
+        if not limits:
+            return Prior(ends, None, challenger)
+        try:
+            found = await settings.balancer.acquire_async(
+                hash_key=key, cost=cost, where=options.where, timeout=min(limits)
+            )
+        except NoNodeAvailable as error:
+            return Prior(ends, error, challenger)
+        return Prior(ends, found, challenger)
 
     def _outbound(self, request: ClientRequest, exchange: Exchange) -> ClientRequest:
         """Return the request as it goes to the node of the present attempt, once prepared."""
@@ -323,14 +410,19 @@ class LoadwiseMiddleware:
         replace_headers(response, rest.items())
 
     async def _judge(
-        self, result: ClientResponse | BaseException, outbound: ClientRequest
+        self,
+        result: ClientResponse | BaseException,
+        outbound: ClientRequest,
+        passage: Passage,
     ) -> Verdict:
         """Judge a response or an exception by the user's rule, or else by the default one."""
         ruling = as_verdict(await awaited(self._settings.ask_ruling(result)))
         if ruling is not None:
             return ruling
         if isinstance(result, BaseException):
-            return judge_error(result, sent=outbound.response is not None)
+            if passage.is_stale(result):
+                return Verdict(Outcome.CANCELLED, retry=True, never_sent=passage.unsent)
+            return judge_error(result, outbound, passage)
         return judge_status(result.status, result.headers, self._settings.max_pause)
 
     def _hold(self, response: ClientResponse, exchange: Exchange, verdict: Verdict) -> None:
@@ -340,8 +432,10 @@ class LoadwiseMiddleware:
         reader = None
         if meter is not None and verdict.outcome is Outcome.SUCCESS:
             reader = self._settings.reader(response.headers.get("Content-Type", ""))
-        hold = Hold(exchange, lease, verdict, None if reader is None else Decoded(reader, ""))
-        if reader is not None:
+        decoded = None if reader is None else Decoded(reader, "")
+        events = _is_of_events(response)
+        hold = Hold(exchange, lease, verdict, decoded, events=events)
+        if reader is not None or events:
             response.content = cast("aiohttp.StreamReader", MeteredContent(response.content, hold))
         if response.connection is None:
             hold.end()
@@ -361,13 +455,22 @@ class LoadwiseMiddleware:
         response.connection.add_callback(done)
 
 
-@lru_cache(maxsize=4096)
-def _join(base: str, path: str) -> URL:
-    """Return the URL of a path (with its query) below a node's base URL.
+def _is_of_events(response: ClientResponse) -> bool:
+    """Whether a response is a stream of events, which begins long after its headers."""
+    return response.content_length is None and response.content_type == "text/event-stream"
 
-    Kept, for making one and all that is read off it is the dearest part of a request's way.
-    """
+
+def _join(base: str, path: str) -> URL:
+    """Return the URL of a path (with its query) below a node's base URL."""
+    return _known(base, path) if len(path) <= LONGEST_KEPT else _joined(base, path)
+
+
+def _joined(base: str, path: str) -> URL:
     url = URL(base)
     path, question, query = path.partition("?")
     below = f"/{confined(path).removeprefix('/')}{question}{query}"
     return URL(f"{url.origin()}{url.raw_path.rstrip('/')}{below}", encoded=True)
+
+
+# Kept, for making one and all that is read off it is the dearest part of a request's way.
+_known = lru_cache(maxsize=4096)(_joined)

@@ -6,12 +6,13 @@ client.get("http://service/users/42")
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.httpx_async import AsyncStream, AsyncTransport
-from loadwise.integrations._http.httpx_family import Library
+from loadwise.integrations._http.httpx_family import Connections, Library
 from loadwise.integrations._http.httpx_sync import SyncStream, SyncTransport
 from loadwise.integrations._http.keys import by_cookie, by_header
 from loadwise.integrations._http.settings import AsyncTransportOptions, Settings, TransportOptions
@@ -81,13 +82,14 @@ class LoadwiseTransport(SyncTransport, httpx2.BaseTransport):
     """Sends each request of a ``httpx2.Client`` to a node that a balancer chooses.
 
     The request's scheme, host and port give way to the node's; path (below the node's own path,
-    if it has one), query, headers and body stay. Connections are pooled per node. Redirects and
-    cookies are mapped back to what was asked for; a redirect that leaves the fleet is followed as
-    any client does.
+    if it has one), query, headers and body stay. Each node has connections of its own. Redirects
+    and cookies are mapped back to what was asked for; a redirect that leaves the fleet is followed
+    as any client does.
 
     A request is in flight until its response is closed; its latency is the time to the headers.
     Where it may be repeated, a body of a ``Content-Length`` up to 64 KiB is read ahead, and the
     request is over with its last byte.
+    A connection that has ended between two requests is replaced, and counts against nobody.
     Refused, reset and timed out connections and 502, 503 and 504 are failures of the node; all else
     is a success. 429, and 503 with a Retry-After, have it sit out that long, ``max_pause`` at most.
 
@@ -99,7 +101,12 @@ class LoadwiseTransport(SyncTransport, httpx2.BaseTransport):
 
     Args:
         balancer: Who chooses.
-        transport: Who sends; by default a ``httpx2.HTTPTransport()``.
+        transport: Who sends: a transport for all nodes, or a function of a node that returns one
+            for it. By default each node has connections of its own.
+        limits: Of the default connections: the idle ones are for each node, all of them together
+            are at most ``max_connections``. By default 20 idle ones per node are kept for 5 s, and
+            there are at most 100, or two per node where that is more.
+        http2: Whether the default connections may speak HTTP/2, which is agreed on in TLS.
         options: See `TransportOptions`.
 
     Raises:
@@ -107,7 +114,8 @@ class LoadwiseTransport(SyncTransport, httpx2.BaseTransport):
         ValueError: A node's address cannot be told, or a number is out of range.
 
     A request may say for itself, in ``extensions={"loadwise": ...}``: ``retry``, ``hash_key``,
-    ``cost`` and ``deadline``. When no node is available, `NoNodeError` is raised.
+    ``cost``, ``deadline``, ``where`` and ``timeout``. When no node is available, `NoNodeError`
+    is raised.
 
     Thread-safety: as that of ``httpx2.Client``: one for all threads.
     """
@@ -117,10 +125,13 @@ class LoadwiseTransport(SyncTransport, httpx2.BaseTransport):
     def __init__(
         self,
         balancer: Balancer[Any],  # of whatever nodes
-        transport: httpx2.BaseTransport | None = None,
+        transport: httpx2.BaseTransport | Callable[[Any], httpx2.BaseTransport] | None = None,
+        *,
+        limits: httpx2.Limits | None = None,
+        http2: bool = False,
         **options: Unpack[TransportOptions],
     ) -> None:
-        super().__init__(Settings.of(balancer, options), transport)
+        super().__init__(Settings.of(balancer, options), transport, Connections(limits, http2))
 
 
 class AsyncLoadwiseTransport(AsyncTransport, httpx2.AsyncBaseTransport):
@@ -135,7 +146,14 @@ class AsyncLoadwiseTransport(AsyncTransport, httpx2.AsyncBaseTransport):
     def __init__(
         self,
         balancer: Balancer[Any],  # of whatever nodes
-        transport: httpx2.AsyncBaseTransport | None = None,
+        transport: httpx2.AsyncBaseTransport
+        | Callable[[Any], httpx2.AsyncBaseTransport]
+        | None = None,
+        *,
+        limits: httpx2.Limits | None = None,
+        http2: bool = False,
         **options: Unpack[AsyncTransportOptions],
     ) -> None:
-        super().__init__(Settings.of(balancer, options, awaits=True), transport)
+        super().__init__(
+            Settings.of(balancer, options, awaits=True), transport, Connections(limits, http2)
+        )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.http.conversing import Scripted
 from tests.ports import free_port
 
 UPSTREAM = Path(__file__).with_name("upstream.py")
@@ -74,3 +75,30 @@ def upstreams(tmp_path: Path) -> Iterator[Callable[[int], list[Upstream]]]:
     yield start
     for each in started:
         each.kill()
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[..., Scripted]]:
+    """Start processes of servers with manners; stop them in the end."""
+    started: list[Scripted] = []
+
+    def start(manner: str, count: int = 1, certificate: tuple[Path, ...] = ()) -> Scripted:
+        started.append(Scripted(manner, count, certificate))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The files of a certificate for 127.0.0.1, one for all nodes, and of its key."""
+    place = tmp_path_factory.mktemp("certificate")
+    names = place / "certificate.pem", place / "key.pem"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+        f"-subj /CN=nodes -addext subjectAltName=IP:127.0.0.1 -out {names[0]} -keyout {names[1]}"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True)
+    return names

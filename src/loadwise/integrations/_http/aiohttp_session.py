@@ -13,23 +13,35 @@ import sys
 import weakref
 from contextlib import suppress
 from contextvars import ContextVar
+from math import inf
 from typing import NamedTuple
 
 import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
+from loadwise.integrations._http.aiohttp_connections import Passage
+from loadwise.integrations._http.exchange import Exchange
+from loadwise.integrations._http.faults import is_local
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.outcome import Outcome
 
 __all__ = [
+    "deadline_of",
+    "drop",
     "judge_error",
+    "note_deadline",
     "raise_if_spent",
     "remember_spent",
     "send",
     "stop_sending",
+    "wait_for_body",
     "what_broke",
 ]
 
+_PATIENCE = 1.0
+_SPARE_TIME = 0.1
+_SPARE_BYTES = 65_536
+_NOBODYS = Verdict(Outcome.CANCELLED)
 _NOT_CONNECTED = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
@@ -58,29 +70,83 @@ async def send(
             raise
 
 
+async def wait_for_body(
+    response: ClientResponse, outbound: ClientRequest, exchange: Exchange
+) -> None:
+    """Wait until a small body has come, which stays to be read; but not for too long.
+
+    Raises:
+        aiohttp.ClientError: It has broken off, or had not come by the deadline of the request.
+    """
+    content = response.content
+    broken = content.exception()
+    if broken is not None:
+        raise broken
+    if content.is_eof():
+        return
+    left = None if exchange.ends is None else max(exchange.seconds_left(), 0.0)
+    limit = asyncio.timeout(_PATIENCE if left is None else left)
+    with outbound._timer:  # noqa: SLF001 - see the module's docstring
+        try:
+            async with limit:
+                await content.wait_eof()
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            if left is not None:
+                raise aiohttp.ServerTimeoutError(
+                    f"the body from {outbound.url.origin()} had not come by the request's deadline"
+                ) from error
+
+
+async def drop(response: ClientResponse) -> None:
+    """Release a response that nobody will see; with its connection only if much is left."""
+    length = response.content_length
+    if response.connection is not None and (length is None or length <= _SPARE_BYTES):
+        with suppress(aiohttp.ClientError, OSError, TimeoutError):
+            async with asyncio.timeout(_SPARE_TIME):
+                await response.content.wait_eof()
+    response.release()
+
+
 async def stop_sending(outbound: ClientRequest) -> None:
     """Wait until what still sends the body of an attempt that is over has noticed."""
     with suppress(aiohttp.ClientError, OSError):
         await outbound.close()
 
 
-def judge_error(error: BaseException, *, sent: bool) -> Verdict:
-    """Judge an attempt that brought no response."""
-    never_sent = not sent and isinstance(error, _NOT_CONNECTED)
+def judge_error(error: BaseException, outbound: ClientRequest, passage: Passage) -> Verdict:
+    """Judge an attempt that brought no response.
+
+    Args:
+        error: What was raised.
+        outbound: The request as it went to the node.
+        passage: What is known of the way it went.
+    """
+    sent = outbound.response is not None
+    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+        # Where a node has a proxy of its own, another node may be reached.
+        retry = outbound.proxy != passage.proxy
+        return Verdict(Outcome.CANCELLED, retry=retry, never_sent=True)
     if isinstance(error, TimeoutError) and _waited_for_pool(error):
         # The client's own connections are all busy, which says nothing about the node.
-        retry = isinstance(error, aiohttp.ServerTimeoutError)
+        retry = isinstance(error, aiohttp.ServerTimeoutError) and _has_pool_per_node(outbound)
         return Verdict(Outcome.CANCELLED, retry=retry, never_sent=not sent)
     if isinstance(error, aiohttp.InvalidURL) or _is_of_the_body(error):
         return Verdict(Outcome.CANCELLED)
     if isinstance(error, aiohttp.ClientError):
-        return Verdict(Outcome.FAILURE, retry=True, never_sent=never_sent)
+        never_sent = not sent and isinstance(error, _NOT_CONNECTED)
+        outcome = Outcome.CANCELLED if never_sent and is_local(error) else Outcome.FAILURE
+        return Verdict(outcome, retry=True, never_sent=never_sent)
     if isinstance(error, TimeoutError):
         # The session's total timeout, after which it sends nothing more.
         return Verdict(Outcome.FAILURE, never_sent=not sent)
-    if isinstance(error, OSError):
-        return Verdict(Outcome.FAILURE, retry=True)
-    return Verdict(Outcome.CANCELLED)
+    return Verdict(Outcome.FAILURE, retry=True) if isinstance(error, OSError) else _NOBODYS
+
+
+def _has_pool_per_node(outbound: ClientRequest) -> bool:
+    connector = outbound.session.connector
+    return connector is not None and 0 < connector.limit_per_host < (connector.limit or inf)
 
 
 def what_broke(response: ClientResponse) -> BaseException | None:
@@ -166,3 +232,21 @@ def raise_if_spent(request: ClientRequest) -> None:
         _SPENT.set(None)
         if spent.timer is request._timer and spent.request() is not request:  # noqa: SLF001 - see the module's docstring
             raise spent.error
+
+
+_ENDS: ContextVar[tuple[object, weakref.ref[ClientRequest], float] | None] = ContextVar(
+    "loadwise_ends", default=None
+)
+
+
+def note_deadline(request: ClientRequest, ends: float) -> None:
+    """Have requests that a session makes of this one, as after a redirect, end when it does."""
+    _ENDS.set((request._timer, weakref.ref(request), ends))  # noqa: SLF001 - see the module's docstring
+
+
+def deadline_of(request: ClientRequest) -> float | None:
+    """Return the deadline of the request that this one was made of, if there is one."""
+    noted = _ENDS.get()
+    if noted is None or noted[0] is not request._timer or noted[1]() is request:  # noqa: SLF001 - see the module's docstring
+        return None
+    return noted[2]

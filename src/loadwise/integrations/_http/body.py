@@ -19,15 +19,25 @@ class Hold:
     """What is still open while a response's body is read: the lease, and what it used."""
 
     def __init__(
-        self, exchange: Exchange, lease: Lease[Any], verdict: Verdict, reader: Decoded | None
+        self,
+        exchange: Exchange,
+        lease: Lease[Any],
+        verdict: Verdict,
+        reader: Decoded | None,
+        *,
+        events: bool = False,
     ) -> None:
         self._exchange = exchange
         self._lease = lease
         self._verdict = verdict
         self._reader = reader
+        self._awaits_event = events
 
     def read(self, chunk: bytes) -> None:
         """Take in a piece of the body."""
+        if self._awaits_event:
+            self._awaits_event = False
+            self._lease.first_byte()
         if self._reader is not None:
             try:
                 self._reader.feed(chunk)
@@ -75,14 +85,14 @@ class Decoded:
 
     def feed(self, chunk: bytes) -> None:
         """Take in a piece of the body as it came."""
-        if self._reader is None:
-            return
+        if self._reader is None or (self._inflate is not None and self._inflate.eof):
+            return  # what comes after the end is nobody's
         if self._inflate is None:
             self._reader.feed(chunk)
             return
         piece = b""
         # By pieces, for little may unpack to very much. A full one may have left something behind.
-        while chunk or len(piece) == _PIECE:
+        while (chunk or len(piece) == _PIECE) and not self._inflate.eof:
             try:
                 piece = self._inflate.decompress(chunk, _PIECE)
             except zlib.error:

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+from loadwise.balancer import Lease
+from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.body import Hold
 from loadwise.integrations._http.exchange import Exchange
-from loadwise.integrations._http.httpx_family import Transport
-from loadwise.integrations._http.settings import Settings, awaited
+from loadwise.integrations._http.given import AsyncGiven, AsyncPerNode
+from loadwise.integrations._http.haste import Rest, Spare
+from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
+from loadwise.integrations._http.iterating import iterating
+from loadwise.integrations._http.pooled_async import AsyncPooled
+from loadwise.integrations._http.settings import Options, Settings, awaited
+from loadwise.integrations._http.stale import stale_of
 from loadwise.integrations._http.verdict import Verdict
 
 __all__ = ["AsyncStream", "AsyncTransport"]
@@ -17,49 +24,91 @@ __all__ = ["AsyncStream", "AsyncTransport"]
 class AsyncTransport(Transport):
     """The transport for asynchronous clients."""
 
-    def __init__(self, settings: Settings, inner: Any) -> None:
+    def __init__(self, settings: Settings, inner: Any, connections: Connections) -> None:
         super().__init__(settings)
-        module = self.library.module
-        self._inner = module.AsyncHTTPTransport() if inner is None else inner
-        self._require(inner, module.AsyncBaseTransport, "AsyncHTTPTransport")
+        base = self.library.module.AsyncBaseTransport
+        kinds = Senders(AsyncPooled, AsyncGiven, AsyncPerNode, base, "AsyncHTTPTransport")
+        self._sender = self._sender_for(inner, connections, kinds)
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request to a node, and to others if need be."""
         if self._redirects.lead_out(request):
             return await self._send_outside(request)
-        settings, options = self._settings, self._options(request)
+        options = self._options(request)
         key = await awaited(self._key(request, options))
-        exchange = self._begin(request, options, key)
+        found = await self._waited(request, options, key)
+        exchange = self._begin(request, options, key, found)
         if not isinstance(exchange, Exchange):
             return exchange
         try:
-            while True:
-                outbound = self._outbound(request, exchange)
-                await awaited(settings.ask_prepare(outbound, exchange.lease.node))
-                exchange.sent = True
-                try:
-                    response = await self._inner.handle_async_request(outbound)
-                except BaseException as error:
-                    if exchange.failed(error, await self._verdict(error)):
-                        continue
-                    raise
-                try:
-                    verdict = await self._verdict(response)
-                    if exchange.answered(verdict):
-                        await response.aclose()
-                        continue
-                    if not await self._take(response, exchange, verdict):
-                        await response.aclose()
-                        continue
-                except BaseException:
-                    await response.aclose()
-                    raise
-                self._complete(response, exchange, request, outbound)
-                return response
+            return await self._serve(request, exchange)
         except BaseException:
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
             exchange.give_up()
             raise
+
+    async def _serve(self, request: Any, exchange: Exchange) -> Any:
+        """Make attempts until there is a response to hand on."""
+        settings = self._settings
+        while True:
+            try:
+                way = self._sender.way(exchange.lease.node, exchange.node_id)
+                outbound = self._outbound(request, exchange)
+                await awaited(settings.ask_prepare(outbound, exchange.lease.node))
+            except Exception as error:
+                if exchange.set_up_failed(error):
+                    continue
+                raise
+            exchange.sent = True
+            try:
+                response = await self._send(outbound, exchange, way)
+            except BaseException as error:
+                if exchange.failed(error, await self._verdict(error)):
+                    continue
+                raise
+            try:
+                verdict = await self._verdict(response)
+                if exchange.answered(verdict, events=self._is_of_events(response)):
+                    await self._drop(response, outbound)
+                    continue
+                if not await self._take(response, exchange, verdict, outbound):
+                    await response.aclose()
+                    continue
+            except BaseException:
+                await response.aclose()
+                raise
+            self._complete(response, exchange, request, outbound)
+            return response
+
+    async def _waited(
+        self, request: Any, options: Options, key: Any
+    ) -> Lease[Any] | NoNodeAvailable | None:
+        """Wait for a node, where the request says so; return what has come of it."""
+        limits = options.limits(self._settings.deadline)
+        if not limits:
+            return None
+        try:
+            return await self._settings.balancer.acquire_async(
+                hash_key=key,
+                cost=self._cost(request, options),
+                where=options.where,
+                timeout=min(limits),
+            )
+        except NoNodeAvailable as error:
+            return error
+
+    async def _send(self, outbound: Any, exchange: Exchange, way: Any) -> Any:
+        """Send a request; once more by a fresh connection where a kept one had ended.
+
+        Source: RFC 9112, section 9.3.1.
+        """
+        try:
+            return await self._sender.send(outbound, way)
+        except Exception as error:
+            stale = stale_of(error)
+            if stale is None or not exchange.may_reconnect(error, unsent=stale.unsent):
+                raise
+        return await self._sender.send(outbound, way, fresh=True)
 
     async def _verdict(self, result: Any) -> Verdict:
         """Judge a response or an exception."""
@@ -68,33 +117,69 @@ class AsyncTransport(Transport):
     async def _send_outside(self, request: Any) -> Any:
         """Send a request out of the fleet, which is no node's and nobody's to choose."""
         outbound = self._redirects.outbound(request)
-        response = await self._inner.handle_async_request(outbound)
+        response = await self._sender.elsewhere(outbound)
         self._redirects.arrived(response, request, outbound)
         return response
 
-    async def _take(self, response: Any, exchange: Exchange, verdict: Verdict) -> bool:
+    async def _take(
+        self, response: Any, exchange: Exchange, verdict: Verdict, outbound: Any
+    ) -> bool:
         """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
         if response.is_closed:
             self._finish(response, exchange, verdict)
         elif exchange.may_read_ahead(self.library.access.length(response.headers)):
             try:
-                body = b"".join([chunk async for chunk in response.stream])
+                rest = Rest(exchange)
+                stream = aiter(response.stream)
+                async for piece in stream:
+                    rest.pieces.append(piece)
+                    if rest.is_slow():
+                        return await self._hand_on(response, exchange, verdict, rest, stream)
             except Exception as error:
                 if exchange.failed(error, await self._verdict(error)):
                     return False
                 raise
             await response.stream.aclose()
-            self._keep(response, exchange, verdict, body)
+            self._keep(response, exchange, verdict, b"".join(rest.pieces))
         else:
+            self._lift_deadline(outbound)
             response.stream = self.library.async_stream(
                 response.stream, self._hold(response, exchange, verdict)
             )
         return True
 
+    async def _hand_on(
+        self, response: Any, exchange: Exchange, verdict: Verdict, rest: Rest, stream: Any
+    ) -> bool:
+        """Hand on a response of which the rest is read by the caller, or end it at its deadline."""
+        if exchange.ends is not None:
+            raise self.library.module.ReadTimeout(
+                f"the body from node {exchange.node_id!r} had not come by the request's deadline"
+            )
+        resumed = Resumed(rest.pieces, stream, response.stream)
+        response.stream = self.library.async_stream(
+            resumed, self._hold(response, exchange, verdict)
+        )
+        return True
+
+    async def _drop(self, response: Any, outbound: Any) -> None:
+        """Close a response that nobody will see; with its connection only if much is left."""
+        spare = Spare(response, outbound)
+        try:
+            if spare.is_worth_it:
+                async with iterating(response.stream) as pieces:
+                    async for piece in pieces:
+                        if spare.is_used_up(piece):
+                            break
+        except Exception:  # noqa: BLE001, S110 - the connection is closed, and the next attempt begins
+            pass
+        finally:
+            await response.aclose()
+
     async def aclose(self) -> None:
         """Close the connections."""
         self._end_life()
-        await self._inner.aclose()
+        await self._sender.aclose()
 
 
 class AsyncStream:
@@ -106,9 +191,10 @@ class AsyncStream:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
-            async for chunk in self._stream:
-                self._hold.read(chunk)
-                yield chunk
+            async with iterating(self._stream) as pieces:
+                async for piece in pieces:
+                    self._hold.read(piece)
+                    yield piece
         except BaseException as error:
             self._hold.broke(error)
             raise
@@ -119,3 +205,23 @@ class AsyncStream:
             await self._stream.aclose()
         finally:
             self._hold.close()
+
+
+class Resumed:
+    """A response's body of which some has been read."""
+
+    def __init__(self, pieces: list[bytes], rest: AsyncIterator[bytes], stream: Any) -> None:
+        self._pieces = pieces
+        self._rest = rest
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while self._pieces:
+            yield self._pieces.pop(0)
+        async with iterating(self._rest) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def aclose(self) -> None:
+        """Give back the connection."""
+        await self._stream.aclose()

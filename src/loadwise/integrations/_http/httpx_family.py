@@ -14,22 +14,32 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from loadwise.balancer import Lease
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.body import Decoded, Hold
-from loadwise.integrations._http.errors import refusal_of
-from loadwise.integrations._http.exchange import Exchange
+from loadwise.integrations._http.errors import Refusal, refusal_of
+from loadwise.integrations._http.exchange import Exchange, Prior
+from loadwise.integrations._http.faults import judge_error
+from loadwise.integrations._http.haste import (
+    CHALLENGES,
+    challenger_of,
+    deadline_of,
+    note_challenger,
+    note_deadline,
+)
 from loadwise.integrations._http.httpx_headers import access_to
 from loadwise.integrations._http.httpx_redirects import Redirects
 from loadwise.integrations._http.httpx_twins import twin_of
 from loadwise.integrations._http.paths import confined
-from loadwise.integrations._http.settings import Options, Settings, as_verdict, options_of
+from loadwise.integrations._http.pooled import checked_limits
+from loadwise.integrations._http.routing import LONGEST_KEPT
+from loadwise.integrations._http.settings import Amounts, Options, Settings, as_verdict, options_of
 from loadwise.integrations._http.verdict import Verdict, judge_status
+from loadwise.integrations._http.wires import TimeLeft
 from loadwise.outcome import Outcome
 
-__all__ = ["Library", "Transport"]
-
-_SHORTEST_WAIT = 0.001
+__all__ = ["Connections", "Library", "Senders", "Transport"]
 
 # Requests, responses, nodes and streams are Any throughout: they are those of either package.
 
@@ -58,7 +68,12 @@ class Library:
         self.sync_stream = sync_stream
         self.async_stream = async_stream
         # Parsing and joining URLs is the dearest part of a request's way through here.
-        self.target: Callable[[str, bytes], Target] = lru_cache(maxsize=4096)(self._target)
+        self._known = lru_cache(maxsize=4096)(self._target)
+
+    def target(self, base: str, raw_path: bytes) -> Target:
+        """Return where a path (with its query) below a node's base URL is."""
+        find = self._known if len(raw_path) <= LONGEST_KEPT else self._target
+        return find(base, raw_path)
 
     def _target(self, base: str, raw_path: bytes) -> Target:
         """Return where a path (with its query) below a node's base URL is."""
@@ -70,21 +85,6 @@ class Library:
         url = url.copy_with(raw_path=own + below)
         return Target(url, url.netloc)
 
-    def judge_error(self, error: BaseException) -> Verdict:
-        """Judge an attempt that brought no response."""
-        module = self.module
-        if isinstance(error, module.ConnectError | module.ConnectTimeout):
-            return Verdict(Outcome.FAILURE, retry=True, never_sent=True)
-        if isinstance(error, module.PoolTimeout):
-            # The client's own connections are all busy, which says nothing about the node.
-            return Verdict(Outcome.CANCELLED, retry=True, never_sent=True)
-        if isinstance(error, module.LocalProtocolError | module.UnsupportedProtocol):
-            return Verdict(Outcome.CANCELLED)
-        if isinstance(error, module.TransportError | OSError):
-            return Verdict(Outcome.FAILURE, retry=isinstance(error, module.TransportError))
-        # What the caller's own body has raised, for one.
-        return Verdict(Outcome.CANCELLED)
-
 
 class _Life:
     """What a transport's requests have in common up to its closing; it may be used after that."""
@@ -95,6 +95,23 @@ class _Life:
         self.closed = False
 
 
+class Connections(NamedTuple):
+    """What is said about the connections that are kept by default."""
+
+    limits: Any
+    http2: object
+
+
+class Senders(NamedTuple):
+    """The kinds of senders, sync or async."""
+
+    pooled: Callable[..., Any]
+    given: Callable[..., Any]
+    per_node: Callable[..., Any]
+    base: type[Any]
+    example: str
+
+
 class Transport:
     """What the sync and the async transport have in common."""
 
@@ -103,6 +120,7 @@ class Transport:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._life = _Life()
+        self._per_node = False
         self._redirects = Redirects(self.library.module, self.library.access, settings.mapper())
         self._jars = settings.jars()
 
@@ -111,13 +129,23 @@ class Transport:
         self._life.closed = True
         self._life = _Life()
 
-    def _require(self, inner: Any, base: type[Any], example: str) -> None:
-        if inner is not None and not isinstance(inner, base):
-            package = self.library.module.__name__
+    def _sender_for(self, inner: Any, connections: Connections, kinds: Senders) -> Any:
+        """Return what sends: by connections of its own, or by what the caller has given."""
+        module, balancer = self.library.module, self._settings.balancer
+        checked_limits(module, connections.limits, connections.http2, inner)
+        if isinstance(inner, kinds.base):
+            return kinds.given(module, inner)
+        pooled = kinds.pooled(module, balancer, connections.limits, http2=connections.http2 is True)
+        if inner is None:
+            return pooled
+        package, base = module.__name__, kinds.base.__name__
+        if isinstance(inner, type) or not callable(inner):
             raise TypeError(
-                f"transport is {inner!r}; it must be a {package}.{base.__name__}, such as "
-                f"{package}.{example}()"
+                f"transport is {inner!r}; it must be a {package}.{base}, such as "
+                f"{package}.{kinds.example}(), or a function of a node that returns one"
             )
+        self._per_node = True
+        return kinds.per_node(module, balancer, inner, pooled)
 
     def _options(self, request: Any) -> Options:
         """Return what a request says for itself."""
@@ -128,17 +156,29 @@ class Transport:
         key = options.hash_key
         return self._settings.ask_key(request) if key is None else key
 
-    def _begin(self, request: Any, options: Options, key: HashKey) -> Any:
+    def _cost(self, request: Any, options: Options) -> Amounts | None:
+        """Return what a request is expected to use."""
+        settings = self._settings
+        replayable = isinstance(request.stream, self.library.byte_stream)
+        if options.cost is not None or settings.meter is None or not replayable:
+            return options.cost
+        # Not its ``content``: a request that repeats another, as after a redirect, has only the
+        # other's stream until it is read.
+        return settings.estimate(request.read())
+
+    def _begin(
+        self,
+        request: Any,
+        options: Options,
+        key: HashKey,
+        found: Lease[Any] | NoNodeAvailable | None = None,
+    ) -> Any:
         """Return the exchange of a request, or the response to one for which there is no node."""
         settings = self._settings
         replayable = isinstance(request.stream, self.library.byte_stream)
-        cost = options.cost
-        if cost is None and settings.meter is not None and replayable:
-            # Not its ``content``: a request that repeats another, as after a redirect, has only the
-            # other's stream until it is read.
-            cost = settings.estimate(request.read())
+        cost = self._cost(request, options)
         try:
-            return Exchange(
+            exchange = Exchange(
                 settings,
                 options,
                 key,
@@ -146,11 +186,18 @@ class Transport:
                 request=request,
                 client=self._life,
                 replayable=replayable,
+                prior=Prior(deadline_of(request), found, challenger_of(request)),
             )
         except NoNodeAvailable as error:
             if settings.no_node == "raise":
                 raise self.library.no_node_error(*error.args, request=request) from None
-            refusal = refusal_of(error)
+            return self._refusal(request, refusal_of(error))
+        if exchange.ends is not None:
+            note_deadline(request, exchange.ends)
+        return exchange
+
+    def _refusal(self, request: Any, refusal: Refusal) -> Any:
+        """Return the response to a request for which there is no node."""
         return self.library.module.Response(
             refusal.status,
             headers=refusal.headers,
@@ -177,16 +224,15 @@ class Transport:
             cookies = self._jars.header(exchange.node_id, str(target.url), headers.get("cookie"))
             if cookies is not None:
                 headers["cookie"] = cookies
-        left = exchange.time_left()
-        if left is not None:
-            # Whatever came before may have used it up by now, and sockets refuse less than nothing.
-            left = max(left, _SHORTEST_WAIT)
-            timeout = extensions.get("timeout", {})
-            extensions["timeout"] = {
-                phase: left if timeout.get(phase) is None else min(left, timeout[phase])
-                for phase in ("connect", "read", "write", "pool")
-            }
+        if exchange.ends is not None:
+            extensions["timeout"] = TimeLeft(extensions.get("timeout", {}), exchange.seconds_left)
         return outbound
+
+    def _lift_deadline(self, outbound: Any) -> None:
+        """Let the caller read a body for as long as it takes."""
+        timeouts = outbound.extensions.get("timeout")
+        if isinstance(timeouts, TimeLeft):
+            timeouts.lift()
 
     def _judge(self, result: Any, ruling: object) -> Verdict:
         """Judge a response or an exception by the user's ruling, or else by the default rule."""
@@ -194,7 +240,7 @@ class Transport:
         if verdict is not None:
             return verdict
         if isinstance(result, BaseException):
-            return self.library.judge_error(result)
+            return judge_error(self.library.module, result, per_node=self._per_node)
         return judge_status(result.status_code, result.headers, self._settings.max_pause)
 
     def _hold(
@@ -207,7 +253,15 @@ class Transport:
             if inner is not None:
                 coding = "" if decoded else response.headers.get("content-encoding", "")
                 reader = Decoded(inner, coding)
-        return Hold(exchange, exchange.lease, verdict, reader)
+        events = not decoded and self._is_of_events(response)
+        return Hold(exchange, exchange.lease, verdict, reader, events=events)
+
+    def _is_of_events(self, response: Any) -> bool:
+        """Whether a response is a stream of events, which begins long after its headers."""
+        if self.library.access.length(response.headers) is not None:
+            return False
+        told: str = response.headers.get("content-type", "")
+        return told.partition(";")[0].strip().lower() == "text/event-stream"
 
     def _keep(self, response: Any, exchange: Exchange, verdict: Verdict, body: bytes) -> None:
         """End the lease on a response of which every byte has come: the node is done with it."""
@@ -231,6 +285,8 @@ class Transport:
 
     def _complete(self, response: Any, exchange: Exchange, request: Any, outbound: Any) -> None:
         """Let a response tell where it is from, and a request with a relative URL where it went."""
+        if response.status_code in CHALLENGES:
+            note_challenger(request, exchange.node_id)
         response.extensions["loadwise"] = {
             "node": exchange.node_id,
             "attempts": exchange.attempts,

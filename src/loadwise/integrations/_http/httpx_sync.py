@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from loadwise.integrations._http.body import Hold
 from loadwise.integrations._http.exchange import Exchange
-from loadwise.integrations._http.httpx_family import Transport
+from loadwise.integrations._http.given import SyncGiven, SyncPerNode
+from loadwise.integrations._http.haste import Rest, Spare
+from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
+from loadwise.integrations._http.pooled_sync import SyncPooled
 from loadwise.integrations._http.settings import Settings
+from loadwise.integrations._http.stale import stale_of
 from loadwise.integrations._http.verdict import Verdict
 
 __all__ = ["SyncStream", "SyncTransport"]
@@ -17,79 +22,134 @@ __all__ = ["SyncStream", "SyncTransport"]
 class SyncTransport(Transport):
     """The transport for synchronous clients."""
 
-    def __init__(self, settings: Settings, inner: Any) -> None:
+    def __init__(self, settings: Settings, inner: Any, connections: Connections) -> None:
         super().__init__(settings)
-        module = self.library.module
-        self._inner = module.HTTPTransport() if inner is None else inner
-        self._require(inner, module.BaseTransport, "HTTPTransport")
+        base = self.library.module.BaseTransport
+        kinds = Senders(SyncPooled, SyncGiven, SyncPerNode, base, "HTTPTransport")
+        self._sender = self._sender_for(inner, connections, kinds)
 
     def handle_request(self, request: Any) -> Any:
         """Send a request to a node, and to others if need be."""
         if self._redirects.lead_out(request):
             return self._send_outside(request)
-        settings, options = self._settings, self._options(request)
+        options = self._options(request)
         exchange = self._begin(request, options, self._key(request, options))
         if not isinstance(exchange, Exchange):
             return exchange
         try:
-            while True:
-                outbound = self._outbound(request, exchange)
-                settings.ask_prepare(outbound, exchange.lease.node)
-                exchange.sent = True
-                try:
-                    response = self._inner.handle_request(outbound)
-                except BaseException as error:
-                    if exchange.failed(error, self._judge(error, self._settings.ask_ruling(error))):
-                        continue
-                    raise
-                try:
-                    verdict = self._judge(response, settings.ask_ruling(response))
-                    if exchange.answered(verdict):
-                        response.close()
-                        continue
-                    if not self._take(response, exchange, verdict):
-                        response.close()
-                        continue
-                except BaseException:
-                    response.close()
-                    raise
-                self._complete(response, exchange, request, outbound)
-                return response
+            return self._serve(request, exchange)
         except BaseException:
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
             exchange.give_up()
             raise
 
+    def _serve(self, request: Any, exchange: Exchange) -> Any:
+        """Make attempts until there is a response to hand on."""
+        settings = self._settings
+        while True:
+            try:
+                way = self._sender.way(exchange.lease.node, exchange.node_id)
+                outbound = self._outbound(request, exchange)
+                settings.ask_prepare(outbound, exchange.lease.node)
+            except Exception as error:
+                if exchange.set_up_failed(error):
+                    continue
+                raise
+            exchange.sent = True
+            try:
+                response = self._send(outbound, exchange, way)
+            except BaseException as error:
+                if exchange.failed(error, self._judge(error, self._settings.ask_ruling(error))):
+                    continue
+                raise
+            try:
+                verdict = self._judge(response, settings.ask_ruling(response))
+                if exchange.answered(verdict, events=self._is_of_events(response)):
+                    self._drop(response, outbound)
+                    continue
+                if not self._take(response, exchange, verdict, outbound):
+                    response.close()
+                    continue
+            except BaseException:
+                response.close()
+                raise
+            self._complete(response, exchange, request, outbound)
+            return response
+
     def _send_outside(self, request: Any) -> Any:
         """Send a request out of the fleet, which is no node's and nobody's to choose."""
         outbound = self._redirects.outbound(request)
-        response = self._inner.handle_request(outbound)
+        response = self._sender.elsewhere(outbound)
         self._redirects.arrived(response, request, outbound)
         return response
 
-    def _take(self, response: Any, exchange: Exchange, verdict: Verdict) -> bool:
+    def _send(self, outbound: Any, exchange: Exchange, way: Any) -> Any:
+        """Send a request; once more by a fresh connection where a kept one had ended.
+
+        Source: RFC 9112, section 9.3.1.
+        """
+        try:
+            return self._sender.send(outbound, way)
+        except Exception as error:
+            stale = stale_of(error)
+            if stale is None or not exchange.may_reconnect(error, unsent=stale.unsent):
+                raise
+        return self._sender.send(outbound, way, fresh=True)
+
+    def _take(self, response: Any, exchange: Exchange, verdict: Verdict, outbound: Any) -> bool:
         """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
         if response.is_closed:
             self._finish(response, exchange, verdict)
         elif exchange.may_read_ahead(self.library.access.length(response.headers)):
             try:
-                body = b"".join(response.stream)
+                rest = Rest(exchange)
+                stream = iter(response.stream)
+                for piece in stream:
+                    rest.pieces.append(piece)
+                    if rest.is_slow():
+                        return self._hand_on(response, exchange, verdict, rest, stream)
             except Exception as error:
                 if exchange.failed(error, self._judge(error, self._settings.ask_ruling(error))):
                     return False
                 raise
             response.stream.close()
-            self._keep(response, exchange, verdict, body)
+            self._keep(response, exchange, verdict, b"".join(rest.pieces))
         else:
+            self._lift_deadline(outbound)
             response.stream = self.library.sync_stream(
                 response.stream, self._hold(response, exchange, verdict)
             )
         return True
 
+    def _hand_on(
+        self, response: Any, exchange: Exchange, verdict: Verdict, rest: Rest, stream: Any
+    ) -> bool:
+        """Hand on a response of which the rest is read by the caller, or end it at its deadline."""
+        if exchange.ends is not None:
+            raise self.library.module.ReadTimeout(
+                f"the body from node {exchange.node_id!r} had not come by the request's deadline"
+            )
+        resumed = Resumed(rest.pieces, stream, response.stream)
+        response.stream = self.library.sync_stream(resumed, self._hold(response, exchange, verdict))
+        return True
+
+    def _drop(self, response: Any, outbound: Any) -> None:
+        """Close a response that nobody will see; with its connection only if much is left."""
+        spare = Spare(response, outbound)
+        try:
+            if spare.is_worth_it:
+                for piece in response.stream:
+                    if spare.is_used_up(piece):
+                        break
+        except Exception:  # noqa: BLE001, S110 - the connection is closed, and the next attempt begins
+            pass
+        finally:
+            response.close()
+
     def close(self) -> None:
         """Close the connections."""
         self._end_life()
-        self._inner.close()
+        self._sender.close()
 
 
 class SyncStream:
@@ -114,3 +174,19 @@ class SyncStream:
             self._stream.close()
         finally:
             self._hold.close()
+
+
+class Resumed:
+    """A response's body of which some has been read."""
+
+    def __init__(self, pieces: list[bytes], rest: Iterator[bytes], stream: Any) -> None:
+        self._pieces = pieces
+        self._rest = rest
+        self._stream = stream
+
+    def __iter__(self) -> Iterator[bytes]:
+        return chain(self._pieces, self._rest)
+
+    def close(self) -> None:
+        """Give back the connection."""
+        self._stream.close()

@@ -10,7 +10,10 @@ from urllib.parse import SplitResult, urlsplit
 from loadwise._callables import refuse_awaitable
 from loadwise.integrations._http.paths import confined
 
-__all__ = ["base_url_of", "checked_base_url"]
+__all__ = ["LONGEST_KEPT", "base_url_of", "checked_base_url"]
+
+# Longer paths are joined anew each time: what is kept of thousands of them would be much.
+LONGEST_KEPT = 256
 
 # Letters of any language, for names may be international ones; a number in brackets is IPv6.
 _HOST = re.compile(r"[\w.~-]+|\[[0-9a-fA-F:.]+(?:%[\w.~-]+)?\]")

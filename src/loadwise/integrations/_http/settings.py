@@ -14,9 +14,11 @@ from loadwise._callables import (
 )
 from loadwise._numbers import finite, shown, whole
 from loadwise.balancer import Balancer
+from loadwise.balancer.acquiring import checked_timeout
 from loadwise.balancer.failures import outcome_of
 from loadwise.context import HashKey
 from loadwise.errors import nearest
+from loadwise.filters import as_filter
 from loadwise.integrations._http.errors import NO_NODE
 from loadwise.integrations._http.mapping import Mapper
 from loadwise.integrations._http.members import Members
@@ -29,6 +31,7 @@ from loadwise.outcome import Outcome
 from loadwise.retry_budget import RetryBudget
 
 __all__ = [
+    "Amounts",
     "AsyncTransportOptions",
     "Meter",
     "Options",
@@ -101,7 +104,8 @@ class TransportOptions(_CommonOptions, total=False):
         hash_key: Returns what a request belongs to; see `by_header` and `by_cookie`.
         meter: Knows what requests cost, where the balancer has quotas.
         max_attempts: Attempts per request, the first included, >= 1; 3 by default.
-        deadline: Seconds for all attempts of a request, up to the response's headers.
+        deadline: Seconds for all attempts of a request, up to the response's headers and what is
+            read ahead of its body.
         budget: Limits retries; by default 20 % of the requests and 10 per second.
         map_responses: Whether redirects and cookies are mapped back to what was asked for; ``True``
             by default.
@@ -322,16 +326,20 @@ class Options:
         hash_key: What it belongs to.
         cost: What it is expected to use, by quota dimension.
         deadline: Seconds for all its attempts together, finite and > 0.
+        where: A filter, or a function of a node, that its nodes have to pass.
+        timeout: Seconds to wait for a node if there is none now, >= 0; ``None`` for any time.
 
     Raises:
         TypeError: An option is of the wrong type.
-        ValueError: The deadline is out of range.
+        ValueError: The deadline or the timeout is out of range.
     """
 
     retry: bool = False
     hash_key: HashKey = None
     cost: Amounts | None = None
     deadline: float | None = None
+    where: Callable[[Any], bool] | None = None
+    timeout: float | None = 0.0
 
     def __post_init__(self) -> None:
         # Whatever is not empty counts as true, and "no" would send an order twice.
@@ -343,6 +351,21 @@ class Options:
             )
         deadline = _as_deadline("the request's deadline", self.deadline)
         object.__setattr__(self, "deadline", deadline)
+        if self.where is not None:
+            as_filter(self.where)
+        checked_timeout(self.timeout)
+
+    def limits(self, deadline: float | None) -> list[float]:
+        """Return what bounds the wait for a node; nothing if there is none.
+
+        Args:
+            deadline: The seconds that hold where the request does not say for itself.
+        """
+        seconds = checked_timeout(self.timeout)
+        if not seconds:
+            return []
+        own = deadline if self.deadline is None else self.deadline
+        return [seconds] if own is None else [seconds, own]
 
 
 _NO_OPTIONS = Options()
