@@ -276,7 +276,8 @@ class Balancer(Generic[N]):
                 members are ignored.
             cost: What the request is expected to use, by quota dimension; reserved atomically.
             tags: Free text for strategies of your own.
-            where: A filter, or a function of a node, for this request only: O(n).
+            where: A filter, or a function of a node, for this request only. A function is asked
+                of every node: O(n); a filter such as `by_zone` once per membership.
             timeout: Seconds to wait for a node, >= 0; ``None`` for any time. Only what comes with
                 time is waited for: a node that is full, on cooldown, out of quota or to be probed.
                 Among requests that the same node could serve the longest waiting is the first.
