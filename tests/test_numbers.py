@@ -57,6 +57,9 @@ class Ledgers(SeriesCollector[NodeSeries]):
     def _make_series(self, balancer: str, label: str) -> NodeSeries:
         return NodeSeries(label)
 
+    def _make_waits(self, balancer: str) -> NodeSeries:
+        return NodeSeries(balancer)
+
 
 def quota() -> QuotaTracker:
     """Return a tracker that knows of one node and one dimension."""
