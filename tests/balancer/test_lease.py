@@ -675,7 +675,8 @@ def strike_at(place: int, work: Callable[[], object]) -> bool:
     def profile(frame: FrameType, event: str, arg: object) -> None:
         nonlocal left
         # Python ignores what is raised in a finalizer, in a WeakKeyDictionary's `remove`, or in a
-        # callback of the collector, such as Hypothesis has one. And in `logging` it would leave a lock of the whole process held.
+        # callback of the collector, such as Hypothesis has one. And in `logging` it would leave a
+        # lock of the whole process held.
         if (
             event in ("call", "c_return")
             and frame.f_code.co_name not in ("__del__", "remove", "gc_callback")
