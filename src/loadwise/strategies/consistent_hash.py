@@ -33,6 +33,7 @@ _DIGITS = 9
 """Decimals of a number of points that count, so that 2.5 times 0.7 / 0.7 is 2.5."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Plan(Plan[Ring]):
     """The ring, and the index of each owner: -1 for those that may not be chosen, and nobody."""
 

@@ -19,6 +19,7 @@ __all__ = ["WeightedRandom"]
 _MOST_TRIES = 16
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class _Plan(Plan[None]):
     """An alias table: cell c holds its own index with chance ``keep[c]``, else ``alias[c]``.
 
