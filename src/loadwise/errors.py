@@ -60,7 +60,8 @@ class NoNodeAvailable(LoadwiseError):  # noqa: N818 - names the fact, as KeyErro
             ``"excluded"``, ``"queue"`` when too many wait for them already, or ``"declined"`` when
             the strategy itself returned nothing.
         retry_after: Seconds until the next probe or quota slot may free a node; ``None`` when no
-            passing of time is known to help.
+            passing of time is known to help, or when the end of a request would: nobody knows when
+            a full node has room.
         filters: The filters that ruled any out, that of the balancer first, as they show
             themselves.
 
