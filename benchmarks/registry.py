@@ -12,6 +12,7 @@ from benchmarks.quotas import quotas
 from benchmarks.startup import startup
 from benchmarks.strategies import acquire_and_release, select_on_list, select_on_node_set
 from benchmarks.threads import threads
+from benchmarks.waiting import waiting
 
 __all__ = ["SUBJECTS"]
 
@@ -21,6 +22,7 @@ SUBJECTS: dict[str, Subject] = {
     "floors": above_floor,
     "acquire": acquire_and_release,
     "balancer": operations,
+    "waiting": waiting,
     "building": building,
     "changes": changes,
     "quota": quotas,

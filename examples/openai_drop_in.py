@@ -101,7 +101,7 @@ class Completions(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        if status == 429:  # noqa: PLR2004 - too many requests
+        if status == 429:
             self.send_header("Retry-After", "20")
         self.end_headers()
         self.wfile.write(body)

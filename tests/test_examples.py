@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 DEADLINE = 60.0
 
@@ -32,6 +34,52 @@ def test_each_example_is_run_here() -> None:
     tests = Path(__file__).read_text(encoding="utf-8")
     untested = [path.name for path in EXAMPLES.glob("*.py") if f'run("{path.name}")' not in tests]
     assert not untested
+
+
+@pytest.mark.parametrize("name", ["crawler", "gpu_queue", "llm_loop", "matchmaker"])
+def test_short_examples_are_short(name: str) -> None:
+    """They have forty lines at most, the empty ones aside."""
+    text = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8")
+    assert sum(bool(line.strip()) for line in text.splitlines()) <= 40
+
+
+def test_crawler() -> None:
+    """All pages are fetched, the refused ones again, and no site is pressed."""
+    assert run("crawler.py").splitlines() == [
+        "pages: 31 31 31",
+        "requests: 32 32 32 - most at a time: 2 2 2",
+    ]
+
+
+def test_gpu_queue() -> None:
+    """Jobs begin in order, two at a time on each GPU, but for those given up or refused."""
+    assert run("gpu_queue.py").splitlines() == [
+        "running: 4 - waiting: 10",
+        "begun in this order: 0 1 2 3 4 5 6 8 9 10 11 12 13",
+        "refused: job 14, for 'queue'",
+        "most at a time: gpu-0 2 gpu-1 2",
+    ]
+
+
+def test_matchmaker() -> None:
+    """Everybody plays, and nobody further off than may be."""
+    waiting, *games = run("matchmaker.py").splitlines()
+    assert waiting == "waiting: 6"
+    seats = dict(game.split(": ") for game in games)
+    assert [int(rating) for rating in seats] == list(range(900, 2300, 100))
+    tables = {"beginners": 1000, "club": 1500, "masters": 2000}
+    assert all(abs(int(rating) - tables[name]) <= 400 for rating, name in seats.items())
+    assert set(seats.values()) == set(tables)
+
+
+def test_llm_loop() -> None:
+    """Each prompt is answered once, two of them with a second try, by both keys."""
+    printed = run("llm_loop.py")
+    assert printed.startswith("answers: 24 ")
+    seen = {key: int(number) for key, number in re.findall(r"'([\w-]+)', (\d+)", printed)}
+    assert seen.pop("requests") == 26
+    assert sum(seen.values()) == 24 * 200
+    assert len(seen) == 2
 
 
 def test_threads_with_retries() -> None:

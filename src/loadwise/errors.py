@@ -17,6 +17,9 @@ __all__ = [
 ]
 
 
+_IN_WORDS = {"rate_limited": "rate limited", "queue": "waited for by too many"}
+
+
 class LoadwiseError(Exception):
     """The root of every exception that loadwise defines.
 
@@ -60,7 +63,8 @@ class NoNodeAvailable(LoadwiseError):  # noqa: N818 - names the fact, as KeyErro
             ``"excluded"``, ``"queue"`` when too many wait for them already, or ``"declined"`` when
             the strategy itself returned nothing.
         retry_after: Seconds until the next probe or quota slot may free a node; ``None`` when no
-            passing of time is known to help.
+            passing of time is known to help, or when the end of a request would: nobody knows when
+            a full node has room.
         filters: The filters that ruled any out, that of the balancer first, as they show
             themselves.
 
@@ -111,7 +115,7 @@ class NoNodeAvailable(LoadwiseError):  # noqa: N818 - names the fact, as KeyErro
             return f"{start}: it has no nodes"
         filters = f" by {' and '.join(self.filters)}" if self.filters else ""
         counts = ", ".join(
-            f"{count} {reason.replace('_', ' ')}{filters if reason == 'filtered' else ''}"
+            f"{count} {_IN_WORDS.get(reason, reason)}{filters if reason == 'filtered' else ''}"
             for reason, count in sorted(self.reasons.items(), key=lambda item: -item[1])
         )
         text = f"{start}: of {self.total} nodes {counts}"

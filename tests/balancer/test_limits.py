@@ -383,6 +383,9 @@ def test_explanations_name_full_nodes() -> None:
     assert told.ineligible == {lease.node: "full"}
     assert told.eligible == tuple({"a", "b"} - {lease.node})
     assert fill(balancer)
+    told = balancer.explain()
+    assert (told.eligible, told.choice, told.foreseeable) == ((), None, True)
+    assert "has nothing to choose" in str(told)
 
 
 @pytest.mark.parametrize("end", ["success", "failure", "rate_limited", "cancel", "call_off", "del"])

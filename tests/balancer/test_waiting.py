@@ -218,10 +218,11 @@ def test_the_queue_is_bounded(most: int) -> None:
     balancer = Balancer(["a", "b"], max_in_flight=1, max_waiting=most, metrics=waits)
     held = [balancer.acquire(), balancer.acquire()]
     waiting = [Waiting(balancer) for _ in range(most)]
-    with pytest.raises(NoNodeAvailable, match="2 queue") as refused:
+    with pytest.raises(NoNodeAvailable, match="2 waited for by too many") as refused:
         balancer.acquire(timeout=None)
     assert refused.value.reason == "queue"
     assert waits.reasons == ["queue"]
+    assert not waits.told  # for it did not wait
     for each in waiting:
         held.pop(0).success()
         held.append(each.result())
@@ -450,6 +451,24 @@ def test_a_task_needs_a_loop_to_wait_in() -> None:
     with pytest.raises(RuntimeError, match="asyncio or trio"):
         drive(balancer.acquire_async(timeout=1.0))
     lease.success()
+
+
+def test_a_lease_to_come_is_awaited_once() -> None:
+    """A second time it would take another slot, of which nobody knows."""
+    balancer = Balancer(["a"], max_in_flight=2)
+
+    async def work() -> None:
+        coming = balancer.acquire_async()
+        lease = await coming
+        with pytest.raises(RuntimeError, match="awaited already; call acquire_async"):
+            await coming
+        with pytest.raises(RuntimeError, match="awaited already"):
+            async with coming:
+                pass
+        assert balancer.status()[0].in_flight == 1
+        lease.success()
+
+    run(work())
 
 
 def test_tasks_wait_in_order() -> None:

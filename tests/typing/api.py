@@ -203,6 +203,34 @@ def a_request() -> str:
         return lease.node.id
 
 
+def slots(server: Server) -> int | None:
+    """Tell how many requests a node may have, or that there is no limit."""
+    return server.weight if server.weight > 1 else None
+
+
+def slots_of_any(node: object) -> int:
+    """Tell a number for a node of any kind."""
+    return len(str(node))
+
+
+async def limits_and_waiting() -> None:
+    """One limit, one for each node, or none; waits in threads and in tasks."""
+    assert_type(Balancer(servers, max_in_flight=8, max_waiting=100), Balancer[Server])
+    assert_type(Balancer(servers, max_in_flight=slots), Balancer[Server])
+    assert_type(Balancer(servers, max_in_flight=slots_of_any), Balancer[Server])
+    assert_type(Balancer(servers, max_in_flight=lambda server: server.weight), Balancer[Server])
+    balancer = Balancer(servers, max_in_flight=None, max_waiting=None)
+    assert_type(balancer.waiting, int)
+    assert_type(balancer.status()[0].limit, int | None)
+    assert_type(balancer.acquire(timeout=2), Lease[Server])
+    assert_type(balancer.acquire(timeout=None), Lease[Server])
+    assert_type(await balancer.acquire_async(timeout=0.5, where=heavy), Lease[Server])
+    assert_type((await balancer.acquire_async()).node, Server)
+    async with balancer.acquire_async(timeout=None, hash_key="k", cost={"tpm": 5}) as lease:
+        assert_type(lease, Lease[Server])
+        assert_type(lease.node.zone, str)
+
+
 async def an_async_request() -> None:
     """The same in ``async with``, and in attempts of either kind."""
     balancer = Balancer(servers)

@@ -72,6 +72,16 @@ async def judged_later(error: Exception) -> bool:
     return bool(error)
 
 
+def limit_of_endpoint(node: Endpoint) -> int:
+    """Tell a limit of endpoints."""
+    return node.priority + 1
+
+
+async def limit_later(node: str) -> int:
+    """Tell a limit, too late."""
+    return len(node)
+
+
 def with_a_lease(node: str, lease: Lease[str]) -> str:
     """Return what a request returns that wants its lease."""
     return node + repr(lease)
@@ -100,6 +110,10 @@ Balancer(["a"], failures=int)  # type: ignore[arg-type]
 Balancer(["a"], failures=[OSError])  # type: ignore[arg-type]
 Balancer(["a"], failures=judged_later)  # type: ignore[arg-type]
 Balancer(["a"], hung_after="2")  # type: ignore[arg-type]
+Balancer(["a"], max_in_flight=2.5)  # type: ignore[arg-type]
+Balancer(["a"], max_in_flight=limit_later)  # type: ignore[arg-type]
+Balancer(["a"], max_in_flight=limit_of_endpoint)  # type: ignore[arg-type]
+Balancer(["a"], max_waiting=0.5)  # type: ignore[arg-type]
 Balancer(["a"], where=in_eu)  # type: ignore[arg-type]
 Balancer(["a"], strategie=Random())  # type: ignore[call-arg]
 Balancer(["a"], RoundRobin(), True)  # type: ignore[call-arg]
@@ -112,6 +126,10 @@ texts.pick(hashkey="k")  # type: ignore[call-arg]
 texts.acquire(exclude=5)  # type: ignore[arg-type]
 texts.acquire(cost={"tpm": "950"})  # type: ignore[dict-item]
 texts.acquire(where=in_eu)  # type: ignore[arg-type]
+texts.acquire(timeout="1")  # type: ignore[arg-type]
+texts.acquire_async(timeout="1")  # type: ignore[arg-type]
+texts.acquire_async().node  # type: ignore[attr-defined]  # noqa: B018 - it is to be awaited
+texts.pick(timeout=1.0)  # type: ignore[call-arg]
 texts.attempts("3")  # type: ignore[arg-type]
 texts.attempts(3, retry_on=503)  # type: ignore[arg-type]
 texts.attempts(3, retry_on=int)  # type: ignore[arg-type]
@@ -131,6 +149,8 @@ texts.acquire().rate_limited("5")  # type: ignore[arg-type]
 texts.acquire().settle({"tpm"})  # type: ignore[arg-type]
 texts.name()  # type: ignore[operator]
 with texts.pick():  # type: ignore[attr-defined]
+    pass
+with texts.acquire_async():  # type: ignore[attr-defined]
     pass
 
 

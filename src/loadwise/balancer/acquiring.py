@@ -142,13 +142,13 @@ class Acquisition(Generic[N]):
             raise
 
     def _give_up(self, waiter: Waiter[N, Lease[N]]) -> None:
-        if self._metrics is not None and not waiter.is_done:
+        if self._metrics is not None and waiter.ticket and not waiter.is_done:
             self._metrics.on_wait(self._clock() - waiter.since, got=False)
         self._queue.leave(self._grant, waiter)
 
     def _result(self, waiter: Waiter[N, Lease[N]]) -> Lease[N]:
         got = waiter.error is None
-        if self._metrics is not None:
+        if self._metrics is not None and waiter.ticket:
             self._metrics.on_wait(self._clock() - waiter.since, got=got)
         if waiter.granted is not None and got:
             return waiter.granted
@@ -168,11 +168,14 @@ class Acquiring(Generic[N]):
     """
 
     def __init__(self, acquisition: Acquisition[N]) -> None:
-        self._acquisition = acquisition
+        self._acquisition: Acquisition[N] | None = acquisition
         self._lease: Lease[N] | None = None
 
     async def _acquire(self) -> Lease[N]:
         acquisition = self._acquisition
+        if acquisition is None:
+            raise RuntimeError("it was awaited already; call acquire_async() for another lease")
+        self._acquisition = None
         found = acquisition.at_once()
         return await acquisition.in_task(found) if isinstance(found, NoNodeAvailable) else found
 

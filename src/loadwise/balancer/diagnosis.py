@@ -68,6 +68,8 @@ def explain(
     ruled_out |= refused | lacking
     ruled_out |= {i: "excluded" for i in request.excluded if view.nodes.mask[i] or nodes.mask[i]}
     nodes = nodes.restrict([i for i in nodes.eligible if i not in ruled_out])
+    if not nodes.eligible:
+        foreseeable, index = True, None
     facts = strategy.facts(nodes)
     return Explanation(
         balancer=balancer,

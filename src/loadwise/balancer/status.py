@@ -101,15 +101,15 @@ class Explanation:
         balancer: The balancer's name.
         strategy: The strategy's name.
         ineligible: The nodes that were ruled out, by id, each with the reason: ``"drained"``,
-            ``"unhealthy"``, ``"recovering"``, ``"rate_limited"``, ``"quota"``, ``"filtered"`` or
-            ``"excluded"``.
+            ``"unhealthy"``, ``"recovering"``, ``"rate_limited"``, ``"quota"``, ``"full"``,
+            ``"filtered"`` or ``"excluded"``.
         eligible: The ids the strategy could choose from.
         seen: What the strategy bases its choice on, by id and by name (``"load"``, ``"weight"``,
             ``"remaining"``), for the eligible nodes.
         choice: The id it would choose; ``None`` when there is none, or when it cannot be told.
         foreseeable: Whether the choice can be told; ``False`` for a strategy of your own that has
-            no ``peek``, and where the first choice has not the quota that the request costs or
-            is RECOVERING and has all the requests that it needs.
+            no ``peek``, and where the first choice is full, has not the quota that the request
+            costs, or is RECOVERING and has all the requests that it needs.
         panic: How bad it is, while the balancer is in panic; else ``None``.
         ailing: The ids of nodes that are UNHEALTHY and eligible because of it, but not dead.
         cooldowns: For how long nodes sit out, and why, by id.

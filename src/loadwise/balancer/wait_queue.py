@@ -67,7 +67,7 @@ class Waiter(Generic[N, H]):
         granted: What it was given; ``None`` until then.
         refusal: Why it was refused when it was last asked.
         error: Why it need not wait any longer; ``None`` until then.
-        ticket: Its number, in order of arrival.
+        ticket: Its number, in order of arrival; 0 for one that was turned away.
     """
 
     __slots__ = (
