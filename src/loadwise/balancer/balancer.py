@@ -31,7 +31,7 @@ from loadwise.balancer.failures import ANY_EXCEPTION, FailureRule
 from loadwise.balancer.fleet import Fleet
 from loadwise.balancer.free_nodes import FreeNodes
 from loadwise.balancer.lease import Lease
-from loadwise.balancer.limits import Limit, Limits
+from loadwise.balancer.limits import Limit, Limits, Room
 from loadwise.balancer.negotiation import Grant, Negotiator
 from loadwise.balancer.panic import Panic, PanicLog, PanicRule
 from loadwise.balancer.reporting import Reporter
@@ -230,7 +230,7 @@ class Balancer(Generic[N]):
             view = self._current_view()
             if view.plain:
                 index = self._select(view.nodes, context)
-                if index is not None:
+                if index is not None and view.slots[index].room is None:
                     self._picked(view.slots[index])
                     return view.members[index]
             hash_key = tags = None
@@ -317,12 +317,16 @@ class Balancer(Generic[N]):
                 index = self._select(view.nodes, context)
                 if index is not None:
                     slot = view.slots[index]
-                    # What may raise or be interrupted comes before the lease, which counts.
-                    next(slot.picks)
-                    if self._metrics is not None:
-                        self._metrics.on_selection(slot.id, self._strategy_name)
-                    started = self._clock()
-                    return Lease(self._reporter, slot, view.members[index], started)
+                    if slot.room is None:
+                        # What may raise or be interrupted comes before the lease, which counts.
+                        next(slot.picks)
+                        if self._metrics is not None:
+                            self._metrics.on_selection(slot.id, self._strategy_name)
+                        started = self._clock()
+                        return Lease(self._reporter, slot, view.members[index], started)
+                    lease = self._enter(slot, slot.room, view.members[index])
+                    if lease is not None:
+                        return lease
             hash_key = tags = None
         request: Request[N] = Request(
             context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
@@ -330,6 +334,22 @@ class Balancer(Generic[N]):
         acquisition = self._acquisition(request, math.inf if timeout is None else timeout)
         found = acquisition.at_once()
         return acquisition.in_thread(found) if isinstance(found, NoNodeAvailable) else found
+
+    def _enter(self, slot: Slot, room: Room, node: N) -> Lease[N] | None:
+        """Return a lease on a node with a limit, if it has room and nobody waits."""
+        if self._waiting or room.debt or not room.free:
+            return None
+        started = self._clock()
+        try:
+            lease = Lease(self._reporter, slot, node, started, None, None, room)
+        except IndexError:  # another thread was quicker
+            return None
+        try:
+            self._picked(slot)
+        except BaseException:
+            lease.call_off()
+            raise
+        return lease
 
     def acquire_async(
         self,
@@ -723,7 +743,8 @@ class Balancer(Generic[N]):
                 self._clock(),
                 found.probe,
                 found.reservation,
-                None if request.room is None else request,
+                request.room,
+                request,
             )
         except BaseException:
             self._negotiator.give_up(request)

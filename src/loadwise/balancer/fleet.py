@@ -72,7 +72,7 @@ class Fleet(ForkAware, Generic[N]):
         self._freed = freed
         # For as long as a member or a request has one.
         self._rooms: WeakValueDictionary[Hashable, Room] = WeakValueDictionary()
-        self._grounds = Grounds(health, pauses, where, rule, has_quota, limits.exist)
+        self._grounds = Grounds(health, pauses, where, rule, has_quota)
         # Whether nobody knows when the filter changes its mind, so that it is asked at every pick.
         self._unwatched = where is not None and where.sources() is None
         self._on_panic = on_panic

@@ -64,7 +64,7 @@ class Lease(Generic[N]):
     _stopped: float | None = None
     _token: int = 0
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - keywords would cost a tenth of it
         self,
         reporter: Reporter,
         slot: Slot,
@@ -72,6 +72,7 @@ class Lease(Generic[N]):
         started: float,
         probe: Probe | None = None,
         reservation: ReservedQuota | None = None,
+        room: Room | None = None,
         holder: Request[N] | None = None,
     ) -> None:
         self._reporter = reporter
@@ -82,10 +83,14 @@ class Lease(Generic[N]):
             self._probe = probe
         if reservation is not None:
             self._reservation = reservation
-        if holder is not None:
-            # Whoever is interrupted gives the permit back: the request until here, then the lease.
-            self._room = holder.room
-            holder.room = None
+        if room is not None:
+            # Nothing is called until the lease is open. Who is interrupted gives the permit back:
+            # the request that holds it until here, then the lease.
+            if holder is None:
+                del room.free[-1]
+            else:
+                holder.room = None
+            self._room = room
         # Emptied by the first who ends the lease: that is atomic, a flag is not.
         self._open = [None]
         # Ctrl-C strikes before the line above, when nothing is to be given back, or after the call.

@@ -268,8 +268,8 @@ class View(Generic[N]):
         asked: Tells whether the filter would say the same again; ``None`` if it may not.
         admitted: The last answers of a filter that may change its mind at any time, by index.
         plain: Whether a request may be given any index that the strategy returns: no probe to
-            grant, no quota to reserve, no filter to ask, no limit, nothing to count. So what one
-            request gets takes nothing from another, also from one that waits.
+            grant, no quota to reserve, no filter to ask, nothing to count. A node with a limit must
+            have room besides.
         watch: Tells whether it still holds; ``None`` when the two versions tell all.
         tallies: Why members are ruled out, counted for errors, by cost and by whether nodes are
             given in spite of their health.
@@ -340,7 +340,6 @@ class Grounds(NamedTuple):
         where: A filter that holds for every request.
         rule: When there is panic; ``None`` for never.
         has_quota: Whether quota is to be reserved for each request, too.
-        has_limits: Whether the requests that nodes have in flight are limited.
     """
 
     health: HealthTracker | None
@@ -348,7 +347,6 @@ class Grounds(NamedTuple):
     where: Filter[Any] | None
     rule: PanicRule | None
     has_quota: bool
-    has_limits: bool
 
 
 def make_view(
@@ -370,7 +368,7 @@ def make_view(
         draining: Indices of members that may be drained: their slots tell.
         answers: Those of a filter that may change its mind at any time, by index.
     """
-    health, pauses, where, rule, has_quota, has_limits = grounds
+    health, pauses, where, rule, has_quota = grounds
     filter_sources = None if where is None else where.sources()
     own: list[StateSource] = [pauses] if health is None else [pauses, health]
     others = [source for source in filter_sources or () if source not in own]
@@ -426,7 +424,6 @@ def make_view(
         or view.probes
         or view.recovering
         or has_quota
-        or has_limits
         or (view.panic is not None and view.panic.last_resort)
     )
     view.nodes = whole.without(ruled_out) if ruled_out else whole
