@@ -22,7 +22,7 @@ __all__ = ["waiting"]
 _UNLIMITED = "`acquire` and release, the default, without a limit"
 _ROOM = "... with a limit that is not reached"
 _PLENTY = 1000
-_MOST_TIMES_UNLIMITED = 5.0
+_MOST_TIMES_UNLIMITED = 1.5
 _MOST_GROWTH = 2.0
 
 
