@@ -74,16 +74,7 @@ class Acquisition(Generic[N]):
         Raises:
             NoNodeAvailable: There is no node, and it cannot or must not be waited for one.
         """
-        queue = self._queue
-        if queue.waiting:
-            found = queue.in_turn(self._grant, self._ask)
-        else:
-            try:
-                found = self._ask()
-            finally:
-                # Who came to wait meanwhile may have been refused for what this one gave back.
-                if queue.waiting:
-                    queue.tell(None)
+        found = self._queue.in_turn(self._grant, self._ask)
         if not isinstance(found, NoNodeAvailable):
             return found
         if self._seconds > 0 and comes_with_time(found):
@@ -142,9 +133,10 @@ class Acquisition(Generic[N]):
             raise
 
     def _give_up(self, waiter: Waiter[N, Lease[N]]) -> None:
-        if self._metrics is not None and waiter.ticket and not waiter.is_done:
-            self._metrics.on_wait(self._clock() - waiter.since, got=False)
+        tells = self._metrics is not None and waiter.ticket and not waiter.is_done
         self._queue.leave(self._grant, waiter)
+        if self._metrics is not None and tells:
+            self._metrics.on_wait(self._clock() - waiter.since, got=False)
 
     def _result(self, waiter: Waiter[N, Lease[N]]) -> Lease[N]:
         got = waiter.error is None

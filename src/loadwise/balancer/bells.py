@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Hashable
     from types import ModuleType
 
     import trio
@@ -22,6 +23,16 @@ class Bell(Protocol):
 
     Thread-safety: any thread may ring it, and in the middle of anything, for it takes no lock.
     """
+
+    @property
+    def home(self) -> Hashable:
+        """The event loop in which it is heard; ``None`` for a thread."""
+        ...
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether nobody will ever hear it, for the event loop is closed."""
+        ...
 
     def ring(self) -> None:
         """Wake the one who waits, or have it not fall asleep."""
@@ -43,6 +54,9 @@ class AsyncBell(Bell, Protocol):
 class ThreadBell:
     """A bell of a thread."""
 
+    home = None
+    is_dead = False
+
     def __init__(self) -> None:
         self._silent = threading.Lock()
         self._silent.acquire()
@@ -59,20 +73,25 @@ class ThreadBell:
 
 class _AsyncioBell:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.home: Hashable = loop
         self._loop = loop
         self._thread = threading.get_ident()
         self._asleep: asyncio.Future[None] | None = None
         self._rung = False
 
+    @property
+    def is_dead(self) -> bool:
+        return self._loop.is_closed()
+
     def ring(self) -> None:
         self._rung = True
         if self._asleep is None:
             return
-        if threading.get_ident() == self._thread:
-            self._wake()
-            return
         with suppress(RuntimeError):  # the loop is closed, so nobody is there to wake
-            self._loop.call_soon_threadsafe(self._wake)
+            if threading.get_ident() == self._thread:
+                self._wake()
+            else:
+                self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
         asleep = self._asleep
@@ -95,9 +114,13 @@ class _AsyncioBell:
 
 
 class _TrioBell:
+    is_dead = False
+    """Trio ends no run before all its tasks have left."""
+
     def __init__(self, library: ModuleType) -> None:
         self._library = library
         self._token: trio.lowlevel.TrioToken = library.lowlevel.current_trio_token()
+        self.home: Hashable = self._token
         self._rung: trio.Event = library.Event()
 
     def ring(self) -> None:

@@ -6,8 +6,7 @@ import math
 import threading
 from bisect import insort
 from collections import OrderedDict, deque
-from collections.abc import Callable, Generator, Hashable
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 from typing import Generic, Protocol, TypeVar
 
 from loadwise._fork import ForkAware, reset_in_child
@@ -28,6 +27,8 @@ _LOOKS_AGAIN = 1.0
 """Seconds after which it is looked at again, for changes that nobody tells of."""
 _SHORTEST_SLEEP = 0.001
 """Seconds, so that a time that is told wrongly keeps no processor busy."""
+_MOST_CHANGES = 64
+"""Changes that are told apart; beyond that it is looked for everything that may have changed."""
 
 
 class Held(Protocol):
@@ -118,6 +119,10 @@ class WaitQueue(ForkAware, Generic[N, H]):
     no lock and runs no code of the user's, so a lease may end anywhere, in a garbage collection,
     too. Requests that do not wait serve the queue before themselves.
 
+    An event loop may be blocked for long, or closed while its tasks wait. So the first task of
+    each loop, and the first of all threads, look after the queue where the first of all does not:
+    once a second, and when changes pile up. Tasks of closed loops are given nothing.
+
     Args:
         clock: The balancer's clock.
         most: How many may wait; ``None`` for any number.
@@ -126,8 +131,9 @@ class WaitQueue(ForkAware, Generic[N, H]):
     Attributes:
         waiting: Who waits, by ticket, in order.
 
-    Thread-safety: a lock, held while nodes are looked for on behalf of those who wait. In a forked
-    child nobody waits, for the parent's threads are not there.
+    Thread-safety: a lock, held while nodes are looked for on behalf of those who wait. It may be
+    taken again where collection strikes inside it. In a forked child nobody waits, for the parent's
+    threads are not there.
 
     Cost: O(kinds * log(kinds)) per change, and O(1) per request served.
     """
@@ -138,8 +144,13 @@ class WaitQueue(ForkAware, Generic[N, H]):
         self._tells_apart = tells_apart
         self.waiting: OrderedDict[int, Waiter[N, H]] = OrderedDict()
         self._kinds: dict[Hashable, OrderedDict[int, Waiter[N, H]]] = {}
-        # Rooms that one request has left, and ``None`` for every other change.
-        self._changes: deque[Room | None] = deque()
+        # The same, by event loop; all threads are together.
+        self._homes: dict[Hashable, OrderedDict[int, Waiter[N, H]]] = {}
+        # Rooms that one request has left, and ``None`` for every other change. Where nobody looks
+        # the oldest fall out.
+        self._changes: deque[Room | None] = deque(maxlen=_MOST_CHANGES)
+        # Who was given up by a collection that struck while the lock was held.
+        self._gone: deque[Waiter[N, H]] = deque()
         self._after_fork()
         reset_in_child(self)
         # Where the clock goes when told, nobody sleeps for so many seconds.
@@ -151,12 +162,16 @@ class WaitQueue(ForkAware, Generic[N, H]):
             on_advance(self.advanced)
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._owner: int | None = None
         self.waiting.clear()
         self._kinds.clear()
+        self._homes.clear()
         self._changes.clear()
+        self._gone.clear()
         self._first: Waiter[N, H] | None = None
+        # The first of each home, where there are several.
+        self._heads: tuple[Waiter[N, H], ...] = ()
         self._tickets = 0
         # When the passing of time alone may give somebody a node.
         self._due = math.inf
@@ -173,6 +188,9 @@ class WaitQueue(ForkAware, Generic[N, H]):
         first = self._first
         if first is not None:
             first.bell.ring()
+        if len(changes) > 1:  # it has not come yet for the one before
+            for head in self._heads:
+                head.bell.ring()
 
     def advanced(self) -> None:
         """Tell that a clock went on that goes when told."""
@@ -186,12 +204,22 @@ class WaitQueue(ForkAware, Generic[N, H]):
 
     def in_turn(self, grant: Grant[N, H], ask: Callable[[], T]) -> T:
         """Return ``ask()``, called once all who wait have been served. O(1) between changes."""
+        if not self.waiting:
+            try:
+                return ask()
+            finally:
+                # Who came to wait meanwhile may have been refused for what this one gave back.
+                if self.waiting:
+                    self.tell(None)
         if self._owner == threading.get_ident():
             # A function of the user's, called to serve another, asks for a node itself.
             return ask()
-        with self._lock, self._owned():
+
+        def serve_and_ask() -> T:
             self._serve(grant)
             return ask()
+
+        return self._alone(serve_and_ask)
 
     def waiter(
         self, request: Request[N], refusal: NoNodeAvailable, seconds: float, bell: Bell
@@ -212,24 +240,27 @@ class WaitQueue(ForkAware, Generic[N, H]):
 
     def join(self, grant: Grant[N, H], waiter: Waiter[N, H]) -> None:
         """Have a request wait that was refused; it may be done at once."""
-        with self._lock, self._owned():
-            self._serve(grant)
-            if self._most is not None and len(self.waiting) >= self._most:
-                waiter.error = _queued(waiter.refusal)
-                return
-            self._tickets += 1
-            waiter.ticket = self._tickets
-            self.waiting[waiter.ticket] = waiter
-            same = self._kinds.setdefault(waiter.kind, OrderedDict())
-            same[waiter.ticket] = waiter
-            self._appoint()
-            # Asked once it can be rung, so that no change is missed in between.
-            if len(same) == 1:
-                due = self._due
-                if self._ask(grant, waiter):
-                    self._remove(waiter)
-                elif self._due < due and self._first is not None:
-                    self._first.bell.ring()  # for it keeps the time for all
+        self._alone(lambda: self._join(grant, waiter))
+
+    def _join(self, grant: Grant[N, H], waiter: Waiter[N, H]) -> None:
+        self._serve(grant)
+        if self._most is not None and len(self.waiting) >= self._most:
+            waiter.error = _queued(waiter.refusal)
+            return
+        self._tickets += 1
+        waiter.ticket = self._tickets
+        self.waiting[waiter.ticket] = waiter
+        self._homes.setdefault(waiter.bell.home, OrderedDict())[waiter.ticket] = waiter
+        same = self._kinds.setdefault(waiter.kind, OrderedDict())
+        same[waiter.ticket] = waiter
+        self._appoint()
+        # Asked once it can be rung, so that no change is missed in between.
+        if len(same) == 1:
+            due = self._due
+            if self._ask(grant, waiter):
+                self._remove(waiter)
+            elif self._due < due and self._first is not None:
+                self._first.bell.ring()  # for it keeps the time for all
 
     def progress(self, grant: Grant[N, H], waiter: Waiter[N, H], *, rang: bool) -> None:
         """Serve all who wait, on behalf of one who was woken.
@@ -239,52 +270,65 @@ class WaitQueue(ForkAware, Generic[N, H]):
             waiter: Who was woken. Where its time is up it is done.
             rang: Whether its bell rang; else it has slept as long as it may.
         """
-        with self._lock, self._owned():
-            if not rang and waiter is self._first:
-                self._changes.append(None)
-            self._serve(grant)
-            if not waiter.is_done and self._clock() >= waiter.deadline:
-                if not self._ask(grant, waiter):
-                    waiter.error = waiter.refusal
-                self._remove(waiter)
+        self._alone(lambda: self._progress(grant, waiter, rang=rang))
+
+    def _progress(self, grant: Grant[N, H], waiter: Waiter[N, H], *, rang: bool) -> None:
+        if not rang and self._keeps_time(waiter):
+            self._changes.append(None)
+        self._serve(grant)
+        if not waiter.is_done and self._clock() >= waiter.deadline:
+            if not self._ask(grant, waiter):
+                waiter.error = waiter.refusal
+            self._remove(waiter)
 
     def patience(self, waiter: Waiter[N, H]) -> float:
         """Return how many seconds a request may sleep until its bell rings; inf for any number."""
-        is_first = waiter is self._first
+        keeps_time = self._keeps_time(waiter)
         if self._is_manual:
-            return _LOOKS_AGAIN if is_first else math.inf
-        if not is_first:
-            return max(0.0, waiter.deadline - self._clock())
+            return _LOOKS_AGAIN if keeps_time else math.inf
         now = self._clock()
-        seconds = max(_SHORTEST_SLEEP, self._due - now)
-        return max(0.0, min(seconds, waiter.deadline - now, _LOOKS_AGAIN))
+        seconds = waiter.deadline - now
+        if waiter is self._first:
+            seconds = min(seconds, max(_SHORTEST_SLEEP, self._due - now))
+        return max(0.0, min(seconds, _LOOKS_AGAIN) if keeps_time else seconds)
+
+    def _keeps_time(self, waiter: Waiter[N, H]) -> bool:
+        return waiter is self._first or waiter in self._heads
 
     def leave(self, grant: Grant[N, H], waiter: Waiter[N, H]) -> None:
         """Give up a request that waits; what it was given goes to the next."""
         # Ahead of all else, so that nothing is granted any more, whatever is interrupted.
         waiter.error = waiter.error or waiter.refusal
-        with self._lock, self._owned():
-            self._remove(waiter)
-            if waiter.granted is not None:
-                waiter.granted.refund()
-                waiter.granted.call_off()
-            self._serve(grant)
+        if self._owner == threading.get_ident():
+            # Collection has struck in the midst of serving, and what is looked at must not change.
+            self._gone.append(waiter)
+            _give_back(waiter)
+            return
+        self._alone(lambda: self._leave(grant, waiter))
 
-    @contextmanager
-    def _owned(self) -> Generator[None, None, None]:
-        self._owner = threading.get_ident()
-        try:
-            yield
-        except BaseException:
-            # It may have been in the middle of serving: whoever is first goes on with that.
-            self._changes.append(None)
-            self._appoint()
-            raise
-        finally:
-            self._owner = None
-            # A change told to one who was first until now has not been heard.
-            if self._changes and self._first is not None:
-                self._first.bell.ring()
+    def _leave(self, grant: Grant[N, H], waiter: Waiter[N, H]) -> None:
+        self._remove(waiter)
+        _give_back(waiter)
+        self._serve(grant)
+
+    def _alone(self, work: Callable[[], T]) -> T:
+        """Return ``work()``, while no other thread looks for nodes for those who wait."""
+        with self._lock:
+            self._owner = threading.get_ident()
+            try:
+                return work()
+            except BaseException:
+                # It may have been in the middle of serving: whoever is first goes on with that.
+                self._changes.append(None)
+                self._appoint()
+                raise
+            finally:
+                self._owner = None
+                while self._gone:
+                    self._remove(self._gone.popleft())
+                # A change told to one who was first until now has not been heard.
+                if self._changes and self._first is not None:
+                    self._first.bell.ring()
 
     def _serve(self, grant: Grant[N, H]) -> None:
         """Give nodes to those who wait, as far as there are any since the last time."""
@@ -293,8 +337,10 @@ class WaitQueue(ForkAware, Generic[N, H]):
         while self.waiting and self._changes:
             rooms: list[Room] | None = []
             while self._changes:
+                # So many that some may have fallen out, perhaps ahead of the one that is taken.
+                too_many = len(self._changes) >= _MOST_CHANGES - 1
                 room = self._changes.popleft()
-                if room is None:
+                if room is None or too_many:
                     rooms = None
                 elif rooms is not None:
                     rooms.append(room)
@@ -318,6 +364,8 @@ class WaitQueue(ForkAware, Generic[N, H]):
         while queue and (rooms is None or any(map(_has_room, rooms))):
             ticket, kind = queue.popleft()
             waiter = self._kinds[kind][ticket]
+            if waiter.bell.is_dead:
+                waiter.error = waiter.refusal
             if not waiter.is_done and not self._ask(grant, waiter):
                 continue
             # In this order: who is interrupted in between is rung again by whoever serves next.
@@ -347,11 +395,8 @@ class WaitQueue(ForkAware, Generic[N, H]):
 
     def _remove(self, waiter: Waiter[N, H]) -> None:
         self.waiting.pop(waiter.ticket, None)
-        same = self._kinds.get(waiter.kind)
-        if same is not None:
-            same.pop(waiter.ticket, None)
-            if not same:
-                del self._kinds[waiter.kind]
+        _take_out(self._kinds, waiter.kind, waiter.ticket)
+        _take_out(self._homes, waiter.bell.home, waiter.ticket)
         self._appoint()
 
     def _appoint(self) -> None:
@@ -361,6 +406,29 @@ class WaitQueue(ForkAware, Generic[N, H]):
             self._first = first
             if first is not None:
                 first.bell.ring()
+        if len(self._homes) > 1 or self._heads:
+            before = self._heads
+            # One without anybody is what an interrupted removal leaves behind.
+            homes = [same for same in self._homes.values() if same]
+            heads = tuple([next(iter(same.values())) for same in homes])
+            self._heads = heads if len(heads) > 1 else ()
+            for head in self._heads:
+                if head not in before:
+                    head.bell.ring()
+
+
+def _take_out(parts: dict[Hashable, OrderedDict[int, T]], part: Hashable, ticket: int) -> None:
+    same = parts.get(part)
+    if same is not None:
+        same.pop(ticket, None)
+        if not same:
+            del parts[part]
+
+
+def _give_back(waiter: Waiter[N, H]) -> None:
+    if waiter.granted is not None:
+        waiter.granted.refund()
+        waiter.granted.call_off()
 
 
 def _queued(refusal: NoNodeAvailable) -> NoNodeAvailable:
