@@ -757,3 +757,21 @@ def test_a_coroutine_is_no_object() -> None:
         balancer.acquire() as lease,
     ):
         per_node(lease)
+
+
+def test_a_make_that_awaits_its_own_object_is_told_so() -> None:
+    """Its task would wait for itself, for ever."""
+    balancer = Balancer(["a"])
+
+    async def make(_node: str) -> object:
+        with balancer.acquire() as lease:
+            return await per_node(lease)
+
+    per_node: PerNode[str, Any] = PerNode(make)
+
+    async def main() -> None:
+        with balancer.acquire() as lease:
+            await asyncio.wait_for(per_node(lease), 10.0)
+
+    with pytest.raises(LoadwiseError, match="asked for that very object"):
+        asyncio.run(main())

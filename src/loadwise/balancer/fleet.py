@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable
-from threading import Lock
+from functools import partial
+from threading import RLock
 from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
@@ -25,6 +26,7 @@ from loadwise.quota import QuotaSource
 __all__ = ["Fleet"]
 
 N = TypeVar("N")
+T = TypeVar("T")
 
 
 class Fleet(ForkAware, Generic[N]):
@@ -78,9 +80,12 @@ class Fleet(ForkAware, Generic[N]):
         self._on_panic = on_panic
         self._prepare = prepare
         self._owner = Owner()
-        # The first is held by whoever changes the membership, the second to work out a view.
-        self._changing = Lock()
-        self._lock = Lock()
+        # The first is held by whoever changes the membership, the second to work out a view. Both
+        # may be taken again: the collector may strike while they are held, and close a generator
+        # that asks for a node.
+        self._changing = RLock()
+        self._changes = False
+        self._lock = RLock()
         # The ids of those that are drained, and perhaps of some that are no more.
         self._draining: set[Hashable] = set()
         # Panics that began or ended and have not been told of yet, in order.
@@ -95,8 +100,9 @@ class Fleet(ForkAware, Generic[N]):
         reset_in_child(self)
 
     def _after_fork(self) -> None:
-        self._changing = Lock()
-        self._lock = Lock()
+        self._changing = RLock()
+        self._changes = False
+        self._lock = RLock()
         self._teller = [None]
         # The parent's leases go on holding the old slots, which nobody counts here.
         whole, slots = self._members
@@ -157,13 +163,10 @@ class Fleet(ForkAware, Generic[N]):
 
     def _publish(self, view: View[N]) -> View[N]:
         """Make a view the present one, and return the one that is then."""
-        replaced = self.view
-        if (
-            replaced.panic is not None
-            and replaced.panic.last_resort
-            and view.panic != replaced.panic
-        ):
-            view = self._end_last_resort(replaced, view)
+        before = self.view
+        if before.panic is not None and before.panic.last_resort and view.panic != before.panic:
+            view = self._end_last_resort(before, view)
+        replaced = self.view  # asked again, for the collector may have struck
         self.view = view
         if (replaced.panic is None) is not (view.panic is None):
             self._news.append(view.panic)
@@ -223,26 +226,52 @@ class Fleet(ForkAware, Generic[N]):
             answers=answers,
         )
 
+    def _change(self, change: Callable[[], T]) -> T:
+        """Return ``change()``, while nobody else changes the membership.
+
+        Raises:
+            RuntimeError: It is asked for within another change.
+        """
+        with self._changing:
+            if self._changes:
+                raise RuntimeError(
+                    f"the members of balancer {self._name!r} are changed by a function that is "
+                    f"called, or an object that is collected, while this thread changes them; "
+                    f"change them after that"
+                )
+            self._changes = True
+            try:
+                done = change()
+            finally:
+                self._changes = False
+        self._tell()
+        return done
+
     def add(self, node: N) -> None:
         """Add a member. What was read of the others when they joined is not read again."""
-        with self._changing:
-            whole, slots = self._members
-            grown = NodeSet.of_membership(whole.membership.joined(node))
-            limit = self._limits.of(node)
-            self._prepare(grown)
-            slot = self._slot(grown.ids[-1], self._room(grown.ids[-1], limit))
-            self._adopt(grown, (*slots, slot), ())
-            self._limit(slot, limit)
+        limit = self._limits.of(node)
+        self._change(partial(self._add, node, limit))
+
+    def _add(self, node: N, limit: int | None) -> None:
+        whole, slots = self._members
+        grown = NodeSet.of_membership(whole.membership.joined(node))
+        self._prepare(grown)
+        slot = self._slot(grown.ids[-1], self._room(grown.ids[-1], limit))
+        self._adopt(grown, (*slots, slot), ())
+        self._limit(slot, limit)
 
     def remove(self, identity: Hashable) -> None:
         """Remove a member."""
-        with self._changing:
-            whole, slots = self._members
-            index = self._index_in(whole, identity)
-            left = NodeSet.of_membership(whole.membership.parted(index))
-            self._prepare(left)
-            self._adopt(left, slots[:index] + slots[index + 1 :], (slots[index],))
-        slots[index].settle()  # outside the lock, for it may call what is the user's
+        # Outside the lock, for it may call what is the user's.
+        self._change(partial(self._remove, identity)).settle()
+
+    def _remove(self, identity: Hashable) -> Slot:
+        whole, slots = self._members
+        index = self._index_in(whole, identity)
+        left = NodeSet.of_membership(whole.membership.parted(index))
+        self._prepare(left)
+        self._adopt(left, slots[:index] + slots[index + 1 :], (slots[index],))
+        return slots[index]
 
     def replace(self, nodes: Iterable[N]) -> None:
         """Replace all members; who stays, by id, keeps the slot."""
@@ -250,21 +279,23 @@ class Fleet(ForkAware, Generic[N]):
         # A membership that strategies can tell from those of other balancers.
         fresh.membership.owner = self._owner
         limits = [self._limits.of(node) for node in fresh]
-        with self._changing:
-            self._prepare(fresh)
-            gone = {slot.id: slot for slot in self._members[1]}
-            slots = tuple(
-                gone.pop(identity)
-                if identity in gone
-                else self._slot(identity, self._room(identity, limits[i]))
-                for i, identity in enumerate(fresh.ids)
-            )
-            self._adopt(fresh, slots, gone.values())
-            if self._limits.exist:
-                for slot, limit in zip(slots, limits, strict=True):
-                    self._limit(slot, limit)
-        for slot in gone.values():
+        for slot in self._change(partial(self._replace, fresh, limits)):
             slot.settle()
+
+    def _replace(self, fresh: NodeSet[N], limits: list[int | None]) -> Collection[Slot]:
+        self._prepare(fresh)
+        gone = {slot.id: slot for slot in self._members[1]}
+        slots = tuple(
+            gone.pop(identity)
+            if identity in gone
+            else self._slot(identity, self._room(identity, limits[i]))
+            for i, identity in enumerate(fresh.ids)
+        )
+        self._adopt(fresh, slots, gone.values())
+        if self._limits.exist:
+            for slot, limit in zip(slots, limits, strict=True):
+                self._limit(slot, limit)
+        return gone.values()
 
     def _room(self, identity: Hashable, limit: int | None) -> Room | None:
         """Return the permits of a node that joins; if it comes back, those it had.
@@ -291,7 +322,10 @@ class Fleet(ForkAware, Generic[N]):
 
     def set_draining(self, identity: Hashable, *, draining: bool) -> None:
         """Begin or end the drain of a member."""
-        with self._changing, self._lock:
+        self._change(partial(self._set_draining, identity, draining=draining))
+
+    def _set_draining(self, identity: Hashable, *, draining: bool) -> None:
+        with self._lock:
             whole, slots = self._members
             slot = slots[self._index_in(whole, identity)]
             # In this order, for an interrupt may fall between the two: the slot has the last word.
@@ -301,7 +335,6 @@ class Fleet(ForkAware, Generic[N]):
             if not draining:
                 self._draining.discard(slot.id)
             self._publish(self._look_at(*self._members, self.view.admitted))
-        self._tell()
 
     def note_change(self, identity: Hashable) -> bool:
         """Note that the health of a node changes now; return whether it is a member."""
@@ -331,7 +364,6 @@ class Fleet(ForkAware, Generic[N]):
             self._members = whole, slots
             self._publish(view)
             let_go(replaced)
-        self._tell()
         for slot in gone:
             slot.alive = False
         for slot in gone:

@@ -127,6 +127,8 @@ class PerNode(Generic[N_contra, R]):
         # A task of its own, so that whoever is cancelled does not take the others along. All that
         # wait are in one loop, so between a look and a deed there is nobody else.
         task = entry.task
+        if task is not None and task is asyncio.current_task():
+            raise _within(entry)
         if task is None or task.done():
             task = entry.task = asyncio.create_task(self._bring(entry, lease.node))
             task.add_done_callback(_heed)
@@ -149,10 +151,7 @@ class PerNode(Generic[N_contra, R]):
             if mine:
                 return self._carry_out(making, entry, node)
             if making.thread == get_ident():
-                raise LoadwiseError(
-                    f"make, while it made the object of node {entry.node_id!r}, asked for that "
-                    f"very object"
-                )
+                raise _within(entry)
             making.done.wait()
             if making.error is not None:
                 raise making.error
@@ -246,6 +245,12 @@ class PerNode(Generic[N_contra, R]):
 
     def __repr__(self) -> str:
         return f"<PerNode {shown(self._make)}: {len(self._stock.entries)} nodes>"
+
+
+def _within(entry: Entry) -> LoadwiseError:
+    return LoadwiseError(
+        f"make, while it made the object of node {entry.node_id!r}, asked for that very object"
+    )
 
 
 def _heed(task: Task[object]) -> None:
