@@ -8,7 +8,7 @@ failure is retried, a general one is not.
 from __future__ import annotations
 
 import time
-from threading import Lock
+from threading import RLock
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._numbers import finite
@@ -77,7 +77,7 @@ class RetryBudget(ForkAware):
         reset_in_child(self)
 
     def _after_fork(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
 
     def deposit(self) -> None:
         """Count a request that is not a retry."""

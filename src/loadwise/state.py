@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Hashable
-from threading import Lock
+from threading import RLock
 from typing import Generic, Protocol, TypeVar, cast
 
 from loadwise._fork import ForkAware, reset_in_child
@@ -67,7 +67,7 @@ class InMemoryStore(ForkAware, Generic[I, S]):
         reset_in_child(self)
 
     def _after_fork(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
 
     def get(self, id: I) -> S | None:  # noqa: A002
         """Return the state of one node, or ``None``."""

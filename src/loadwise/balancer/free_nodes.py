@@ -79,6 +79,7 @@ class FreeNodes(ForkAware, Generic[N]):
     def _after_fork(self) -> None:
         # Re-entrant: the collector may close a generator that asks for a node meanwhile.
         self._lock = RLock()
+        self._busy = False
         self.freed.clear()
         # The latest last. Those of views narrowed by a request must not push out the others.
         self._common: OrderedDict[int, _Open] = OrderedDict()
@@ -101,6 +102,9 @@ class FreeNodes(ForkAware, Generic[N]):
             narrowed: Whether ``nodes`` is what one request's filter left of a view.
         """
         with self._lock:
+            if self._busy:
+                return self._scan(nodes, slots, banned)
+            self._busy = True
             try:
                 self._hear()
                 known = self._open_of(nodes, slots, narrowed=narrowed)
@@ -110,6 +114,15 @@ class FreeNodes(ForkAware, Generic[N]):
                 self._common.clear()
                 self._narrowed.clear()
                 raise
+            finally:
+                self._busy = False
+
+    def _scan(
+        self, nodes: NodeSet[N], slots: Sequence[Roomy], banned: Collection[int]
+    ) -> tuple[list[int], bool]:
+        """Do as `some`, for one within another, without what that is writing. O(n)."""
+        left = [i for i in nodes.eligible if i not in banned and self._has_room(slots[i].room)]
+        return left[:MOST_FOUND], len(left) <= MOST_FOUND
 
     def _hear(self) -> None:
         while self.freed:

@@ -288,14 +288,16 @@ class HealthTracker(ForkAware):
         """Return the UNHEALTHY ids, each with whether its probe is due and nobody has it."""
         with self._lock:
             now = self.clock()
-            dues = self._probes.dues(self._down)
-            return [(node_id, due <= now) for node_id, due in zip(self._down, dues, strict=True)]
+            # A copy, for the collector may strike meanwhile and end a lease, which changes it.
+            down = [*self._down]
+            dues = self._probes.dues(down)
+            return [(node_id, due <= now) for node_id, due in zip(down, dues, strict=True)]
 
     def next_change(self) -> float:
         """Return when `down` changes by the passing of time alone; inf if never."""
         with self._lock:
             now = self.clock()
-            dues = self._probes.dues(self._down)
+            dues = self._probes.dues([*self._down])
         return min([due for due in dues if due > now], default=math.inf)
 
     def ailing(self, window: float) -> dict[Hashable, float]:
@@ -306,7 +308,7 @@ class HealthTracker(ForkAware):
         """
         with self._lock:
             now = self.clock()
-            lapses = {node_id: self._ailing_until(node_id, window) for node_id in self._down}
+            lapses = {node_id: self._ailing_until(node_id, window) for node_id in [*self._down]}
         return {node_id: until for node_id, until in lapses.items() if now < until}
 
     def is_ailing(self, node_id: Hashable, window: float) -> bool:

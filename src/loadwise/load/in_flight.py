@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from threading import Lock
+from threading import RLock
 from weakref import WeakValueDictionary
 
 from loadwise._fork import ForkAware, reset_in_child
@@ -45,7 +45,7 @@ class InFlight(ForkAware):
         reset_in_child(self)
 
     def _after_fork(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._cells: WeakValueDictionary[Hashable, Cell] = WeakValueDictionary()
 
     def cell(self, node_id: Hashable) -> Cell:

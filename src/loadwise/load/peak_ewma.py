@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable
 from math import exp, inf, log
-from threading import Lock
+from threading import RLock
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -92,7 +92,7 @@ class _EwmaCell(Cell):
     def __init__(self) -> None:
         super().__init__()
         self.gauge = _Gauge()
-        self.lock = Lock()
+        self.lock = RLock()
         self.waiting: dict[int, float] = {}
 
 
@@ -200,7 +200,7 @@ class PeakEwma(ForkAware):
         reset_in_child(self)
 
     def _after_fork(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._cells: WeakValueDictionary[Hashable, _EwmaCell] = WeakValueDictionary()
 
     @property

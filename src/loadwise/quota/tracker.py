@@ -333,15 +333,19 @@ class QuotaTracker(ForkAware):
         """Return the ids of the nodes that are not available now."""
         with self._lock:
             now = self.clock()
-            self._blocked = {i: until for i, until in self._blocked.items() if until > now}
-            self._rests = {i: until for i, until in self._rests.items() if until > now}
+            for known in (self._blocked, self._rests):
+                # From a copy, and asked again: the collector may strike meanwhile and end a lease.
+                for identity, until in [*known.items()]:
+                    if until <= now and known.get(identity, math.inf) <= now:
+                        del known[identity]
             return list(self._blocked)
 
     def next_change(self) -> float:
         """Return when `unavailable` changes by the passing of time alone; inf if never."""
         with self._lock:
             now = self.clock()
-            return min((until for until in self._blocked.values() if until > now), default=math.inf)
+            blocked = [*self._blocked.values()]
+            return min((until for until in blocked if until > now), default=math.inf)
 
     def changed_since(self, changes: int) -> tuple[int, list[Hashable] | None]:
         """Return the number of `changes` now, and whose they were since it was the one given.

@@ -23,7 +23,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -169,9 +169,11 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
         reset_in_child(self)
 
     def _after_fork(self) -> None:
-        self._lock = Lock()
-        self._building = Lock()
-        self._planning = Lock()
+        # Re-entrant: the collector may strike while one is held, and close a generator that asks
+        # for a node.
+        self._lock = RLock()
+        self._building = RLock()
+        self._planning = RLock()
         self._known: OrderedDict[object, _Known[N, S]] = OrderedDict()
         self._states: WeakKeyDictionary[Membership[N], S] = WeakKeyDictionary()
         self._plans: WeakKeyDictionary[NodeSet[N], P] = WeakKeyDictionary()
@@ -347,7 +349,7 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
         known: _Known[N, S] = _Known(self._make_state(nodes), self._size(nodes))
         with self._lock:
             self._known[content] = known
-            total = sum(other.size for other in self._known.values())
+            total = sum([other.size for other in [*self._known.values()]])
             while len(self._known) > 1 and (len(self._known) > self.kept or total > self.kept_size):
                 total -= self._known.popitem(last=False)[1].size
             return known

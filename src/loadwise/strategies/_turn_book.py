@@ -18,7 +18,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from itertools import islice, repeat
 from operator import add, sub
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -99,10 +99,13 @@ class Book:
     Thread-safety: a lock for what is remembered, and none to take a turn.
     """
 
-    __slots__ = ("_latest", "_lent", "_lock", "_most_owed", "_owed", "_sets", "_views")
+    __slots__ = ("_busy", "_latest", "_lent", "_lock", "_most_owed", "_owed", "_sets", "_views")
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        # Re-entrant: the collector may strike while it is held, and close a generator that asks for
+        # a node. What is being written must not change then, so that one leaves no trace.
+        self._lock = RLock()
+        self._busy = False
         self._sets: OrderedDict[object, Turns] = OrderedDict()
         self._latest: Turns | None = None
         self._owed: dict[Hashable, int] = {}
@@ -130,29 +133,45 @@ class Book:
             draft: Remember nothing, only look.
         """
         with self._lock:
-            views = self._views.get(nodes.membership)
-            place: object = among.eligible if nodes.barred is None else nodes.barred
-            turns = None if views is None else views.get(place)
-            if turns is not None and turns.known:
-                return turns
-            key = _key(nodes, among)
-            turns = self._sets.get(key)
-            if turns is None:
-                out = _out(nodes)
-                self._bring_lent(nodes, out)
-                claims, taken = self._carried(nodes, among.eligible, out)
-                turns = Turns(key, nodes.ids, among, make(claims), out)
-                if draft:
-                    return turns
-                for lender, kept in taken:
-                    lender.kept = kept
-                self._settle(nodes, among.eligible, out)
-                self._add(turns)
-            if not draft:
-                if views is None or len(views) >= _SETS_KEPT:
-                    views = self._views[nodes.membership] = {}
-                views[place] = turns
+            if self._busy:
+                return Turns(_key(nodes, among), nodes.ids, among, make(None))
+            self._busy = True
+            try:
+                return self._turns(nodes, among, make, draft=draft)
+            finally:
+                self._busy = False
+
+    def _turns(
+        self,
+        nodes: NodeSet[Any],
+        among: Candidates,
+        make: Callable[[Sequence[int] | None], Source],
+        *,
+        draft: bool,
+    ) -> Turns:
+        views = self._views.get(nodes.membership)
+        place: object = among.eligible if nodes.barred is None else nodes.barred
+        turns = None if views is None else views.get(place)
+        if turns is not None and turns.known:
             return turns
+        key = _key(nodes, among)
+        turns = self._sets.get(key)
+        if turns is None:
+            out = _out(nodes)
+            self._bring_lent(nodes, out)
+            claims, taken = self._carried(nodes, among.eligible, out)
+            turns = Turns(key, nodes.ids, among, make(claims), out)
+            if draft:
+                return turns
+            for lender, kept in taken:
+                lender.kept = kept
+            self._settle(nodes, among.eligible, out)
+            self._add(turns)
+        if not draft:
+            if views is None or len(views) >= _SETS_KEPT:
+                views = self._views[nodes.membership] = {}
+            views[place] = turns
+        return turns
 
     def _carried(
         self, nodes: NodeSet[Any], eligible: tuple[int, ...], out: frozenset[int] | None
@@ -266,14 +285,23 @@ class Book:
         if self._latest is turns:
             return
         with self._lock:
-            if self._sets.setdefault(turns.key, turns) is not turns:
-                return  # forgotten, and made again for others
-            self._sets.move_to_end(turns.key)
-            self._latest = turns
-            if turns.kept is not None:
-                # What it has lent is owed to it.
-                self._owe_but(turns, turns.kept, -1)
-                turns.kept = None
+            if self._busy:
+                return
+            self._busy = True
+            try:
+                self._enter(turns)
+            finally:
+                self._busy = False
+
+    def _enter(self, turns: Turns) -> None:
+        if self._sets.setdefault(turns.key, turns) is not turns:
+            return  # forgotten, and made again for others
+        self._sets.move_to_end(turns.key)
+        self._latest = turns
+        if turns.kept is not None:
+            # What it has lent is owed to it.
+            self._owe_but(turns, turns.kept, -1)
+            turns.kept = None
 
     def _owe_but(self, turns: Turns, others: AbstractSet[int], sign: int) -> None:
         """Add the claims of all but these, or take them off. O(n) without a loop, for a few."""

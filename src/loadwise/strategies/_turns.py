@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate, count
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING
 
 from loadwise._counter import upcoming
@@ -73,7 +73,7 @@ class Turns:
         self._sums: list[float] | None = None
         self._substitutes = count(1)
         self._source = source
-        self._lock = Lock()
+        self._lock = RLock()  # as in `Book`
 
     def take(self) -> int:
         """Return the next turn."""
