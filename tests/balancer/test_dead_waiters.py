@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Thread
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from tests.balancer.test_waiting import LONG, Waiting, _alarm
 
-from loadwise import Balancer, NoNodeAvailable, NoopCollector
+from loadwise import Balancer, NoNodeAvailable, NoopCollector, QuotaTracker
+from loadwise.testing import VirtualClock
 
 __all__ = ["_alarm"]
 
@@ -188,3 +189,26 @@ def test_a_second_ctrl_c_while_a_collector_is_told_leaves_no_place() -> None:
     assert not balancer.waiting
     held.success()
     assert balancer.acquire().success()
+
+
+class Wrong(QuotaTracker):
+    """Says that there is quota at once, and never gives any."""
+
+    asked = 0
+
+    def try_acquire(self, node_id: Hashable, amounts: Mapping[str, float] | None = None) -> None:
+        self.asked += 1
+
+    def available_at(self, node_id: Hashable, amounts: Mapping[str, float] | None = None) -> float:
+        return self.clock()
+
+
+def test_a_quota_that_tells_wrong_times_is_asked_less_and_less() -> None:
+    """It may be on another machine, and keeps nobody busy."""
+    clock = VirtualClock()
+    quota = Wrong(clock)
+    balancer = Balancer(["a"], quota=quota)
+    with pytest.raises(NoNodeAvailable):
+        balancer.acquire(timeout=10.0)
+    assert clock() >= 10.0
+    assert 100 < quota.asked < 300

@@ -281,6 +281,9 @@ class Balancer(Generic[N]):
             timeout: Seconds to wait for a node, >= 0; ``None`` for any time. Only what comes with
                 time is waited for: a node that is full, on cooldown, out of quota or to be probed.
                 Among requests that the same node could serve the longest waiting is the first.
+                While it waits, ``where`` and the strategy are asked by whoever else looks for a
+                node, one at a time: they must be quick, and take no lock that is held around calls
+                of the balancer.
 
         Returns:
             The lease, to be used in a ``with`` or ``async with`` block.

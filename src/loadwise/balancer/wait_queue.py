@@ -26,7 +26,8 @@ _MENDED_BY_TIME = frozenset({"full", "rate_limited", "recovering", "unhealthy"})
 _LOOKS_AGAIN = 1.0
 """Seconds after which it is looked at again, for changes that nobody tells of."""
 _SHORTEST_SLEEP = 0.001
-"""Seconds, so that a time that is told wrongly keeps no processor busy."""
+_LONGEST_NAP = 0.1
+"""Seconds: each time that is told wrongly doubles the sleep up to this, and keeps nobody busy."""
 _MOST_CHANGES = 64
 """Changes that are told apart; beyond that it is looked for everything that may have changed."""
 
@@ -175,6 +176,8 @@ class WaitQueue(ForkAware, Generic[N, H]):
         self._tickets = 0
         # When the passing of time alone may give somebody a node.
         self._due = math.inf
+        # How long to sleep in any case.
+        self._nap = _SHORTEST_SLEEP
 
     def tell(self, room: Room | None) -> None:
         """Tell of a change that may give somebody a node. Takes no lock.
@@ -273,9 +276,12 @@ class WaitQueue(ForkAware, Generic[N, H]):
         self._alone(lambda: self._progress(grant, waiter, rang=rang))
 
     def _progress(self, grant: Grant[N, H], waiter: Waiter[N, H], *, rang: bool) -> None:
+        was_due, before = self._clock() >= self._due, len(self.waiting)
         if not rang and self._keeps_time(waiter):
             self._changes.append(None)
         self._serve(grant)
+        in_vain = was_due and len(self.waiting) == before
+        self._nap = min(2 * self._nap, _LONGEST_NAP) if in_vain else _SHORTEST_SLEEP
         if not waiter.is_done and self._clock() >= waiter.deadline:
             if not self._ask(grant, waiter):
                 waiter.error = waiter.refusal
@@ -289,7 +295,7 @@ class WaitQueue(ForkAware, Generic[N, H]):
         now = self._clock()
         seconds = waiter.deadline - now
         if waiter is self._first:
-            seconds = min(seconds, max(_SHORTEST_SLEEP, self._due - now))
+            seconds = min(seconds, max(self._nap, self._due - now))
         return max(0.0, min(seconds, _LOOKS_AGAIN) if keeps_time else seconds)
 
     def _keeps_time(self, waiter: Waiter[N, H]) -> bool:
