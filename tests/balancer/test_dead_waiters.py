@@ -212,3 +212,36 @@ def test_a_quota_that_tells_wrong_times_is_asked_less_and_less() -> None:
         balancer.acquire(timeout=10.0)
     assert clock() >= 10.0
     assert 100 < quota.asked < 300
+
+
+class Passing:
+    """A clock that goes on where one sleeps, and tells nobody."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_filters_that_take_their_time_are_not_asked_all_the_time() -> None:
+    """Who waits looks again once a second, but not if that takes nearly as long."""
+    clock = Passing()
+    balancer = Balancer(["a", "b"], max_in_flight=1, clock=clock)
+    held = [balancer.acquire(), balancer.acquire()]
+    asked = 0
+
+    def slow(_node: str) -> bool:
+        nonlocal asked
+        asked += 1
+        clock.sleep(0.25)
+        return True
+
+    with pytest.raises(NoNodeAvailable):
+        balancer.acquire(where=slow, timeout=100.0)
+    assert 10 <= asked < 30
+    for lease in held:
+        lease.success()

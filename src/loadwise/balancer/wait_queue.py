@@ -25,6 +25,8 @@ T = TypeVar("T")
 _MENDED_BY_TIME = frozenset({"full", "rate_limited", "recovering", "unhealthy"})
 _LOOKS_AGAIN = 1.0
 """Seconds after which it is looked at again, for changes that nobody tells of."""
+_RESTS = 20
+"""So many times longer than that takes, at least: filters of many that wait may take their time."""
 _SHORTEST_SLEEP = 0.001
 _LONGEST_NAP = 0.1
 """Seconds: each time that is told wrongly doubles the sleep up to this, and keeps nobody busy."""
@@ -176,8 +178,9 @@ class WaitQueue(ForkAware, Generic[N, H]):
         self._tickets = 0
         # When the passing of time alone may give somebody a node.
         self._due = math.inf
-        # How long to sleep in any case.
+        # How long to sleep in any case, and at most.
         self._nap = _SHORTEST_SLEEP
+        self._pause = _LOOKS_AGAIN
 
     def tell(self, room: Room | None) -> None:
         """Tell of a change that may give somebody a node. Takes no lock.
@@ -276,12 +279,15 @@ class WaitQueue(ForkAware, Generic[N, H]):
         self._alone(lambda: self._progress(grant, waiter, rang=rang))
 
     def _progress(self, grant: Grant[N, H], waiter: Waiter[N, H], *, rang: bool) -> None:
-        was_due, before = self._clock() >= self._due, len(self.waiting)
-        if not rang and self._keeps_time(waiter):
+        now, before = self._clock(), len(self.waiting)
+        was_due, looks = now >= self._due, not rang and self._keeps_time(waiter)
+        if looks:
             self._changes.append(None)
         self._serve(grant)
         in_vain = was_due and len(self.waiting) == before
         self._nap = min(2 * self._nap, _LONGEST_NAP) if in_vain else _SHORTEST_SLEEP
+        if looks:
+            self._pause = max(_LOOKS_AGAIN, _RESTS * (self._clock() - now))
         if not waiter.is_done and self._clock() >= waiter.deadline:
             if not self._ask(grant, waiter):
                 waiter.error = waiter.refusal
@@ -291,12 +297,12 @@ class WaitQueue(ForkAware, Generic[N, H]):
         """Return how many seconds a request may sleep until its bell rings; inf for any number."""
         keeps_time = self._keeps_time(waiter)
         if self._is_manual:
-            return _LOOKS_AGAIN if keeps_time else math.inf
+            return self._pause if keeps_time else math.inf
         now = self._clock()
         seconds = waiter.deadline - now
         if waiter is self._first:
             seconds = min(seconds, max(self._nap, self._due - now))
-        return max(0.0, min(seconds, _LOOKS_AGAIN) if keeps_time else seconds)
+        return max(0.0, min(seconds, self._pause) if keeps_time else seconds)
 
     def _keeps_time(self, waiter: Waiter[N, H]) -> bool:
         return waiter is self._first or waiter in self._heads
