@@ -22,6 +22,7 @@ from loadwise import (
     Endpoint,
     HealthTracker,
     InFlight,
+    Lease,
     LeastLoad,
     NoNodeAvailable,
     PeakEwma,
@@ -73,7 +74,7 @@ class Fleet:
         self.balancer.call(fail_first, hash_key="c", budget=self._budget)
 
     def one_waits(self) -> None:
-        held = []
+        held: list[Lease[Endpoint]] = []
         with suppress(NoNodeAvailable):
             while True:
                 held.append(self.balancer.acquire(hash_key="d"))

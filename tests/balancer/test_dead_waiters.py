@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
 from contextlib import contextmanager
 from threading import Thread
 from typing import Any
@@ -26,7 +26,7 @@ async def wait_in(balancer: Balancer[str]) -> None:
 
 
 @contextmanager
-def abandoned(balancer: Balancer[str]) -> Iterator[list[asyncio.Task[None]]]:
+def abandoned(balancer: Balancer[str]) -> Generator[list[asyncio.Task[None]]]:
     """Have a task wait, and close its loop once the block is entered; give who holds the task."""
     loop = asyncio.new_event_loop()
     tasks = [loop.create_task(wait_in(balancer))]
