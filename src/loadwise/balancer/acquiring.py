@@ -68,13 +68,23 @@ class Acquisition(Generic[N]):
         self._request = request
         self._seconds = seconds
 
-    def at_once(self) -> Lease[N] | NoNodeAvailable:
+    def at_once(self, refusal: NoNodeAvailable | None = None) -> Lease[N] | NoNodeAvailable:
         """Return a lease, or the refusal after which it may be waited for one.
+
+        Args:
+            refusal: What it was told when it asked just now, if it did.
 
         Raises:
             NoNodeAvailable: There is no node, and it cannot or must not be waited for one.
         """
-        found = self._queue.in_turn(self._grant, self._ask)
+        found: Lease[N] | NoNodeAvailable
+        if refusal is None:
+            found = self._queue.in_turn(self._grant, self._ask)
+        else:
+            found = refusal
+            if self._queue.waiting:
+                # Who came to wait meanwhile may have been refused for what this one gave back.
+                self._queue.tell(None)
         if not isinstance(found, NoNodeAvailable):
             return found
         if self._seconds > 0 and comes_with_time(found):

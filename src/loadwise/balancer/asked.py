@@ -87,6 +87,15 @@ class Asked(Generic[N]):
         for index in indices:
             self.refused.pop(index, None)
 
+    def refuse(self, index: int, why: str) -> None:
+        """Record why a node has refused. O(1) amortised."""
+        if why == "quota":
+            self.refuse_for_quota(index)
+        elif why == "full":
+            self.full.add(index)
+        else:
+            self.refused[index] = why
+
     def refuse_for_quota(self, index: int) -> None:
         """Record that a node lacks quota. O(1); O(n) for one in a few, once they are too many."""
         self.refused[index] = "quota"

@@ -334,8 +334,17 @@ class Balancer(Generic[N]):
         request: Request[N] = Request(
             context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
         )
-        acquisition = self._acquisition(request, math.inf if timeout is None else timeout)
-        found = acquisition.at_once()
+        return self._acquire(request, math.inf if timeout is None else timeout)
+
+    def _acquire(self, request: Request[N], seconds: float) -> Lease[N]:
+        refusal: NoNodeAvailable | None = None
+        if not self._waiting:
+            found = self._grant(request)
+            if not isinstance(found, NoNodeAvailable):
+                return found
+            refusal = found
+        acquisition = self._acquisition(request, seconds)
+        found = acquisition.at_once(refusal)
         return acquisition.in_thread(found) if isinstance(found, NoNodeAvailable) else found
 
     def _enter(self, slot: Slot, room: Room, node: N) -> Lease[N] | None:
@@ -751,6 +760,7 @@ class Balancer(Generic[N]):
             )
         except BaseException:
             self._negotiator.give_up(request)
+            self._reporter.tell_waiting(None)  # of what it gives back
             raise
 
     def _picked(self, slot: Slot) -> None:

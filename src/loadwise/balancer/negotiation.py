@@ -156,9 +156,13 @@ class Negotiator(Generic[N]):
         most, crowd = MOST_REFUSALS, 0
         while True:
             left = asked.left
-            asked.left = among = self._unless(sated, most, view, left)
-            index = self._choose(view, asked, request, crowd)
-            asked.left = left
+            if sated and len(sated) > most:
+                asked.left = self._steady(view, left)
+            if crowd:
+                index = self._choose(view, asked, request, crowd)
+            else:
+                index = self._strategy.select(asked.left, request.context(asked.refused))
+            among, asked.left = asked.left, left
             if index is None:
                 if asked.doubtful:
                     asked.ask_again()
@@ -182,20 +186,15 @@ class Negotiator(Generic[N]):
             if isinstance(grant, Grant):
                 asked.close()
                 return grant
-            if grant == "quota":
-                asked.refuse_for_quota(index)
-            elif grant == "full":
-                crowd += 1
-                asked.full.add(index)
-            else:
-                asked.refused[index] = grant
+            crowd += grant == "full"
+            asked.refuse(index, grant)
 
     def _choose(
         self, view: View[N], asked: Asked[N], request: Request[N], crowd: int
     ) -> int | None:
         """Return whom to ask next, given that ``crowd`` nodes were found full."""
         most = _MOST_CROWDED if self._takes_any else _MOST_IN_ORDER
-        if 1 < crowd < most or not crowd:
+        if 1 < crowd < most:
             return self._strategy.select(asked.left, request.context(asked.refused, asked.full))
         few, are_all = self._with_room(view, asked, request)
         if not few:
@@ -219,15 +218,8 @@ class Negotiator(Generic[N]):
         banned = request.excluded.union(asked.refused) if asked.refused else request.excluded
         return self._free.some(asked.left, view.slots, banned, narrowed=request.narrows)
 
-    def _unless(
-        self, sated: set[int] | None, most: int, view: View[N], left: NodeSet[N]
-    ) -> NodeSet[N]:
-        """Return ``left``, or if more than ``most`` are sated only those that are not RECOVERING.
-
-        O(n) once for each ``left``, the last of them.
-        """
-        if sated is None or len(sated) <= most:
-            return left
+    def _steady(self, view: View[N], left: NodeSet[N]) -> NodeSet[N]:
+        """Return those of ``left`` that are not RECOVERING. O(n) once for the last ``left``."""
         source, recovering, steady = self._kept_steady
         if source is not left or recovering is not view.recovering:
             steady = left.without(view.recovering)
