@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Hashable, Iterable
 from functools import partial
@@ -366,6 +367,7 @@ class Fleet(ForkAware, Generic[N]):
             let_go(replaced)
         for slot in gone:
             slot.alive = False
+            slot.rolls_at = -math.inf
         for slot in gone:
             self._draining.discard(slot.id)
             if self._health is not None:

@@ -114,7 +114,6 @@ class Lease(Generic[N]):
             del self._open[0]
         except IndexError:
             return False
-        room = None
         try:
             if slot.room is None or self._room is None:
                 slot.in_flight.pop()
@@ -134,15 +133,13 @@ class Lease(Generic[N]):
             reporter = self._reporter
             self.latency = reporter.succeeded(slot, self._started, self._probe, self._stopped)
             if reporter.waiting:
-                reporter.tell_waiting(None if self._probe is not None else room)
+                reporter.tell_waiting(None if self._probe is not None else self._room)
         except BaseException:
             if slot.tokens is not None:
                 slot.tokens.pop(self._token, None)  # Ctrl-C may have struck before the one above
             self._reporter.end_probe(slot, self._probe)
             self._reporter.tell_waiting(None)
             raise
-        if not slot.alive:
-            slot.settle()
         return True
 
     def failure(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import deque
 from collections.abc import Collection, Hashable
@@ -168,13 +169,20 @@ class Reporter(ForkAware):
 
     def _count_failure(self, slot: Slot, now: float) -> None:
         with self._rolling:
-            if now >= slot.rolls_at:
+            # What is closed for one that has left is the user's, and not for within the lock.
+            if now >= slot.rolls_at and slot.alive:
                 self._roll(slot, now)
-            if slot.buckets:  # not so with a clock that is broken
+            if slot.buckets:  # not so with a clock that is broken, or without a result
                 slot.buckets[-1].failures += 1
 
     def _roll(self, slot: Slot, now: float) -> None:
-        """Begin a new bucket of a member's results, unless another thread has."""
+        """Begin a new bucket of a member's results, unless another thread has.
+
+        The buckets of one that has left are always over, so that its requests come here.
+        """
+        if not slot.alive:
+            slot.settle()
+            return
         with self._rolling:
             if now >= slot.rolls_at:
                 bucket = Bucket(now)
@@ -182,6 +190,9 @@ class Reporter(ForkAware):
                 slot.successes = bucket.successes
                 # Last, for who reads it takes no lock.
                 slot.rolls_at = now + WIDTH
+        if not slot.alive:  # it has left meanwhile
+            slot.rolls_at = -math.inf
+            slot.settle()
 
     def why_hung(self, started: float) -> str | None:
         """Tell why a request without an answer, given up now, is its node's failure, if it is."""
