@@ -27,13 +27,13 @@ from loadwise.integrations._http.settings import (
     AsyncTransportOptions,
     Options,
     Settings,
-    as_verdict,
     awaited,
 )
 from loadwise.integrations._http.verdict import Verdict, judge_status
 from loadwise.outcome import Outcome
 
 if TYPE_CHECKING:
+    from types import EllipsisType
     from typing import Unpack
 
     from loadwise.balancer import Balancer
@@ -90,7 +90,7 @@ def request_options(
     cost: Mapping[str, float] | None = None,
     deadline: float | None = None,
     where: Callable[[Any], bool] | None = None,
-    timeout: float | None = 0.0,
+    timeout: float | EllipsisType | None = ...,
 ) -> Generator[None, None, None]:
     """Say something about the requests that are sent within a ``with`` block.
 
@@ -104,7 +104,8 @@ def request_options(
         cost: What each is expected to use, by quota dimension.
         deadline: Seconds for all attempts of each together, up to the response's headers.
         where: A filter, or a function of a node, that their nodes have to pass.
-        timeout: Seconds to wait for a node if there is none, >= 0; ``None`` for any time.
+        timeout: Seconds to wait for a node if there is none, >= 0; ``None`` for any time. By
+            default they wait as the middleware says.
 
     Example:
         >>> async def order(session):
@@ -274,7 +275,8 @@ class LoadwiseMiddleware:
                     # It was no attempt: the same node is asked by another connection.
                     await stop_sending(outbound)
                     continue
-                if exchange.failed(error, await self._judge(error, outbound, passage)):
+                verdict = await self._judge(error, outbound, passage)
+                if exchange.failed(error, verdict) or await exchange.wait_async(verdict):
                     await stop_sending(outbound)
                     continue
                 remember_spent(request, error)
@@ -312,6 +314,9 @@ class LoadwiseMiddleware:
                     response.close()
                     return False
                 raise
+        if await exchange.wait_async(verdict):
+            await drop(response)
+            return False
         if response.status in CHALLENGES:
             _CHALLENGERS[request] = exchange.node_id
         self._hold(response, exchange, verdict)
@@ -368,16 +373,21 @@ class LoadwiseMiddleware:
         ends, challenger = deadline_of(request), None
         if _CHALLENGERS:
             challenger = _CHALLENGERS.pop(request, None)
-        settings, limits = self._settings, options.limits(self._settings.deadline)
-        if not limits:
+        settings = self._settings
+        patience = options.patience(settings)
+        if not patience:
             return Prior(ends, None, challenger)
+        limit, began = options.time(settings), settings.balancer.clock()
         try:
             found = await settings.balancer.acquire_async(
-                hash_key=key, cost=cost, where=options.where, timeout=min(limits)
+                hash_key=key,
+                cost=cost,
+                where=options.where,
+                timeout=patience if limit is None else min(patience, limit),
             )
         except NoNodeAvailable as error:
-            return Prior(ends, error, challenger)
-        return Prior(ends, found, challenger)
+            return Prior(ends, error, challenger, began)
+        return Prior(ends, found, challenger, began)
 
     def _outbound(self, request: ClientRequest, exchange: Exchange) -> ClientRequest:
         """Return the request as it goes to the node of the present attempt, once prepared."""
@@ -416,14 +426,14 @@ class LoadwiseMiddleware:
         passage: Passage,
     ) -> Verdict:
         """Judge a response or an exception by the user's rule, or else by the default one."""
-        ruling = as_verdict(await awaited(self._settings.ask_ruling(result)))
+        ruling = self._settings.verdict_of(await awaited(self._settings.ask_ruling(result)))
         if ruling is not None:
             return ruling
         if isinstance(result, BaseException):
             if passage.is_stale(result):
                 return Verdict(Outcome.CANCELLED, retry=True, never_sent=passage.unsent)
             return judge_error(result, outbound, passage)
-        return judge_status(result.status, result.headers, self._settings.max_pause)
+        return judge_status(result.status, result.headers).cut(self._settings.max_pause)
 
     def _hold(self, response: ClientResponse, exchange: Exchange, verdict: Verdict) -> None:
         """Keep the lease until the response is done with."""

@@ -16,11 +16,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, cast
 
 from loadwise._numbers import finite, whole
+from loadwise.integrations._llm.verdict import classify_llm
 
 if TYPE_CHECKING:
     from loadwise.integrations._http.settings import UsageReader
 
-__all__ = ["TokenMeter"]
+__all__ = ["TokenMeter", "classify_llm"]
 
 # What a provider reads as the prompt, in OpenAI's and Anthropic's APIs and those made like them.
 _PROMPT = ("messages", "input", "prompt", "system", "instructions", "tools", "functions")

@@ -6,7 +6,7 @@ The state machine is the same for every HTTP library, sync or async; a library's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from math import inf
 from typing import Any, NamedTuple
@@ -35,6 +35,7 @@ class Prior(NamedTuple):
     Args:
         ends: The deadline of the request that it was made of, as after a redirect.
         found: What has come of waiting for a node, where that was awaited.
+        began: When that waiting began, by the balancer's clock.
         challenger: The node that has asked for credentials, which this request brings: what it has
             given with its challenge, other nodes may not know.
     """
@@ -42,6 +43,7 @@ class Prior(NamedTuple):
     ends: float | None = None
     found: Lease[Any] | NoNodeAvailable | None = None
     challenger: Hashable | None = None
+    began: float | None = None
 
 
 _NOTHING = Prior()
@@ -74,10 +76,14 @@ class Exchange:
         "_client",
         "_cost",
         "_hash_key",
+        "_limited",
         "_options",
+        "_patient_until",
+        "_refused",
         "_replayable",
         "_request",
         "_settings",
+        "_stranded",
         "_tried",
         "attempts",
         "base_url",
@@ -108,11 +114,21 @@ class Exchange:
         self._request = request
         self._client = client
         self._replayable = replayable
-        limit = settings.deadline if options.deadline is None else options.deadline
-        own = None if limit is None else settings.balancer.clock() + limit
         prior = prior or _NOTHING
+        limit, patience = options.time(settings), options.patience(settings)
+        began = prior.began
+        if began is None and (patience or limit is not None):
+            began = settings.balancer.clock()
+        own = None if limit is None or began is None else began + limit
         self.ends = own if prior.ends is None else prior.ends
+        # Until when a node is waited for, if there is none.
+        self._patient_until = began + patience if patience and began is not None else None
+        # Whether nothing but a node is missing for the next attempt.
+        self._stranded = False
         self._tried: tuple[Hashable, ...] = ()
+        # Those of them that a rate limit has refused.
+        self._limited: tuple[Hashable, ...] = ()
+        self._refused = 0
         self._blame = Blame()
         self.attempts = 0
         settings.budget.deposit()
@@ -240,23 +256,90 @@ class Exchange:
         return self.may_repeat() or self._refuse("unsafe")
 
     def _begin_next(self, verdict: Verdict) -> bool:
-        if self.attempts >= self._settings.max_attempts:
+        settings, failed = self._settings, self.node_id
+        # Another node may well have room, and the one that has none sits out: that it was asked is
+        # no failure, and asking around puts no load on what ails.
+        limited = verdict.outcome is Outcome.RATE_LIMITED and settings.max_attempts > 1
+        if limited:
+            self._refused += 1
+            self._limited = (*self._limited, failed)
+        if not limited and self.attempts - self._refused >= settings.max_attempts:
             return self._refuse("attempts")
         left = self.time_left()
         if left is not None and left <= 0:
             return self._refuse("deadline")
-        if not self._settings.budget.try_withdraw():
+        if not limited and not settings.budget.try_withdraw():
             return self._refuse("budget")
-        failed = self.node_id
         self._tried = (*self._tried, failed)
         try:
             self._hold(self._find(self._options.where))
         except NoNodeAvailable:
+            self._stranded = True
             return self._refuse("no_node")
+        self._tell_retry(failed, verdict)
+        return True
+
+    def wait(self, verdict: Verdict) -> bool:
+        """Wait for a node for the next attempt, where nothing else is missing.
+
+        Those that a rate limit has refused may be asked again, for each sits out until then.
+
+        Returns:
+            Whether the next attempt has begun, as by `answered`.
+        """
+        seconds = self._patience_left(verdict)
+        if not seconds:
+            return False
+        failed = self.node_id
+        try:
+            self._hold(self._find(self._options.where, seconds))
+        except NoNodeAvailable:
+            return False
+        self._tell_retry(failed, verdict)
+        return True
+
+    async def wait_async(self, verdict: Verdict) -> bool:
+        """Wait as `wait` does, without a thread."""
+        seconds = self._patience_left(verdict)
+        if not seconds:
+            return False
+        failed = self.node_id
+        try:
+            lease = await self._settings.balancer.acquire_async(
+                hash_key=self._hash_key,
+                exclude=self._tried,
+                cost=self._cost,
+                where=self._options.where,
+                timeout=seconds,
+            )
+        except NoNodeAvailable:
+            return False
+        self._hold(lease)
+        self._tell_retry(failed, verdict)
+        return True
+
+    def _patience_left(self, verdict: Verdict) -> float:
+        """Return for how long a node may be waited for; end the present attempt if it may."""
+        stranded, self._stranded = self._stranded, False
+        if not stranded or self._client.closed:
+            return 0.0
+        seconds = self._seconds_patient()
+        if seconds:
+            self.end(self.lease, verdict)
+            self._tried = tuple(each for each in self._tried if each not in self._limited)
+            self._limited = ()
+        return seconds
+
+    def _seconds_patient(self) -> float:
+        if self._patient_until is None:
+            return 0.0
+        left = self._patient_until - self._settings.balancer.clock()
+        return max(0.0, min(left, self.seconds_left()))
+
+    def _tell_retry(self, failed: Hashable, verdict: Verdict) -> None:
         metrics = self._settings.balancer.metrics
         if metrics is not None:
             metrics.on_retry(failed, verdict.outcome.value)
-        return True
 
     def _refuse(self, reason: str) -> bool:
         metrics = self._settings.balancer.metrics
@@ -273,18 +356,16 @@ class Exchange:
         if isinstance(found, NoNodeAvailable):
             raise found
         if found is None:
-            found = self._find(self._options.where, self._options.limits(self._settings.deadline))
+            found = self._find(self._options.where, self._seconds_patient())
         self._hold(found)
 
-    def _find(
-        self, where: Callable[[Any], bool] | None, limits: Sequence[float] = ()
-    ) -> Lease[Any]:
+    def _find(self, where: Callable[[Any], bool] | None, timeout: float = 0.0) -> Lease[Any]:
         return self._settings.balancer.acquire(
             hash_key=self._hash_key,
             exclude=self._tried,
             cost=self._cost,
             where=where,
-            timeout=min(limits, default=0.0),
+            timeout=timeout,
         )
 
     def _hold(self, lease: Lease[Any]) -> None:

@@ -36,8 +36,8 @@ class AsyncTransport(Transport):
             return await self._send_outside(request)
         options = self._options(request)
         key = await awaited(self._key(request, options))
-        found = await self._waited(request, options, key)
-        exchange = self._begin(request, options, key, found)
+        found, began = await self._waited(request, options, key)
+        exchange = self._begin(request, options, key, found, began)
         if not isinstance(exchange, Exchange):
             return exchange
         try:
@@ -63,7 +63,8 @@ class AsyncTransport(Transport):
             try:
                 response = await self._send(outbound, exchange, way)
             except BaseException as error:
-                if exchange.failed(error, await self._verdict(error)):
+                verdict = await self._verdict(error)
+                if exchange.failed(error, verdict) or await exchange.wait_async(verdict):
                     continue
                 raise
             try:
@@ -71,7 +72,8 @@ class AsyncTransport(Transport):
                 if exchange.answered(verdict, events=self._is_of_events(response)):
                     await self._drop(response, outbound)
                     continue
-                if not await self._take(response, exchange, verdict, outbound):
+                taken = await self._take(response, exchange, verdict, outbound)
+                if not taken or await exchange.wait_async(verdict):
                     await response.aclose()
                     continue
             except BaseException:
@@ -82,20 +84,23 @@ class AsyncTransport(Transport):
 
     async def _waited(
         self, request: Any, options: Options, key: Any
-    ) -> Lease[Any] | NoNodeAvailable | None:
-        """Wait for a node, where the request says so; return what has come of it."""
-        limits = options.limits(self._settings.deadline)
-        if not limits:
-            return None
+    ) -> tuple[Lease[Any] | NoNodeAvailable | None, float | None]:
+        """Wait for a node, where that is wanted; return what has come of it, and when it began."""
+        settings = self._settings
+        patience = options.patience(settings)
+        if not patience:
+            return None, None
+        limit, began = options.time(settings), settings.balancer.clock()
         try:
-            return await self._settings.balancer.acquire_async(
+            found = await settings.balancer.acquire_async(
                 hash_key=key,
                 cost=self._cost(request, options),
                 where=options.where,
-                timeout=min(limits),
+                timeout=patience if limit is None else min(patience, limit),
             )
         except NoNodeAvailable as error:
-            return error
+            return error, began
+        return found, began
 
     async def _send(self, outbound: Any, exchange: Exchange, way: Any) -> Any:
         """Send a request; once more by a fresh connection where a kept one had ended.
@@ -195,6 +200,7 @@ class AsyncStream:
                 async for piece in pieces:
                     self._hold.read(piece)
                     yield piece
+            self._hold.complete()
         except BaseException as error:
             self._hold.broke(error)
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from types import EllipsisType
 from typing import Any, Literal, Protocol, TypedDict, cast
 
 from loadwise._callables import (
@@ -23,7 +24,6 @@ from loadwise.integrations._http.errors import NO_NODE
 from loadwise.integrations._http.mapping import Mapper
 from loadwise.integrations._http.members import Members
 from loadwise.integrations._http.node_cookies import NodeCookies
-from loadwise.integrations._http.pauses import LONGEST_PAUSE
 from loadwise.integrations._http.routing import base_url_of, checked_base_url
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.nodes import node_id
@@ -38,7 +38,6 @@ __all__ = [
     "Settings",
     "TransportOptions",
     "UsageReader",
-    "as_verdict",
     "awaited",
     "options_of",
 ]
@@ -90,6 +89,7 @@ class _CommonOptions(TypedDict, total=False):
     no_node: Literal["raise", "response"]
     max_pause: float
     node_cookies: bool
+    timeout: float | None
 
 
 class TransportOptions(_CommonOptions, total=False):
@@ -112,9 +112,12 @@ class TransportOptions(_CommonOptions, total=False):
         no_node: What is done with a request for which there is no node: ``"raise"`` an error, or
             answer by a ``"response"``, 429 or 503.
         max_pause: Seconds of the longest pause that a ``Retry-After`` is granted, above 0; 120 by
-            default. What ``classify`` says itself is not cut.
+            default. What ``classify`` says itself is not cut, unless it names a ceiling.
         node_cookies: Whether cookies that a node sets are kept here, unseen by the client, and sent
             to that node alone; ``False`` by default.
+        timeout: Seconds for which a request waits, all in all, for a node that time will free: if
+            there is none at first, or none left to try after a failure or a rate limit; >= 0, 0 by
+            default; ``None`` for any time.
 
     None of the functions may be a coroutine function; see `AsyncTransportOptions` for transports
     that can await them.
@@ -153,8 +156,9 @@ class Settings:
     budget: RetryBudget = field(default_factory=RetryBudget)
     map_responses: bool = True
     no_node: str = NO_NODE[0]
-    max_pause: float = LONGEST_PAUSE
+    max_pause: float | None = None
     node_cookies: bool = False
+    timeout: float | None = 0.0
     awaits: bool = False
 
     @classmethod
@@ -210,7 +214,9 @@ class Settings:
             raise ValueError(f"no_node is {self.no_node!r}; it must be 'raise' or 'response'")
         object.__setattr__(self, "max_attempts", whole("max_attempts", self.max_attempts, 1))
         object.__setattr__(self, "deadline", _as_deadline("deadline", self.deadline))
-        object.__setattr__(self, "max_pause", _as_seconds("max_pause", self.max_pause))
+        if self.max_pause is not None:
+            object.__setattr__(self, "max_pause", _as_seconds("max_pause", self.max_pause))
+        checked_timeout(self.timeout)
         for node in self.balancer.nodes:
             self.base_url(node, node_id(node))
 
@@ -272,6 +278,22 @@ class Settings:
             return None
         return self._answer("classify", self.classify(result))
 
+    def verdict_of(self, ruling: object) -> Verdict | None:
+        """Return what ``classify`` has said as a verdict; ``None`` where the default rule holds.
+
+        Raises:
+            TypeError: It is none.
+        """
+        if isinstance(ruling, Outcome):
+            return Verdict(ruling)
+        if ruling is None:
+            return None
+        if isinstance(ruling, Verdict):
+            return ruling.cut(self.max_pause)
+        raise TypeError(
+            f"classify returned {shown(ruling)}; it must be a Verdict, an Outcome or None"
+        )
+
     def _answer(self, name: str, answer: object) -> object:
         if answer is not None and not self.awaits:
             refuse_awaitable(name, answer, _REMEDY)
@@ -281,19 +303,6 @@ class Settings:
 async def awaited(answer: Any) -> Any:
     """Return an answer, awaited if it is to be."""
     return await answer if is_awaitable(answer) else answer
-
-
-def as_verdict(ruling: object) -> Verdict | None:
-    """Return what ``classify`` has said as a verdict; ``None`` where the default rule holds.
-
-    Raises:
-        TypeError: It is none.
-    """
-    if isinstance(ruling, Outcome):
-        return Verdict(ruling)
-    if ruling is None or isinstance(ruling, Verdict):
-        return ruling
-    raise TypeError(f"classify returned {shown(ruling)}; it must be a Verdict, an Outcome or None")
 
 
 def _is_meter(value: object) -> bool:
@@ -327,7 +336,8 @@ class Options:
         cost: What it is expected to use, by quota dimension.
         deadline: Seconds for all its attempts together, finite and > 0.
         where: A filter, or a function of a node, that its nodes have to pass.
-        timeout: Seconds to wait for a node if there is none now, >= 0; ``None`` for any time.
+        timeout: Seconds to wait for a node if there is none now, >= 0; ``None`` for any time;
+            by default as long as the client waits.
 
     Raises:
         TypeError: An option is of the wrong type.
@@ -339,7 +349,7 @@ class Options:
     cost: Amounts | None = None
     deadline: float | None = None
     where: Callable[[Any], bool] | None = None
-    timeout: float | None = 0.0
+    timeout: float | EllipsisType | None = ...
 
     def __post_init__(self) -> None:
         # Whatever is not empty counts as true, and "no" would send an order twice.
@@ -353,19 +363,17 @@ class Options:
         object.__setattr__(self, "deadline", deadline)
         if self.where is not None:
             as_filter(self.where)
-        checked_timeout(self.timeout)
+        if not isinstance(self.timeout, EllipsisType):
+            checked_timeout(self.timeout)
 
-    def limits(self, deadline: float | None) -> list[float]:
-        """Return what bounds the wait for a node; nothing if there is none.
+    def patience(self, settings: Settings) -> float:
+        """Return the seconds for which a node is waited for, all in all; 0.0 for none."""
+        timeout = settings.timeout if isinstance(self.timeout, EllipsisType) else self.timeout
+        return checked_timeout(timeout) if timeout != 0 else 0.0  # the usual, at no cost
 
-        Args:
-            deadline: The seconds that hold where the request does not say for itself.
-        """
-        seconds = checked_timeout(self.timeout)
-        if not seconds:
-            return []
-        own = deadline if self.deadline is None else self.deadline
-        return [seconds] if own is None else [seconds, own]
+    def time(self, settings: Settings) -> float | None:
+        """Return the seconds for all attempts; ``None`` for any time."""
+        return settings.deadline if self.deadline is None else self.deadline
 
 
 _NO_OPTIONS = Options()
