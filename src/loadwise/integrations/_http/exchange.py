@@ -25,6 +25,7 @@ from loadwise.outcome import Outcome
 __all__ = ["Exchange", "Prior"]
 
 _READ_AHEAD = 65_536
+_SITTING_OUT = frozenset({"rate_limited", "excluded", "filtered", "drained"})
 _NOT_SET_UP = Verdict(Outcome.FAILURE, retry=True, never_sent=True)
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
@@ -328,7 +329,20 @@ class Exchange:
             self.end(self.lease, verdict)
             self._tried = tuple(each for each in self._tried if each not in self._limited)
             self._limited = ()
+            if (verdict.retry_after or 0.0) > seconds and self._is_in_vain(seconds):
+                return 0.0
         return seconds
+
+    def _is_in_vain(self, seconds: float) -> bool:
+        """Whether all nodes that there are sit out for longer than may be waited for them."""
+        try:
+            lease = self._find(self._options.where)
+        except NoNodeAvailable as error:
+            wait, reasons = error.retry_after, set(error.reasons)
+            return wait is not None and wait > seconds and reasons <= _SITTING_OUT
+        lease.refund()
+        lease.call_off()
+        return False
 
     def _seconds_patient(self) -> float:
         if self._patient_until is None:
