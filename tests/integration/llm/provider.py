@@ -30,7 +30,11 @@ ASKED: dict[str, int] = {}
 def answer_of(kind: str) -> dict[str, Any]:
     """Return a good answer in one piece."""
     if kind == "chat/completions":
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant"}}
+        choice: dict[str, Any] = {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": {"role": "assistant"},
+        }
         choice["message"]["content"] = "hi"
         return {"id": "c", "object": "chat.completion", "created": 1, "model": "m"} | {
             "choices": [choice]

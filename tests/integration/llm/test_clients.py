@@ -87,7 +87,7 @@ def test_proxies(provider: Scripted, sdk: str, mode: str) -> None:
     # A proxy is asked for whole URLs, of hosts that need not exist; this one answers by itself.
     kind = httpx2.HTTPTransport if mode == "sync" else httpx2.AsyncHTTPTransport
     node = "http://nowhere.invalid/n-proxied"
-    options = {"limits": None, "transport": kind(proxy=provider.origin)}
+    options: dict[str, Any] = {"limits": None, "transport": kind(proxy=provider.origin)}
     client = client_by_hand(sdk, mode, Balancer([node]), **options)
     assert answers(sdk, mode, client) == ["answer"]
 

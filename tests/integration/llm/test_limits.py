@@ -13,7 +13,7 @@ import pytest
 from tests.integration.llm.asking import ask, client_of, openai_url, over, run
 from tests.integration.llm.conftest import Scripted
 
-from loadwise import Balancer, PowerOfTwoChoices, RetryBudget, RoundRobin
+from loadwise import Balancer, PowerOfTwoChoices, RetryBudget, RoundRobin, Strategy
 from loadwise.integrations.aiohttp import LoadwiseMiddleware
 from loadwise.integrations.httpx import LoadwiseTransport as HttpxTransport
 from loadwise.integrations.httpx2 import AsyncLoadwiseTransport, LoadwiseTransport
@@ -55,7 +55,8 @@ def test_one_free_key_of_five_is_enough(
     # None is answered until all prompts have been sent, as far as this client sends them at once.
     keys = [provider.node(**LIMITED, hold=min(prompts // 5, 8)) for _ in range(4)]
     keys.append(provider.node())
-    for strategy in (RoundRobin(), PowerOfTwoChoices(InFlight())):
+    strategies: list[Strategy[str]] = [RoundRobin(), PowerOfTwoChoices(InFlight())]
+    for strategy in strategies:
         balancer = Balancer(keys, strategy)
         options = {} if classify is None else {"classify": classify}
         answers = run(

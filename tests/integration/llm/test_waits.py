@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import httpx2
 import pytest
@@ -21,7 +22,7 @@ OPENAI = "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"
 ANTHROPIC = "anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-input-tokens-reset"
 
 
-def rest_of(status: int, headers: dict[str, str], **options: float) -> float | None:
+def rest_of(status: int, headers: dict[str, str], **options: Any) -> float | None:
     """Return the seconds for which a node sits out that answers so."""
     clock = ManualClock()
     balancer = Balancer(["http://a", "http://b"], RoundRobin(), clock=clock)
