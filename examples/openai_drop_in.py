@@ -34,7 +34,7 @@ try:
     import openai
 
     from loadwise.integrations.httpx2 import LoadwiseTransport
-    from loadwise.integrations.llm import TokenMeter
+    from loadwise.integrations.llm import TokenMeter, classify_llm
 except ImportError as missing:
     print(f"{missing}\nThis example needs: pip install 'loadwise[httpx2]' openai")
     sys.exit()
@@ -140,20 +140,18 @@ def connect(keys: list[Key], quota: QuotaTracker) -> openai.OpenAI:
     def set_key(request: httpx2.Request, key: Key) -> None:
         request.headers["Authorization"] = f"Bearer {key.id}"
 
-    def may_repeat(request: httpx2.Request) -> None:
-        request.extensions["loadwise"] = {"retry": True}
-
     transport = LoadwiseTransport(
         balancer,
         url=lambda key: key.base_url,
         prepare=set_key,
+        classify=classify_llm,
         meter=TokenMeter(requests="rpm", tokens="tpm"),
     )
     return openai.OpenAI(
         base_url="http://llm",  # the node's goes in its place
         api_key="unused",  # set_key gives the node's
         max_retries=0,  # another key is better than the same again
-        http_client=httpx2.Client(transport=transport, event_hooks={"request": [may_repeat]}),
+        http_client=openai.DefaultHttpxClient(transport=transport),
     )
 
 

@@ -78,6 +78,7 @@ from loadwise.health_checks import AsyncHealthChecker, HealthChecker
 from loadwise.integrations import httpx, httpx2
 from loadwise.integrations.aiohttp import LoadwiseMiddleware, NoNodeError
 from loadwise.integrations.httpx import by_header
+from loadwise.integrations.llm import classify_llm
 from loadwise.testing import (
     Call,
     FakeFleet,
@@ -498,6 +499,8 @@ def transports(balancer: Balancer[str]) -> None:
     httpx.LoadwiseTransport(
         balancer, no_node="response", max_pause=30.0, map_responses=False, node_cookies=True
     )
+    httpx2.LoadwiseTransport(balancer, classify=classify_llm, timeout=None)
+    LoadwiseMiddleware(balancer, classify=classify_llm, timeout=30.0)
 
 
 def no_node(error: httpx.NoNodeError, error2: httpx2.NoNodeError, error3: NoNodeError) -> None:

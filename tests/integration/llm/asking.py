@@ -33,14 +33,14 @@ async def may_repeat_async(request: httpx2.Request) -> None:
 
 def over(balancer: Balancer[Any], mode: str, **options: Any) -> Any:
     """Return a client whose prompts a balancer's nodes answer."""
+    hooks = options.pop("hooks", True)
     options = {"classify": classify_llm, "url": openai_url, **options}
     if mode == "sync":
-        return httpx2.Client(
-            transport=LoadwiseTransport(balancer, **options), event_hooks={"request": [may_repeat]}
-        )
+        events = {"request": [may_repeat] if hooks else []}
+        return httpx2.Client(transport=LoadwiseTransport(balancer, **options), event_hooks=events)
     return httpx2.AsyncClient(
         transport=AsyncLoadwiseTransport(balancer, **options),
-        event_hooks={"request": [may_repeat_async]},
+        event_hooks={"request": [may_repeat_async] if hooks else []},
     )
 
 

@@ -5,6 +5,7 @@ the first part of a path names is a node. ``PUT /NODE`` with a JSON object says 
 answers from now on, ``GET /NODE`` tells how many prompts it has been asked since that.
 
     status, headers, body   an answer in one piece; 200 without a body is a good answer
+    lose                    the connection ends without an answer
     onward                  where a prompt is sent on to by a redirect, below the same origin
     stream                  how a stream goes: "well", "error" (an event amid it) or "cut" (it ends
                             without its end marker, though as HTTP has it)
@@ -137,6 +138,9 @@ class Handler(BaseHTTPRequestHandler):
                 script["times"] = max(0, times - 1)
                 if not times:
                     script = {}
+        if "lose" in script:
+            self.close_connection = True
+            return
         if "onward" in script:
             self.reply(307, b"", {"Location": f"{script['onward']}/v1/{kind}"})
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from tests.integration.llm.asking import MESSAGES, ask, ask_over, client_of, ove
 from tests.integration.llm.conftest import Scripted
 
 from loadwise import Balancer, HealthStatus, RoundRobin
+from loadwise.integrations.llm import classify_llm
 
 SDKS = pytest.mark.parametrize("sdk", ["chat", "responses", "anthropic"])
 BOTH = pytest.mark.parametrize("sdk", ["chat", "anthropic"])
@@ -146,6 +148,30 @@ def test_an_account_of_anthropic_without_credit(provider: Scripted, mode: str) -
     cooldown = balancer.status()[0].cooldown
     assert cooldown is not None
     assert cooldown.reason.startswith("400 from the server: the account has nothing left")
+
+
+@BOTH
+@MODES
+def test_prompts_may_be_sent_again(provider: Scripted, sdk: str, mode: str) -> None:
+    """As the SDKs hold it, without a word on it; a wrapper says so by `functools.wraps`."""
+
+    @wraps(classify_llm)
+    def wrapper(result: object) -> Any:
+        return classify_llm(result)
+
+    for bad in ({"status": 500}, {"status": 429}, {"lose": True}):
+        for classify in (classify_llm, wrapper):
+            nodes = [provider.node(**bad), provider.node()]
+            answers, _ = ask_over(sdk, mode, nodes, hooks=False, classify=classify)
+            assert answers == ["answer"]
+            assert [provider.asked(node) for node in nodes] == [1, 1]
+
+    def unmarked(result: object) -> Any:
+        return classify_llm(result)
+
+    nodes = [provider.node(status=500), provider.node()]
+    answers, _ = ask_over(sdk, mode, nodes, hooks=False, classify=unmarked)
+    assert answers == ["InternalServerError 500"]
 
 
 @BOTH

@@ -250,6 +250,7 @@ class Exchange:
         return self._replayable and (
             self._request.method.upper() in _IDEMPOTENT
             or self._options.retry
+            or self._settings.repeatable
             or "Idempotency-Key" in self._request.headers
         )
 

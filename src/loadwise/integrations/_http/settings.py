@@ -25,7 +25,7 @@ from loadwise.integrations._http.mapping import Mapper
 from loadwise.integrations._http.members import Members
 from loadwise.integrations._http.node_cookies import NodeCookies
 from loadwise.integrations._http.routing import base_url_of, checked_base_url
-from loadwise.integrations._http.verdict import Verdict
+from loadwise.integrations._http.verdict import Verdict, are_repeatable
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 from loadwise.retry_budget import RetryBudget
@@ -160,6 +160,7 @@ class Settings:
     node_cookies: bool = False
     timeout: float | None = 0.0
     awaits: bool = False
+    repeatable: bool = field(init=False, default=False)
 
     @classmethod
     def of(
@@ -217,6 +218,7 @@ class Settings:
         if self.max_pause is not None:
             object.__setattr__(self, "max_pause", _as_seconds("max_pause", self.max_pause))
         checked_timeout(self.timeout)
+        object.__setattr__(self, "repeatable", are_repeatable(self.classify))
         for node in self.balancer.nodes:
             self.base_url(node, node_id(node))
 

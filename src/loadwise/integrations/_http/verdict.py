@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from loadwise._numbers import finite, shown
 from loadwise.integrations._http.pauses import EVER, LONGEST_PAUSE, parse_retry_after
 from loadwise.outcome import Outcome, check_outcome
 
-__all__ = ["BodyWatch", "Verdict", "judge_status"]
+__all__ = ["BodyWatch", "Verdict", "are_repeatable", "judge_status", "of_repeatable"]
+
+F = TypeVar("F", bound=Callable[..., object])
+
+_MARK = "judges_repeatable"
 
 _TOO_MANY_REQUESTS = 429
 _PAUSING = frozenset({429, 503})
@@ -88,6 +92,20 @@ class Verdict:
             return self
         longest = self.ceiling if max_pause is None else max_pause
         return replace(self, retry_after=min(self.retry_after, longest), ceiling=None)
+
+
+def of_repeatable(classify: F) -> F:
+    """Mark a function that is for APIs of which all requests may be sent again.
+
+    Functions that wrap it by ``functools.wraps`` are marked, too.
+    """
+    setattr(classify, _MARK, True)
+    return classify
+
+
+def are_repeatable(classify: object) -> bool:
+    """Whether what a function judges may be sent again although a server may have acted on it."""
+    return getattr(classify, _MARK, False) is True
 
 
 _FINE = Verdict(Outcome.SUCCESS)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from loadwise.integrations._http.pauses import LONGEST_PAUSE
-from loadwise.integrations._http.verdict import Verdict
+from loadwise.integrations._http.verdict import Verdict, of_repeatable
 from loadwise.integrations._llm.bodies import is_async, is_readable, peek, peek_async
 from loadwise.integrations._llm.errors import Fault, Told, told_by
 from loadwise.integrations._llm.streams import StreamWatch
@@ -32,13 +32,15 @@ _VAGUE = (None, "invalid_request_error")
 """Words for all that may be wrong with a request, and so for nothing in particular."""
 
 
+@of_repeatable
 def classify_llm(result: Any) -> Any:
     """Judge an answer of a language model's API, for ``classify=`` of the HTTP transports.
 
-    It goes by the rules of OpenAI's and Anthropic's SDKs, and of those made like them:
+    It goes by the rules of OpenAI's and Anthropic's SDKs, and of those made like them. As they do,
+    it holds that any prompt may be sent again: the worst of it is paying twice.
 
-    - 408, 409, 429, 5xx (529, too), and what ``x-should-retry: true`` comes with, are retried with
-      another key, where the request may be repeated; not so with ``x-should-retry: false``.
+    - 408, 409, 429, 5xx (529, too), lost connections, and what ``x-should-retry: true`` comes with,
+      are retried with another key; not so with ``x-should-retry: false``.
     - 5xx are failures. 408 and 409 say nothing about the key.
     - 429 is a rate limit: the key sits out for as long as ``retry-after-ms``, ``Retry-After`` or
       the provider's headers tell when limits are restored of which nothing remains (these an hour
@@ -49,7 +51,7 @@ def classify_llm(result: Any) -> Any:
       the model or the content.
     - An error event in a stream, or a stream that ends without its end marker, is a failure,
       although it began with 200.
-    - What brings no response is judged as ever.
+    - Whose fault it is that no response came is judged as ever.
 
     Args:
         result: A response of httpx2 or httpx, of a synchronous client or not, or an exception. Of a
