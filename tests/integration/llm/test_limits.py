@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,7 +20,8 @@ from loadwise.integrations.httpx import LoadwiseTransport as HttpxTransport
 from loadwise.integrations.httpx2 import AsyncLoadwiseTransport, LoadwiseTransport
 from loadwise.integrations.llm import classify_llm
 from loadwise.load import InFlight
-from loadwise.testing import ManualClock
+from loadwise.metrics import NoopCollector
+from loadwise.testing import ManualClock, VirtualClock
 
 MODES = pytest.mark.parametrize("mode", ["sync", "async"])
 NO_RETRIES = RetryBudget(ratio=0.0, floor=0.0)
@@ -130,8 +132,8 @@ def test_what_frees_wakes_who_waits(provider: Scripted, mode: str) -> None:
     """A slot that is given back, or a cooldown that is lifted, and not only the clock."""
     busy = provider.node()
     balancer = Balancer([busy], max_in_flight=1)
-    answers = run(mode, ask_at_once(mode, 40, balancer, timeout=30.0))
-    assert answers == ["answer"] * 40
+    answers = run(mode, ask_at_once(mode, 12, balancer, timeout=30.0))
+    assert answers == ["answer"] * 12
 
     limited = provider.node(status=429, headers={"Retry-After": "20"}, times=1)
     balancer = Balancer([limited])
@@ -212,6 +214,47 @@ def test_httpx_and_aiohttp_do_the_same(provider: Scripted) -> None:
             assert sum(provider.asked(node) for node in nodes) >= asked
 
     asyncio.run(main())
+
+
+class Retries(NoopCollector):
+    """Keeps what is told of retries."""
+
+    def __init__(self) -> None:
+        self.retries: list[str] = []
+        self.refused: list[str] = []
+
+    def on_retry(self, node_id: Hashable, reason: str) -> None:
+        """Keep why there was one."""
+        self.retries.append(reason)
+
+    def on_retry_refused(self, reason: str) -> None:
+        """Keep why there was none."""
+        self.refused.append(reason)
+
+
+def test_retries_and_those_refused_are_counted() -> None:
+    """Each once, whatever has been waited for."""
+    clock = VirtualClock()
+    collector = Retries()
+    balancer = Balancer(["http://a", "http://b"], RoundRobin(), clock=clock, metrics=collector)
+    bad = iter([429, 429, 500, 429])
+    transport = LoadwiseTransport(
+        balancer,
+        httpx2.MockTransport(lambda _: httpx2.Response(next(bad, 200))),
+        classify=classify_llm,
+        timeout=5.0,
+    )
+    with httpx2.Client(transport=transport) as client:
+        response = client.post("http://llm/v1/responses")
+        assert (response.status_code, response.extensions["loadwise"]["attempts"]) == (200, 5)
+    assert collector.retries == ["rate_limited", "rate_limited", "failure", "rate_limited"]
+    assert collector.refused == []
+    assert clock() == 2.0
+
+    bad = iter([429] * 20)
+    with httpx2.Client(transport=transport) as client:
+        assert client.post("http://llm/v1/responses").status_code == 429
+    assert collector.refused == ["no_node"]
 
 
 def test_wrong_timeouts_are_refused() -> None:

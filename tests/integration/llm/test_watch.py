@@ -189,6 +189,7 @@ def test_the_body_is_there_for_who_comes_after(  # noqa: C901 - four kinds of re
 
     async def read_async(response: Any) -> bytes:
         head = await peek_async(response)
+        assert ("async" in closed) is (rest <= 65_536 and not broken)
         assert head == b"".join(pieces)[: len(head)]
         assert len(head) >= min(65_536, len(b"".join(pieces)))
         try:
@@ -198,6 +199,7 @@ def test_the_body_is_there_for_who_comes_after(  # noqa: C901 - four kinds of re
 
     def read(response: Any) -> bytes:
         head = peek(response)
+        assert closed == ([] if rest > 65_536 or broken else ["sync"])
         assert head == b"".join(pieces)[: len(head)]
         assert len(head) >= min(65_536, len(b"".join(pieces)))
         try:

@@ -276,8 +276,8 @@ class Exchange:
         try:
             self._hold(self._find(self._options.where))
         except NoNodeAvailable:
-            self._stranded = True
-            return self._refuse("no_node")
+            self._stranded = self._patient_until is not None
+            return False if self._stranded else self._refuse("no_node")
         self._tell_retry(failed, verdict)
         return True
 
@@ -296,7 +296,7 @@ class Exchange:
         try:
             self._hold(self._find(self._options.where, seconds))
         except NoNodeAvailable:
-            return False
+            return self._refuse("no_node")
         self._tell_retry(failed, verdict)
         return True
 
@@ -315,7 +315,7 @@ class Exchange:
                 timeout=seconds,
             )
         except NoNodeAvailable:
-            return False
+            return self._refuse("no_node")
         self._hold(lease)
         self._tell_retry(failed, verdict)
         return True
@@ -323,15 +323,17 @@ class Exchange:
     def _patience_left(self, verdict: Verdict) -> float:
         """Return for how long a node may be waited for; end the present attempt if it may."""
         stranded, self._stranded = self._stranded, False
-        if not stranded or self._client.closed:
+        if not stranded:
             return 0.0
-        seconds = self._seconds_patient()
+        seconds = 0.0 if self._client.closed else self._seconds_patient()
         if seconds:
             self.end(self.lease, verdict)
             self._tried = tuple(each for each in self._tried if each not in self._limited)
             self._limited = ()
             if (verdict.retry_after or 0.0) > seconds and self._is_in_vain(seconds):
-                return 0.0
+                seconds = 0.0
+        if not seconds:
+            self._refuse("no_node")
         return seconds
 
     def _is_in_vain(self, seconds: float) -> bool:

@@ -101,6 +101,8 @@ def peek(response: Any) -> bytes:
         for piece in rest:
             if not head.takes_more(piece):
                 break
+        else:
+            stream.close()  # who waits for another node needs its connection no more
     except Exception as error:  # noqa: BLE001 - raised again where the body is read
         head.error = error
     response.stream = _kin(_SyncRest, stream.__class__, "SyncByteStream")(head, rest, stream)
@@ -115,6 +117,8 @@ async def peek_async(response: Any) -> bytes:
         async for piece in rest:
             if not head.takes_more(piece):
                 break
+        else:
+            await stream.aclose()
     except Exception as error:  # noqa: BLE001 - raised again where the body is read
         head.error = error
     response.stream = _kin(_AsyncRest, stream.__class__, "AsyncByteStream")(head, rest, stream)
