@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadwise import Balancer, Outcome
+from loadwise import Balancer, Outcome, RoundRobin
 from loadwise.integrations._llm.bodies import peek, peek_async
 from loadwise.integrations._llm.streams import StreamWatch
 from loadwise.integrations.httpx2 import LoadwiseTransport, Verdict
 from loadwise.integrations.llm import classify_llm
+from loadwise.testing import ManualClock
 
 CHUNK = 'data: {"object": "chat.completion.chunk", "choices": [{"delta": {"content": "%s"}}]}\n\n'
 CHAT = CHUNK % "hi" + "data: [DONE]\n\n"
@@ -236,3 +237,37 @@ def test_a_bomb_is_not_unpacked() -> None:
 
     response = httpx2.Response(429, headers=headers, stream=Closed())
     assert len(peek(response)) == 65_536
+
+
+@pytest.mark.parametrize(("deadline", "seconds"), [(None, 5.0), (2.0, 2.0)])
+def test_a_body_that_does_not_come_is_not_waited_for(
+    deadline: float | None, seconds: float
+) -> None:
+    """The client's own timeout is for answers; another key is asked."""
+    waited: list[float] = []
+
+    class Stuck(httpx2.SyncByteStream):
+        def __init__(self, request: httpx2.Request) -> None:
+            self.request = request
+
+        def __iter__(self) -> Iterator[bytes]:
+            waited.append(self.request.extensions["timeout"]["read"])
+            yield b"{"
+            raise httpx2.ReadTimeout("stuck")
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.host == "b":
+            return httpx2.Response(200)
+        return httpx2.Response(429, stream=Stuck(request))
+
+    balancer = Balancer(["http://a", "http://b"], RoundRobin(), clock=ManualClock())
+    options: dict[str, Any] = {} if deadline is None else {"deadline": deadline}
+    transport = LoadwiseTransport(
+        balancer, httpx2.MockTransport(answer), classify=classify_llm, **options
+    )
+    with httpx2.Client(transport=transport, timeout=600.0) as client:
+        assert client.post("http://llm/").status_code == 200
+    assert waited[0] == seconds
+    cooldown = balancer.status()[0].cooldown
+    assert cooldown is not None
+    assert cooldown.reason == "429 from the server"

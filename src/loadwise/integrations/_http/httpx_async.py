@@ -68,6 +68,7 @@ class AsyncTransport(Transport):
                     continue
                 raise
             try:
+                self._hasten(response, outbound)
                 verdict = await self._verdict(response)
                 if exchange.answered(verdict, events=self._is_of_events(response)):
                     await self._drop(response, outbound)

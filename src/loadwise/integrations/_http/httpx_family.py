@@ -39,6 +39,10 @@ from loadwise.integrations._http.verdict import Verdict, judge_status
 from loadwise.integrations._http.wires import TimeLeft
 from loadwise.outcome import Outcome
 
+_ERRORS = 400
+_ERROR_PATIENCE = 5.0
+"""Seconds for which an error's body is waited for that comes after its headers."""
+
 __all__ = ["Connections", "Library", "Senders", "Transport"]
 
 # Requests, responses, nodes and streams are Any throughout: they are those of either package.
@@ -235,6 +239,19 @@ class Transport:
         timeouts = outbound.extensions.get("timeout")
         if isinstance(timeouts, TimeLeft):
             timeouts.lift()
+
+    def _hasten(self, response: Any, outbound: Any) -> None:
+        """Have ``classify`` wait for an error's body no longer than for one that is at hand."""
+        timeouts = outbound.extensions.get("timeout", {})
+        if (
+            self._settings.classify is None
+            or response.status_code < _ERRORS
+            or isinstance(timeouts, TimeLeft)
+        ):
+            return
+        told = timeouts.get("read")
+        read = _ERROR_PATIENCE if told is None else min(told, _ERROR_PATIENCE)
+        outbound.extensions["timeout"] = {**timeouts, "read": read}
 
     def _judge(self, result: Any, ruling: object) -> Verdict:
         """Judge a response or an exception by the user's ruling, or else by the default rule."""

@@ -64,6 +64,7 @@ class SyncTransport(Transport):
                     continue
                 raise
             try:
+                self._hasten(response, outbound)
                 verdict = self._judge(response, settings.ask_ruling(response))
                 if exchange.answered(verdict, events=self._is_of_events(response)):
                     self._drop(response, outbound)

@@ -115,7 +115,7 @@ def told_of(document: object) -> Told:
                 inner = members.get("response")
             if not isinstance(inner, dict):
                 return _told(members)
-            document = inner
+            document = cast("object", inner)
         else:
             break
     return _NOTHING
