@@ -17,13 +17,13 @@ from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.aiohttp_content import MeteredContent
 from loadwise.integrations._http.body import Decoded, Hold
 from loadwise.integrations._http.errors import refusal_of
-from loadwise.integrations._http.exchange import Exchange, Prior
+from loadwise.integrations._http.exchange import Exchange, Prior, cost_of
 from loadwise.integrations._http.haste import CHALLENGES
 from loadwise.integrations._http.keys import by_cookie, by_header
+from loadwise.integrations._http.metering import Amounts
 from loadwise.integrations._http.paths import confined
 from loadwise.integrations._http.routing import LONGEST_KEPT
 from loadwise.integrations._http.settings import (
-    Amounts,
     AsyncTransportOptions,
     Options,
     Settings,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 try:
     import aiohttp
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, RequestInfo
-    from aiohttp.hdrs import COOKIE, HOST, SET_COOKIE
+    from aiohttp.hdrs import CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE
     from multidict import CIMultiDict, CIMultiDictProxy
     from yarl import URL
 except ImportError as error:
@@ -303,7 +303,9 @@ class LoadwiseMiddleware:
         """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
         passage.has_arrived()
         verdict = await self._judge(response, outbound, passage)
-        if exchange.answered(verdict, events=_is_of_events(response)):
+        if exchange.answered(
+            verdict, response.status, response.headers, events=_is_of_events(response)
+        ):
             await drop(response)
             return False
         if exchange.may_read_ahead(response.content_length):
@@ -342,19 +344,25 @@ class LoadwiseMiddleware:
         key = options.hash_key
         if key is None:
             key = await awaited(settings.ask_key(request))
-        cost = options.cost
-        if cost is None and settings.meter is not None and replayable:
-            cost = settings.estimate(bytes(await body.as_bytes()) if body else b"")
+        account = None
+        if settings.metering is not None:
+            told = None
+            if replayable:
+                told = bytes(await body.as_bytes()) if body else b""
+            length = request.headers.get(CONTENT_LENGTH, "")
+            account = settings.account(
+                request.url.raw_path, told, int(length) if length.isdecimal() else None
+            )
         try:
             exchange = Exchange(
                 settings,
                 options,
                 key,
-                cost,
+                account,
                 request=request,
                 client=request.session,
                 replayable=replayable,
-                prior=await self._prior(request, options, key, cost),
+                prior=await self._prior(request, options, key, cost_of(options, account)),
             )
         except NoNodeAvailable as error:
             if settings.no_node == "raise":
@@ -437,15 +445,15 @@ class LoadwiseMiddleware:
 
     def _hold(self, response: ClientResponse, exchange: Exchange, verdict: Verdict) -> None:
         """Keep the lease until the response is done with."""
-        lease, meter = exchange.lease, self._settings.meter
+        lease, account = exchange.lease, exchange.account
         _ROUTES[response] = {"node": exchange.node_id, "attempts": exchange.attempts}
         reader = None
-        if meter is not None and verdict.outcome is Outcome.SUCCESS:
-            reader = self._settings.reader(response.headers.get("Content-Type", ""))
+        if account is not None and exchange.used is None and verdict.outcome is Outcome.SUCCESS:
+            reader = account.reader(response.headers.get("Content-Type", ""))
         decoded = None if reader is None else Decoded(reader, "")
         events = _is_of_events(response)
         hold = Hold(exchange, lease, verdict, decoded, events=events)
-        if reader is not None or events:
+        if account is not None or events:
             response.content = cast("aiohttp.StreamReader", MeteredContent(response.content, hold))
         if response.connection is None:
             hold.end()
@@ -461,6 +469,8 @@ class LoadwiseMiddleware:
             if broken is not None:
                 hold.broke(broken)
             hold.end()
+            if not alive.content.is_eof():  # nobody will read on
+                hold.settle()
 
         response.connection.add_callback(done)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from loadwise.balancer import Lease
 from loadwise.integrations._http.exchange import Exchange
-from loadwise.integrations._http.settings import Amounts, UsageReader
+from loadwise.integrations._http.metering import Amounts, UsageReader
 from loadwise.integrations._http.verdict import BodyWatch, Verdict
 from loadwise.outcome import Outcome
 
@@ -70,7 +70,7 @@ class Hold:
     def end(self) -> None:
         """The connection is done with; the body may still be read, where all of it has come."""
         self._ask_watch(complete=False)
-        self._exchange.end(self._lease, self._verdict)
+        self._exchange.end(self._lease, self._verdict, used=self._exchange.used)
 
     def _ask_watch(self, *, complete: bool) -> None:
         """Have who watches say the last word, if that has not been said."""
@@ -90,6 +90,7 @@ class Hold:
             amounts = reader.amounts()
             if amounts is not None:
                 self._lease.settle(amounts)
+        self._exchange.correct(self._lease)
 
 
 class Watch:

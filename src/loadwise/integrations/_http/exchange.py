@@ -6,7 +6,7 @@ The state machine is the same for every HTTP library, sync or async; a library's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from math import inf
 from typing import Any, NamedTuple
@@ -16,17 +16,20 @@ from loadwise.balancer.blame import Blame
 from loadwise.balancer.failures import outcome_of
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
-from loadwise.integrations._http.settings import Amounts, Options, Settings
+from loadwise.integrations._http.metering import Account, Amounts, Left
+from loadwise.integrations._http.settings import Options, Settings
 from loadwise.integrations._http.stale import frame_of
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 
-__all__ = ["Exchange", "Prior"]
+__all__ = ["Exchange", "Prior", "cost_of"]
 
 _READ_AHEAD = 65_536
 _SITTING_OUT = frozenset({"rate_limited", "excluded", "filtered", "drained"})
 _NOT_SET_UP = Verdict(Outcome.FAILURE, retry=True, never_sent=True)
+_RATE_LIMITED = 429
+_NOTHING_LEFT: Mapping[str, Left] = {}
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
 
@@ -57,7 +60,7 @@ class Exchange:
         settings: What holds for all requests.
         options: What this one says for itself.
         hash_key: What it belongs to.
-        cost: What it is expected to use.
+        account: What it is charged; ``None`` where nobody meters.
         request: The request itself, for its ``method`` and its ``headers``.
         client: Who sends it, for its ``closed``: what breaks then is not the node's doing.
         replayable: Whether its body can be sent again.
@@ -70,6 +73,8 @@ class Exchange:
         sent: Whether the present attempt's request has been made ready and may have been sent.
         attempts: How many attempts there have been.
         ends: The moment of the deadline, by the balancer's clock; ``None`` without one.
+        account: What it is charged.
+        used: What the present attempt has used, where the status of its answer has told.
     """
 
     __slots__ = (
@@ -77,6 +82,7 @@ class Exchange:
         "_client",
         "_cost",
         "_hash_key",
+        "_left",
         "_limited",
         "_options",
         "_patient_until",
@@ -86,22 +92,26 @@ class Exchange:
         "_settings",
         "_stranded",
         "_tried",
+        "account",
         "attempts",
         "base_url",
         "ends",
         "lease",
         "node_id",
         "sent",
+        "used",
     )
 
     base_url: str
+    used: Amounts | None
+    _left: Mapping[str, Left]
 
     def __init__(
         self,
         settings: Settings,
         options: Options,
         hash_key: HashKey,
-        cost: Amounts | None,
+        account: Account | None,
         *,
         request: Any,
         client: Any,
@@ -111,7 +121,8 @@ class Exchange:
         self._settings = settings
         self._options = options
         self._hash_key = hash_key
-        self._cost = cost
+        self.account = account
+        self._cost = cost_of(options, account)
         self._request = request
         self._client = client
         self._replayable = replayable
@@ -171,7 +182,9 @@ class Exchange:
         lease.refund()
         return self._begin_next(_NOT_SET_UP)
 
-    def answered(self, verdict: Verdict, *, events: bool = False) -> bool:
+    def answered(
+        self, verdict: Verdict, status: int, headers: Mapping[str, str], *, events: bool = False
+    ) -> bool:
         """Report a response; return whether the next attempt has begun and it is to be dropped.
 
         Where it is to be kept, the lease stays open until `end` is called for its last byte. The
@@ -184,10 +197,30 @@ class Exchange:
             self._blame.succeeded(self.node_id)
         elif verdict.outcome is Outcome.FAILURE and verdict.never_sent:
             lease.refund()
+        self._meter(verdict, status, headers)
+        used, left = self.used, self._left
         if not (verdict.retry and self._may_send_again() and self._begin_next(verdict)):
+            if events:
+                self.correct(lease)  # its end is too far away
             return False
-        self.end(lease, verdict)
+        self.end(lease, verdict, used=used)
+        if left:
+            lease.correct(left)
         return True
+
+    def _meter(self, verdict: Verdict, status: int, headers: Mapping[str, str]) -> None:
+        """Read what an answer has used, and what it leaves, off its status and its headers."""
+        if self.account is None:
+            return
+        self.used = self.account.used_by(status)
+        if verdict.outcome is not Outcome.RATE_LIMITED:  # that one sits out, for as long as it says
+            self._left = self.account.left(headers)
+
+    def correct(self, lease: Lease[Any]) -> None:
+        """Correct the quota by what the answer's headers say is left, once."""
+        left, self._left = self._left, _NOTHING_LEFT
+        if left:
+            lease.correct(left)
 
     def may_reconnect(self, error: BaseException, *, unsent: bool) -> bool:
         """Whether the present attempt may be made once more, after its connection had ended.
@@ -221,20 +254,29 @@ class Exchange:
         outcome = Outcome.CANCELLED if self._client.closed else outcome_of(type(error))
         self.end(lease, Verdict(outcome), error)
 
-    def end(self, lease: Lease[Any], verdict: Verdict, error: BaseException | None = None) -> None:
-        """Report how an attempt ended."""
+    def end(
+        self,
+        lease: Lease[Any],
+        verdict: Verdict,
+        error: BaseException | None = None,
+        *,
+        used: Amounts | None = None,
+    ) -> None:
+        """Report how an attempt ended, and what it has used, where that is known by now."""
         if verdict.outcome is Outcome.SUCCESS:
-            lease.success()
+            ended = lease.success()
         elif verdict.outcome is Outcome.FAILURE:
-            lease.failure(verdict.reason if error is None else error, verdict.retry_after)
+            ended = lease.failure(verdict.reason if error is None else error, verdict.retry_after)
         elif verdict.outcome is Outcome.RATE_LIMITED:
-            limited = lease.rate_limited(verdict.retry_after, verdict.reason)
-            if limited and not verdict.never_sent:
-                refused = self._settings.refused()
-                if refused is not None:
-                    lease.settle(refused)
+            ended = lease.rate_limited(verdict.retry_after, verdict.reason)
         else:
-            lease.call_off()
+            ended = lease.call_off()
+        if not ended or verdict.never_sent or self.account is None:
+            return
+        if used is None and verdict.outcome is Outcome.RATE_LIMITED:
+            used = self.account.used_by(_RATE_LIMITED)
+        if used is not None:
+            lease.settle(used)
 
     def give_up(self) -> None:
         """Report that something else than the node has failed; a report made before holds."""
@@ -327,7 +369,7 @@ class Exchange:
             return 0.0
         seconds = 0.0 if self._client.closed else self._seconds_patient()
         if seconds:
-            self.end(self.lease, verdict)
+            self.end(self.lease, verdict, used=self.used)
             self._tried = tuple(each for each in self._tried if each not in self._limited)
             self._limited = ()
             if (verdict.retry_after or 0.0) > seconds and self._is_in_vain(seconds):
@@ -390,4 +432,11 @@ class Exchange:
         lease.blame = self._blame
         self.node_id = lease.node_id
         self.sent = False
+        self.used = None
+        self._left = _NOTHING_LEFT
         self.attempts += 1
+
+
+def cost_of(options: Options, account: Account | None) -> Amounts | None:
+    """Return what a request is expected to use, as it says for itself or else as its account."""
+    return account.amounts if options.cost is None and account is not None else options.cost

@@ -8,11 +8,12 @@ from typing import Any
 from loadwise.balancer import Lease
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.body import Hold
-from loadwise.integrations._http.exchange import Exchange
+from loadwise.integrations._http.exchange import Exchange, cost_of
 from loadwise.integrations._http.given import AsyncGiven, AsyncPerNode
 from loadwise.integrations._http.haste import Rest, Spare
 from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
 from loadwise.integrations._http.iterating import iterating
+from loadwise.integrations._http.metering import Account
 from loadwise.integrations._http.pooled_async import AsyncPooled
 from loadwise.integrations._http.settings import Options, Settings, awaited
 from loadwise.integrations._http.stale import stale_of
@@ -36,8 +37,9 @@ class AsyncTransport(Transport):
             return await self._send_outside(request)
         options = self._options(request)
         key = await awaited(self._key(request, options))
-        found, began = await self._waited(request, options, key)
-        exchange = self._begin(request, options, key, found, began)
+        account = self._account(request)
+        found, began = await self._waited(options, key, account)
+        exchange = self._begin(request, options, key, found, began, account)
         if not isinstance(exchange, Exchange):
             return exchange
         try:
@@ -70,7 +72,12 @@ class AsyncTransport(Transport):
             try:
                 self._hasten(response, outbound)
                 verdict = await self._verdict(response)
-                if exchange.answered(verdict, events=self._is_of_events(response)):
+                if exchange.answered(
+                    verdict,
+                    response.status_code,
+                    response.headers,
+                    events=self._is_of_events(response),
+                ):
                     await self._drop(response, outbound)
                     continue
                 taken = await self._take(response, exchange, verdict, outbound)
@@ -84,7 +91,7 @@ class AsyncTransport(Transport):
             return response
 
     async def _waited(
-        self, request: Any, options: Options, key: Any
+        self, options: Options, key: Any, account: Account | None
     ) -> tuple[Lease[Any] | NoNodeAvailable | None, float | None]:
         """Wait for a node, where that is wanted; return what has come of it, and when it began."""
         settings = self._settings
@@ -95,7 +102,7 @@ class AsyncTransport(Transport):
         try:
             found = await settings.balancer.acquire_async(
                 hash_key=key,
-                cost=self._cost(request, options),
+                cost=cost_of(options, account),
                 where=options.where,
                 timeout=patience if limit is None else min(patience, limit),
             )

@@ -31,10 +31,11 @@ from loadwise.integrations._http.haste import (
 from loadwise.integrations._http.httpx_headers import access_to
 from loadwise.integrations._http.httpx_redirects import Redirects
 from loadwise.integrations._http.httpx_twins import twin_of
+from loadwise.integrations._http.metering import Account
 from loadwise.integrations._http.paths import confined
 from loadwise.integrations._http.pooled import checked_limits
 from loadwise.integrations._http.routing import LONGEST_KEPT
-from loadwise.integrations._http.settings import Amounts, Options, Settings, options_of
+from loadwise.integrations._http.settings import Options, Settings, options_of
 from loadwise.integrations._http.verdict import Verdict, judge_status
 from loadwise.integrations._http.wires import TimeLeft
 from loadwise.outcome import Outcome
@@ -160,15 +161,16 @@ class Transport:
         key = options.hash_key
         return self._settings.ask_key(request) if key is None else key
 
-    def _cost(self, request: Any, options: Options) -> Amounts | None:
-        """Return what a request is expected to use."""
-        settings = self._settings
+    def _account(self, request: Any) -> Account | None:
+        """Return what a request is charged."""
+        if self._settings.metering is None:
+            return None
         replayable = isinstance(request.stream, self.library.byte_stream)
-        if options.cost is not None or settings.meter is None or not replayable:
-            return options.cost
         # Not its ``content``: a request that repeats another, as after a redirect, has only the
         # other's stream until it is read.
-        return settings.estimate(request.read())
+        body = request.read() if replayable else None
+        length = self.library.access.length(request.headers)
+        return self._settings.account(request.url.path, body, length)
 
     def _begin(
         self,
@@ -177,17 +179,19 @@ class Transport:
         key: HashKey,
         found: Lease[Any] | NoNodeAvailable | None = None,
         began: float | None = None,
+        account: Account | None = None,
     ) -> Any:
         """Return the exchange of a request, or the response to one for which there is no node."""
         settings = self._settings
         replayable = isinstance(request.stream, self.library.byte_stream)
-        cost = self._cost(request, options)
+        if account is None:
+            account = self._account(request)
         try:
             exchange = Exchange(
                 settings,
                 options,
                 key,
-                cost,
+                account,
                 request=request,
                 client=self._life,
                 replayable=replayable,
@@ -268,8 +272,9 @@ class Transport:
         """Keep the lease until the response is done with."""
         reader = watch = None
         coding = "" if decoded else response.headers.get("content-encoding", "")
-        if self._settings.meter is not None and verdict.outcome is Outcome.SUCCESS:
-            inner = self._settings.reader(response.headers.get("content-type", ""))
+        account = exchange.account
+        if account is not None and exchange.used is None and verdict.outcome is Outcome.SUCCESS:
+            inner = account.reader(response.headers.get("content-type", ""))
             if inner is not None:
                 reader = Decoded(inner, coding)
         if verdict.watch is not None and verdict.outcome is Outcome.SUCCESS:
@@ -286,7 +291,7 @@ class Transport:
 
     def _keep(self, response: Any, exchange: Exchange, verdict: Verdict, body: bytes) -> None:
         """End the lease on a response of which every byte has come: the node is done with it."""
-        if self._settings.meter is None and verdict.watch is None:
+        if exchange.account is None and verdict.watch is None:
             exchange.end(exchange.lease, verdict)
         else:
             hold = self._hold(response, exchange, verdict)

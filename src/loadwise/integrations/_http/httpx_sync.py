@@ -66,7 +66,12 @@ class SyncTransport(Transport):
             try:
                 self._hasten(response, outbound)
                 verdict = self._judge(response, settings.ask_ruling(response))
-                if exchange.answered(verdict, events=self._is_of_events(response)):
+                if exchange.answered(
+                    verdict,
+                    response.status_code,
+                    response.headers,
+                    events=self._is_of_events(response),
+                ):
                     self._drop(response, outbound)
                     continue
                 taken = self._take(response, exchange, verdict, outbound)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from types import EllipsisType
-from typing import Any, Literal, Protocol, TypedDict, cast
+from typing import Any, Literal, TypedDict, cast
 
 from loadwise._callables import (
     is_awaitable,
     refuse_async,
-    refuse_async_methods,
     refuse_awaitable,
 )
 from loadwise._numbers import finite, shown, whole
@@ -23,6 +22,7 @@ from loadwise.filters import as_filter
 from loadwise.integrations._http.errors import NO_NODE
 from loadwise.integrations._http.mapping import Mapper
 from loadwise.integrations._http.members import Members
+from loadwise.integrations._http.metering import Account, Amounts, Meter, Metering
 from loadwise.integrations._http.node_cookies import NodeCookies
 from loadwise.integrations._http.routing import base_url_of, checked_base_url
 from loadwise.integrations._http.verdict import Verdict, are_repeatable
@@ -31,49 +31,16 @@ from loadwise.outcome import Outcome
 from loadwise.retry_budget import RetryBudget
 
 __all__ = [
-    "Amounts",
     "AsyncTransportOptions",
-    "Meter",
     "Options",
     "Settings",
     "TransportOptions",
-    "UsageReader",
     "awaited",
     "options_of",
 ]
 
 _URL_REMEDY = "give a plain function of a node"
-_METER_REMEDY = "a meter does not wait: make it a plain method"
 _REMEDY = "a synchronous client cannot wait for it: give a plain function, or use the async client"
-
-Amounts = Mapping[str, float]
-
-
-class UsageReader(Protocol):
-    """Reads from a response's body what the request has used."""
-
-    def feed(self, chunk: bytes) -> None:
-        """Take in a piece of the body, content encoding undone."""
-
-    def amounts(self) -> Amounts | None:
-        """Return what was used, by quota dimension; ``None`` if the body did not say."""
-        ...
-
-
-class Meter(Protocol):
-    """Knows what requests cost, by quota dimension.
-
-    It may have a ``refused()``, too: what a request has used that a rate limit refused.
-    """
-
-    def estimate(self, body: bytes) -> Amounts | None:
-        """Return what a request with this body is expected to use; ``None`` for the default."""
-        ...
-
-    def reader(self, content_type: str) -> UsageReader | None:
-        """Return a reader for a response of this type, or ``None`` if there is nothing to read."""
-        ...
-
 
 Ruling = Verdict | Outcome | None
 """What ``classify`` may say of a response or an exception."""
@@ -161,6 +128,7 @@ class Settings:
     timeout: float | None = 0.0
     awaits: bool = False
     repeatable: bool = field(init=False, default=False)
+    metering: Metering | None = field(default=None, init=False)
 
     @classmethod
     def of(
@@ -201,9 +169,8 @@ class Settings:
                 raise TypeError(f"{name} is {function!r}; it must be a function")
             if name == "url" or not self.awaits:
                 refuse_async(name, function, _URL_REMEDY if name == "url" else _REMEDY)
-        if self.meter is not None and not _is_meter(self.meter):
-            raise TypeError(f"meter is {self.meter!r}; it must be a meter, such as TokenMeter()")
-        refuse_async_methods("meter", self.meter, ("estimate", "reader", "refused"), _METER_REMEDY)
+        if self.meter is not None:
+            object.__setattr__(self, "metering", Metering(self.meter))
         if not isinstance(self.budget, RetryBudget):
             raise TypeError(
                 f"budget is {self.budget!r}; it must be a RetryBudget (for no retries at all there "
@@ -236,30 +203,15 @@ class Settings:
         """Return who keeps the nodes' cookies; ``None`` if the client is to keep them."""
         return NodeCookies(self.balancer) if self.node_cookies else None
 
-    def refused(self) -> Amounts | None:
-        """Return what a request that a rate limit refuses has used, if the meter can tell."""
-        tell: Callable[[], Amounts] | None = getattr(self.meter, "refused", None)
-        if tell is None:
-            return None
-        amounts = tell()
-        refuse_awaitable("refused() of the meter", amounts, _METER_REMEDY)
-        return amounts
+    def account(self, path: str, body: bytes | None, length: int | None) -> Account | None:
+        """Return the meter's account of a request; ``None`` without a meter.
 
-    def estimate(self, body: bytes) -> Amounts | None:
-        """Return what the meter expects a request with this body to use."""
-        if self.meter is None:
-            return None
-        amounts = self.meter.estimate(body)
-        refuse_awaitable("estimate() of the meter", amounts, _METER_REMEDY)
-        return amounts
-
-    def reader(self, content_type: str) -> UsageReader | None:
-        """Return the meter's reader for a response of this type, if there is one."""
-        if self.meter is None:
-            return None
-        found = self.meter.reader(content_type)
-        refuse_awaitable("reader() of the meter", found, _METER_REMEDY)
-        return found
+        Args:
+            path: Where the request goes.
+            body: Its body; ``None`` if that is not known before it is sent.
+            length: The length of that, if it is known.
+        """
+        return None if self.metering is None else self.metering.open(path, body, length)
 
     def ask_key(self, request: object) -> Any:
         """Return what ``hash_key`` says of a request: a key, or what is to be awaited for one."""
@@ -305,11 +257,6 @@ class Settings:
 async def awaited(answer: Any) -> Any:
     """Return an answer, awaited if it is to be."""
     return await answer if is_awaitable(answer) else answer
-
-
-def _is_meter(value: object) -> bool:
-    methods = (getattr(value, name, None) for name in ("estimate", "reader"))
-    return all(map(callable, methods)) and not isinstance(value, type)
 
 
 def _require_bool(what: str, given: object) -> None:
