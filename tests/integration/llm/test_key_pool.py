@@ -364,13 +364,12 @@ VALUES = st.recursive(
 )
 
 
-@given(st.dictionaries(NAMES | st.just("model"), VALUES, max_size=5), NAMES, NAMES, st.booleans())
+@given(st.dictionaries(NAMES | st.just("model"), VALUES, max_size=5), NAMES, NAMES)
 @settings(max_examples=200, deadline=None)
-def test_renaming_changes_nothing_else(
-    body: dict[str, Any], model: str, own: str, indent: bool
-) -> None:
+def test_renaming_changes_nothing_else(body: dict[str, Any], model: str, own: str) -> None:
     """Whatever the body is, it says the same afterwards, but for the name."""
-    text = json.dumps({**body, "model": model}, indent=2 if indent else None).encode()
-    asked = asked_in("/v1/responses", text)
-    assert asked.model == model
-    assert json.loads(asked.renamed(text, own)) == {**body, "model": own}
+    for indent in (None, 2):
+        text = json.dumps({**body, "model": model}, indent=indent).encode()
+        asked = asked_in("/v1/responses", text)
+        assert asked.model == model
+        assert json.loads(asked.renamed(text, own)) == {**body, "model": own}

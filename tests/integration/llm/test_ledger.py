@@ -139,7 +139,7 @@ def test_what_headers_say_is_left_corrects_the_quota(
 def test_nonsense_in_headers_is_ignored(value: str) -> None:
     """Only digits are numbers."""
     quota = limited(A, tpm=TPM)
-    headers = {"x-ratelimit-remaining-tokens": value.encode()}
+    headers = {b"x-ratelimit-remaining-tokens": value.encode()}
     ask(httpx2, quota, lambda _: httpx2.Response(200, headers=headers, json=USED))
     assert quota.remaining(A, "tpm") == TPM - 100
 
@@ -197,7 +197,7 @@ def test_a_stream_closed_early_is_charged_what_was_seen(mode: str) -> None:
             ):
                 pieces = response.aiter_raw()
                 assert [await anext(pieces), await anext(pieces)] == [WORD, WORD]
-                await pieces.aclose()  # type: ignore[attr-defined]  # it is a generator
+                await pieces.aclose()
 
         asyncio.run(main())
     assert quota.remaining(A, "tpm") == TPM - 100 - 20
