@@ -147,6 +147,7 @@ class KeyPool:
             "url": attrgetter("base_url"),
             "prepare": prepare,
         }
+        self._options["classify"] = _judging(self._options["classify"])
         limited = {each for member in members for each in member.limits}
         if limited:
             named = [each if each in limited else None for each in LIMITS]
@@ -205,3 +206,12 @@ class KeyPool:
 
     def __repr__(self) -> str:
         return f"<KeyPool {self.balancer.name!r}: {len(self.balancer.nodes)} keys>"
+
+
+def _judging(classify: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return a judge that says nothing of what may be repeated: that is told by each request."""
+
+    def judge(result: Any) -> Any:
+        return classify(result)
+
+    return judge
