@@ -261,7 +261,7 @@ def test_quotas_agree_with_what_the_providers_counted(
 def test_a_stream_holds_its_key_and_its_tokens_to_the_end(
     start: Callable[..., Provider], sdk: str, mode: str
 ) -> None:
-    """An estimate is reserved at once; the end of a stream settles it, an early close takes what was seen."""
+    """An estimate is reserved; the end settles it, and an early close takes what was seen."""
     provider = start(limits={"k": PLENTY})
     key = Key("k", base_url(provider, sdk))
     quota = limited([key], 100, 10_000)

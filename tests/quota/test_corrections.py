@@ -98,6 +98,18 @@ def test_what_is_held_by_others_is_not_given_back(clock: ManualClock) -> None:
     assert quota.remaining("k", "tpm") == 900
 
 
+def test_what_was_under_way_before_is_not_given_back_when_it_ends_first(
+    clock: ManualClock,
+) -> None:
+    """The upstream may have answered the younger request before the older one came to it."""
+    quota = tracker(clock)
+    older, younger = reserve(quota, 300), reserve(quota, 100)
+    older.settle({"tpm": 300})
+    younger.settle({"tpm": 100})
+    younger.correct({"tpm": Left(900, 1_000)})
+    assert quota.remaining("k", "tpm") == 600
+
+
 def test_strangers_are_ignored(clock: ManualClock) -> None:
     """What the node does not limit, or no longer does, or has no quota for at all."""
     quota = tracker(clock)

@@ -469,7 +469,7 @@ class QuotaTracker(ForkAware):
                 mark, window = reservation._marks.get(name), node.windows.get(name)  # noqa: SLF001
                 if mark is not None and window is not None:
                     since = window.reserved - mark[0]
-                    window.correct(each, since + min(mark[1], window.held), now)
+                    window.correct(each, since + mark[1], now)
             self._reconsider(reservation.node_id, now)
 
 
