@@ -67,11 +67,12 @@ class Reservation:
         node_id: Hashable,
         amounts: Amounts,
         buckets: Mapping[str, Bucket],
-        marks: Mapping[str, tuple[float, float]],
+        marks: Mapping[str, float],
     ) -> None:
         self._tracker = tracker
         self._buckets = buckets
-        # How much was reserved in all, and held, when it was made.
+        # How much had been reserved and was done with when it was made: an upstream that has seen
+        # it has seen all of that.
         self._marks = marks
         self._open = [True]
         self.node_id = node_id
@@ -97,8 +98,9 @@ class Reservation:
 
         Where less is left than was counted, others use the same limit, and the difference is
         charged until the upstream's reset, or for a window. Where more is left, estimates were too
-        careful, and the difference is given back; not so what others have reserved since, or hold,
-        for the upstream may not have seen it, and not if its limit is above the one registered.
+        careful, and the difference is given back; not so what was under way then, or was reserved
+        since, for the upstream may not have seen it, and not if its limit is above the one
+        registered.
 
         Args:
             left: What is left, by dimension; what the node does not limit is ignored.
@@ -252,13 +254,13 @@ class QuotaTracker(ForkAware):
                 if not window.fits(_need(window, named)):
                     return None
             buckets: dict[str, Bucket] = {}
-            marks: dict[str, tuple[float, float]] = {}
+            marks: dict[str, float] = {}
             # Nothing to think over while there is room for another request in all dimensions.
             settled = node_id not in self._rests and node_id not in self._blocked
             for name, window in node.windows.items():
                 held = window.held
                 buckets[name] = window.hold(full[name], now)
-                marks[name] = (window.reserved, held)
+                marks[name] = window.reserved - held
                 settled = settled and window.fits(_need(window, _NOTHING))
             if not settled:
                 self._reconsider(node_id, now)
@@ -468,8 +470,7 @@ class QuotaTracker(ForkAware):
             for name, each in left.items():
                 mark, window = reservation._marks.get(name), node.windows.get(name)  # noqa: SLF001
                 if mark is not None and window is not None:
-                    since = window.reserved - mark[0]
-                    window.correct(each, since + mark[1], now)
+                    window.correct(each, window.reserved - mark, now)
             self._reconsider(reservation.node_id, now)
 
 

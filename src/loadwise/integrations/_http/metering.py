@@ -121,5 +121,5 @@ class _PlainAccount:
         refuse_awaitable("reader() of the meter", found, _REMEDY)
         return found
 
-    def left(self, _headers: Mapping[str, str]) -> Mapping[str, Left]:
+    def left(self, headers: Mapping[str, str]) -> Mapping[str, Left]:  # noqa: ARG002 - as it is called
         return {}

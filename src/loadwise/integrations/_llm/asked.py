@@ -33,7 +33,8 @@ class Asked(NamedTuple):
     def renamed(self, body: bytes, model: str) -> bytes:
         """Return the body with another name of the model, and not a byte else changed."""
         name = model.encode() if self.is_form else json.dumps(model).encode()
-        pieces, done = [], 0
+        pieces: list[bytes] = []
+        done = 0
         for start, end in self.spans:
             pieces += [body[done:start], name]
             done = end

@@ -50,7 +50,7 @@ def transport_of(
         inner: Who sends; ``None`` for connections of its own.
         awaits: Whether it is for an asynchronous client.
     """
-    package = _package_of(type(inner)) or next(filter(find_spec, _PACKAGES), None)
+    package = _package_of(inner) or next(filter(find_spec, _PACKAGES), None)
     if package is None:
         raise ImportError("a KeyPool needs an HTTP client: install loadwise[httpx2]")
     return _transport(package, balancer, options, inner, awaits=awaits)
@@ -84,7 +84,7 @@ def client_of(
     http = module.DefaultAsyncHttpxClient if awaits else module.DefaultHttpxClient
     inner = given.pop("transport", None)
     package = _package_of(http)
-    if package is None or (inner is not None and _package_of(type(inner)) != package):
+    if package is None or (inner is not None and _package_of(inner) != package):
         raise TypeError(f"transport is {inner!r}; {sdk} needs one of {package}")
     transport = _transport(package, balancer, options, inner, awaits=awaits)
     make = getattr(module, f"Async{name}" if awaits else name)
@@ -108,7 +108,8 @@ def _transport(
     return made(balancer, inner, limits=limits, **options)
 
 
-def _package_of(kind: type[Any]) -> str | None:
-    """Return the HTTP package that a class is of, or derived from."""
-    origins = (each.__module__.partition(".")[0] for each in kind.__mro__)
+def _package_of(kind: Any) -> str | None:
+    """Return the HTTP package that a class, or what is made of one, is of or derived from."""
+    kinds: tuple[type[object], ...] = (kind if isinstance(kind, type) else kind.__class__).__mro__
+    origins = (each.__module__.partition(".")[0] for each in kinds)
     return next((origin for origin in origins if origin in _PACKAGES), None)

@@ -107,9 +107,10 @@ def keys_of(entries: object) -> list[LlmKey]:
         TypeError: An entry, or a field of it, is of the wrong type.
         ValueError: A field is missing, not known or out of range, or a key is there twice.
     """
-    if isinstance(entries, str | bytes | Mapping) or not isinstance(entries, Iterable):
+    kind: type[object] = type(entries)
+    if issubclass(kind, str | bytes | Mapping) or not isinstance(entries, Iterable):
         raise TypeError(
-            f"keys is a {type(entries).__name__}; it must be a list of mappings, each with a "
+            f"keys is a {kind.__name__}; it must be a list of mappings, each with a "
             f'"key" and a "base_url"'
         )
     keys: list[LlmKey] = []

@@ -138,21 +138,24 @@ class MemberScanner:
         else:
             self._held.append(piece)
 
-    def _end_name(self, chunk: bytes, position: int) -> None:
-        self._is_name = self._awaits_name = False
+    def _end_hold(self, chunk: bytes, position: int) -> bytes | None:
+        """Return what has been held up to here; ``None`` if it was too long."""
         self._keep(chunk[self._from : position])
         held, self._held = self._held, None
-        self._names[-1] = "" if held is None else _name_of(b"".join(held))
+        return None if held is None else b"".join(held)
+
+    def _end_name(self, chunk: bytes, position: int) -> None:
+        self._is_name = self._awaits_name = False
+        text = self._end_hold(chunk, position)
+        self._names[-1] = "" if text is None else _name_of(text)
         if tuple(self._names) in self._paths:
             self._hold(position + 1, is_name=False)
 
     def _end_value(self, chunk: bytes, position: int) -> None:
         if self._held is None or tuple(self._names) not in self._paths:
             return
-        self._keep(chunk[self._from : position])
-        held, self._held = self._held, None
-        if held is not None:
-            text = b"".join(held)
+        text = self._end_hold(chunk, position)
+        if text is not None:
             value = text.lstrip(_BLANK).removeprefix(b":").lstrip(_BLANK)
             names = tuple([name or "" for name in self._names])
             start = self._began + len(text) - len(value)
