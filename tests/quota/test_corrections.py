@@ -110,6 +110,17 @@ def test_what_was_under_way_before_is_not_given_back_when_it_ends_first(
     assert quota.remaining("k", "tpm") == 600
 
 
+def test_what_is_not_settled_yet_counts_as_unseen(clock: ManualClock) -> None:
+    """A stream's headers come before most of what it will use."""
+    quota = tracker(clock)
+    use(quota, 600)
+    stream = reserve(quota, 300)
+    stream.correct({"tpm": Left(900, 1_000)})
+    assert quota.remaining("k", "tpm") == 600
+    stream.settle({"tpm": 200})
+    assert quota.remaining("k", "tpm") == 700
+
+
 def test_strangers_are_ignored(clock: ManualClock) -> None:
     """What the node does not limit, or no longer does, or has no quota for at all."""
     quota = tracker(clock)

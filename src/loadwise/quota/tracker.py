@@ -470,7 +470,8 @@ class QuotaTracker(ForkAware):
             for name, each in left.items():
                 mark, window = reservation._marks.get(name), node.windows.get(name)  # noqa: SLF001
                 if mark is not None and window is not None:
-                    window.correct(each, window.reserved - mark, now)
+                    own = reservation.amounts[name] if reservation._open else 0  # noqa: SLF001
+                    window.correct(each, window.reserved - mark + own, now)
             self._reconsider(reservation.node_id, now)
 
 
