@@ -342,6 +342,16 @@ def test_entries_are_checked_and_not_shown(keys: Any, error: type[Exception], me
     assert SECRET not in str(caught.value)
 
 
+def test_options_of_a_request_are_checked_as_ever() -> None:
+    """What is no mapping, or says what nobody knows, is refused by name."""
+    pool = KeyPool([GOOD])
+    bad: Any
+    with httpx2.Client(transport=pool.transport(Providers().transport)) as client:
+        for bad, error in (("retry", TypeError), ({"retyr": True}, ValueError)):
+            with pytest.raises(error, match="loadwise"):
+                client.post("http://llm/responses", json={}, extensions={"loadwise": bad})
+
+
 def test_arguments_are_checked() -> None:
     """Unknown options, and what the pool says itself, are refused by name."""
     options: Any = {"timout": 3.0}

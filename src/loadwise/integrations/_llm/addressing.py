@@ -58,7 +58,9 @@ def address(request: Any) -> None:
     What its ``extensions["loadwise"]`` say for themselves holds; their ``where`` holds, too.
     """
     asked = asked_in(request.url.path, request.content)
-    given: Mapping[str, Any] = request.extensions.get("loadwise") or {}
+    given: Any = request.extensions.get("loadwise", {})
+    if not isinstance(given, Mapping):
+        return  # it is refused where options are read
     options: dict[str, Any] = {"retry": asked.is_prompt, **given}
     if asked.model is not None:
         serves: Callable[[Any], bool] = _Serves(asked.model)
