@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from loadwise.filters import Filter, as_filter
@@ -58,9 +58,10 @@ def address(request: Any) -> None:
     What its ``extensions["loadwise"]`` say for themselves holds; their ``where`` holds, too.
     """
     asked = asked_in(request.url.path, request.content)
-    given: Any = request.extensions.get("loadwise", {})
-    if not isinstance(given, Mapping):
+    said: object = request.extensions.get("loadwise", {})
+    if not isinstance(said, Mapping):
         return  # it is refused where options are read
+    given = cast("Mapping[str, Any]", said)
     options: dict[str, Any] = {"retry": asked.is_prompt, **given}
     if asked.model is not None:
         serves: Callable[[Any], bool] = _Serves(asked.model)
