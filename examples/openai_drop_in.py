@@ -1,4 +1,4 @@
-"""OpenAI's own SDK over several API keys and base URLs, by giving it a transport.
+"""OpenAI's own SDK over several API keys and base URLs, by a pool of keys.
 
 The program talks to the SDK as ever. Beneath it, every prompt goes to a key that can afford it:
 what it may cost is reserved, and settled when the answer tells. One key allows less than we were
@@ -17,30 +17,22 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 
-from loadwise import (
-    Balancer,
-    QuotaConfig,
-    QuotaDimension,
-    QuotaTracker,
-    RoundRobin,
-)
+from loadwise import RoundRobin
 
 try:
-    import httpx2
     import openai
 
-    from loadwise.integrations.httpx2 import LoadwiseTransport
-    from loadwise.integrations.llm import TokenMeter
+    from loadwise.integrations.llm import KeyPool
 except ImportError as missing:
     print(f"{missing}\nThis example needs: pip install 'loadwise[httpx2]' openai")
     sys.exit()
 
 ANSWER = "to every question there is an answer"
 PROMPTS = 20
+TOKENS = 10_000
 
 
 class Provider(ThreadingHTTPServer):
@@ -123,40 +115,6 @@ def running(provider: Provider) -> Iterator[Provider]:
         provider.server_close()
 
 
-@dataclass(frozen=True)
-class Key:
-    """A node: an API key, where it is good, and what we were told it allows per minute."""
-
-    id: str
-    base_url: str
-    requests: int
-    tokens: int = 10_000
-
-
-def connect(keys: list[Key], quota: QuotaTracker) -> openai.OpenAI:
-    """Return a client of OpenAI's that uses all keys."""
-    balancer = Balancer(keys, RoundRobin(), quota=quota, name="keys")
-
-    def set_key(request: httpx2.Request, key: Key) -> None:
-        request.headers["Authorization"] = f"Bearer {key.id}"
-
-    def may_repeat(request: httpx2.Request) -> None:
-        request.extensions["loadwise"] = {"retry": True}
-
-    transport = LoadwiseTransport(
-        balancer,
-        url=lambda key: key.base_url,
-        prepare=set_key,
-        meter=TokenMeter(requests="rpm", tokens="tpm"),
-    )
-    return openai.OpenAI(
-        base_url="http://llm",  # the node's goes in its place
-        api_key="unused",  # set_key gives the node's
-        max_retries=0,  # another key is better than the same again
-        http_client=httpx2.Client(transport=transport, event_hooks={"request": [may_repeat]}),
-    )
-
-
 def ask(client: openai.OpenAI, question: str) -> str:
     """Have a question answered in one piece."""
     answer = client.chat.completions.create(
@@ -181,14 +139,18 @@ def ask_in_a_stream(client: openai.OpenAI, question: str) -> str:
 
 def main(eu: Provider, us: Provider) -> None:
     """Ask until no key has room."""
-    keys = [Key("sk-eu-1", eu.url, 4), Key("sk-eu-2", eu.url, 4), Key("sk-us", us.url, 8)]
-    quota = QuotaTracker()
-    for key in keys:
-        rpm = QuotaDimension("rpm", key.requests)
-        tpm = QuotaDimension("tpm", key.tokens, default_cost=0)
-        quota.register(key.id, QuotaConfig([rpm, tpm]))
+    keys = [("sk-eu-1", eu.url, 4), ("sk-eu-2", eu.url, 4), ("sk-us", us.url, 8)]
+    pool = KeyPool(
+        [
+            # Here the keys are made up; a name that shows must not be a secret.
+            {"key": key, "base_url": url, "rpm": rpm, "tpm": TOKENS, "name": f"key {number}"}
+            for number, (key, url, rpm) in enumerate(keys)
+        ],
+        RoundRobin(),
+        timeout=0.0,  # it would wait for a minute else
+    )
     answers: list[str] = []
-    with connect(keys, quota) as client:
+    with pool.openai() as client:
         try:
             for number in range(PROMPTS):
                 way = ask_in_a_stream if number % 2 else ask
@@ -196,11 +158,11 @@ def main(eu: Provider, us: Provider) -> None:
         except openai.APIConnectionError as error:
             print(f"{answers.count(ANSWER)} prompts were answered, then: {error.__cause__}")
     answered, refused = eu.answered + us.answered, eu.refused + us.refused
-    for key in keys:
-        left = quota.remaining(key.id, "tpm")
+    for number, (key, _url, _rpm) in enumerate(keys):
+        left = pool.quota.remaining(f"key {number}", "tpm")
         print(
-            f"{key.id:7} {answered[key.id]} answered, {refused[key.id]} refused, "
-            f"{left:,.0f} of {key.tokens:,} tokens left in this minute"
+            f"{key:7} {answered[key]} answered, {refused[key]} refused, "
+            f"{left:,.0f} of {TOKENS:,} tokens left in this minute"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -15,6 +16,7 @@ from loadwise.integrations._http.body import Decoded
 from loadwise.integrations.llm import TokenMeter
 
 METER = TokenMeter()
+MOST = 131_072  # tokens of the longest answer that is believed in
 CHAT = {"messages": [{"role": "user", "content": "x" * 85}]}  # with the names, 100 characters
 
 
@@ -40,10 +42,16 @@ def estimate(body: Any, meter: TokenMeter = METER) -> float:
         ({"prompt": "", "max_tokens": -1}, 1_000),
         ({"prompt": "", "max_tokens": "7"}, 1_000),
         ({"prompt": "", "max_tokens": True}, 1_000),
-        ({"prompt": "", "max_tokens": 10**400}, 1_000),
-        ({"prompt": "", "max_tokens": 10**9, "n": 100}, 10**9),
-        ({"model": "m", "purpose": "batch"}, 0),
-        (["prompt"], 0),
+        ({"prompt": "", "max_tokens": 100_000.0}, 100_000),
+        ({"prompt": "", "max_tokens": 10**400}, MOST),
+        ({"prompt": "", "max_tokens": 1e300}, MOST),
+        ({"prompt": "", "max_tokens": 10**9, "n": 100}, 100 * MOST),
+        ({"prompt": "", "max_tokens": 1, "n": 10**9}, 128),
+        ({"model": "m", "purpose": "batch"}, 5),
+        ({"contents": [{"parts": [{"text": "x" * 23}]}]}, 8 + 1_000),
+        ({"input": "x" * 40, "encoding_format": "base64"}, 10),
+        ({"messages": [{"type": "text", "url": "x" * 29}], "max_tokens": 0}, 10),
+        (["prompt"], 3 + 1_000),
     ],
 )
 def test_estimates(body: Any, tokens: int) -> None:
@@ -51,22 +59,71 @@ def test_estimates(body: Any, tokens: int) -> None:
     assert METER.estimate(json.dumps(body).encode()) == {"rpm": 1, "tpm": tokens}
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe\x00", b"NaN", b"[" * 100_000, b"a=b"])
-def test_what_is_not_a_prompt_is_a_request_without_tokens(body: bytes) -> None:
-    """Bodies that are not JSON, or have none, break nothing."""
-    assert METER.estimate(body) == {"rpm": 1, "tpm": 0}
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        (b"", 0),
+        (b"{", 1_001),
+        (b"\xff\xfe\x00", 1_001),
+        (b"NaN", 1_001),
+        (b"[" * 100_000, 26_000),
+        (b"a=b", 1_001),
+        (b'{"max_tokens": 70, "seed": ' + b"9" * 4_970 + b"}", 1_250 + 70),
+        (b'{"max_tokens": 70, "prompt": "' + b"x" * 167 + b'"}\0', 50 + 70),
+        (b'{"max_tokens": 2000000000, "prompt": ""}\0', 11 + MOST),
+    ],
+)
+def test_what_cannot_be_read_is_estimated_by_its_length(body: bytes, tokens: int) -> None:
+    """Nothing gets by for free because it is no JSON, or more than can be read; limits are seen."""
+    assert METER.estimate(body) == {"rpm": 1, "tpm": tokens}
+
+
+INPUT = {"model": "m", "input": "x" * 40}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "tokens"),
+    [
+        ("/v1/embeddings", INPUT, 10),
+        ("/v1/moderations?x=1", INPUT, 10),
+        ("/v1/rerank", {"query": "x" * 8, "documents": ["x" * 32]}, 10),
+        ("/v1/responses", INPUT, 10 + 1_000),
+        ("/openai/deployments/d/chat/completions", CHAT, 25 + 1_000),
+        ("/v1/messages", {**CHAT, "max_tokens": 7}, 25 + 7),
+        ("/v1/messages/count_tokens", CHAT, 0),
+        ("/v1/responses/input_tokens", INPUT, 0),
+        ("/v1/messages/batches", {"requests": [{"params": CHAT}]}, 0),
+        ("/v1/batches", {"input_file_id": "f"}, 0),
+        ("/v1/batches/batch_1/cancel", {}, 0),
+        ("/v1/files", "form", 0),
+        ("/v1/images/generations", {"prompt": "x" * 40, "quality": "low", "n": 3}, 10 + 3 * 408),
+        ("/v1/images/generations", {"prompt": "x" * 40}, 10 + 6_240),
+        ("/v1/images/generations", {"model": "dall-e-3", "prompt": "x" * 40}, 10),
+        ("/v1/audio/transcriptions", "x" * 49_998, 50 + 1_000),
+        ("/v1/audio/speech", {"input": "x" * 40, "voice": ""}, 10),
+    ],
+)
+def test_each_endpoint_is_metered_by_what_it_is(path: str, body: Any, tokens: int) -> None:
+    """No answer is reserved where there is none, and nothing where tokens are not limited."""
+    assert METER.estimate(json.dumps(body).encode(), path) == {"rpm": 1, "tpm": tokens}
 
 
 def test_images_and_files_do_not_count_as_text() -> None:
-    """What is sent as base64 or by reference says nothing about tokens by its length."""
+    """An image counts 800 and a file in base64 a token per 400 characters, whatever the shape."""
     blob = "A" * 1_000_000
     parts = [
         {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{blob}"}},
         {"type": "input_image", "image_url": f"data:image/png;base64,{blob}"},
         {"type": "image", "source": {"type": "base64", "data": blob}},
         {"type": "file", "file": {"file_data": blob}},
+        {"inlineData": {"mimeType": "image/png", "data": blob}},
     ]
-    assert estimate({"messages": [{"role": "user", "content": parts}], "max_tokens": 0}) < 100
+    tokens = estimate({"messages": [{"role": "user", "content": parts}], "max_tokens": 0})
+    assert 3 * 800 + 2 * 2_500 <= tokens < 3 * 800 + 2 * 2_500 + 50
+    coarse = {"type": "image_url", "image_url": {"url": "u", "detail": "low"}}
+    assert estimate({"input": [coarse], "max_output_tokens": 0}) == 85
+    page = {"type": "document", "source": {"type": "text", "data": "a word " * 400}}
+    assert 700 <= estimate({"input": [page], "max_output_tokens": 0}) < 710
     schema = {"properties": {"url": {"type": "string", "description": "x" * 400}}}
     assert estimate({"input": "", "tools": [schema], "max_output_tokens": 0}) > 100
 
@@ -101,6 +158,17 @@ READ = [
         ).encode(),
         15,
     ),
+    (
+        "application/json",
+        json.dumps({"usage": {**OPENAI, "prompt_tokens_details": {"cached_tokens": 2}}}).encode(),
+        8,
+    ),
+    (
+        "application/json",
+        json.dumps({"a": [{"usage": OPENAI}], "b": {"usage": OPENAI}, "c": '"usage": {"'}).encode(),
+        None,
+    ),
+    ("application/json", b'{"us\\u0061ge" : {"total_tokens":8} , "b": 1}', 8),
     ("application/json", json.dumps({"usage": {"prompt_tokens": 3}}).encode(), None),
     ("application/json", json.dumps({"usage": {**NEWER, "output_tokens": -5}}).encode(), None),
     ("application/json", json.dumps({"usage": {**NEWER, "output_tokens": 5.0}}).encode(), None),
@@ -122,7 +190,8 @@ READ = [
     ),
     ("text/event-stream", lines(BEGUN, {"usage": {"output_tokens": 5}}), 8),
     ("text/event-stream", lines(BEGUN, {"usage": {"input_tokens": 4, "output_tokens": 5}}), 9),
-    ("text/event-stream", lines(BEGUN), None),
+    ("text/event-stream", lines(BEGUN), 3),
+    ("text/event-stream", lines(BEGUN, {"delta": {"text": "x" * 40}}), 13),
     ("text/event-stream", lines({"delta": "so"}) + b'data: {"usage": \n\n', None),
     ("text/event-stream", b"data: " + b"[" * 100_000 + b'"usage"\n', None),
     ("text/event-stream", b': "usage"\nid: "usage"\n', None),
@@ -143,6 +212,49 @@ def test_usage_is_read_however_the_body_is_cut(kind: str, body: bytes, tokens: i
         assert reader.amounts() == expected
 
 
+SPLIT = TokenMeter(input="itpm", output="otpm")
+
+
+def test_tokens_of_prompts_and_answers_may_be_limited_apart() -> None:
+    """Each is reserved and settled for itself; what was read from a cache is free, written not."""
+    assert SPLIT.estimate(json.dumps({**CHAT, "max_tokens": 7}).encode()) == {
+        "rpm": 1,
+        "itpm": 25,
+        "otpm": 7,
+    }
+    all_three = TokenMeter(None, "tpm", input="itpm", output="otpm")
+    reader = all_three.reader("application/json")
+    assert reader is not None
+    usage = {**NEWER, "cache_creation_input_tokens": 7, "cache_read_input_tokens": 900}
+    reader.feed(json.dumps({"usage": usage}).encode())
+    assert reader.amounts() == {"tpm": 15, "itpm": 10, "otpm": 5}
+    reader = SPLIT.reader("application/json")
+    assert reader is not None
+    reader.feed(json.dumps({"usage": {"prompt_tokens": 3, "total_tokens": 3}}).encode())
+    assert reader.amounts() == {"itpm": 3, "otpm": 0}
+    assert SPLIT.refused() == {"itpm": 0, "otpm": 0}
+
+
+SEEN = [
+    {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "x" * 40}}]},
+    {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "x" * 40}}]}}]},
+    {"choices": [{"text": "x" * 40, "index": 0}]},
+    {"type": "response.output_text.delta", "delta": "x" * 40},
+    {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": "x" * 40}},
+]
+
+
+@pytest.mark.parametrize("event", SEEN)
+def test_a_stream_that_ends_early_is_charged_what_was_seen(event: Any) -> None:
+    """The prompt as estimated, and the words that came; what is said twice counts once."""
+    reader = METER.account("", json.dumps(CHAT).encode(), 0).reader("text/event-stream")
+    assert reader is not None
+    assert reader.amounts() is None
+    again = {"type": "response.output_text.done", "text": "x" * 40}
+    reader.feed(lines(event, event, again))
+    assert reader.amounts() == {"tpm": 25 + 20}
+
+
 @pytest.mark.parametrize("kind", ["", "text/plain", "text/html", "image/svg+xml", "audio/mpeg"])
 def test_other_kinds_are_not_read(kind: str) -> None:
     """Only JSON and event streams tell of usage."""
@@ -151,15 +263,26 @@ def test_other_kinds_are_not_read(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
 @pytest.mark.parametrize("size", [10, 1_000, 50_000])
-def test_no_more_is_held_than_allowed(kind: str, size: int) -> None:
-    """Beyond the limit reading is given up, for good, and what was held is let go."""
+def test_an_answer_of_any_length_is_settled_and_not_held(kind: str, size: int) -> None:
+    """What comes before the usage may have megabytes, of which little is kept at a time."""
     reader: Any = TokenMeter(max_buffer=20_000).reader(kind)
-    piece = b"x" * size
-    for _ in range(20_000 // size + 2):
-        reader.feed(piece)
-    held = reader._pieces if kind == "application/json" else reader._unfinished
-    assert not held
-    reader.feed(b'\ndata: {"usage": {"total_tokens": 8}}\n')
+    reader.feed(b'data: {"data": ["' if "event" in kind else b'{"data": ["')
+    tracemalloc.start()
+    try:
+        for _ in range(1_600_000 // size):
+            reader.feed(b"x" * size)
+        assert tracemalloc.get_traced_memory()[0] < 200_000
+    finally:
+        tracemalloc.stop()
+    reader.feed(b'"], "usage": {"total_tokens": 8}}\n')
+    assert reader.amounts() == {"tpm": 8}
+
+
+def test_a_usage_that_is_longer_than_allowed_is_passed_over() -> None:
+    """The limit is on what is held of it."""
+    reader = TokenMeter(max_buffer=100).reader("application/json")
+    assert reader is not None
+    reader.feed(b'{"usage": {"x": "' + b"x" * 200 + b'", "total_tokens": 8}, "b": {}}')
     assert reader.amounts() is None
 
 
@@ -235,8 +358,10 @@ def test_nothing_a_server_sends_can_break_it(value: Any, noise: bytes, size: int
     ("options", "error", "message"),
     [
         ({"requests": 1}, TypeError, "requests is 1"),
-        ({"requests": "tpm"}, ValueError, "both 'tpm'"),
-        ({"requests": None, "tokens": None}, ValueError, "both None"),
+        ({"requests": "tpm"}, ValueError, "requests and tokens are both 'tpm'"),
+        ({"input": "a", "output": "a"}, ValueError, "input and output are both 'a'"),
+        ({"input": 1}, TypeError, "input is 1"),
+        ({"requests": None, "tokens": None}, ValueError, "all dimensions are None"),
         ({"chars_per_token": 0.0}, ValueError, "chars_per_token is 0"),
         ({"chars_per_token": float("nan")}, ValueError, "chars_per_token is nan"),
         ({"default_output_tokens": -1}, ValueError, "default_output_tokens is -1"),

@@ -261,7 +261,7 @@ def test_quotas_agree_with_what_the_providers_counted(
 def test_a_stream_holds_its_key_and_its_tokens_to_the_end(
     start: Callable[..., Provider], sdk: str, mode: str
 ) -> None:
-    """An estimate is reserved at once; the end of a stream settles it, an early close leaves it."""
+    """An estimate is reserved; the end settles it, and an early close takes what was seen."""
     provider = start(limits={"k": PLENTY})
     key = Key("k", base_url(provider, sdk))
     quota = limited([key], 100, 10_000)
@@ -283,7 +283,8 @@ def test_a_stream_holds_its_key_and_its_tokens_to_the_end(
                 await early.close()
             assert in_flight(balancer) == 0
             await events.aclose()  # type: ignore[attr-defined]  # it is a generator
-            assert quota.remaining("k", "tpm") == 10_000 - estimate
+            seen = 10_000 - quota.remaining("k", "tpm")
+            assert 3 <= seen <= estimate - 20 + 4  # at most "one " and "two " have come
 
             late = await asker.begin(prompt, stream=True)
             await anext(asker.events(late))
@@ -291,7 +292,7 @@ def test_a_stream_holds_its_key_and_its_tokens_to_the_end(
             provider.go_on()
             assert [event async for event in asker.events(late)]
             assert in_flight(balancer) == 0
-            assert quota.remaining("k", "tpm") == 10_000 - estimate - (3 + 5)
+            assert quota.remaining("k", "tpm") == 10_000 - seen - (3 + 5)
 
     asyncio.run(main())
 

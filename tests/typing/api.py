@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any, assert_type
 
 import aiohttp
+import anthropic
+import openai
 from httpx import HTTPTransport
 
 import loadwise
@@ -78,6 +80,8 @@ from loadwise.health_checks import AsyncHealthChecker, HealthChecker
 from loadwise.integrations import httpx, httpx2
 from loadwise.integrations.aiohttp import LoadwiseMiddleware, NoNodeError
 from loadwise.integrations.httpx import by_header
+from loadwise.integrations.llm import KeyPool, TokenMeter, classify_llm
+from loadwise.quota import Left
 from loadwise.testing import (
     Call,
     FakeFleet,
@@ -498,6 +502,8 @@ def transports(balancer: Balancer[str]) -> None:
     httpx.LoadwiseTransport(
         balancer, no_node="response", max_pause=30.0, map_responses=False, node_cookies=True
     )
+    httpx2.LoadwiseTransport(balancer, classify=classify_llm, timeout=None)
+    LoadwiseMiddleware(balancer, classify=classify_llm, timeout=30.0)
 
 
 def no_node(error: httpx.NoNodeError, error2: httpx2.NoNodeError, error3: NoNodeError) -> None:
@@ -569,3 +575,22 @@ def a_loop_that_binds(balancer: Balancer[Server]) -> int:
         with attempt as lease:
             answer = lease.node.weight
     return answer
+
+
+async def a_pool_of_keys(lease: Lease[str]) -> None:
+    """Clients are the SDKs' own."""
+    pool = KeyPool(
+        [{"key": "sk-1", "base_url": "https://api.openai.com/v1", "rpm": 5, "models": ["m"]}],
+        RoundRobin(),
+        name="keys",
+        timeout=5.0,
+        max_attempts=2,
+    )
+    assert_type(pool.openai(max_retries=1), openai.OpenAI)
+    assert_type(pool.async_openai(), openai.AsyncOpenAI)
+    assert_type(pool.anthropic(), anthropic.Anthropic)
+    assert_type(pool.async_anthropic(), anthropic.AsyncAnthropic)
+    assert_type(pool.quota.remaining(pool.balancer.nodes[0].id, "rpm"), float)
+    meter = TokenMeter(input="itpm", output="otpm")
+    httpx2.LoadwiseTransport(Balancer(["http://a"]), meter=meter)
+    lease.correct({"tpm": Left(5), "rpm": Left(1, limit=5, reset=2.5)})

@@ -40,6 +40,7 @@ from loadwise import (
     by_zone,
 )
 from loadwise.integrations import httpx
+from loadwise.integrations.llm import KeyPool, TokenMeter
 
 EMPTY = SelectionContext()
 
@@ -215,6 +216,11 @@ async def judge_later(result: object) -> bool:
 async def key_later(request: object) -> str:
     """Return a key."""
     return repr(request)
+
+
+KeyPool(["sk-1"])  # type: ignore[list-item]
+KeyPool([], timout=5.0)  # type: ignore[call-arg]
+TokenMeter(input=5)  # type: ignore[arg-type]
 
 
 def transports() -> None:

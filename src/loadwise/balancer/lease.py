@@ -17,7 +17,7 @@ from loadwise.balancer.request import Request
 from loadwise.balancer.view import Slot
 from loadwise.health import KNOWN_DOWN, Probe
 from loadwise.outcome import Outcome
-from loadwise.quota import ReservedQuota
+from loadwise.quota import CorrectableQuota, Left, ReservedQuota
 
 __all__ = ["Lease"]
 
@@ -210,6 +210,16 @@ class Lease(Generic[N]):
         """
         if self._reservation is not None:
             self._reservation.settle(amounts)
+            self._reporter.tell_waiting(None)
+
+    def correct(self, left: Mapping[str, Left]) -> None:
+        """Correct the quota by what the answer says is left of it; see `Reservation.correct`.
+
+        Args:
+            left: What is left, by quota dimension. A quota that cannot be corrected stays.
+        """
+        if isinstance(self._reservation, CorrectableQuota):
+            self._reservation.correct(left)
             self._reporter.tell_waiting(None)
 
     def refund(self) -> None:

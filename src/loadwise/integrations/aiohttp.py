@@ -17,23 +17,23 @@ from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.aiohttp_content import MeteredContent
 from loadwise.integrations._http.body import Decoded, Hold
 from loadwise.integrations._http.errors import refusal_of
-from loadwise.integrations._http.exchange import Exchange, Prior
+from loadwise.integrations._http.exchange import Exchange, Prior, cost_of
 from loadwise.integrations._http.haste import CHALLENGES
 from loadwise.integrations._http.keys import by_cookie, by_header
+from loadwise.integrations._http.metering import Amounts
 from loadwise.integrations._http.paths import confined
 from loadwise.integrations._http.routing import LONGEST_KEPT
 from loadwise.integrations._http.settings import (
-    Amounts,
     AsyncTransportOptions,
     Options,
     Settings,
-    as_verdict,
     awaited,
 )
 from loadwise.integrations._http.verdict import Verdict, judge_status
 from loadwise.outcome import Outcome
 
 if TYPE_CHECKING:
+    from types import EllipsisType
     from typing import Unpack
 
     from loadwise.balancer import Balancer
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 try:
     import aiohttp
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, RequestInfo
-    from aiohttp.hdrs import COOKIE, HOST, SET_COOKIE
+    from aiohttp.hdrs import CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE
     from multidict import CIMultiDict, CIMultiDictProxy
     from yarl import URL
 except ImportError as error:
@@ -90,7 +90,7 @@ def request_options(
     cost: Mapping[str, float] | None = None,
     deadline: float | None = None,
     where: Callable[[Any], bool] | None = None,
-    timeout: float | None = 0.0,
+    timeout: float | EllipsisType | None = ...,
 ) -> Generator[None, None, None]:
     """Say something about the requests that are sent within a ``with`` block.
 
@@ -104,7 +104,8 @@ def request_options(
         cost: What each is expected to use, by quota dimension.
         deadline: Seconds for all attempts of each together, up to the response's headers.
         where: A filter, or a function of a node, that their nodes have to pass.
-        timeout: Seconds to wait for a node if there is none, >= 0; ``None`` for any time.
+        timeout: Seconds to wait for a node if there is none, >= 0; ``None`` for any time. By
+            default they wait as the middleware says.
 
     Example:
         >>> async def order(session):
@@ -274,7 +275,8 @@ class LoadwiseMiddleware:
                     # It was no attempt: the same node is asked by another connection.
                     await stop_sending(outbound)
                     continue
-                if exchange.failed(error, await self._judge(error, outbound, passage)):
+                verdict = await self._judge(error, outbound, passage)
+                if exchange.failed(error, verdict) or await exchange.wait_async(verdict):
                     await stop_sending(outbound)
                     continue
                 remember_spent(request, error)
@@ -301,7 +303,9 @@ class LoadwiseMiddleware:
         """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
         passage.has_arrived()
         verdict = await self._judge(response, outbound, passage)
-        if exchange.answered(verdict, events=_is_of_events(response)):
+        if exchange.answered(
+            verdict, response.status, response.headers, events=_is_of_events(response)
+        ):
             await drop(response)
             return False
         if exchange.may_read_ahead(response.content_length):
@@ -312,6 +316,9 @@ class LoadwiseMiddleware:
                     response.close()
                     return False
                 raise
+        if await exchange.wait_async(verdict):
+            await drop(response)
+            return False
         if response.status in CHALLENGES:
             _CHALLENGERS[request] = exchange.node_id
         self._hold(response, exchange, verdict)
@@ -337,19 +344,25 @@ class LoadwiseMiddleware:
         key = options.hash_key
         if key is None:
             key = await awaited(settings.ask_key(request))
-        cost = options.cost
-        if cost is None and settings.meter is not None and replayable:
-            cost = settings.estimate(bytes(await body.as_bytes()) if body else b"")
+        account = None
+        if settings.metering is not None:
+            told = None
+            if replayable:
+                told = bytes(await body.as_bytes()) if body else b""
+            length = request.headers.get(CONTENT_LENGTH, "")
+            account = settings.account(
+                request.url.raw_path, told, int(length) if length.isdecimal() else None
+            )
         try:
             exchange = Exchange(
                 settings,
                 options,
                 key,
-                cost,
+                account,
                 request=request,
                 client=request.session,
                 replayable=replayable,
-                prior=await self._prior(request, options, key, cost),
+                prior=await self._prior(request, options, key, cost_of(options, account)),
             )
         except NoNodeAvailable as error:
             if settings.no_node == "raise":
@@ -368,16 +381,21 @@ class LoadwiseMiddleware:
         ends, challenger = deadline_of(request), None
         if _CHALLENGERS:
             challenger = _CHALLENGERS.pop(request, None)
-        settings, limits = self._settings, options.limits(self._settings.deadline)
-        if not limits:
+        settings = self._settings
+        patience = options.patience(settings)
+        if not patience:
             return Prior(ends, None, challenger)
+        limit, began = options.time(settings), settings.balancer.clock()
         try:
             found = await settings.balancer.acquire_async(
-                hash_key=key, cost=cost, where=options.where, timeout=min(limits)
+                hash_key=key,
+                cost=cost,
+                where=options.where,
+                timeout=patience if limit is None else min(patience, limit),
             )
         except NoNodeAvailable as error:
-            return Prior(ends, error, challenger)
-        return Prior(ends, found, challenger)
+            return Prior(ends, error, challenger, began)
+        return Prior(ends, found, challenger, began)
 
     def _outbound(self, request: ClientRequest, exchange: Exchange) -> ClientRequest:
         """Return the request as it goes to the node of the present attempt, once prepared."""
@@ -416,26 +434,26 @@ class LoadwiseMiddleware:
         passage: Passage,
     ) -> Verdict:
         """Judge a response or an exception by the user's rule, or else by the default one."""
-        ruling = as_verdict(await awaited(self._settings.ask_ruling(result)))
+        ruling = self._settings.verdict_of(await awaited(self._settings.ask_ruling(result)))
         if ruling is not None:
             return ruling
         if isinstance(result, BaseException):
             if passage.is_stale(result):
                 return Verdict(Outcome.CANCELLED, retry=True, never_sent=passage.unsent)
             return judge_error(result, outbound, passage)
-        return judge_status(result.status, result.headers, self._settings.max_pause)
+        return judge_status(result.status, result.headers).cut(self._settings.max_pause)
 
     def _hold(self, response: ClientResponse, exchange: Exchange, verdict: Verdict) -> None:
         """Keep the lease until the response is done with."""
-        lease, meter = exchange.lease, self._settings.meter
+        lease, account = exchange.lease, exchange.account
         _ROUTES[response] = {"node": exchange.node_id, "attempts": exchange.attempts}
         reader = None
-        if meter is not None and verdict.outcome is Outcome.SUCCESS:
-            reader = self._settings.reader(response.headers.get("Content-Type", ""))
+        if account is not None and exchange.used is None and verdict.outcome is Outcome.SUCCESS:
+            reader = account.reader(response.headers.get("Content-Type", ""))
         decoded = None if reader is None else Decoded(reader, "")
         events = _is_of_events(response)
         hold = Hold(exchange, lease, verdict, decoded, events=events)
-        if reader is not None or events:
+        if account is not None or events:
             response.content = cast("aiohttp.StreamReader", MeteredContent(response.content, hold))
         if response.connection is None:
             hold.end()
@@ -451,6 +469,8 @@ class LoadwiseMiddleware:
             if broken is not None:
                 hold.broke(broken)
             hold.end()
+            if not alive.content.is_eof():  # nobody will read on
+                hold.settle()
 
         response.connection.add_callback(done)
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from loadwise.clock import Clock
     from loadwise.quota.config import QuotaConfig
 
-__all__ = ["LiftableQuota", "QuotaSource", "ReservedQuota"]
+__all__ = ["CorrectableQuota", "Left", "LiftableQuota", "QuotaSource", "ReservedQuota"]
 
 Amounts = Mapping[str, float]
+
+
+class Left(NamedTuple):
+    """What an upstream says is left of a limit.
+
+    Attributes:
+        amount: Units left.
+        limit: Units that it allows in all; ``None`` if it does not say.
+        reset: Seconds until all of them are back; ``None`` if it does not say.
+    """
+
+    amount: float
+    limit: float | None = None
+    reset: float | None = None
 
 
 class ReservedQuota(Protocol):
@@ -100,4 +114,13 @@ class LiftableQuota(Protocol):
 
     def lift(self, node_id: Hashable) -> bool:
         """End what `mark_exhausted` began, and nothing else; return whether the node sat out."""
+        ...
+
+
+@runtime_checkable
+class CorrectableQuota(Protocol):
+    """What a reservation may offer beyond `ReservedQuota`, for `loadwise.Lease.correct`."""
+
+    def correct(self, left: Mapping[str, Left]) -> None:
+        """Correct what has been counted by what the upstream says is left."""
         ...

@@ -17,6 +17,7 @@ from loadwise.clock import Clock, check_clock
 from loadwise.errors import LoadwiseError, nearest
 from loadwise.nodes import id_of
 from loadwise.quota.config import QuotaConfig, as_amount
+from loadwise.quota.protocol import Left
 from loadwise.quota.window import Bucket, SlidingWindow
 
 __all__ = ["QuotaTracker", "Reservation"]
@@ -38,6 +39,8 @@ class _NodeQuota:
             for name, window in self.windows.items():
                 if name in before.windows:
                     window.buckets = before.windows[name].buckets
+                    window.held = before.windows[name].held
+                    window.reserved = before.windows[name].reserved
                     for bucket in window.buckets:
                         bucket.closes = bucket.last  # its width was that of the old window
                     window.recount()
@@ -56,7 +59,7 @@ class Reservation:
     Thread-safety: each ends once, whoever is first.
     """
 
-    __slots__ = ("_buckets", "_open", "_tracker", "amounts", "node_id")
+    __slots__ = ("_buckets", "_marks", "_open", "_tracker", "amounts", "node_id")
 
     def __init__(
         self,
@@ -64,9 +67,13 @@ class Reservation:
         node_id: Hashable,
         amounts: Amounts,
         buckets: Mapping[str, Bucket],
+        marks: Mapping[str, float],
     ) -> None:
         self._tracker = tracker
         self._buckets = buckets
+        # How much had been reserved and was done with when it was made: an upstream that has seen
+        # it has seen all of that.
+        self._marks = marks
         self._open = [True]
         self.node_id = node_id
         self.amounts = amounts
@@ -85,6 +92,22 @@ class Reservation:
             ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
         """
         self._tracker._settle(self, amounts)  # noqa: SLF001 - the two are one mechanism
+
+    def correct(self, left: Mapping[str, Left]) -> None:
+        """Correct what has been counted by what the answer to this request says is left.
+
+        Where less is left than was counted, others use the same limit, and the difference is
+        charged until the upstream's reset, or for a window. Where more is left, estimates were too
+        careful, and the difference is given back; not so what was under way then, or was reserved
+        since, for the upstream may not have seen it, and not if its limit is above the one
+        registered.
+
+        Args:
+            left: What is left, by dimension; what the node does not limit is ignored.
+
+        Best called after `settle`: what is reserved and not settled counts as unseen.
+        """
+        self._tracker._correct(self, left)  # noqa: SLF001 - the two are one mechanism
 
     def cancel(self) -> None:
         """Give everything back: the request was never sent. Does nothing once it has ended."""
@@ -224,21 +247,24 @@ class QuotaTracker(ForkAware):
             if self._rests.get(node_id, now) > now:
                 return None
             if node is None:
-                return Reservation(self, node_id, _NOTHING, {})
+                return Reservation(self, node_id, _NOTHING, {}, {})
             full: dict[str, float] = {}
             for name, window in node.windows.items():
                 full[name] = named.get(name, window.dimension.default_cost)
                 if not window.fits(_need(window, named)):
                     return None
             buckets: dict[str, Bucket] = {}
+            marks: dict[str, float] = {}
             # Nothing to think over while there is room for another request in all dimensions.
             settled = node_id not in self._rests and node_id not in self._blocked
             for name, window in node.windows.items():
-                buckets[name] = window.charge(full[name], now)
+                held = window.held
+                buckets[name] = window.hold(full[name], now)
+                marks[name] = window.reserved - held
                 settled = settled and window.fits(_need(window, _NOTHING))
             if not settled:
                 self._reconsider(node_id, now)
-            return Reservation(self, node_id, full, buckets)
+            return Reservation(self, node_id, full, buckets, marks)
 
     def mark_exhausted(self, node_id: Hashable, seconds: float) -> None:
         """Have a node sit out, for example for the Retry-After of a rate limit.
@@ -420,6 +446,9 @@ class QuotaTracker(ForkAware):
             if node is None:
                 return
             now = self._slide(node)
+            for name, bucket in reservation._buckets.items():  # noqa: SLF001
+                if name in node.windows:
+                    node.windows[name].let_go(bucket, reservation.amounts[name])
             for name, amount in amounts.items():
                 reserved = reservation.amounts.get(name)
                 if reserved is None or name not in node.windows:
@@ -430,6 +459,19 @@ class QuotaTracker(ForkAware):
                 else:
                     reservation._buckets[name].amount -= reserved - amount  # noqa: SLF001
                     window.recount()
+            self._reconsider(reservation.node_id, now)
+
+    def _correct(self, reservation: Reservation, left: Mapping[str, Left]) -> None:
+        with self._lock:
+            node = self._nodes.get(reservation.node_id)
+            if node is None:
+                return
+            now = self._slide(node)
+            for name, each in left.items():
+                mark, window = reservation._marks.get(name), node.windows.get(name)  # noqa: SLF001
+                if mark is not None and window is not None:
+                    own = reservation.amounts[name] if reservation._open else 0  # noqa: SLF001
+                    window.correct(each, window.reserved - mark + own, now)
             self._reconsider(reservation.node_id, now)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from loadwise.quota.config import QuotaDimension
+    from loadwise.quota.protocol import Left
 
 __all__ = ["Bucket", "SlidingWindow"]
 
@@ -21,12 +22,14 @@ __all__ = ["Bucket", "SlidingWindow"]
 class Bucket:
     """Use between two moments."""
 
-    __slots__ = ("amount", "closes", "last")
+    __slots__ = ("amount", "closes", "held", "last")
 
     def __init__(self, now: float, width: float) -> None:
         self.closes = now + width
         self.last = now
         self.amount: float = 0
+        # How much of it is reserved by requests whose use is not known yet.
+        self.held: float = 0
 
 
 class SlidingWindow:
@@ -35,12 +38,15 @@ class SlidingWindow:
     Cost: O(1) amortised to charge, O(resolution) to read.
     """
 
-    __slots__ = ("_closed", "buckets", "dimension", "used")
+    __slots__ = ("_closed", "buckets", "dimension", "held", "reserved", "used")
 
     def __init__(self, dimension: QuotaDimension) -> None:
         self.dimension = dimension
         self.buckets: deque[Bucket] = deque()
         self.used: float = 0
+        # What is reserved now, and all that ever was.
+        self.held: float = 0
+        self.reserved: float = 0
         # What the buckets hold that are closed: all but the last.
         self._closed: float = 0
 
@@ -49,8 +55,61 @@ class SlidingWindow:
         buckets, window = self.buckets, self.dimension.window
         if buckets and buckets[0].last + window <= now:
             while buckets and buckets[0].last + window <= now:
-                buckets.popleft()
+                self.held = max(0, self.held - buckets[0].held)
+                buckets.popleft().held = 0
             self.recount()
+
+    def hold(self, amount: float, now: float) -> Bucket:
+        """Add ``amount`` for a request whose use is not known yet, and return its bucket."""
+        bucket = self.charge(amount, now)
+        bucket.held += amount
+        self.held += amount
+        self.reserved += amount
+        return bucket
+
+    def let_go(self, bucket: Bucket, amount: float) -> None:
+        """The use of a request is known that was held."""
+        freed = min(amount, bucket.held)
+        bucket.held -= freed
+        self.held = max(0, self.held - freed)
+
+    def correct(self, left: Left, unseen: float, now: float) -> None:
+        """Let there be as much left as the upstream says.
+
+        It may be less than was known, for others use it, too. It may be more, for estimates are
+        careful; but what the upstream had not seen when it said so is still to come.
+
+        Args:
+            left: What the upstream says.
+            unseen: How much of what was reserved here it may not have seen.
+            now: The time.
+        """
+        limit, free = self.dimension.limit, self.dimension.limit - self.used
+        if left.amount < free:
+            self._charge_for(free - left.amount, left.reset, now)
+        elif left.limit is None or left.limit <= limit:  # else this is a share of its limit
+            self._give_back(min(left.amount, limit) - unseen - free)
+
+    def _charge_for(self, amount: float, seconds: float | None, now: float) -> None:
+        """Charge ``amount`` for some seconds, a window at most."""
+        window = self.dimension.window
+        bucket = Bucket(now - window + min(window, window if seconds is None else seconds), 0)
+        bucket.amount = amount
+        place = len(self.buckets)
+        while place and self.buckets[place - 1].last > bucket.last:
+            place -= 1
+        self.buckets.insert(place, bucket)
+        self.recount()
+
+    def _give_back(self, amount: float) -> None:
+        """Take away as much of what was used, the oldest first, and nothing of what is held."""
+        for bucket in self.buckets:
+            if amount <= 0:
+                break
+            part = max(0, min(amount, bucket.amount - bucket.held))
+            bucket.amount -= part
+            amount -= part
+        self.recount()
 
     def recount(self) -> None:
         """Add up the buckets, always in the same order, so that sums can be foretold exactly."""

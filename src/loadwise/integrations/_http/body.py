@@ -7,10 +7,11 @@ from typing import Any
 
 from loadwise.balancer import Lease
 from loadwise.integrations._http.exchange import Exchange
-from loadwise.integrations._http.settings import Amounts, UsageReader
-from loadwise.integrations._http.verdict import Verdict
+from loadwise.integrations._http.metering import Amounts, UsageReader
+from loadwise.integrations._http.verdict import BodyWatch, Verdict
+from loadwise.outcome import Outcome
 
-__all__ = ["Decoded", "Hold"]
+__all__ = ["Decoded", "Hold", "Watch"]
 
 _PIECE = 65_536
 
@@ -26,12 +27,14 @@ class Hold:
         reader: Decoded | None,
         *,
         events: bool = False,
+        watch: Watch | None = None,
     ) -> None:
         self._exchange = exchange
         self._lease = lease
         self._verdict = verdict
         self._reader = reader
         self._awaits_event = events
+        self._watch = watch
 
     def read(self, chunk: bytes) -> None:
         """Take in a piece of the body."""
@@ -46,6 +49,12 @@ class Hold:
                 self._reader = None
                 self._lease.cancel()
                 raise
+        if self._watch is not None:
+            self._watch.feed(chunk)
+
+    def complete(self) -> None:
+        """The body has come to its end."""
+        self._ask_watch(complete=True)
 
     def broke(self, error: BaseException) -> None:
         """The body did not come to its end."""
@@ -60,7 +69,19 @@ class Hold:
 
     def end(self) -> None:
         """The connection is done with; the body may still be read, where all of it has come."""
-        self._exchange.end(self._lease, self._verdict)
+        self._ask_watch(complete=False)
+        self._exchange.end(self._lease, self._verdict, used=self._exchange.used)
+
+    def _ask_watch(self, *, complete: bool) -> None:
+        """Have who watches say the last word, if that has not been said."""
+        watch, self._watch = self._watch, None
+        verdict = None if watch is None else watch.verdict(complete=complete)
+        if verdict is not None:
+            self._verdict = verdict
+            # The headers were those of a success: the request was sound.
+            self._lease.blame = None
+            if verdict.outcome is Outcome.RATE_LIMITED:
+                self._reader = None  # what it has used is settled by that
 
     def settle(self) -> None:
         """All of the body that will be read has been."""
@@ -69,6 +90,33 @@ class Hold:
             amounts = reader.amounts()
             if amounts is not None:
                 self._lease.settle(amounts)
+        self._exchange.correct(self._lease)
+
+
+class Watch:
+    """Who has the last word on a response, given its body with the content encoding undone."""
+
+    def __init__(self, watch: BodyWatch, encoding: str) -> None:
+        self._watch = watch
+        self._decoded = Decoded(_Feeding(watch), encoding)
+
+    def feed(self, chunk: bytes) -> None:
+        """Take in a piece of the body as it came."""
+        self._decoded.feed(chunk)
+
+    def verdict(self, *, complete: bool) -> Verdict | None:
+        """Judge what has been read; of what could not be unpacked nothing is said."""
+        return self._watch.verdict(complete=complete) if self._decoded.is_legible else None
+
+
+class _Feeding:
+    """Feeds who watches, as a reader is fed."""
+
+    def __init__(self, watch: BodyWatch) -> None:
+        self.feed = watch.feed
+
+    def amounts(self) -> None:
+        """Return nothing: no usage is looked for."""
 
 
 class Decoded:
@@ -100,6 +148,11 @@ class Decoded:
                 return
             self._reader.feed(piece)
             chunk = self._inflate.unconsumed_tail
+
+    @property
+    def is_legible(self) -> bool:
+        """Whether all that has come could be unpacked."""
+        return self._reader is not None
 
     def amounts(self) -> Amounts | None:
         """Return what the reader found, if it could read the body."""

@@ -6,7 +6,7 @@ The state machine is the same for every HTTP library, sync or async; a library's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from math import inf
 from typing import Any, NamedTuple
@@ -16,16 +16,20 @@ from loadwise.balancer.blame import Blame
 from loadwise.balancer.failures import outcome_of
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
-from loadwise.integrations._http.settings import Amounts, Options, Settings
+from loadwise.integrations._http.metering import Account, Amounts, Left
+from loadwise.integrations._http.settings import Options, Settings
 from loadwise.integrations._http.stale import frame_of
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 
-__all__ = ["Exchange", "Prior"]
+__all__ = ["Exchange", "Prior", "cost_of"]
 
 _READ_AHEAD = 65_536
+_SITTING_OUT = frozenset({"rate_limited", "excluded", "filtered", "drained"})
 _NOT_SET_UP = Verdict(Outcome.FAILURE, retry=True, never_sent=True)
+_RATE_LIMITED = 429
+_NOTHING_LEFT: Mapping[str, Left] = {}
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
 
@@ -35,6 +39,7 @@ class Prior(NamedTuple):
     Args:
         ends: The deadline of the request that it was made of, as after a redirect.
         found: What has come of waiting for a node, where that was awaited.
+        began: When that waiting began, by the balancer's clock.
         challenger: The node that has asked for credentials, which this request brings: what it has
             given with its challenge, other nodes may not know.
     """
@@ -42,6 +47,7 @@ class Prior(NamedTuple):
     ends: float | None = None
     found: Lease[Any] | NoNodeAvailable | None = None
     challenger: Hashable | None = None
+    began: float | None = None
 
 
 _NOTHING = Prior()
@@ -54,7 +60,7 @@ class Exchange:
         settings: What holds for all requests.
         options: What this one says for itself.
         hash_key: What it belongs to.
-        cost: What it is expected to use.
+        account: What it is charged; ``None`` where nobody meters.
         request: The request itself, for its ``method`` and its ``headers``.
         client: Who sends it, for its ``closed``: what breaks then is not the node's doing.
         replayable: Whether its body can be sent again.
@@ -67,6 +73,8 @@ class Exchange:
         sent: Whether the present attempt's request has been made ready and may have been sent.
         attempts: How many attempts there have been.
         ends: The moment of the deadline, by the balancer's clock; ``None`` without one.
+        account: What it is charged.
+        used: What the present attempt has used, where the status of its answer has told.
     """
 
     __slots__ = (
@@ -74,27 +82,36 @@ class Exchange:
         "_client",
         "_cost",
         "_hash_key",
+        "_left",
+        "_limited",
         "_options",
+        "_patient_until",
+        "_refused",
         "_replayable",
         "_request",
         "_settings",
+        "_stranded",
         "_tried",
+        "account",
         "attempts",
         "base_url",
         "ends",
         "lease",
         "node_id",
         "sent",
+        "used",
     )
 
     base_url: str
+    used: Amounts | None
+    _left: Mapping[str, Left]
 
     def __init__(
         self,
         settings: Settings,
         options: Options,
         hash_key: HashKey,
-        cost: Amounts | None,
+        account: Account | None,
         *,
         request: Any,
         client: Any,
@@ -104,15 +121,26 @@ class Exchange:
         self._settings = settings
         self._options = options
         self._hash_key = hash_key
-        self._cost = cost
+        self.account = account
+        self._cost = cost_of(options, account)
         self._request = request
         self._client = client
         self._replayable = replayable
-        limit = settings.deadline if options.deadline is None else options.deadline
-        own = None if limit is None else settings.balancer.clock() + limit
         prior = prior or _NOTHING
+        limit, patience = options.time(settings), options.patience(settings)
+        began = prior.began
+        if began is None and (patience or limit is not None):
+            began = settings.balancer.clock()
+        own = None if limit is None or began is None else began + limit
         self.ends = own if prior.ends is None else prior.ends
+        # Until when a node is waited for, if there is none.
+        self._patient_until = began + patience if patience and began is not None else None
+        # Whether nothing but a node is missing for the next attempt.
+        self._stranded = False
         self._tried: tuple[Hashable, ...] = ()
+        # Those of them that a rate limit has refused.
+        self._limited: tuple[Hashable, ...] = ()
+        self._refused = 0
         self._blame = Blame()
         self.attempts = 0
         settings.budget.deposit()
@@ -154,7 +182,9 @@ class Exchange:
         lease.refund()
         return self._begin_next(_NOT_SET_UP)
 
-    def answered(self, verdict: Verdict, *, events: bool = False) -> bool:
+    def answered(
+        self, verdict: Verdict, status: int, headers: Mapping[str, str], *, events: bool = False
+    ) -> bool:
         """Report a response; return whether the next attempt has begun and it is to be dropped.
 
         Where it is to be kept, the lease stays open until `end` is called for its last byte. The
@@ -167,10 +197,30 @@ class Exchange:
             self._blame.succeeded(self.node_id)
         elif verdict.outcome is Outcome.FAILURE and verdict.never_sent:
             lease.refund()
+        self._meter(verdict, status, headers)
+        used, left = self.used, self._left
         if not (verdict.retry and self._may_send_again() and self._begin_next(verdict)):
+            if events:
+                self.correct(lease)  # its end is too far away
             return False
-        self.end(lease, verdict)
+        self.end(lease, verdict, used=used)
+        if left:
+            lease.correct(left)
         return True
+
+    def _meter(self, verdict: Verdict, status: int, headers: Mapping[str, str]) -> None:
+        """Read what an answer has used, and what it leaves, off its status and its headers."""
+        if self.account is None:
+            return
+        self.used = self.account.used_by(status)
+        if verdict.outcome is not Outcome.RATE_LIMITED:  # that one sits out, for as long as it says
+            self._left = self.account.left(headers)
+
+    def correct(self, lease: Lease[Any]) -> None:
+        """Correct the quota by what the answer's headers say is left, once."""
+        left, self._left = self._left, _NOTHING_LEFT
+        if left:
+            lease.correct(left)
 
     def may_reconnect(self, error: BaseException, *, unsent: bool) -> bool:
         """Whether the present attempt may be made once more, after its connection had ended.
@@ -204,20 +254,29 @@ class Exchange:
         outcome = Outcome.CANCELLED if self._client.closed else outcome_of(type(error))
         self.end(lease, Verdict(outcome), error)
 
-    def end(self, lease: Lease[Any], verdict: Verdict, error: BaseException | None = None) -> None:
-        """Report how an attempt ended."""
+    def end(
+        self,
+        lease: Lease[Any],
+        verdict: Verdict,
+        error: BaseException | None = None,
+        *,
+        used: Amounts | None = None,
+    ) -> None:
+        """Report how an attempt ended, and what it has used, where that is known by now."""
         if verdict.outcome is Outcome.SUCCESS:
-            lease.success()
+            ended = lease.success()
         elif verdict.outcome is Outcome.FAILURE:
-            lease.failure(verdict.reason if error is None else error, verdict.retry_after)
+            ended = lease.failure(verdict.reason if error is None else error, verdict.retry_after)
         elif verdict.outcome is Outcome.RATE_LIMITED:
-            limited = lease.rate_limited(verdict.retry_after, verdict.reason)
-            if limited and not verdict.never_sent:
-                refused = self._settings.refused()
-                if refused is not None:
-                    lease.settle(refused)
+            ended = lease.rate_limited(verdict.retry_after, verdict.reason)
         else:
-            lease.call_off()
+            ended = lease.call_off()
+        if not ended or verdict.never_sent or self.account is None:
+            return
+        if used is None and verdict.outcome is Outcome.RATE_LIMITED:
+            used = self.account.used_by(_RATE_LIMITED)
+        if used is not None:
+            lease.settle(used)
 
     def give_up(self) -> None:
         """Report that something else than the node has failed; a report made before holds."""
@@ -233,6 +292,7 @@ class Exchange:
         return self._replayable and (
             self._request.method.upper() in _IDEMPOTENT
             or self._options.retry
+            or self._settings.repeatable
             or "Idempotency-Key" in self._request.headers
         )
 
@@ -240,23 +300,105 @@ class Exchange:
         return self.may_repeat() or self._refuse("unsafe")
 
     def _begin_next(self, verdict: Verdict) -> bool:
-        if self.attempts >= self._settings.max_attempts:
+        settings, failed = self._settings, self.node_id
+        # Another node may well have room, and the one that has none sits out: that it was asked is
+        # no failure, and asking around puts no load on what ails.
+        limited = verdict.outcome is Outcome.RATE_LIMITED and settings.max_attempts > 1
+        if limited:
+            self._refused += 1
+            self._limited = (*self._limited, failed)
+        if not limited and self.attempts - self._refused >= settings.max_attempts:
             return self._refuse("attempts")
         left = self.time_left()
         if left is not None and left <= 0:
             return self._refuse("deadline")
-        if not self._settings.budget.try_withdraw():
+        if not limited and not settings.budget.try_withdraw():
             return self._refuse("budget")
-        failed = self.node_id
         self._tried = (*self._tried, failed)
         try:
             self._hold(self._find(self._options.where))
         except NoNodeAvailable:
+            self._stranded = self._patient_until is not None
+            return False if self._stranded else self._refuse("no_node")
+        self._tell_retry(failed, verdict)
+        return True
+
+    def wait(self, verdict: Verdict) -> bool:
+        """Wait for a node for the next attempt, where nothing else is missing.
+
+        Those that a rate limit has refused may be asked again, for each sits out until then.
+
+        Returns:
+            Whether the next attempt has begun, as by `answered`.
+        """
+        seconds = self._patience_left(verdict)
+        if not seconds:
+            return False
+        failed = self.node_id
+        try:
+            self._hold(self._find(self._options.where, seconds))
+        except NoNodeAvailable:
             return self._refuse("no_node")
+        self._tell_retry(failed, verdict)
+        return True
+
+    async def wait_async(self, verdict: Verdict) -> bool:
+        """Wait as `wait` does, without a thread."""
+        seconds = self._patience_left(verdict)
+        if not seconds:
+            return False
+        failed = self.node_id
+        try:
+            lease = await self._settings.balancer.acquire_async(
+                hash_key=self._hash_key,
+                exclude=self._tried,
+                cost=self._cost,
+                where=self._options.where,
+                timeout=seconds,
+            )
+        except NoNodeAvailable:
+            return self._refuse("no_node")
+        self._hold(lease)
+        self._tell_retry(failed, verdict)
+        return True
+
+    def _patience_left(self, verdict: Verdict) -> float:
+        """Return for how long a node may be waited for; end the present attempt if it may."""
+        stranded, self._stranded = self._stranded, False
+        if not stranded:
+            return 0.0
+        seconds = 0.0 if self._client.closed else self._seconds_patient()
+        if seconds:
+            self.end(self.lease, verdict, used=self.used)
+            self._tried = tuple(each for each in self._tried if each not in self._limited)
+            self._limited = ()
+            if (verdict.retry_after or 0.0) > seconds and self._is_in_vain(seconds):
+                seconds = 0.0
+        if not seconds:
+            self._refuse("no_node")
+        return seconds
+
+    def _is_in_vain(self, seconds: float) -> bool:
+        """Whether all nodes that there are sit out for longer than may be waited for them."""
+        try:
+            lease = self._find(self._options.where)
+        except NoNodeAvailable as error:
+            wait, reasons = error.retry_after, set(error.reasons)
+            return wait is not None and wait > seconds and reasons <= _SITTING_OUT
+        lease.refund()
+        lease.call_off()
+        return False
+
+    def _seconds_patient(self) -> float:
+        if self._patient_until is None:
+            return 0.0
+        left = self._patient_until - self._settings.balancer.clock()
+        return max(0.0, min(left, self.seconds_left()))
+
+    def _tell_retry(self, failed: Hashable, verdict: Verdict) -> None:
         metrics = self._settings.balancer.metrics
         if metrics is not None:
             metrics.on_retry(failed, verdict.outcome.value)
-        return True
 
     def _refuse(self, reason: str) -> bool:
         metrics = self._settings.balancer.metrics
@@ -273,18 +415,16 @@ class Exchange:
         if isinstance(found, NoNodeAvailable):
             raise found
         if found is None:
-            found = self._find(self._options.where, self._options.limits(self._settings.deadline))
+            found = self._find(self._options.where, self._seconds_patient())
         self._hold(found)
 
-    def _find(
-        self, where: Callable[[Any], bool] | None, limits: Sequence[float] = ()
-    ) -> Lease[Any]:
+    def _find(self, where: Callable[[Any], bool] | None, timeout: float = 0.0) -> Lease[Any]:
         return self._settings.balancer.acquire(
             hash_key=self._hash_key,
             exclude=self._tried,
             cost=self._cost,
             where=where,
-            timeout=min(limits, default=0.0),
+            timeout=timeout,
         )
 
     def _hold(self, lease: Lease[Any]) -> None:
@@ -292,4 +432,11 @@ class Exchange:
         lease.blame = self._blame
         self.node_id = lease.node_id
         self.sent = False
+        self.used = None
+        self._left = _NOTHING_LEFT
         self.attempts += 1
+
+
+def cost_of(options: Options, account: Account | None) -> Amounts | None:
+    """Return what a request is expected to use, as it says for itself or else as its account."""
+    return account.amounts if options.cost is None and account is not None else options.cost

@@ -8,11 +8,12 @@ from typing import Any
 from loadwise.balancer import Lease
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.body import Hold
-from loadwise.integrations._http.exchange import Exchange
+from loadwise.integrations._http.exchange import Exchange, cost_of
 from loadwise.integrations._http.given import AsyncGiven, AsyncPerNode
 from loadwise.integrations._http.haste import Rest, Spare
 from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
 from loadwise.integrations._http.iterating import iterating
+from loadwise.integrations._http.metering import Account
 from loadwise.integrations._http.pooled_async import AsyncPooled
 from loadwise.integrations._http.settings import Options, Settings, awaited
 from loadwise.integrations._http.stale import stale_of
@@ -36,8 +37,9 @@ class AsyncTransport(Transport):
             return await self._send_outside(request)
         options = self._options(request)
         key = await awaited(self._key(request, options))
-        found = await self._waited(request, options, key)
-        exchange = self._begin(request, options, key, found)
+        account = self._account(request)
+        found, began = await self._waited(options, key, account)
+        exchange = self._begin(request, options, key, found, began, account)
         if not isinstance(exchange, Exchange):
             return exchange
         try:
@@ -63,15 +65,23 @@ class AsyncTransport(Transport):
             try:
                 response = await self._send(outbound, exchange, way)
             except BaseException as error:
-                if exchange.failed(error, await self._verdict(error)):
+                verdict = await self._verdict(error)
+                if exchange.failed(error, verdict) or await exchange.wait_async(verdict):
                     continue
                 raise
             try:
+                self._hasten(response, outbound)
                 verdict = await self._verdict(response)
-                if exchange.answered(verdict, events=self._is_of_events(response)):
+                if exchange.answered(
+                    verdict,
+                    response.status_code,
+                    response.headers,
+                    events=self._is_of_events(response),
+                ):
                     await self._drop(response, outbound)
                     continue
-                if not await self._take(response, exchange, verdict, outbound):
+                taken = await self._take(response, exchange, verdict, outbound)
+                if not taken or await exchange.wait_async(verdict):
                     await response.aclose()
                     continue
             except BaseException:
@@ -81,21 +91,24 @@ class AsyncTransport(Transport):
             return response
 
     async def _waited(
-        self, request: Any, options: Options, key: Any
-    ) -> Lease[Any] | NoNodeAvailable | None:
-        """Wait for a node, where the request says so; return what has come of it."""
-        limits = options.limits(self._settings.deadline)
-        if not limits:
-            return None
+        self, options: Options, key: Any, account: Account | None
+    ) -> tuple[Lease[Any] | NoNodeAvailable | None, float | None]:
+        """Wait for a node, where that is wanted; return what has come of it, and when it began."""
+        settings = self._settings
+        patience = options.patience(settings)
+        if not patience:
+            return None, None
+        limit, began = options.time(settings), settings.balancer.clock()
         try:
-            return await self._settings.balancer.acquire_async(
+            found = await settings.balancer.acquire_async(
                 hash_key=key,
-                cost=self._cost(request, options),
+                cost=cost_of(options, account),
                 where=options.where,
-                timeout=min(limits),
+                timeout=patience if limit is None else min(patience, limit),
             )
         except NoNodeAvailable as error:
-            return error
+            return error, began
+        return found, began
 
     async def _send(self, outbound: Any, exchange: Exchange, way: Any) -> Any:
         """Send a request; once more by a fresh connection where a kept one had ended.
@@ -195,6 +208,7 @@ class AsyncStream:
                 async for piece in pieces:
                     self._hold.read(piece)
                     yield piece
+            self._hold.complete()
         except BaseException as error:
             self._hold.broke(error)
             raise

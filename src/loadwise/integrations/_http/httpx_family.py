@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from loadwise.balancer import Lease
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
-from loadwise.integrations._http.body import Decoded, Hold
+from loadwise.integrations._http.body import Decoded, Hold, Watch
 from loadwise.integrations._http.errors import Refusal, refusal_of
 from loadwise.integrations._http.exchange import Exchange, Prior
 from loadwise.integrations._http.faults import judge_error
@@ -31,13 +31,18 @@ from loadwise.integrations._http.haste import (
 from loadwise.integrations._http.httpx_headers import access_to
 from loadwise.integrations._http.httpx_redirects import Redirects
 from loadwise.integrations._http.httpx_twins import twin_of
+from loadwise.integrations._http.metering import Account
 from loadwise.integrations._http.paths import confined
 from loadwise.integrations._http.pooled import checked_limits
 from loadwise.integrations._http.routing import LONGEST_KEPT
-from loadwise.integrations._http.settings import Amounts, Options, Settings, as_verdict, options_of
+from loadwise.integrations._http.settings import Options, Settings, options_of
 from loadwise.integrations._http.verdict import Verdict, judge_status
 from loadwise.integrations._http.wires import TimeLeft
 from loadwise.outcome import Outcome
+
+_ERRORS = 400
+_ERROR_PATIENCE = 5.0
+"""Seconds for which an error's body is waited for that comes after its headers."""
 
 __all__ = ["Connections", "Library", "Senders", "Transport"]
 
@@ -156,15 +161,16 @@ class Transport:
         key = options.hash_key
         return self._settings.ask_key(request) if key is None else key
 
-    def _cost(self, request: Any, options: Options) -> Amounts | None:
-        """Return what a request is expected to use."""
-        settings = self._settings
+    def _account(self, request: Any) -> Account | None:
+        """Return what a request is charged."""
+        if self._settings.metering is None:
+            return None
         replayable = isinstance(request.stream, self.library.byte_stream)
-        if options.cost is not None or settings.meter is None or not replayable:
-            return options.cost
         # Not its ``content``: a request that repeats another, as after a redirect, has only the
         # other's stream until it is read.
-        return settings.estimate(request.read())
+        body = request.read() if replayable else None
+        length = self.library.access.length(request.headers)
+        return self._settings.account(request.url.path, body, length)
 
     def _begin(
         self,
@@ -172,21 +178,24 @@ class Transport:
         options: Options,
         key: HashKey,
         found: Lease[Any] | NoNodeAvailable | None = None,
+        began: float | None = None,
+        account: Account | None = None,
     ) -> Any:
         """Return the exchange of a request, or the response to one for which there is no node."""
         settings = self._settings
         replayable = isinstance(request.stream, self.library.byte_stream)
-        cost = self._cost(request, options)
+        if account is None:
+            account = self._account(request)
         try:
             exchange = Exchange(
                 settings,
                 options,
                 key,
-                cost,
+                account,
                 request=request,
                 client=self._life,
                 replayable=replayable,
-                prior=Prior(deadline_of(request), found, challenger_of(request)),
+                prior=Prior(deadline_of(request), found, challenger_of(request), began),
             )
         except NoNodeAvailable as error:
             if settings.no_node == "raise":
@@ -217,8 +226,9 @@ class Transport:
         headers, extensions = outbound.headers, outbound.extensions
         extensions.pop("loadwise", None)
         library.access.readdress(headers, asked.netloc, target.host)
-        if settings.meter is not None and headers.get("accept-encoding") != "identity":
-            # What the meter is to read must be in an encoding that can be undone here.
+        reads = settings.meter is not None or settings.classify is not None
+        if reads and headers.get("accept-encoding") != "identity":
+            # What is to be read must be in an encoding that can be undone here.
             headers["accept-encoding"] = "gzip, deflate"
         if self._jars is not None:
             cookies = self._jars.header(exchange.node_id, str(target.url), headers.get("cookie"))
@@ -234,27 +244,43 @@ class Transport:
         if isinstance(timeouts, TimeLeft):
             timeouts.lift()
 
+    def _hasten(self, response: Any, outbound: Any) -> None:
+        """Have ``classify`` wait for an error's body no longer than for one that is at hand."""
+        timeouts = outbound.extensions.get("timeout", {})
+        if (
+            self._settings.classify is None
+            or response.status_code < _ERRORS
+            or isinstance(timeouts, TimeLeft)
+        ):
+            return
+        told = timeouts.get("read")
+        read = _ERROR_PATIENCE if told is None else min(told, _ERROR_PATIENCE)
+        outbound.extensions["timeout"] = {**timeouts, "read": read}
+
     def _judge(self, result: Any, ruling: object) -> Verdict:
         """Judge a response or an exception by the user's ruling, or else by the default rule."""
-        verdict = as_verdict(ruling)
+        verdict = self._settings.verdict_of(ruling)
         if verdict is not None:
             return verdict
         if isinstance(result, BaseException):
             return judge_error(self.library.module, result, per_node=self._per_node)
-        return judge_status(result.status_code, result.headers, self._settings.max_pause)
+        return judge_status(result.status_code, result.headers).cut(self._settings.max_pause)
 
     def _hold(
         self, response: Any, exchange: Exchange, verdict: Verdict, *, decoded: bool = False
     ) -> Hold:
         """Keep the lease until the response is done with."""
-        reader = None
-        if self._settings.meter is not None and verdict.outcome is Outcome.SUCCESS:
-            inner = self._settings.reader(response.headers.get("content-type", ""))
+        reader = watch = None
+        coding = "" if decoded else response.headers.get("content-encoding", "")
+        account = exchange.account
+        if account is not None and exchange.used is None and verdict.outcome is Outcome.SUCCESS:
+            inner = account.reader(response.headers.get("content-type", ""))
             if inner is not None:
-                coding = "" if decoded else response.headers.get("content-encoding", "")
                 reader = Decoded(inner, coding)
+        if verdict.watch is not None and verdict.outcome is Outcome.SUCCESS:
+            watch = Watch(verdict.watch, coding)
         events = not decoded and self._is_of_events(response)
-        return Hold(exchange, exchange.lease, verdict, reader, events=events)
+        return Hold(exchange, exchange.lease, verdict, reader, events=events, watch=watch)
 
     def _is_of_events(self, response: Any) -> bool:
         """Whether a response is a stream of events, which begins long after its headers."""
@@ -265,11 +291,12 @@ class Transport:
 
     def _keep(self, response: Any, exchange: Exchange, verdict: Verdict, body: bytes) -> None:
         """End the lease on a response of which every byte has come: the node is done with it."""
-        if self._settings.meter is None:
+        if exchange.account is None and verdict.watch is None:
             exchange.end(exchange.lease, verdict)
         else:
             hold = self._hold(response, exchange, verdict)
             hold.read(body)
+            hold.complete()
             hold.close()
         response.stream = self.library.byte_stream(body)
 
@@ -281,6 +308,7 @@ class Transport:
         hold = self._hold(response, exchange, verdict, decoded=True)
         with suppress(self.library.module.ResponseNotRead):
             hold.read(response.content)
+            hold.complete()
         hold.close()
 
     def _complete(self, response: Any, exchange: Exchange, request: Any, outbound: Any) -> None:

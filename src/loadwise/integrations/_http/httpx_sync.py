@@ -59,15 +59,23 @@ class SyncTransport(Transport):
             try:
                 response = self._send(outbound, exchange, way)
             except BaseException as error:
-                if exchange.failed(error, self._judge(error, self._settings.ask_ruling(error))):
+                verdict = self._judge(error, settings.ask_ruling(error))
+                if exchange.failed(error, verdict) or exchange.wait(verdict):
                     continue
                 raise
             try:
+                self._hasten(response, outbound)
                 verdict = self._judge(response, settings.ask_ruling(response))
-                if exchange.answered(verdict, events=self._is_of_events(response)):
+                if exchange.answered(
+                    verdict,
+                    response.status_code,
+                    response.headers,
+                    events=self._is_of_events(response),
+                ):
                     self._drop(response, outbound)
                     continue
-                if not self._take(response, exchange, verdict, outbound):
+                taken = self._take(response, exchange, verdict, outbound)
+                if not taken or exchange.wait(verdict):
                     response.close()
                     continue
             except BaseException:
@@ -164,6 +172,7 @@ class SyncStream:
             for chunk in self._stream:
                 self._hold.read(chunk)
                 yield chunk
+            self._hold.complete()
         except BaseException as error:
             self._hold.broke(error)
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["twin_of"]
+__all__ = ["give_body", "twin_of"]
 
 
 def twin_of(request: Any) -> Any:
@@ -22,3 +22,10 @@ def twin_of(request: Any) -> Any:
 
 def _own(value: Any) -> Any:
     return value.copy() if value.__class__ is dict else value
+
+
+def give_body(request: Any, body: bytes) -> None:
+    """Give a request another body, and the length of it. The old one has been read."""
+    request.stream = request.stream.__class__(body)
+    request._content = body  # noqa: SLF001 - who reads it again is to find this one
+    request.headers["content-length"] = str(len(body))

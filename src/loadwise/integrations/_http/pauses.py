@@ -7,7 +7,10 @@ import time
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-__all__ = ["LONGEST_PAUSE", "parse_retry_after"]
+__all__ = ["EVER", "LONGEST_PAUSE", "parse_retry_after"]
+
+EVER = 1e9
+"""Seconds of a pause that is not to be cut, but must be finite."""
 
 LONGEST_PAUSE = 120.0
 """Seconds of the longest pause that a response is granted, where nothing else is said."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypedDict, cast
+from types import EllipsisType
+from typing import Any, Literal, TypedDict, cast
 
 from loadwise._callables import (
     is_awaitable,
     refuse_async,
-    refuse_async_methods,
     refuse_awaitable,
 )
 from loadwise._numbers import finite, shown, whole
@@ -22,59 +22,25 @@ from loadwise.filters import as_filter
 from loadwise.integrations._http.errors import NO_NODE
 from loadwise.integrations._http.mapping import Mapper
 from loadwise.integrations._http.members import Members
+from loadwise.integrations._http.metering import Account, Amounts, Meter, Metering
 from loadwise.integrations._http.node_cookies import NodeCookies
-from loadwise.integrations._http.pauses import LONGEST_PAUSE
 from loadwise.integrations._http.routing import base_url_of, checked_base_url
-from loadwise.integrations._http.verdict import Verdict
+from loadwise.integrations._http.verdict import Verdict, are_repeatable
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 from loadwise.retry_budget import RetryBudget
 
 __all__ = [
-    "Amounts",
     "AsyncTransportOptions",
-    "Meter",
     "Options",
     "Settings",
     "TransportOptions",
-    "UsageReader",
-    "as_verdict",
     "awaited",
     "options_of",
 ]
 
 _URL_REMEDY = "give a plain function of a node"
-_METER_REMEDY = "a meter does not wait: make it a plain method"
 _REMEDY = "a synchronous client cannot wait for it: give a plain function, or use the async client"
-
-Amounts = Mapping[str, float]
-
-
-class UsageReader(Protocol):
-    """Reads from a response's body what the request has used."""
-
-    def feed(self, chunk: bytes) -> None:
-        """Take in a piece of the body, content encoding undone."""
-
-    def amounts(self) -> Amounts | None:
-        """Return what was used, by quota dimension; ``None`` if the body did not say."""
-        ...
-
-
-class Meter(Protocol):
-    """Knows what requests cost, by quota dimension.
-
-    It may have a ``refused()``, too: what a request has used that a rate limit refused.
-    """
-
-    def estimate(self, body: bytes) -> Amounts | None:
-        """Return what a request with this body is expected to use; ``None`` for the default."""
-        ...
-
-    def reader(self, content_type: str) -> UsageReader | None:
-        """Return a reader for a response of this type, or ``None`` if there is nothing to read."""
-        ...
-
 
 Ruling = Verdict | Outcome | None
 """What ``classify`` may say of a response or an exception."""
@@ -90,6 +56,7 @@ class _CommonOptions(TypedDict, total=False):
     no_node: Literal["raise", "response"]
     max_pause: float
     node_cookies: bool
+    timeout: float | None
 
 
 class TransportOptions(_CommonOptions, total=False):
@@ -112,9 +79,12 @@ class TransportOptions(_CommonOptions, total=False):
         no_node: What is done with a request for which there is no node: ``"raise"`` an error, or
             answer by a ``"response"``, 429 or 503.
         max_pause: Seconds of the longest pause that a ``Retry-After`` is granted, above 0; 120 by
-            default. What ``classify`` says itself is not cut.
+            default. What ``classify`` says itself is not cut, unless it names a ceiling.
         node_cookies: Whether cookies that a node sets are kept here, unseen by the client, and sent
             to that node alone; ``False`` by default.
+        timeout: Seconds for which a request waits, all in all, for a node that time will free: if
+            there is none at first, or none left to try after a failure or a rate limit; >= 0, 0 by
+            default; ``None`` for any time.
 
     None of the functions may be a coroutine function; see `AsyncTransportOptions` for transports
     that can await them.
@@ -153,9 +123,12 @@ class Settings:
     budget: RetryBudget = field(default_factory=RetryBudget)
     map_responses: bool = True
     no_node: str = NO_NODE[0]
-    max_pause: float = LONGEST_PAUSE
+    max_pause: float | None = None
     node_cookies: bool = False
+    timeout: float | None = 0.0
     awaits: bool = False
+    repeatable: bool = field(init=False, default=False)
+    metering: Metering | None = field(default=None, init=False)
 
     @classmethod
     def of(
@@ -196,9 +169,8 @@ class Settings:
                 raise TypeError(f"{name} is {function!r}; it must be a function")
             if name == "url" or not self.awaits:
                 refuse_async(name, function, _URL_REMEDY if name == "url" else _REMEDY)
-        if self.meter is not None and not _is_meter(self.meter):
-            raise TypeError(f"meter is {self.meter!r}; it must be a meter, such as TokenMeter()")
-        refuse_async_methods("meter", self.meter, ("estimate", "reader", "refused"), _METER_REMEDY)
+        if self.meter is not None:
+            object.__setattr__(self, "metering", Metering(self.meter))
         if not isinstance(self.budget, RetryBudget):
             raise TypeError(
                 f"budget is {self.budget!r}; it must be a RetryBudget (for no retries at all there "
@@ -210,7 +182,10 @@ class Settings:
             raise ValueError(f"no_node is {self.no_node!r}; it must be 'raise' or 'response'")
         object.__setattr__(self, "max_attempts", whole("max_attempts", self.max_attempts, 1))
         object.__setattr__(self, "deadline", _as_deadline("deadline", self.deadline))
-        object.__setattr__(self, "max_pause", _as_seconds("max_pause", self.max_pause))
+        if self.max_pause is not None:
+            object.__setattr__(self, "max_pause", _as_seconds("max_pause", self.max_pause))
+        checked_timeout(self.timeout)
+        object.__setattr__(self, "repeatable", are_repeatable(self.classify))
         for node in self.balancer.nodes:
             self.base_url(node, node_id(node))
 
@@ -228,30 +203,15 @@ class Settings:
         """Return who keeps the nodes' cookies; ``None`` if the client is to keep them."""
         return NodeCookies(self.balancer) if self.node_cookies else None
 
-    def refused(self) -> Amounts | None:
-        """Return what a request that a rate limit refuses has used, if the meter can tell."""
-        tell: Callable[[], Amounts] | None = getattr(self.meter, "refused", None)
-        if tell is None:
-            return None
-        amounts = tell()
-        refuse_awaitable("refused() of the meter", amounts, _METER_REMEDY)
-        return amounts
+    def account(self, path: str, body: bytes | None, length: int | None) -> Account | None:
+        """Return the meter's account of a request; ``None`` without a meter.
 
-    def estimate(self, body: bytes) -> Amounts | None:
-        """Return what the meter expects a request with this body to use."""
-        if self.meter is None:
-            return None
-        amounts = self.meter.estimate(body)
-        refuse_awaitable("estimate() of the meter", amounts, _METER_REMEDY)
-        return amounts
-
-    def reader(self, content_type: str) -> UsageReader | None:
-        """Return the meter's reader for a response of this type, if there is one."""
-        if self.meter is None:
-            return None
-        found = self.meter.reader(content_type)
-        refuse_awaitable("reader() of the meter", found, _METER_REMEDY)
-        return found
+        Args:
+            path: Where the request goes.
+            body: Its body; ``None`` if that is not known before it is sent.
+            length: The length of that, if it is known.
+        """
+        return None if self.metering is None else self.metering.open(path, body, length)
 
     def ask_key(self, request: object) -> Any:
         """Return what ``hash_key`` says of a request: a key, or what is to be awaited for one."""
@@ -272,6 +232,22 @@ class Settings:
             return None
         return self._answer("classify", self.classify(result))
 
+    def verdict_of(self, ruling: object) -> Verdict | None:
+        """Return what ``classify`` has said as a verdict; ``None`` where the default rule holds.
+
+        Raises:
+            TypeError: It is none.
+        """
+        if isinstance(ruling, Outcome):
+            return Verdict(ruling)
+        if ruling is None:
+            return None
+        if isinstance(ruling, Verdict):
+            return ruling.cut(self.max_pause)
+        raise TypeError(
+            f"classify returned {shown(ruling)}; it must be a Verdict, an Outcome or None"
+        )
+
     def _answer(self, name: str, answer: object) -> object:
         if answer is not None and not self.awaits:
             refuse_awaitable(name, answer, _REMEDY)
@@ -281,24 +257,6 @@ class Settings:
 async def awaited(answer: Any) -> Any:
     """Return an answer, awaited if it is to be."""
     return await answer if is_awaitable(answer) else answer
-
-
-def as_verdict(ruling: object) -> Verdict | None:
-    """Return what ``classify`` has said as a verdict; ``None`` where the default rule holds.
-
-    Raises:
-        TypeError: It is none.
-    """
-    if isinstance(ruling, Outcome):
-        return Verdict(ruling)
-    if ruling is None or isinstance(ruling, Verdict):
-        return ruling
-    raise TypeError(f"classify returned {shown(ruling)}; it must be a Verdict, an Outcome or None")
-
-
-def _is_meter(value: object) -> bool:
-    methods = (getattr(value, name, None) for name in ("estimate", "reader"))
-    return all(map(callable, methods)) and not isinstance(value, type)
 
 
 def _require_bool(what: str, given: object) -> None:
@@ -327,7 +285,8 @@ class Options:
         cost: What it is expected to use, by quota dimension.
         deadline: Seconds for all its attempts together, finite and > 0.
         where: A filter, or a function of a node, that its nodes have to pass.
-        timeout: Seconds to wait for a node if there is none now, >= 0; ``None`` for any time.
+        timeout: Seconds to wait for a node if there is none now, >= 0; ``None`` for any time;
+            by default as long as the client waits.
 
     Raises:
         TypeError: An option is of the wrong type.
@@ -339,7 +298,7 @@ class Options:
     cost: Amounts | None = None
     deadline: float | None = None
     where: Callable[[Any], bool] | None = None
-    timeout: float | None = 0.0
+    timeout: float | EllipsisType | None = ...
 
     def __post_init__(self) -> None:
         # Whatever is not empty counts as true, and "no" would send an order twice.
@@ -353,19 +312,17 @@ class Options:
         object.__setattr__(self, "deadline", deadline)
         if self.where is not None:
             as_filter(self.where)
-        checked_timeout(self.timeout)
+        if not isinstance(self.timeout, EllipsisType):
+            checked_timeout(self.timeout)
 
-    def limits(self, deadline: float | None) -> list[float]:
-        """Return what bounds the wait for a node; nothing if there is none.
+    def patience(self, settings: Settings) -> float:
+        """Return the seconds for which a node is waited for, all in all; 0.0 for none."""
+        timeout = settings.timeout if isinstance(self.timeout, EllipsisType) else self.timeout
+        return checked_timeout(timeout) if timeout != 0 else 0.0  # the usual, at no cost
 
-        Args:
-            deadline: The seconds that hold where the request does not say for itself.
-        """
-        seconds = checked_timeout(self.timeout)
-        if not seconds:
-            return []
-        own = deadline if self.deadline is None else self.deadline
-        return [seconds] if own is None else [seconds, own]
+    def time(self, settings: Settings) -> float | None:
+        """Return the seconds for all attempts; ``None`` for any time."""
+        return settings.deadline if self.deadline is None else self.deadline
 
 
 _NO_OPTIONS = Options()

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
 from loadwise._numbers import finite, shown
-from loadwise.integrations._http.pauses import LONGEST_PAUSE, parse_retry_after
+from loadwise.integrations._http.pauses import EVER, LONGEST_PAUSE, parse_retry_after
 from loadwise.outcome import Outcome, check_outcome
 
-__all__ = ["Verdict", "judge_status"]
+__all__ = ["BodyWatch", "Verdict", "are_repeatable", "judge_status", "of_repeatable"]
+
+F = TypeVar("F", bound=Callable[..., object])
+
+_MARK = "judges_repeatable"
 
 _TOO_MANY_REQUESTS = 429
 _PAUSING = frozenset({429, 503})
 _REFUSALS = frozenset({429, 502, 503, 504})
+
+
+class BodyWatch(Protocol):
+    """Reads the body of a response that is a success so far, and has the last word on it.
+
+    Each response needs one of its own.
+    """
+
+    def feed(self, chunk: bytes) -> None:
+        """Take in a piece of the body, content encoding undone."""
+
+    def verdict(self, *, complete: bool) -> Verdict | None:
+        """Judge what has been read; ``None`` if there is nothing to object to.
+
+        Args:
+            complete: Whether the body has come to its end, and was not given up before.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +50,14 @@ class Verdict:
             that must not be repeated may be sent again.
         retry_after: Seconds the node asks to be left alone; ``None`` if it does not say.
         reason: In words, for those who ask about the node; not compared.
+        ceiling: Seconds to which ``retry_after`` is cut, where the client has no ``max_pause``,
+            which else takes its place; ``None``: it is not cut, by ``max_pause`` neither.
+        watch: Has the last word, once the body has been read, where ``outcome`` is SUCCESS; not
+            compared. Only httpx2 and httpx ask it.
 
     Raises:
         TypeError: ``outcome`` is no `Outcome`, or another attribute of the wrong type.
-        ValueError: ``retry_after`` is negative, NaN or infinite.
+        ValueError: ``retry_after`` or ``ceiling`` is negative, NaN or infinite.
     """
 
     outcome: Outcome
@@ -38,6 +65,8 @@ class Verdict:
     never_sent: bool = False
     retry_after: float | None = None
     reason: str | None = field(default=None, compare=False)
+    ceiling: float | None = None
+    watch: BodyWatch | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         check_outcome(self.outcome)
@@ -47,22 +76,42 @@ class Verdict:
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise TypeError(f"{name} is {shown(value)}; it must be True or False")
-        if self.retry_after is not None:
-            pause = finite("retry_after", self.retry_after)
-            if not pause >= 0:
-                raise ValueError(
-                    f"retry_after is {self.retry_after!r}; it must be a finite number of seconds, "
-                    f"at least 0"
-                )
-            object.__setattr__(self, "retry_after", pause)
+        for name in ("retry_after", "ceiling"):
+            value = getattr(self, name)
+            if value is not None:
+                seconds = finite(name, value)
+                if not seconds >= 0:
+                    raise ValueError(
+                        f"{name} is {value!r}; it must be a finite number of seconds, at least 0"
+                    )
+                object.__setattr__(self, name, seconds)
+
+    def cut(self, max_pause: float | None) -> Verdict:
+        """Return it with a ``retry_after`` of at most its ceiling, or of the client's, if any."""
+        if self.retry_after is None or self.ceiling is None:
+            return self
+        longest = self.ceiling if max_pause is None else max_pause
+        return replace(self, retry_after=min(self.retry_after, longest), ceiling=None)
+
+
+def of_repeatable(classify: F) -> F:
+    """Mark a function that is for APIs of which all requests may be sent again.
+
+    Functions that wrap it by ``functools.wraps`` are marked, too.
+    """
+    setattr(classify, _MARK, True)
+    return classify
+
+
+def are_repeatable(classify: object) -> bool:
+    """Whether what a function judges may be sent again although a server may have acted on it."""
+    return getattr(classify, _MARK, False) is True
 
 
 _FINE = Verdict(Outcome.SUCCESS)
 
 
-def judge_status(
-    status: int, headers: Mapping[str, str], longest: float = LONGEST_PAUSE
-) -> Verdict:
+def judge_status(status: int, headers: Mapping[str, str]) -> Verdict:
     """Judge a response by its status code and ``Retry-After`` header.
 
     502, 503 and 504 are failures, and a 503 that says when to come back is a cooldown besides; 429
@@ -71,7 +120,6 @@ def judge_status(
     Args:
         status: The status code.
         headers: The headers.
-        longest: Seconds of the longest pause that the header is granted.
     """
     if status not in _REFUSALS:
         return _FINE
@@ -79,7 +127,8 @@ def judge_status(
         Outcome.RATE_LIMITED if status == _TOO_MANY_REQUESTS else Outcome.FAILURE,
         retry=True,
         retry_after=(
-            parse_retry_after(headers.get("retry-after"), longest) if status in _PAUSING else None
+            parse_retry_after(headers.get("retry-after"), EVER) if status in _PAUSING else None
         ),
         reason=f"{status} from the server",
+        ceiling=LONGEST_PAUSE,
     )

@@ -1,0 +1,135 @@
+"""What a language model's API says in an error.
+
+It does no I/O.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final, NamedTuple, cast
+
+__all__ = ["Fault", "Told", "told_by", "told_of"]
+
+_DEEPEST = 8
+
+
+class Fault:
+    """Whose an error is, or what of: one of these names.
+
+    They are in the order in which an error that can be read in two ways is taken.
+    """
+
+    SPENT: Final = "spent"
+    """The key's account has nothing left, or is closed: time alone does not mend that."""
+
+    KEY: Final = "key"
+    """The key is not known, or may not be used here."""
+
+    REQUEST: Final = "request"
+    """The caller asks for what the provider does not do, with any key."""
+
+    RATE: Final = "rate"
+    """A limit of requests or tokens, which comes back with time."""
+
+    SERVER: Final = "server"
+    """All else is the provider's."""
+
+
+class Told(NamedTuple):
+    """What an error says.
+
+    Attributes:
+        fault: Whose it is, as in `Fault`.
+        word: The provider's own word for it, if it is one that is known. What else an error says
+            may be anything, a key too, and is not repeated.
+    """
+
+    fault: str = Fault.SERVER
+    word: str | None = None
+
+
+_FAULTS: Final = {
+    # OpenAI
+    "insufficient_quota": Fault.SPENT,
+    "quota_exceeded": Fault.SPENT,
+    "billing_hard_limit_reached": Fault.SPENT,
+    "billing_not_active": Fault.SPENT,
+    "account_deactivated": Fault.SPENT,
+    "access_terminated": Fault.SPENT,
+    "invalid_api_key": Fault.KEY,
+    "invalid_organization": Fault.KEY,
+    "invalid_authentication": Fault.KEY,
+    "model_not_found": Fault.REQUEST,
+    "invalid_request_error": Fault.REQUEST,
+    "invalid_prompt": Fault.REQUEST,
+    "context_length_exceeded": Fault.REQUEST,
+    "content_filter": Fault.REQUEST,
+    "content_policy_violation": Fault.REQUEST,
+    "image_content_policy_violation": Fault.REQUEST,
+    "unsupported_value": Fault.REQUEST,
+    "rate_limit_exceeded": Fault.RATE,
+    "rate_limit_error": Fault.RATE,
+    "requests": Fault.RATE,
+    "tokens": Fault.RATE,
+    # Anthropic
+    "billing_error": Fault.SPENT,
+    "authentication_error": Fault.KEY,
+    "permission_error": Fault.KEY,
+    "not_found_error": Fault.REQUEST,
+    "request_too_large": Fault.REQUEST,
+}
+_ORDER: Final = (Fault.SPENT, Fault.KEY, Fault.REQUEST, Fault.RATE)
+# Said with a code that is used for all that is wrong with a request. A message may repeat what the
+# caller has sent, so that only its beginning counts.
+_MESSAGES: Final = (
+    ("Your credit balance is too low", Told(Fault.SPENT, "credit balance is too low")),
+    ("API key not valid", Told(Fault.KEY, "API key not valid")),
+)
+
+
+_NOTHING: Final = Told()
+
+
+def told_by(body: bytes) -> Told:
+    """Return what the body of an error says.
+
+    Example:
+        >>> told_by(b'{"error": {"type": "x", "code": "insufficient_quota"}}')
+        Told(fault='spent', word='insufficient_quota')
+    """
+    try:
+        return told_of(json.loads(body))
+    except (ValueError, RecursionError):
+        return _NOTHING
+
+
+def told_of(document: object) -> Told:
+    """Return what an error says, given as a document or an event has it."""
+    for _ in range(_DEEPEST):
+        if isinstance(document, list) and document:
+            document = cast("list[object]", document)[0]
+        elif isinstance(document, dict):
+            members = cast("dict[str, object]", document)
+            inner = members.get("error")
+            if not isinstance(inner, dict):
+                inner = members.get("response")
+            if not isinstance(inner, dict):
+                return _told(members)
+            document = cast("object", inner)
+        else:
+            break
+    return _NOTHING
+
+
+def _told(error: dict[str, object]) -> Told:
+    words = [word for word in (error.get("code"), error.get("type")) if isinstance(word, str)]
+    known = {_FAULTS[word]: word for word in reversed(words) if word in _FAULTS}
+    message = error.get("message")
+    if isinstance(message, str):
+        for beginning, told in _MESSAGES:
+            if message.startswith(beginning):
+                return told
+    for fault in _ORDER:
+        if fault in known:
+            return Told(fault, known[fault])
+    return _NOTHING
