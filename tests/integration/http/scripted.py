@@ -90,11 +90,15 @@ async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, told
 
 async def slow(request: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     """Answer what is to be answered bit by bit; return whether it was."""
-    if request.endswith("/slow-head"):
+    if "/to?" in request:
+        place = request.partition("?")[2].encode()
+        writer.write(b"HTTP/1.1 302 Go\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % place)
+    elif request.endswith("/slow-head"):
         await trickle(OK, writer)
-    elif request.endswith("/drip"):
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n")
-        await trickle(b"x" * 20, writer)
+    elif "/drip" in request:
+        size = int(request.rpartition("/drip")[2] or 20)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        await trickle(b"x" * size, writer)
     elif request.endswith("/wander"):
         await asyncio.sleep(0.1)
         writer.write(ONWARD)

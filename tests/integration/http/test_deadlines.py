@@ -70,6 +70,32 @@ def test_a_deadline_holds_through_redirects(client: Client, scripted: Start) -> 
     assert came[1] == 200
 
 
+@pytest.mark.parametrize(
+    ("client", "given"),
+    [
+        *((client, False) for client in (*SYNC, *ASYNC, AIOHTTP)),
+        *((client, True) for client in ASYNC),  # others cannot be interrupted, or have their own
+    ],
+    ids=str,
+)
+def test_a_deadline_holds_outside_the_fleet(
+    client: Client,
+    scripted: Start,
+    given: bool,  # noqa: FBT001 - from pytest
+) -> None:
+    """A redirect that leaves it is part of the request; what is left holds for that, too."""
+    balancer = Balancer(scripted("plain").nodes)
+    outside = scripted("plain").nodes[0]
+    session = {} if client is AIOHTTP else {"follow_redirects": True}
+    options: dict[str, Any] = {"deadline": 0.4}
+    if given:
+        options["transport"] = client.module.AsyncHTTPTransport()
+    calls = [("GET", f"/to?{outside}/slow-head"), ("GET", f"/to?{outside}/drip6")]
+    came = client.converse(balancer, calls, options=options, client=session)
+    assert isinstance(came[0], timed_out(client))
+    assert came[1] == 200, "a body takes as long as it does"
+
+
 @every_client
 def test_a_request_that_is_sent_again_begins_anew(client: Client, scripted: Start) -> None:
     """Its deadline is for each time."""
@@ -111,7 +137,7 @@ def test_a_small_body_that_comes_slowly_is_handed_on(client: Client, scripted: S
         transport = client.ours.LoadwiseTransport(balancer)
         with (
             client.module.Client(transport=transport) as session,
-            session.stream("GET", "http://service/drip") as response,
+            session.stream("GET", "http://service/drip13") as response,
         ):
             assert in_flight() == 1
             return b"".join(response.iter_raw())
@@ -120,7 +146,7 @@ def test_a_small_body_that_comes_slowly_is_handed_on(client: Client, scripted: S
         transport = client.ours.AsyncLoadwiseTransport(balancer)
         async with (
             client.module.AsyncClient(transport=transport) as session,
-            session.stream("GET", "http://service/drip") as response,
+            session.stream("GET", "http://service/drip13") as response,
         ):
             assert in_flight() == 1
             return b"".join([piece async for piece in response.aiter_raw()])
@@ -128,7 +154,7 @@ def test_a_small_body_that_comes_slowly_is_handed_on(client: Client, scripted: S
     async def ask_aiohttp() -> bytes:
         async with (
             aiohttp.ClientSession(middlewares=[LoadwiseMiddleware(balancer)]) as session,
-            session.get("http://service/drip") as response,
+            session.get("http://service/drip13") as response,
         ):
             assert in_flight() == 1
             return await response.read()
@@ -137,7 +163,7 @@ def test_a_small_body_that_comes_slowly_is_handed_on(client: Client, scripted: S
         body = asyncio.run(ask_aiohttp())
     else:
         body = asyncio.run(ask_async()) if client.waits else ask()
-    assert body == b"x" * 20
+    assert body == b"x" * 13
     assert in_flight() == 0
 
 

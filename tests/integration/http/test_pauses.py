@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.integration.http.clients import Ask, Client, every_client
+from tests.ports import free_port
 
-from loadwise import Balancer, HealthStatus, NoNodeAvailable, RoundRobin
+from loadwise import Balancer, HealthStatus, NoNodeAvailable, RetryBudget, RoundRobin
 from loadwise.integrations._http.pauses import parse_retry_after
 from loadwise.testing import ManualClock
 
@@ -95,6 +96,74 @@ def test_a_node_sits_out_for_as_long_as_it_says_but_not_for_ever(
         assert refused.reason == "rate_limited"
         assert refused.retry_after == pytest.approx(pause)
         assert failures(balancer) == [1 if status == 503 else 0]
+
+
+def resting(balancer: Balancer[str]) -> list[bool]:
+    """Whether each node sits out."""
+    told = balancer.explain()
+    return [node in told.cooldowns for node in balancer.nodes]
+
+
+@pytest.mark.slow
+@every_client
+def test_a_path_that_asks_for_a_pause_everywhere_rests_nobody(
+    client: Client, upstreams: Start
+) -> None:
+    """What fails everywhere is the request's fault, and so is the pause that comes with it."""
+    balancer = Balancer([server.address for server in upstreams(3)], RoundRobin())
+    bad = asked_to_pause(503, "60")
+    came = client.send(balancer, *[bad, "http://service/"] * 6)
+    assert [answer.status for answer in came] == [503, 200] * 6
+    assert resting(balancer) == [False] * 3
+
+
+@pytest.mark.slow
+@every_client
+def test_a_node_that_alone_asks_for_a_pause_has_it(client: Client, upstreams: Start) -> None:
+    """Another node has answered the same request well, so it speaks for itself."""
+    good, bad = upstreams(2)
+    bad.behave("fail")
+    clock = ManualClock()
+    balancer = Balancer([bad.address, good.address], RoundRobin(), clock=clock)
+    (answer,) = client.send(balancer, "http://service/?retry-after=60")
+    assert answer.status == 200
+    assert resting(balancer) == [True, False]
+    clock.advance(61.0)
+    assert resting(balancer) == [False, False]
+
+
+@pytest.mark.slow
+@every_client
+def test_a_pause_holds_where_nobody_else_can_be_asked(client: Client, upstreams: Start) -> None:
+    """A POST is not sent again, so there is nothing that speaks against it."""
+    balancer = Balancer([server.address for server in upstreams(2)], RoundRobin())
+    (answer,) = client.send(balancer, Ask(asked_to_pause(503, "60"), "POST"))
+    assert answer.status == 503
+    assert resting(balancer) == [True, False]
+
+
+@pytest.mark.slow
+@every_client
+def test_a_pause_does_not_hold_where_the_budget_forbids_to_ask_others(
+    client: Client, upstreams: Start
+) -> None:
+    """Then much fails at once, and to rest one node after another would finish the fleet."""
+    balancer = Balancer([server.address for server in upstreams(2)], RoundRobin())
+    spent = RetryBudget(ratio=0.0, floor=0.0)
+    (answer,) = client.send(balancer, asked_to_pause(503, "60"), budget=spent)
+    assert answer.status == 503
+    assert resting(balancer) == [False, False]
+
+
+@pytest.mark.slow
+@every_client
+def test_nodes_that_are_not_reached_speak_for_nobody(client: Client, upstreams: Start) -> None:
+    """The one that answers was asked alone."""
+    (server,) = upstreams(1)
+    balancer = Balancer([f"127.0.0.1:{free_port()}", server.address], RoundRobin())
+    (answer,) = client.send(balancer, asked_to_pause(503, "60"))
+    assert answer.status == 503
+    assert resting(balancer) == [False, True]
 
 
 @pytest.mark.slow

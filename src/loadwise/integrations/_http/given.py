@@ -96,13 +96,8 @@ class AsyncGiven(Given):
         """Send a request; raise an error of the package where there is no response."""
         trail = Trail(request.extensions.get("trace"))
         request.extensions["trace"] = trail.see_async
-        timeouts = request.extensions.get("timeout")
         try:
-            if not isinstance(timeouts, TimeLeft):
-                return await self.transport.handle_async_request(request)
-            with self._anyio.move_on_after(timeouts.cap(None)):
-                return await self.transport.handle_async_request(request)
-            raise self._module.ReadTimeout("no answer by the deadline of the request")
+            return await self.elsewhere(request)
         except self._module.TransportError as error:
             cause = self._cause(error, request, trail)
             if cause is error.__cause__:
@@ -111,7 +106,12 @@ class AsyncGiven(Given):
 
     async def elsewhere(self, request: Any) -> Any:
         """Send a request that is for no node."""
-        return await self.transport.handle_async_request(request)
+        timeouts = request.extensions.get("timeout")
+        if not isinstance(timeouts, TimeLeft):
+            return await self.transport.handle_async_request(request)
+        with self._anyio.move_on_after(timeouts.cap(None)):
+            return await self.transport.handle_async_request(request)
+        raise self._module.ReadTimeout("no answer by the deadline of the request")
 
     async def aclose(self) -> None:
         """Close the transport."""
