@@ -16,7 +16,7 @@ class Blame:
 
     Attributes:
         holds_pauses: Whether the cooldowns that come with failures are held, too, that of the first
-            one included. Whoever has them held tells by `let_pause` when one stands alone.
+            one included.
 
     Thread-safety: attempts may end in several threads at once.
 
@@ -55,20 +55,12 @@ class Blame:
             self._pauses = pauses = {}
         pauses[node_id] = begin
 
-    def let_pause(self) -> None:
-        """Begin the cooldowns that are held, and hold no more of them."""
-        self.holds_pauses = False
-        pauses, self._pauses = self._pauses, None
-        for begin in () if pauses is None else list(pauses.values()):
-            begin()
-
     def succeeded(self, node_id: Hashable) -> None:
         """Report what is held, in order, except what is of the node that has succeeded now."""
         held, self._held = self._held, None
-        if held is not None:
-            held.pop(node_id, None)
-            for report in list(held.values()):
-                report()
-        if self._pauses is not None:
-            self._pauses.pop(node_id, None)
-            self.let_pause()
+        pauses, self._pauses = self._pauses, None
+        for each in (held, pauses):
+            if each is not None:
+                each.pop(node_id, None)
+                for report in list(each.values()):
+                    report()

@@ -102,6 +102,10 @@ async def slow(request: str, reader: asyncio.StreamReader, writer: asyncio.Strea
     elif request.endswith("/wander"):
         await asyncio.sleep(0.1)
         writer.write(ONWARD)
+    elif request.endswith("/hang"):
+        await reader.read()  # until the client hangs up
+    elif request.endswith("/pause"):
+        writer.write(BUSY.replace(b"\r\n", b"\r\nRetry-After: 60\r\n", 1))
     elif request.endswith("/events"):
         writer.write(EVENTS)
         await writer.drain()

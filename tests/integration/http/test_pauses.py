@@ -134,36 +134,22 @@ def test_a_node_that_alone_asks_for_a_pause_has_it(client: Client, upstreams: St
 
 @pytest.mark.slow
 @every_client
-def test_a_pause_holds_where_nobody_else_can_be_asked(client: Client, upstreams: Start) -> None:
-    """A POST is not sent again, so there is nothing that speaks against it."""
-    balancer = Balancer([server.address for server in upstreams(2)], RoundRobin())
-    (answer,) = client.send(balancer, Ask(asked_to_pause(503, "60"), "POST"))
-    assert answer.status == 503
-    assert resting(balancer) == [True, False]
-
-
-@pytest.mark.slow
-@every_client
-def test_a_pause_does_not_hold_where_the_budget_forbids_to_ask_others(
-    client: Client, upstreams: Start
-) -> None:
-    """Then much fails at once, and to rest one node after another would finish the fleet."""
-    balancer = Balancer([server.address for server in upstreams(2)], RoundRobin())
+def test_a_pause_that_nobody_confirms_rests_nobody(client: Client, upstreams: Start) -> None:
+    """A POST is not sent again, and what is not reached or paid for says nothing of the request."""
+    servers = [server.address for server in upstreams(2)]
     spent = RetryBudget(ratio=0.0, floor=0.0)
-    (answer,) = client.send(balancer, asked_to_pause(503, "60"), budget=spent)
-    assert answer.status == 503
-    assert resting(balancer) == [False, False]
-
-
-@pytest.mark.slow
-@every_client
-def test_nodes_that_are_not_reached_speak_for_nobody(client: Client, upstreams: Start) -> None:
-    """The one that answers was asked alone."""
-    (server,) = upstreams(1)
-    balancer = Balancer([f"127.0.0.1:{free_port()}", server.address], RoundRobin())
-    (answer,) = client.send(balancer, asked_to_pause(503, "60"))
-    assert answer.status == 503
-    assert resting(balancer) == [False, True]
+    url = asked_to_pause(503, "60")
+    for nodes, ask, options in (
+        (servers, Ask(url, "POST"), {}),
+        (servers, Ask(url), {"max_attempts": 1}),
+        (servers, Ask(url), {"budget": spent}),
+        ([f"127.0.0.1:{free_port()}", servers[0]], Ask(url), {}),
+    ):
+        balancer = Balancer(nodes, RoundRobin())
+        (answer,) = client.send(balancer, ask, **options)
+        assert answer.status == 503
+        assert resting(balancer) == [False, False]
+        assert sum(failures(balancer)) == 1
 
 
 @pytest.mark.slow

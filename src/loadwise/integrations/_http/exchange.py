@@ -74,7 +74,6 @@ class Exchange:
         "_client",
         "_cost",
         "_hash_key",
-        "_in_doubt",
         "_options",
         "_replayable",
         "_request",
@@ -114,8 +113,8 @@ class Exchange:
         prior = prior or _NOTHING
         self.ends = own if prior.ends is None else prior.ends
         self._tried: tuple[Hashable, ...] = ()
-        self._blame = Blame(holds_pauses=True)
-        self._in_doubt = False
+        # A pause on the word of one request needs another node's word that the request is sound.
+        self._blame = Blame(holds_pauses=len(settings.balancer.nodes) > 1)
         self.attempts = 0
         settings.budget.deposit()
         self._begin(prior)
@@ -142,7 +141,7 @@ class Exchange:
         unread = verdict.never_sent and self._has_body_left(error)
         again = verdict.retry and (unread or self._may_send_again())
         self.end(lease, verdict, error)
-        return self._go_on(verdict, again)
+        return again and self._begin_next(verdict)
 
     def set_up_failed(self, error: Exception) -> bool:
         """Report that a request could not be made ready for its node; return as `failed` does.
@@ -169,7 +168,7 @@ class Exchange:
             self._blame.succeeded(self.node_id)
         elif verdict.outcome is Outcome.FAILURE and verdict.never_sent:
             lease.refund()
-        if not self._go_on(verdict, verdict.retry and self._may_send_again()):
+        if not (verdict.retry and self._may_send_again() and self._begin_next(verdict)):
             return False
         self.end(lease, verdict)
         return True
@@ -241,19 +240,6 @@ class Exchange:
     def _may_send_again(self) -> bool:
         return self.may_repeat() or self._refuse("unsafe")
 
-    def _go_on(self, verdict: Verdict, again: bool) -> bool:  # noqa: FBT001 - private
-        """Begin the next attempt, if there is to be one and may be; return whether it has begun.
-
-        Where there is none, a pause that its failure asks for begins, if nobody else was asked.
-        """
-        if again and self._begin_next(verdict):
-            if verdict.outcome is Outcome.FAILURE and not verdict.never_sent:
-                self._in_doubt = True
-            return True
-        if not self._in_doubt:
-            self._blame.let_pause()
-        return False
-
     def _begin_next(self, verdict: Verdict) -> bool:
         if self.attempts >= self._settings.max_attempts:
             return self._refuse("attempts")
@@ -261,8 +247,6 @@ class Exchange:
         if left is not None and left <= 0:
             return self._refuse("deadline")
         if not self._settings.budget.try_withdraw():
-            # Much fails at once, be it one path or the whole fleet: neither gets better by pauses.
-            self._in_doubt = True
             return self._refuse("budget")
         failed = self.node_id
         self._tried = (*self._tried, failed)
