@@ -80,6 +80,11 @@ async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, told
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
             await writer.drain()
             return
+        if MANNER == "stall":
+            writer.write(BUSY[:-4])
+            await writer.drain()
+            await reader.read()  # until the client hangs up
+            return
         if MANNER == "busy" and len(told.requests) % 2:
             writer.write(BUSY)
         elif not await slow(request, reader, writer):

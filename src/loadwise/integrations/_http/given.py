@@ -301,8 +301,15 @@ class AsyncPerNode(TransportPerNode):
         """Take note that a request is over."""
         self._end(way)
         self._look_around()
-        for given in self._take_doomed() if self._doomed else ():
-            await given.aclose()
+        if self._doomed:
+            await self._close(self._take_doomed())
+
+    async def _close(self, doomed: list[Any]) -> None:
+        try:
+            while doomed:
+                await doomed.pop().aclose()
+        finally:
+            self._doomed += doomed  # for the next, where this was cancelled
 
     async def elsewhere(self, request: Any) -> Any:
         """Send a request that is for no node."""
@@ -310,8 +317,7 @@ class AsyncPerNode(TransportPerNode):
 
     async def aclose(self) -> None:
         """Close all transports."""
-        for given in self._take_doomed(every=True):
-            await given.aclose()
+        await self._close(self._take_doomed(every=True))
         await self._elsewhere.aclose()
 
 

@@ -79,8 +79,8 @@ class Wire:
         return timeout if self._time is None else self._time.cap(timeout)
 
     def get_extra_info(self, info: str) -> Any:
-        """Return what the stream tells of itself."""
-        return self._stream.get_extra_info(info)
+        """Return what the stream tells of itself; ``None`` before there is one."""
+        return None if self._stream is None else self._stream.get_extra_info(info)
 
 
 class SyncWire(Wire):

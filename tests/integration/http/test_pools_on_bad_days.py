@@ -1,0 +1,152 @@
+"""What becomes of connections when something is unlike what was expected."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.http.conversing import ASYNC, SYNC, Client, Scripted, failures
+
+from loadwise import Balancer, RoundRobin
+
+pytestmark = pytest.mark.slow
+
+Start = Callable[..., Scripted]
+
+every_client = pytest.mark.parametrize("client", [*SYNC, *ASYNC], ids=str)
+every_async_client = pytest.mark.parametrize("client", ASYNC, ids=str)
+GET = ("GET", "/")
+MANY = 40
+
+
+@every_client
+def test_many_at_once_find_out_that_a_server_speaks_no_http2(
+    client: Client,
+    scripted: Start,
+    certificate: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each gets a connection of its own then, however many had hoped to share one."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    balancer = Balancer(scripted("plain", 1, certificate).nodes)
+    url = "http://service/wander"  # takes long enough for all of them to be under way
+
+    async def ask_async() -> list[int]:
+        transport = client.ours.AsyncLoadwiseTransport(balancer, http2=True)
+        async with client.module.AsyncClient(transport=transport, timeout=30) as session:
+            answers = await asyncio.gather(*(session.get(url) for _ in range(MANY)))
+            return [answer.status_code for answer in answers]
+
+    def ask() -> list[int]:
+        transport = client.ours.LoadwiseTransport(balancer, http2=True)
+        with (
+            client.module.Client(transport=transport, timeout=30) as session,
+            ThreadPoolExecutor(MANY) as pool,
+        ):
+            return [answer.status_code for answer in pool.map(session.get, [url] * MANY)]
+
+    assert (asyncio.run(ask_async()) if client.waits else ask()) == [302] * MANY
+    assert failures(balancer) == [0]
+
+
+@every_client
+def test_nothing_is_kept_of_places_outside_the_fleet(client: Client, scripted: Start) -> None:
+    """Redirects may lead to ever new ones, while the members stay the same."""
+    balancer = Balancer(scripted("plain").nodes)
+    outside = scripted("plain", 12).nodes
+    calls = [("GET", f"/to?{each}/") for each in outside]
+    kept: list[int] = []
+    transports: list[Any] = []
+
+    def note(result: Any) -> None:
+        kept.append(len(transports[0]._sender._pool._shelves))
+
+    limits = client.module.Limits(max_keepalive_connections=0)
+    name = "AsyncLoadwiseTransport" if client.waits else "LoadwiseTransport"
+    transport = getattr(client.ours, name)(balancer, limits=limits, classify=note)
+    transports.append(transport)
+
+    async def ask_async() -> list[int]:
+        async with client.module.AsyncClient(transport=transport, follow_redirects=True) as session:
+            return [(await session.get(f"http://service{path}")).status_code for _, path in calls]
+
+    def ask() -> list[int]:
+        with client.module.Client(transport=transport, follow_redirects=True) as session:
+            return [session.get(f"http://service{path}").status_code for _, path in calls]
+
+    assert (asyncio.run(ask_async()) if client.waits else ask()) == [200] * len(calls)
+    assert max(kept) == 1
+
+
+@every_async_client
+def test_a_connection_is_not_lost_where_another_is_closed(client: Client, scripted: Start) -> None:
+    """Who is cancelled while old connections are closed gives back the one just taken."""
+    servers = scripted("plain")
+    balancer = Balancer(servers.nodes)
+
+    class Stuck:
+        async def aclose(self) -> None:
+            raise asyncio.CancelledError
+
+    async def main() -> None:
+        transport = client.ours.AsyncLoadwiseTransport(balancer)
+        async with client.module.AsyncClient(transport=transport) as session:
+            assert (await session.get("http://service/")).status_code == 200
+            transport._sender._pool.doomed.append(Stuck())
+            with pytest.raises(asyncio.CancelledError):
+                await session.get("http://service/")
+            assert (await session.get("http://service/")).status_code == 200
+
+    asyncio.run(main())
+    assert servers.told()[0]["connections"] == 1
+    assert sum(status.in_flight for status in balancer.status()) == 0
+
+
+@every_async_client
+def test_transports_of_nodes_that_have_left_are_closed_in_the_end(
+    client: Client, scripted: Start
+) -> None:
+    """Who is cancelled while one is closed leaves the others to the next."""
+    nodes = scripted("plain", 4).nodes
+    balancer = Balancer(nodes, RoundRobin())
+    closed: list[Any] = []
+
+    class Inner(client.module.AsyncHTTPTransport):  # type: ignore[misc, name-defined, unused-ignore]
+        async def aclose(self) -> None:
+            await super().aclose()
+            closed.append(self)
+            if len(closed) == 1:
+                raise asyncio.CancelledError
+
+    async def main() -> None:
+        transport = client.ours.AsyncLoadwiseTransport(balancer, lambda node: Inner())
+        async with client.module.AsyncClient(transport=transport) as session:
+            for _ in nodes:
+                await session.get("http://service/")
+            balancer.replace(nodes[:1])
+            with pytest.raises(asyncio.CancelledError):
+                await session.get("http://service/")
+            assert (await session.get("http://service/")).status_code == 200
+            assert len(closed) == 3
+
+    asyncio.run(main())
+
+
+@every_async_client
+def test_a_stalled_answer_that_is_retried_holds_nobody_up(client: Client, scripted: Start) -> None:
+    """Its rest is waited for shortly, also where HTTP/2 might have been spoken."""
+    balancer = Balancer([*scripted("stall").nodes, *scripted("plain").nodes], RoundRobin())
+
+    async def main() -> int:
+        transport = client.ours.AsyncLoadwiseTransport(balancer, http2=True)
+        async with (
+            asyncio.timeout(10),
+            client.module.AsyncClient(transport=transport, timeout=60) as session,
+        ):
+            return int((await session.get("http://service/")).status_code)
+
+    assert asyncio.run(main()) == 200
