@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -104,6 +105,38 @@ def test_a_connection_is_not_lost_where_another_is_closed(client: Client, script
     asyncio.run(main())
     assert servers.told()[0]["connections"] == 1
     assert sum(status.in_flight for status in balancer.status()) == 0
+
+
+@every_async_client
+def test_who_is_cancelled_while_connecting_leaves_the_connection_to_the_others(
+    client: Client,
+    scripted: Start,
+    certificate: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With HTTP/2 several wait for it; it is kept, and closed in the end."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    servers = scripted("h2", 1, certificate)
+    balancer = Balancer(servers.nodes)
+
+    async def main() -> None:
+        transport = client.ours.AsyncLoadwiseTransport(balancer, http2=True)
+        async with client.module.AsyncClient(transport=transport) as session:
+            first, *others = (asyncio.create_task(session.get("http://service/")) for _ in range(3))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            first.cancel()
+            assert [(await other).status_code for other in others] == [200, 200]
+            assert first.cancelled()
+            assert len(transport._sender._pool) == 1
+        await asyncio.sleep(0)
+        servers.until(lambda told: not told[0]["open"])
+
+    gc.disable()  # which closes what is lost
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
 
 
 @every_async_client

@@ -185,11 +185,12 @@ class Pool(ForkAware):
         """Take note that a request is over, and find a use for its connection."""
         with self._lock:
             link.users -= 1
-            if link.listed:
-                if link.connection.is_closed():
-                    self._forget(link)
-                elif not link.users:
+            # Others may still be making one that was not made for this request.
+            if not link.users:
+                if not link.connection.is_closed():
                     self._shelve(link)
+                elif link.listed:
+                    self._dismiss(link)  # it may not have come to closing its socket
             self._close_old()
             self._serve()
 
@@ -265,6 +266,9 @@ class Pool(ForkAware):
     def _shelve(self, link: Link) -> None:
         """Keep a connection that carries nothing for the next request, if it may be kept."""
         shelf = link.shelf
+        if not link.listed:
+            self.doomed.append(link.connection)  # given up before it was made
+            return
         if shelf.abandoned or self._kept == 0 or not link.connection.is_idle():
             self._dismiss(link)
             return
