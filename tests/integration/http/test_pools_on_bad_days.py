@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -137,6 +138,40 @@ def test_who_is_cancelled_while_connecting_leaves_the_connection_to_the_others(
         asyncio.run(main())
     finally:
         gc.enable()
+
+
+@every_async_client
+def test_who_is_cancelled_in_a_handshake_leaves_no_connection(
+    client: Client, scripted: Start
+) -> None:
+    """It is closed at once, and not when somebody collects it, with a warning."""
+    servers = scripted("plain")  # waits for the end of what is no request
+    balancer = Balancer([node.replace("http:", "https:") for node in servers.nodes])
+
+    async def main() -> None:
+        begun = asyncio.Event()
+
+        async def trace(event: str, info: dict[str, Any]) -> None:
+            if event == "connection.start_tls.started":
+                begun.set()
+
+        transport = client.ours.AsyncLoadwiseTransport(balancer)
+        async with client.module.AsyncClient(transport=transport, timeout=60) as session:
+            asking = asyncio.create_task(
+                session.get("http://service/", extensions={"trace": trace})
+            )
+            await begun.wait()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always", ResourceWarning)
+        asyncio.run(main())
+        gc.collect()
+    assert warned == []
 
 
 @every_async_client
