@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -19,3 +22,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files with slow tests first, so that none of them is what all wait for in the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The files of a certificate for 127.0.0.1, one for all nodes, and of its key."""
+    place = tmp_path_factory.mktemp("certificate")
+    names = place / "certificate.pem", place / "key.pem"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+        f"-subj /CN=nodes -addext subjectAltName=IP:127.0.0.1 -out {names[0]} -keyout {names[1]}"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True)
+    return names

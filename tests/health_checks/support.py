@@ -10,11 +10,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Condition, Event, Thread
 from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Self
 
+import trio
 from tests.ports import free_port
 
 from loadwise import (
@@ -31,7 +33,7 @@ from loadwise.testing import ManualClock
 TIMEOUT = 20.0
 """Seconds after which a test gives up on something that should happen at once."""
 
-KINDS = ("thread", "asyncio")
+KINDS = ("thread", "asyncio", "trio")
 
 SERVER = """
 import sys
@@ -204,29 +206,37 @@ def until(condition: Callable[[], bool]) -> None:
 def checking(
     kind: str, balancer: Balancer[Any], probe: Callable[..., Any] | Any, **options: Any
 ) -> Iterator[None]:
-    """Run a checker of either kind, the asyncio one in an event loop in another thread."""
+    """Run a checker of any kind, the async ones in an event loop in another thread."""
     if kind == "thread":
         with HealthChecker(balancer, probe, **options):
             yield
         return
 
-    loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
+    finishing: list[Callable[[], object]] = []
     ready = Event()
 
     async def main() -> None:
         async with AsyncHealthChecker(balancer, probe, **options):
-            finished = asyncio.Event()
-            loops.append((asyncio.get_running_loop(), finished))
+            finished: Any = asyncio.Event() if kind == "asyncio" else trio.Event()
+            call_soon: Callable[..., object] = (
+                asyncio.get_running_loop().call_soon_threadsafe
+                if kind == "asyncio"
+                else trio.lowlevel.current_trio_token().run_sync_soon
+            )
+            finishing.append(partial(call_soon, finished.set))
             ready.set()
             await finished.wait()
 
-    thread = Thread(target=lambda: asyncio.run(main()))
+    def run() -> None:
+        asyncio.run(main()) if kind == "asyncio" else trio.run(main)
+
+    thread = Thread(target=run)
     thread.start()
     try:
         assert ready.wait(TIMEOUT)
         yield
     finally:
-        for loop, finished in loops:
-            loop.call_soon_threadsafe(finished.set)
+        for finish in finishing:
+            finish()
         thread.join(TIMEOUT)
         assert not thread.is_alive()

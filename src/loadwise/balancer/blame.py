@@ -14,17 +14,23 @@ class Blame:
     sound, and they are reported; if none does, they are dropped, because what fails everywhere is
     the request's fault. Whoever drops this object drops them, too.
 
+    Attributes:
+        holds_pauses: Whether the cooldowns that come with failures are held, too, that of the first
+            one included.
+
     Thread-safety: attempts may end in several threads at once.
 
     Cost: O(1) for each failure; O(failures held) for a success.
     """
 
-    __slots__ = ("_first", "_held")
+    __slots__ = ("_first", "_held", "_pauses", "holds_pauses")
 
-    def __init__(self) -> None:
+    def __init__(self, *, holds_pauses: bool = False) -> None:
         # Emptied by the first failure: that is atomic, a flag is not.
         self._first = [None]
         self._held: dict[Hashable, Callable[[], None]] | None = None
+        self._pauses: dict[Hashable, Callable[[], None]] | None = None
+        self.holds_pauses = holds_pauses
 
     def counts_at_once(self) -> bool:
         """Record a failure; return whether it is the request's first."""
@@ -42,10 +48,19 @@ class Blame:
         held.pop(node_id, None)
         held[node_id] = report
 
+    def hold_pause(self, node_id: Hashable, begin: Callable[[], None]) -> None:
+        """Hold the cooldown of a node; an earlier one of the same node gives way to it."""
+        pauses = self._pauses
+        if pauses is None:
+            self._pauses = pauses = {}
+        pauses[node_id] = begin
+
     def succeeded(self, node_id: Hashable) -> None:
         """Report what is held, in order, except what is of the node that has succeeded now."""
         held, self._held = self._held, None
-        if held is not None:
-            held.pop(node_id, None)
-            for report in list(held.values()):
-                report()
+        pauses, self._pauses = self._pauses, None
+        for each in (held, pauses):
+            if each is not None:
+                each.pop(node_id, None)
+                for report in list(each.values()):
+                    report()

@@ -291,7 +291,7 @@ class Lease(Generic[N]):
                 self._hold(outcome),
             )
             if sits_out is not None:
-                self._reporter.pause(slot, outcome, *sits_out)
+                self._sit_out(outcome, *sits_out)
             # After the pause, or one who waits would be given the node that has just refused.
             self._reporter.tell_waiting(None)
         except BaseException:
@@ -302,6 +302,16 @@ class Lease(Generic[N]):
             raise
         slot.settle()
         return True
+
+    def _sit_out(
+        self, outcome: Outcome, reason: str | BaseException | None, seconds: float | None
+    ) -> None:
+        """Have the node sit out, or have that held back with the failure that it comes with."""
+        blame = self.blame
+        if blame is not None and outcome is _FAILURE and blame.holds_pauses:
+            blame.hold_pause(self._slot.id, self._reporter.later_pause(self._slot, reason, seconds))
+        else:
+            self._reporter.pause(self._slot, outcome, reason, seconds)
 
     def _hung(self, outcome: Outcome) -> str | None:
         """Return why a request that was given up is its node's failure, if it is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections import deque
-from collections.abc import Collection, Hashable
+from collections.abc import Callable, Collection, Hashable
 from functools import partial
 from threading import RLock
 from typing import Any, Final
@@ -324,6 +324,20 @@ class Reporter(ForkAware):
         if retry_after is not None:
             why += f", retry after {retry_after:g} s"
         self._cooldowns.begin(slot, _PAUSE if retry_after is None else retry_after, why)
+
+    def later_pause(
+        self, slot: Slot, reason: str | BaseException | None, seconds: float | None
+    ) -> Callable[[], None]:
+        """Return what has a member sit out for what will be left then of the seconds from now."""
+        # In words now, as in _hold.
+        return partial(self._pause_since, slot, _in_words(reason), seconds, self.clock())
+
+    def _pause_since(
+        self, slot: Slot, reason: str | None, seconds: float | None, at: float
+    ) -> None:
+        left = (_PAUSE if seconds is None else seconds) - max(0.0, self.clock() - at)
+        if left > 0:
+            self.pause(slot, _FAILURE, reason, left)
 
     def clear_up(self) -> None:
         """Report the leases that were dropped as cancelled."""

@@ -6,13 +6,14 @@ over.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
 from types import TracebackType
-from typing import Generic, Self, TypeVar, Unpack
+from typing import Any, Generic, Self, TypeVar, Unpack
 
 from loadwise.balancer import Balancer
+from loadwise.health_checks.event_loops import current_loop
 from loadwise.health_checks.plan import Check, Plan, require_checkable
 from loadwise.health_checks.probe import (
     AsyncNodeProbe,
@@ -29,14 +30,6 @@ __all__ = ["AsyncHealthChecker"]
 N = TypeVar("N")
 
 
-async def _wait_for_event(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass
-
-
 class _Run(Generic[N]):
     """What a checker does in one event loop until it is stopped.
 
@@ -48,25 +41,26 @@ class _Run(Generic[N]):
         plan: Plan[N],
         probe: Callable[[N], Awaitable[object]],
         clock: Callable[[], float],
-        wait: Callable[[asyncio.Event, float], Awaitable[object]],
+        wait: Callable[[Any, float], Awaitable[object]] | None,
     ) -> None:
         self._plan = plan
         self._probe = probe
         self._clock = clock
-        self._wait = wait
-        self._wake = asyncio.Event()
-        self._probes: dict[Check[N], asyncio.Task[None]] = {}
+        self.loop = loop = current_loop()
+        self._wait = loop.wait if wait is None else wait
+        self._wake = loop.event()
+        # Tasks and events are Any: they are those of asyncio or of trio.
+        self._probes: dict[Check[N], Any] = {}
         self._rounds: list[Round] = []
-        self._task: asyncio.Task[None] | None = None
+        self._task: Any = None
         self._regular = False
         self._ended = False
         self._process = os.getpid()
-        self.loop = asyncio.get_running_loop()
 
     @property
     def alive(self) -> bool:
         """Whether it can be used, in its loop."""
-        return not (self._ended or self._process != os.getpid() or self.loop.is_closed())
+        return not (self._ended or self._process != os.getpid() or self.loop.is_closed)
 
     @property
     def running(self) -> bool:
@@ -93,11 +87,11 @@ class _Run(Generic[N]):
             tasks.append(self._task)
         self._end()
         if tasks:
-            await asyncio.wait(tasks, timeout=patience)
+            await self.loop.join(tasks, patience)
 
     def _need_task(self) -> None:
         if self._task is None or self._task.done():
-            self._task = self.loop.create_task(self._keep_going(), name="loadwise-health")
+            self._task = self.loop.spawn(self._keep_going, "loadwise-health")
         self._wake.set()
 
     def _end(self) -> None:
@@ -112,7 +106,7 @@ class _Run(Generic[N]):
     async def _keep_going(self) -> None:
         try:
             while True:
-                self._wake.clear()
+                self._wake = self.loop.event()
                 if self._regular:
                     self._plan.go_regular(self._clock())
                 rounds, self._rounds = self._rounds, []
@@ -122,8 +116,8 @@ class _Run(Generic[N]):
                 for check in overdue:
                     self._probes[check].cancel()
                 for check in to_start:
-                    self._probes[check] = asyncio.create_task(
-                        self._ask(check), name=f"loadwise-health {check.id!r}"
+                    self._probes[check] = self.loop.spawn(
+                        partial(self._ask, check), f"loadwise-health {check.id!r}"
                     )
                 if self._plan.idle:
                     return
@@ -136,14 +130,11 @@ class _Run(Generic[N]):
     async def _ask(self, check: Check[N]) -> None:
         try:
             fault = fault_of(await self._probe(check.node))
-        except asyncio.CancelledError as error:
-            fault = fault_of_error(error)
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+        except BaseException as error:
+            if not self.loop.is_verdict(error):
                 # By the plan, which has given its verdict, or by whoever ends the event loop.
                 self._plan.put_off(check, self._clock())
                 raise
-        except Exception as error:  # noqa: BLE001 - whatever a probe raises is a verdict
             fault = fault_of_error(error)
         finally:
             del self._probes[check]
@@ -153,14 +144,14 @@ class _Run(Generic[N]):
 
 
 class AsyncHealthChecker(Generic[N]):
-    """Asks the nodes of a balancer how they are, from tasks of an event loop.
+    """Asks the nodes of a balancer how they are, from tasks of an event loop: asyncio's or trio's.
 
     Args:
         balancer: Whose members to check, drained ones included. Nodes that are added are checked
             within half a second, nodes that are removed no more.
         probe: How: an `HttpProbe`, a `TcpProbe`, or any coroutine function of a node that returns
             ``True`` or ``None`` for a pass, and returns ``False`` or raises for a failure.
-        wait: Waits for an event, but for so many seconds at most.
+        wait: Waits for an event of the loop's, but for so many seconds at most; for tests.
         options: Intervals, thresholds and the like: see `CheckOptions`.
 
     Raises:
@@ -176,6 +167,7 @@ class AsyncHealthChecker(Generic[N]):
     Thread-safety: `start`, `stop` and `check_now` belong to the thread of the event loop.
 
     Example:
+        >>> import asyncio
         >>> async def probe(node: str) -> bool:
         ...     return node != "b"
         >>> async def main() -> bool:
@@ -190,13 +182,13 @@ class AsyncHealthChecker(Generic[N]):
         balancer: Balancer[N],
         probe: AsyncNodeProbe[N] | TimedProbe,
         *,
-        wait: Callable[[asyncio.Event, float], Awaitable[object]] = _wait_for_event,
+        wait: Callable[[Any, float], Awaitable[object]] | None = None,
         **options: Unpack[CheckOptions],
     ) -> None:
         self._balancer = balancer
         self._settings = Settings.of(options)
         self._probe = as_async(probe)
-        if not callable(wait):
+        if wait is not None and not callable(wait):
             raise TypeError(f"wait is {wait!r}; it must be a function of an event and seconds")
         self._wait = wait
         require_checkable(balancer, self._settings, probe)
@@ -222,7 +214,8 @@ class AsyncHealthChecker(Generic[N]):
         """Check all members at once, whatever the schedule, and wait for the verdicts.
 
         As `HealthChecker.check_now`, whether or not the checker runs. To wait no longer than so
-        many seconds use ``asyncio.timeout``: who is cancelled leaves the checks to go on.
+        many seconds use ``asyncio.timeout`` or ``trio.fail_after``: who is cancelled leaves the
+        checks to go on.
 
         Returns:
             By the id of each member what was wrong, or ``None`` if it passed, in the order of the
@@ -237,19 +230,20 @@ class AsyncHealthChecker(Generic[N]):
         Cost: O(n log n) and one probe per node.
 
         Example:
+            >>> import asyncio
             >>> async def probe(node: str) -> bool:
             ...     return node != "b"
             >>> checker = AsyncHealthChecker(Balancer(["a", "b"]), probe)
             >>> asyncio.run(checker.check_now())
             {'a': None, 'b': 'the probe returned False'}
         """
-        loop = asyncio.get_running_loop()
-        if self.running and self._run is not None and self._run.loop is not loop:
+        loop = current_loop()
+        if self.running and self._run is not None and not self._run.loop.is_current:
             raise RuntimeError(
                 "the checker runs in another event loop, to which check_now belongs; from this "
                 "one use asyncio.run_coroutine_threadsafe"
             )
-        done = asyncio.Event()
+        done = loop.event()
         round_ = self._get_run().check_now(done.set)
         await done.wait()
         return round_.result(self._balancer.name)
@@ -265,7 +259,7 @@ class AsyncHealthChecker(Generic[N]):
 
     def _get_run(self) -> _Run[N]:
         run = self._run
-        if run is None or not run.alive or run.loop is not asyncio.get_running_loop():
+        if run is None or not run.alive or not run.loop.is_current:
             run = self._run = _Run(
                 Plan(self._balancer, self._settings, regular=False),
                 self._probe,

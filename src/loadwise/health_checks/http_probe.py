@@ -1,14 +1,14 @@
 """Asks a node over HTTP.
 
-The thread checker goes through `http.client`. The asyncio checker does not send that to a thread
+The thread checker goes through `http.client`. The async checker does not send that to a thread
 pool, where a node that hangs would hold one of the application's few threads and could not be
-interrupted: it speaks the dozen lines of HTTP that a health check needs over asyncio's streams,
-where a cancellation closes the connection at once. Only the status line is read; a body never is.
+interrupted: it speaks the dozen lines of HTTP that a health check needs over the streams of its
+event loop, where a cancellation closes the connection at once. Only the status line is read; a body
+never is.
 """
 
 from __future__ import annotations
 
-import asyncio
 import http.client
 import re
 import ssl
@@ -18,6 +18,7 @@ from urllib.parse import SplitResult
 
 from loadwise._callables import refuse_async
 from loadwise.health_checks.address import base_url, host_and_port
+from loadwise.health_checks.connections import AsyncioConnection, TrioConnection, connect
 from loadwise.health_checks.probe import TimedProbe, no_answer
 
 __all__ = ["HttpProbe"]
@@ -148,13 +149,12 @@ class HttpProbe(TimedProbe):
         parts, target = self._target(node)
         host, port = host_and_port(parts)
         context = self._tls() if parts.scheme == "https" else None
-        reader, writer = await asyncio.open_connection(host, port, ssl=context)
+        connection = await connect(host, port, context)
         try:
-            writer.write(self._request(parts, target))
-            return self._judge(*await _status(reader))
+            await connection.send(self._request(parts, target))
+            return self._judge(*await _status(connection))
         finally:
-            # Closes without waiting for what the other side may still want to say.
-            writer.transport.abort()
+            await connection.abort()
 
     def _target(self, node: object) -> tuple[SplitResult, str]:
         parts = base_url(node, self._url)
@@ -182,7 +182,7 @@ class HttpProbe(TimedProbe):
         return self._ssl_context
 
 
-async def _status(reader: asyncio.StreamReader) -> tuple[int, str]:
+async def _status(reader: AsyncioConnection | TrioConnection) -> tuple[int, str]:
     """Return status and reason of the final response, after any interim ones."""
     for _ in range(_MOST_INTERIM):
         line = await reader.readline()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Callable
 from typing import Any
 
 from loadwise._callables import refuse_async, refuse_awaitable
 from loadwise.health_checks.address import base_url, host_and_port
+from loadwise.health_checks.connections import connect
 from loadwise.health_checks.probe import TimedProbe, no_answer
 
 __all__ = ["TcpProbe"]
@@ -56,8 +56,8 @@ class TcpProbe(TimedProbe):
 
     async def probe_async(self, node: object) -> str | None:
         """Connect to the node; what is wrong is raised."""
-        _, writer = await asyncio.open_connection(*self._place(node))
-        writer.transport.abort()
+        connection = await connect(*self._place(node))
+        await connection.abort()
         return None
 
     def _place(self, node: object) -> tuple[str, int]:

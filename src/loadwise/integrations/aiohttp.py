@@ -329,7 +329,9 @@ class LoadwiseMiddleware:
     ) -> ClientResponse:
         """Send a request out of the fleet, which is no node's and nobody's to choose."""
         outbound = self._redirects.outbound(request, note)
-        response = await handler(outbound)
+        ends = deadline_of(request)
+        left = None if ends is None else ends - self._settings.balancer.clock()
+        response = await send(outbound, handler, left)
         _ROUTES[response] = {"node": None, "attempts": 1}
         self._redirects.map_back(response, request, outbound, None, note)
         return response

@@ -89,16 +89,3 @@ def scripted() -> Iterator[Callable[..., Scripted]]:
     yield start
     for each in started:
         each.stop()
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The files of a certificate for 127.0.0.1, one for all nodes, and of its key."""
-    place = tmp_path_factory.mktemp("certificate")
-    names = place / "certificate.pem", place / "key.pem"
-    command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
-        f"-subj /CN=nodes -addext subjectAltName=IP:127.0.0.1 -out {names[0]} -keyout {names[1]}"
-    )
-    subprocess.run(command.split(), check=True, capture_output=True)
-    return names

@@ -80,6 +80,11 @@ async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, told
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
             await writer.drain()
             return
+        if MANNER == "stall":
+            writer.write(BUSY[:-4])
+            await writer.drain()
+            await reader.read()  # until the client hangs up
+            return
         if MANNER == "busy" and len(told.requests) % 2:
             writer.write(BUSY)
         elif not await slow(request, reader, writer):
@@ -90,14 +95,22 @@ async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, told
 
 async def slow(request: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     """Answer what is to be answered bit by bit; return whether it was."""
-    if request.endswith("/slow-head"):
+    if "/to?" in request:
+        place = request.partition("?")[2].encode()
+        writer.write(b"HTTP/1.1 302 Go\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n" % place)
+    elif request.endswith("/slow-head"):
         await trickle(OK, writer)
-    elif request.endswith("/drip"):
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n")
-        await trickle(b"x" * 20, writer)
+    elif "/drip" in request:
+        size = int(request.rpartition("/drip")[2] or 20)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size)
+        await trickle(b"x" * size, writer)
     elif request.endswith("/wander"):
         await asyncio.sleep(0.1)
         writer.write(ONWARD)
+    elif request.endswith("/hang"):
+        await reader.read()  # until the client hangs up
+    elif request.endswith("/pause"):
+        writer.write(BUSY.replace(b"\r\n", b"\r\nRetry-After: 60\r\n", 1))
     elif request.endswith("/events"):
         writer.write(EVENTS)
         await writer.drain()

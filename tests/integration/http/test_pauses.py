@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.integration.http.clients import Ask, Client, every_client
+from tests.ports import free_port
 
-from loadwise import Balancer, HealthStatus, NoNodeAvailable, RoundRobin
+from loadwise import Balancer, HealthStatus, NoNodeAvailable, RetryBudget, RoundRobin
 from loadwise.integrations._http.pauses import parse_retry_after
 from loadwise.testing import ManualClock
 
@@ -95,6 +96,60 @@ def test_a_node_sits_out_for_as_long_as_it_says_but_not_for_ever(
         assert refused.reason == "rate_limited"
         assert refused.retry_after == pytest.approx(pause)
         assert failures(balancer) == [1 if status == 503 else 0]
+
+
+def resting(balancer: Balancer[str]) -> list[bool]:
+    """Whether each node sits out."""
+    told = balancer.explain()
+    return [node in told.cooldowns for node in balancer.nodes]
+
+
+@pytest.mark.slow
+@every_client
+def test_a_path_that_asks_for_a_pause_everywhere_rests_nobody(
+    client: Client, upstreams: Start
+) -> None:
+    """What fails everywhere is the request's fault, and so is the pause that comes with it."""
+    balancer = Balancer([server.address for server in upstreams(3)], RoundRobin())
+    bad = asked_to_pause(503, "60")
+    came = client.send(balancer, *[bad, "http://service/"] * 6)
+    assert [answer.status for answer in came] == [503, 200] * 6
+    assert resting(balancer) == [False] * 3
+
+
+@pytest.mark.slow
+@every_client
+def test_a_node_that_alone_asks_for_a_pause_has_it(client: Client, upstreams: Start) -> None:
+    """Another node has answered the same request well, so it speaks for itself."""
+    good, bad = upstreams(2)
+    bad.behave("fail")
+    clock = ManualClock()
+    balancer = Balancer([bad.address, good.address], RoundRobin(), clock=clock)
+    (answer,) = client.send(balancer, "http://service/?retry-after=60")
+    assert answer.status == 200
+    assert resting(balancer) == [True, False]
+    clock.advance(61.0)
+    assert resting(balancer) == [False, False]
+
+
+@pytest.mark.slow
+@every_client
+def test_a_pause_that_nobody_confirms_rests_nobody(client: Client, upstreams: Start) -> None:
+    """A POST is not sent again, and what is not reached or paid for says nothing of the request."""
+    servers = [server.address for server in upstreams(2)]
+    spent = RetryBudget(ratio=0.0, floor=0.0)
+    url = asked_to_pause(503, "60")
+    for nodes, ask, options in (
+        (servers, Ask(url, "POST"), {}),
+        (servers, Ask(url), {"max_attempts": 1}),
+        (servers, Ask(url), {"budget": spent}),
+        ([f"127.0.0.1:{free_port()}", servers[0]], Ask(url), {}),
+    ):
+        balancer = Balancer(nodes, RoundRobin())
+        (answer,) = client.send(balancer, ask, **options)
+        assert answer.status == 503
+        assert resting(balancer) == [False, False]
+        assert sum(failures(balancer)) == 1
 
 
 @pytest.mark.slow

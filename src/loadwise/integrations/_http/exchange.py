@@ -141,7 +141,8 @@ class Exchange:
         # Those of them that a rate limit has refused.
         self._limited: tuple[Hashable, ...] = ()
         self._refused = 0
-        self._blame = Blame()
+        # A pause on the word of one request needs another node's word that the request is sound.
+        self._blame = Blame(holds_pauses=len(settings.balancer.nodes) > 1)
         self.attempts = 0
         settings.budget.deposit()
         self._begin(prior)

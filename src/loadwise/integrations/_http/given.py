@@ -96,13 +96,8 @@ class AsyncGiven(Given):
         """Send a request; raise an error of the package where there is no response."""
         trail = Trail(request.extensions.get("trace"))
         request.extensions["trace"] = trail.see_async
-        timeouts = request.extensions.get("timeout")
         try:
-            if not isinstance(timeouts, TimeLeft):
-                return await self.transport.handle_async_request(request)
-            with self._anyio.move_on_after(timeouts.cap(None)):
-                return await self.transport.handle_async_request(request)
-            raise self._module.ReadTimeout("no answer by the deadline of the request")
+            return await self.elsewhere(request)
         except self._module.TransportError as error:
             cause = self._cause(error, request, trail)
             if cause is error.__cause__:
@@ -111,7 +106,12 @@ class AsyncGiven(Given):
 
     async def elsewhere(self, request: Any) -> Any:
         """Send a request that is for no node."""
-        return await self.transport.handle_async_request(request)
+        timeouts = request.extensions.get("timeout")
+        if not isinstance(timeouts, TimeLeft):
+            return await self.transport.handle_async_request(request)
+        with self._anyio.move_on_after(timeouts.cap(None)):
+            return await self.transport.handle_async_request(request)
+        raise self._module.ReadTimeout("no answer by the deadline of the request")
 
     async def aclose(self) -> None:
         """Close the transport."""
@@ -301,8 +301,15 @@ class AsyncPerNode(TransportPerNode):
         """Take note that a request is over."""
         self._end(way)
         self._look_around()
-        for given in self._take_doomed() if self._doomed else ():
-            await given.aclose()
+        if self._doomed:
+            await self._close(self._take_doomed())
+
+    async def _close(self, doomed: list[Any]) -> None:
+        try:
+            while doomed:
+                await doomed.pop().aclose()
+        finally:
+            self._doomed += doomed  # for the next, where this was cancelled
 
     async def elsewhere(self, request: Any) -> Any:
         """Send a request that is for no node."""
@@ -310,8 +317,7 @@ class AsyncPerNode(TransportPerNode):
 
     async def aclose(self) -> None:
         """Close all transports."""
-        for given in self._take_doomed(every=True):
-            await given.aclose()
+        await self._close(self._take_doomed(every=True))
         await self._elsewhere.aclose()
 
 

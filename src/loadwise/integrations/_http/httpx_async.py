@@ -129,8 +129,9 @@ class AsyncTransport(Transport):
 
     async def _send_outside(self, request: Any) -> Any:
         """Send a request out of the fleet, which is no node's and nobody's to choose."""
-        outbound = self._redirects.outbound(request)
+        outbound = self._redirects.outbound(request, self._settings.balancer.clock)
         response = await self._sender.elsewhere(outbound)
+        self._lift_deadline(outbound)
         self._redirects.arrived(response, request, outbound)
         return response
 

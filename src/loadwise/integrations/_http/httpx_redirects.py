@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+from loadwise.integrations._http.haste import deadline_of
 from loadwise.integrations._http.httpx_twins import twin_of
 from loadwise.integrations._http.mapping import Foreign, Mapper, Route
+from loadwise.integrations._http.wires import TimeLeft
 
 __all__ = ["Redirects"]
 
@@ -36,11 +39,16 @@ class Redirects:
             _origin(request.url), str(_without_fragment(request.url))
         )
 
-    def outbound(self, request: Any) -> Any:
-        """Return a request out of the fleet as it is sent."""
+    def outbound(self, request: Any, clock: Callable[[], float]) -> Any:
+        """Return a request out of the fleet as it is sent, by the deadline of the first."""
         outbound = twin_of(request)
-        del outbound.extensions[_NOTE]
-        outbound.extensions.pop("loadwise", None)
+        extensions = outbound.extensions
+        del extensions[_NOTE]
+        extensions.pop("loadwise", None)
+        ends = deadline_of(request)
+        if ends is not None:
+            given = extensions.get("timeout", {})
+            extensions["timeout"] = TimeLeft(given, lambda: ends - clock())
         return outbound
 
     def arrived(self, response: Any, request: Any, outbound: Any) -> None:

@@ -86,8 +86,9 @@ class SyncTransport(Transport):
 
     def _send_outside(self, request: Any) -> Any:
         """Send a request out of the fleet, which is no node's and nobody's to choose."""
-        outbound = self._redirects.outbound(request)
+        outbound = self._redirects.outbound(request, self._settings.balancer.clock)
         response = self._sender.elsewhere(outbound)
+        self._lift_deadline(outbound)
         self._redirects.arrived(response, request, outbound)
         return response
 

@@ -98,7 +98,8 @@ class Pooled:
         extensions, trail = request.extensions, None
         if self._http2:
             trail = Trail(extensions.get("trace"))
-            extensions = {**extensions, "trace": self._seen_by(trail)}
+            # In place: who drains a response gives it another timeout there.
+            extensions["trace"] = self._seen_by(trail)
         core = self._core
         translated = core.Request(
             method=request.method,
@@ -108,6 +109,12 @@ class Pooled:
             extensions=extensions,
         )
         return (scheme, host, port), translated, trail
+
+    def _was_unavailable(self, link: Link) -> None:
+        """Take note that a connection took no request: it may not speak HTTP/2 after all."""
+        tls = link.wire.get_extra_info("ssl_object") if link.shared else None
+        if tls is not None and tls.selected_alpn_protocol() != "h2":
+            self._pool.is_single(link)
 
     def _answer(self, response: Any, link: Link) -> Any:
         link.answered = True

@@ -42,6 +42,7 @@ class AsyncPooled(Pooled):
                 response = await link.connection.handle_async_request(translated)
             except self._core.ConnectionNotAvailable:
                 # A server has ended it by a GOAWAY, or it does not speak HTTP/2 after all.
+                self._was_unavailable(link)
                 await self._end(link)
             except Exception as error:
                 made = self._unanswered(error, link, trail)
@@ -80,7 +81,12 @@ class AsyncPooled(Pooled):
             found = self._pool.take(key, owner, event.set, fresh=fresh)
             if isinstance(found, Waiter):
                 found = await self._wait(found, event, timeouts.get("pool"))
-        await self._close_doomed()
+        try:
+            await self._close_doomed()
+        except BaseException:
+            if isinstance(found, Link):
+                self._pool.give_back(found)
+            raise
         if not isinstance(found, Link):
             raise self._module.PoolTimeout("all connections are in use (max_connections)")
         return found

@@ -39,6 +39,7 @@ class SyncPooled(Pooled):
                 response = link.connection.handle_request(translated)
             except self._core.ConnectionNotAvailable:
                 # A server has ended it by a GOAWAY, or it does not speak HTTP/2 after all.
+                self._was_unavailable(link)
                 self._end(link)
             except Exception as error:
                 made = self._unanswered(error, link, trail)
@@ -77,7 +78,12 @@ class SyncPooled(Pooled):
             found = self._pool.take(key, owner, event.set, fresh=fresh)
             if isinstance(found, Waiter):
                 found = self._wait(found, event, timeouts.get("pool"))
-        self._close_doomed()
+        try:
+            self._close_doomed()
+        except BaseException:
+            if isinstance(found, Link):
+                self._pool.give_back(found)
+            raise
         if not isinstance(found, Link):
             raise self._module.PoolTimeout("all connections are in use (max_connections)")
         return found

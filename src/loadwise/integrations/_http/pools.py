@@ -19,6 +19,9 @@ __all__ = ["Link", "Pool", "Shelf", "Waiter"]
 
 Key = tuple[bytes, bytes, int | None]
 
+# Whoever asks for no node, as after a redirect out of the fleet.
+_NOBODY: frozenset[Hashable] = frozenset({None})
+
 # Connections are Any throughout: they are those of either of two packages.
 
 
@@ -57,7 +60,7 @@ class Link:
         self.since = 0.0
         self.listed = True
         # One that may speak HTTP/2 takes requests before it is made.
-        self.shared: bool = connection.is_available()
+        self.shared: bool = not shelf.single and connection.is_available()
 
 
 class Shelf:
@@ -68,17 +71,26 @@ class Shelf:
         owners: Ids of the nodes that are reached there.
         idle: Connections that carry nothing and can carry one request, the latest used last.
         shared: Connections that carry several.
+        size: How many connections there are.
+        single: Whether connections have turned out to carry one request at a time.
         abandoned: Whether all the nodes have left.
     """
 
-    __slots__ = ("abandoned", "idle", "key", "owners", "shared")
+    __slots__ = ("abandoned", "idle", "key", "owners", "shared", "single", "size")
 
     def __init__(self, key: Key) -> None:
         self.key = key
         self.owners: set[Hashable] = set()
         self.idle: deque[Link] = deque()
         self.shared: list[Link] = []
+        self.size = 0
+        self.single = False
         self.abandoned = False
+
+    @property
+    def is_spare(self) -> bool:
+        """Whether there is nothing to keep it for: it has no connection and no node."""
+        return not self.size and self.owners <= _NOBODY
 
 
 class Waiter:
@@ -173,11 +185,12 @@ class Pool(ForkAware):
         """Take note that a request is over, and find a use for its connection."""
         with self._lock:
             link.users -= 1
-            if link.listed:
-                if link.connection.is_closed():
-                    self._forget(link)
-                elif not link.users:
+            # Others may still be making one that was not made for this request.
+            if not link.users:
+                if not link.connection.is_closed():
                     self._shelve(link)
+                elif link.listed:
+                    self._dismiss(link)  # it may not have come to closing its socket
             self._close_old()
             self._serve()
 
@@ -185,6 +198,7 @@ class Pool(ForkAware):
         """Take note that a connection carries one request at a time after all."""
         with self._lock:
             link.shared = False
+            link.shelf.single = True
             if link in link.shelf.shared:
                 link.shelf.shared.remove(link)
 
@@ -213,23 +227,9 @@ class Pool(ForkAware):
         return len(self._open)
 
     def _find(self, shelf: Shelf, *, fresh: bool) -> Link | None:
-        if not fresh:
-            for link in tuple(shelf.shared):
-                if not link.users and link.connection.has_expired():
-                    self._dismiss(link)
-                elif link.connection.is_available():
-                    self._idle.pop(link, None)
-                    link.users += 1
-                    return link
-            while shelf.idle:
-                link = shelf.idle[-1]
-                if link.connection.has_expired():
-                    self._dismiss(link)
-                    continue
-                shelf.idle.pop()
-                del self._idle[link]
-                link.users = 1
-                return link
+        kept = None if fresh else self._find_kept(shelf)
+        if kept is not None:
+            return kept
         most = self._most()
         if most is not None and len(self._open) >= most:
             if not self._idle:
@@ -237,13 +237,38 @@ class Pool(ForkAware):
             self._dismiss(next(iter(self._idle)))
         link = Link(*self._make(shelf.key), shelf)
         self._open.add(link)
+        shelf.size += 1
+        if not shelf.abandoned:
+            self._shelves.setdefault(shelf.key, shelf)  # it may have gone while this one waited
         if link.shared:
             shelf.shared.append(link)
         return link
 
+    def _find_kept(self, shelf: Shelf) -> Link | None:
+        for link in tuple(shelf.shared):
+            if not link.users and link.connection.has_expired():
+                self._dismiss(link)
+            elif link.connection.is_available():
+                self._idle.pop(link, None)
+                link.users += 1
+                return link
+        while shelf.idle:
+            link = shelf.idle[-1]
+            if link.connection.has_expired():
+                self._dismiss(link)
+                continue
+            shelf.idle.pop()
+            del self._idle[link]
+            link.users = 1
+            return link
+        return None
+
     def _shelve(self, link: Link) -> None:
         """Keep a connection that carries nothing for the next request, if it may be kept."""
         shelf = link.shelf
+        if not link.listed:
+            self.doomed.append(link.connection)  # given up before it was made
+            return
         if shelf.abandoned or self._kept == 0 or not link.connection.is_idle():
             self._dismiss(link)
             return
@@ -283,9 +308,12 @@ class Pool(ForkAware):
         link.listed = False
         self._open.discard(link)
         shelf = link.shelf
+        shelf.size -= 1
         if link in self._idle:
             del self._idle[link]
             if not link.shared:
                 shelf.idle.remove(link)  # nearly always at one of its ends
         if link.shared and link in shelf.shared:
             shelf.shared.remove(link)
+        if shelf.is_spare and self._shelves.get(shelf.key) is shelf:
+            del self._shelves[shelf.key]

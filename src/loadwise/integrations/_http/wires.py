@@ -7,6 +7,7 @@ the deadline of the request, which httpcore itself would begin anew with each pi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 __all__ = ["AsyncWire", "SyncWire", "TimeLeft", "Wire"]
@@ -79,8 +80,8 @@ class Wire:
         return timeout if self._time is None else self._time.cap(timeout)
 
     def get_extra_info(self, info: str) -> Any:
-        """Return what the stream tells of itself."""
-        return self._stream.get_extra_info(info)
+        """Return what the stream tells of itself; ``None`` before there is one."""
+        return None if self._stream is None else self._stream.get_extra_info(info)
 
 
 class SyncWire(Wire):
@@ -127,7 +128,14 @@ class AsyncWire(Wire):
 
     async def start_tls(self, *args: Any, **kwargs: Any) -> AsyncWire:
         """Go on by TLS."""
-        self._stream = await self._stream.start_tls(*args, **kwargs)
+        stream = self._stream
+        try:
+            self._stream = await stream.start_tls(*args, **kwargs)
+        except BaseException:
+            # Whoever is cancelled here would leave it open: it is no part of a connection yet.
+            with import_module("anyio").CancelScope(shield=True):
+                await stream.aclose()
+            raise
         return self
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109 - httpcore's
