@@ -187,7 +187,7 @@ def test_acquire_and_release_cost_the_same_for_any_fleet(name: str, state: str) 
         for slot in balancer._fleet.view.slots:
             # All have been used before, so that none is cheaper for having no history.
             slot.latency = 1.0
-            balancer._reporter._roll(slot, 0.0)
+            balancer._reporter.roll(slot, 0.0)
             for observe, cell in slot.observers:
                 observe(cell, 1.0, Outcome.SUCCESS, 0.0)
         for _ in range(3 if state == "one-down" else 0):

@@ -74,8 +74,8 @@ def test_a_step_begins_once() -> None:
     """Of two threads that both find it due, the second finds it done."""
     balancer = Balancer(["a"], clock=ManualClock())
     (slot,) = balancer._fleet.view.slots
-    balancer._reporter._roll(slot, 0.0)
-    balancer._reporter._roll(slot, 0.0)
+    balancer._reporter.roll(slot, 0.0)
+    balancer._reporter.roll(slot, 0.0)
     assert len(slot.buckets) == 1
 
 

@@ -26,11 +26,11 @@ from loadwise.health.tracker import Minded
 from loadwise.metrics import MetricsCollector
 from loadwise.outcome import Outcome
 
-__all__ = ["Reporter"]
+__all__ = ["LATENCY_WEIGHT", "Reporter"]
 
 _SUCCESS: Final = Outcome.SUCCESS
 _FAILURE: Final = Outcome.FAILURE
-_LATENCY_WEIGHT: Final = 0.1
+LATENCY_WEIGHT: Final = 0.1
 _LONGEST_REASON: Final = 200
 _PAUSE: Final = 1.0
 """Seconds that a node sits out which does not say how long."""
@@ -45,6 +45,8 @@ class Reporter(ForkAware):
         clock: The balancer's clock.
         failures: Which exceptions of a lease's block are the node's.
         leaks: Leases that were dropped, for whoever next has time to clear up after them.
+        metrics: Told how requests end, if anyone is.
+        minded: Ids of nodes of which a success could change anything.
         waiting: Who waits for a node; empty most of the time.
     """
 
@@ -53,14 +55,14 @@ class Reporter(ForkAware):
         "_fleet",
         "_health",
         "_hung_after",
-        "_metrics",
-        "_minded",
         "_queue",
         "_rolling",
         "_rule",
         "clock",
         "failures",
         "leaks",
+        "metrics",
+        "minded",
         "waiting",
     )
 
@@ -84,9 +86,9 @@ class Reporter(ForkAware):
         self.clock = clock
         self._health = health
         self._cooldowns = cooldowns
-        self._metrics = metrics
+        self.metrics = metrics
         self._rule = rule
-        self._minded: Minded = {} if health is None else health.minded
+        self.minded: Minded = {} if health is None else health.minded
         self.leaks: deque[tuple[Slot, float, Probe | None]] = deque()
         # Re-entrant: the collector may strike while it is held, and close a generator that ends a
         # lease.
@@ -102,7 +104,10 @@ class Reporter(ForkAware):
     def succeeded(
         self, slot: Slot, started: float, probe: Probe | None, stopped: float | None
     ) -> float:
-        """Take note of a request that ended well, and return its latency in seconds."""
+        """Record a request that ended well, and return its latency in seconds.
+
+        `Lease.success` does the same without a call.
+        """
         now = self.clock()
         latency = (now if stopped is None else stopped) - started
         if latency < 0.0:  # noqa: PLR1730 - max() costs a call; by a clock that goes back
@@ -113,15 +118,15 @@ class Reporter(ForkAware):
             for observe, cell in slot.observers:
                 observe(cell, latency, _SUCCESS, now)
         if now >= slot.rolls_at:
-            self._roll(slot, now)
+            self.roll(slot, now)
         next(slot.successes)
         before = slot.latency
         slot.succeeded_at = now
-        slot.latency = latency if before is None else before + _LATENCY_WEIGHT * (latency - before)
-        if probe is not None or (self._minded and slot.id in self._minded):
-            self._tell_health(slot, _SUCCESS, started, None, probe)
-        if self._metrics is not None:
-            self._metrics.on_outcome(slot.id, _SUCCESS, latency)
+        slot.latency = latency if before is None else before + LATENCY_WEIGHT * (latency - before)
+        if probe is not None or (self.minded and slot.id in self.minded):
+            self.tell_health(slot, _SUCCESS, started, None, probe)
+        if self.metrics is not None:
+            self.metrics.on_outcome(slot.id, _SUCCESS, latency)
         return latency
 
     def ended(
@@ -150,9 +155,9 @@ class Reporter(ForkAware):
         if outcome is _FAILURE:
             self._count_failure(slot, now)
         if hold is None or not self._hold(hold, slot, started, reason, probe):
-            self._tell_health(slot, outcome, started, reason, probe)
-        if self._metrics is not None:
-            self._metrics.on_outcome(slot.id, outcome, latency)
+            self.tell_health(slot, outcome, started, reason, probe)
+        if self.metrics is not None:
+            self.metrics.on_outcome(slot.id, outcome, latency)
         return latency
 
     def tell_waiting(self, room: Room | None) -> None:
@@ -163,7 +168,7 @@ class Reporter(ForkAware):
         """
         if not self.waiting:
             return
-        if room is not None and self._minded and room.mine[0] in self._minded:
+        if room is not None and self.minded and room.mine[0] in self.minded:
             room = None  # one that is RECOVERING may take more than it did before
         self._queue.tell(room)
 
@@ -171,11 +176,11 @@ class Reporter(ForkAware):
         with self._rolling:
             # What is closed for one that has left is the user's, and not for within the lock.
             if now >= slot.rolls_at and slot.alive:
-                self._roll(slot, now)
+                self.roll(slot, now)
             if slot.buckets:  # not so with a clock that is broken, or without a result
                 slot.buckets[-1].failures += 1
 
-    def _roll(self, slot: Slot, now: float) -> None:
+    def roll(self, slot: Slot, now: float) -> None:
         """Begin a new bucket of a member's results, unless another thread has.
 
         The buckets of one that has left are always over, so that its requests come here.
@@ -218,7 +223,7 @@ class Reporter(ForkAware):
         hold.hold(slot.id, partial(self._report, health, slot, _FAILURE, started, words, probe, at))
         return True
 
-    def _tell_health(
+    def tell_health(
         self,
         slot: Slot,
         outcome: Outcome,
@@ -226,6 +231,7 @@ class Reporter(ForkAware):
         reason: str | BaseException | None,
         probe: Probe | None,
     ) -> None:
+        """Report how a request ended to the health tracker, where it counts there."""
         health = self._health
         if health is None:
             return
@@ -296,7 +302,7 @@ class Reporter(ForkAware):
                 self._count_failure(slot, now)
             else:
                 if now >= slot.rolls_at:
-                    self._roll(slot, now)
+                    self.roll(slot, now)
                 next(slot.successes)
         if outcome is Outcome.RATE_LIMITED:
             self.pause(slot, outcome, reason, None)
