@@ -77,7 +77,7 @@ def _times_acquire(found: Timings, row: str, size: str) -> Target:
 
 
 def _cases(size: int) -> Iterator[Case]:
-    nodes = servers(size)
+    nodes = servers(size, alike=True)
 
     def case(row: str, batch: Any) -> Case:  # noqa: ANN401 - a Batch, or a partial of one
         return Case(row, str(size), batch, 2 * size)
@@ -89,6 +89,7 @@ def _cases(size: int) -> Iterator[Case]:
     yield case("`pick`", calls(plain.pick))
     yield case("`pick` and `report_success`", calls(partial(_pick_and_report, Balancer(nodes))))
     yield acquires(_DEFAULT, Balancer(nodes))
+    yield acquires("... to nodes of weights 1 to 3", Balancer(servers(size)))
     yield acquires("... without health", Balancer(nodes, health=None))
     yield case("... in a `with` block", partial(_time_with, Balancer(nodes)))
     yield acquires("... with a collector of one's own", Balancer(nodes, metrics=Listening()))

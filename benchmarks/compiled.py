@@ -44,7 +44,7 @@ def batches() -> dict[str, Callable[[int], float]]:
         RoundRobin,
     )
 
-    nodes = servers(10)
+    nodes = servers(10, alike=True)
     ewma: PowerOfTwoChoices[Server] = PowerOfTwoChoices(load=PeakEwma())
     found: dict[str, Callable[[int], float]] = {
         TARGET_ROW: partial(time_acquire, Balancer(nodes, ewma)),

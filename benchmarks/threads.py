@@ -26,7 +26,7 @@ _LEAST_THROUGHPUT = 0.9
 
 def threads(scale: Scale) -> Result:
     """Have one thread and two do the same number of operations, by turns."""
-    nodes = servers(_NODES)
+    nodes = servers(_NODES, alike=True)
     members = NodeSet(nodes)
     ewma = Balancer(nodes, PowerOfTwoChoices(load=PeakEwma()))
     works: dict[str, Batch] = {
