@@ -1,4 +1,4 @@
-"""What limits cost, and a node that is handed from one request to another that waits."""
+"""Costs of limits, and of a node that is handed from one request to another that waits."""
 
 from __future__ import annotations
 

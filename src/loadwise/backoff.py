@@ -1,4 +1,4 @@
-"""How long to wait before what failed everywhere is tried again."""
+"""Pauses before what failed everywhere is tried again."""
 
 from __future__ import annotations
 

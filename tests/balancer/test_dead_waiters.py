@@ -1,4 +1,4 @@
-"""Who cannot take what it waits for, or is late to, keeps nobody else from a node."""
+"""Waiters that cannot take a node, or are late to, keep nobody else from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many requests of the last minute went well, and how many failed."""
+"""Counts of the requests of the last minute that went well, and that failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What operators see of each member: in a record, and as JSON."""
+"""Status of each member as operators see it: in a record, and as JSON."""
 
 from __future__ import annotations
 

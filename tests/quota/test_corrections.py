@@ -1,4 +1,4 @@
-"""What is left, corrected by what the upstream says of it."""
+"""Corrections of what is left by what the upstream says of it."""
 
 from __future__ import annotations
 

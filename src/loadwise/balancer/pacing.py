@@ -1,4 +1,4 @@
-"""How far the attempts of one request may go in time and number, and how they wait."""
+"""Bounds of one request's attempts, in time and number, and their waits."""
 
 from __future__ import annotations
 

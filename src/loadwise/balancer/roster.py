@@ -1,4 +1,4 @@
-"""How each member of a balancer is, for whoever looks."""
+"""Reports of how each member of a balancer is."""
 
 from __future__ import annotations
 

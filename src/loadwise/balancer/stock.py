@@ -1,4 +1,4 @@
-"""What a `PerNode` keeps: objects by member and event loop, who holds them, how they are closed."""
+"""Objects of a `PerNode`, by member and event loop, and how they are closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a checker needs of an event loop: tasks that it may cancel, events, and waits.
+"""Event loops as a checker needs them: tasks that it may cancel, events, and waits.
 
 asyncio and trio have that under different names. Whoever does not use trio does not need it.
 """

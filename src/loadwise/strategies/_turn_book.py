@@ -39,7 +39,7 @@ _MOST_ASKED = 8
 """In how many of the latest sets a node is looked for. If it is in none its claim comes later."""
 _OWED_AT_LEAST = 1024
 _FEW = 64
-"""How many may be out of a set for it to be told from others by those alone."""
+"""Number of nodes that may be out of a set for it to be told from others by those alone."""
 
 
 _FEW_TO_SEEK = 4

@@ -1,4 +1,4 @@
-"""What becomes of connections when something is unlike what was expected."""
+"""Connections when something is unlike what was expected."""
 
 from __future__ import annotations
 

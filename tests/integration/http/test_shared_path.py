@@ -1,4 +1,4 @@
-"""What fails on the way to a node, or before it, in every HTTP client."""
+"""Failures on the way to a node, or before it, in every HTTP client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What requests are charged by the transports: by status, body, headers, and ends of streams."""
+"""Charges by the transports: by status, body, headers, and ends of streams."""
 
 from __future__ import annotations
 

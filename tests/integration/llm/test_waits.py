@@ -1,4 +1,4 @@
-"""How long a key sits out: the providers' headers, in all their formats, and the ceilings."""
+"""Pauses of a key: the providers' headers, in all their formats, and the ceilings."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from loadwise.errors import NoNodeAvailable
 __all__ = ["NO_NODE", "Refusal", "refusal_of"]
 
 NO_NODE: Final = ("raise", "response")
-"""What may be done where there is no node."""
+"""Choices of what is done where there is no node."""
 
 _IN_TIME: Final = ("quota", "rate_limited", "full")
 _TOO_MANY_REQUESTS: Final = 429

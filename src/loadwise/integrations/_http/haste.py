@@ -1,4 +1,4 @@
-"""How long is waited for what nobody may need: bodies read ahead, and those nobody will read."""
+"""Time limits for what nobody may need: bodies read ahead, and those nobody will read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where all members of a balancer are reached, and which URLs are theirs."""
+"""Addresses of all members of a balancer, and which URLs are theirs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What requests cost, by quota dimension: what meters are asked, and when."""
+"""Costs of requests, by quota dimension: what meters are asked, and when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the senders that keep connections of their own have in common, sync or async."""
+"""Base of the senders that keep connections of their own, sync or async."""
 
 from __future__ import annotations
 

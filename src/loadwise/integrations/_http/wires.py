@@ -1,4 +1,4 @@
-"""What a connection of httpcore reads and writes by, under the eyes of its pool.
+"""Network streams of httpcore's connections, watched by their pool.
 
 It tells whether anything of a request was sent and of an answer received, and holds every wait to
 the deadline of the request, which httpcore itself would begin anew with each piece that comes.

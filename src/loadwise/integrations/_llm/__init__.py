@@ -1,1 +1,1 @@
-"""What is known of language models' APIs."""
+"""Rules of language models' APIs."""

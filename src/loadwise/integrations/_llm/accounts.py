@@ -1,4 +1,4 @@
-"""What one request to a language model is charged, from its estimate to what it used."""
+"""Charges of one request to a language model, from its estimate to what it used."""
 
 from __future__ import annotations
 

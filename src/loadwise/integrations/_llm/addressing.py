@@ -1,4 +1,4 @@
-"""How a pool's requests find a key that is good for them, and are made ready for it."""
+"""Addressing of a pool's requests: the keys that are good for each, and what each key needs."""
 
 from __future__ import annotations
 

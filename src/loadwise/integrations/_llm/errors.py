@@ -1,4 +1,4 @@
-"""What a language model's API says in an error.
+"""Errors as the APIs of language models tell them.
 
 It does no I/O.
 """

@@ -1,4 +1,4 @@
-"""How many tokens a request will use, as far as it can be told before.
+"""Estimates of the tokens that a request will use.
 
 What is asked for is told by the path: an embedding has no answer in tokens, a batch is charged
 elsewhere, an image costs the same whatever the prompt. Where there is no path, or one that is not

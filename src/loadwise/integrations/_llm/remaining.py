@@ -1,4 +1,4 @@
-"""What a provider's headers say is left of a key's limits."""
+"""Rests of a key's limits, as a provider's headers tell them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an answer of a language model's API says about the key that was asked."""
+"""Verdicts on a key, from the answers of a language model's API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long an answer of a language model's API asks to be left alone.
+"""Pauses that answers of a language model's API ask for.
 
 It does no I/O.
 """
