@@ -46,8 +46,8 @@ from loadwise.integrations._http.settings import Options, Settings
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.integrations._series import NodeSeries
 from loadwise.integrations.llm import TokenMeter
+from loadwise.integrations.redis._parsing import as_seconds
 from loadwise.integrations.redis._store_format import StoreFormat
-from loadwise.integrations.redis._wire import as_seconds
 from loadwise.testing import ManualClock, ScriptedRandom
 
 

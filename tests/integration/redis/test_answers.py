@@ -19,8 +19,8 @@ from loadwise.integrations.redis._health_wire import (
     parse_note,
     parse_put,
 )
+from loadwise.integrations.redis._parsing import Rejected, number, text
 from loadwise.integrations.redis._quota_wire import parse_reply
-from loadwise.integrations.redis._wire import Rejected, number, text
 
 NUMBERS = st.sampled_from(
     [b"0", b"1", b"-1", b"1.5", b"nan", b"1e999", b"9" * 40, b"1795448875807270"]

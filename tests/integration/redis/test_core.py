@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from tests.integration.redis.support import rpm
 
+from loadwise.integrations.redis._connection import CircuitBreaker
 from loadwise.integrations.redis._core import Core
 from loadwise.integrations.redis._events import EventLog
 from loadwise.integrations.redis._exchange import Unreachable
-from loadwise.integrations.redis._link import Link
 from loadwise.integrations.redis._mirror import OutagePolicy
 from loadwise.integrations.redis._quota_wire import Call, Reply, SharedBucket
 from loadwise.integrations.redis._stake import Charge, Use
@@ -28,7 +28,7 @@ class Desk:
 
     def __init__(self, policy: OutagePolicy = "refuse") -> None:
         self.clock = ManualClock(1000.0)
-        self.link = Link(EventLog("quota", None), self.clock, "meanwhile")
+        self.link = CircuitBreaker(EventLog("quota", None), self.clock, "meanwhile")
         self.core = Core(self.clock, self.link, policy, 1.0, lambda: None)
         self.core.register("node", rpm(100))
 

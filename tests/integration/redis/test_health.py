@@ -25,9 +25,8 @@ from loadwise import (
     NoNodeAvailable,
 )
 from loadwise.integrations.redis import SharedEvent, SharedHealth
-from loadwise.integrations.redis._clients import run
+from loadwise.integrations.redis._connection import HEALTH_PUT, run
 from loadwise.integrations.redis._health_wire import Put, encode_note, parse_put
-from loadwise.integrations.redis._scripts import HEALTH_PUT
 
 pytestmark = pytest.mark.slow
 

@@ -8,21 +8,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from loadwise.clock import Clock
-from loadwise.integrations.redis._clients import (
+from loadwise.integrations.redis._background import BackgroundTask
+from loadwise.integrations.redis._connection import (
+    QUOTA,
     TROUBLE,
     AsyncCommands,
     as_async_client,
-    hurried_async,
-    knock_async,
+    check_writable_async,
     run_async,
+    with_short_timeouts_async,
 )
 from loadwise.integrations.redis._events import SharedEvent
 from loadwise.integrations.redis._exchange import Steps, Unreachable
 from loadwise.integrations.redis._mirror import OutagePolicy
 from loadwise.integrations.redis._quota_face import Mode, QuotaFace
 from loadwise.integrations.redis._reservation import SharedReservation
-from loadwise.integrations.redis._scripts import QUOTA
-from loadwise.integrations.redis._task_worker import TaskWorker
 from loadwise.nodes import id_of
 from loadwise.quota import QuotaConfig
 
@@ -72,7 +72,7 @@ class AsyncSharedQuota(QuotaFace):
         on_event: Callable[[SharedEvent], object] | None = None,
     ) -> None:
         self._given = as_async_client(client)
-        self._worker = TaskWorker()
+        self._worker = BackgroundTask()
         super().__init__(
             prefix,
             mode,
@@ -130,7 +130,9 @@ class AsyncSharedQuota(QuotaFace):
     def _attend(self) -> None:
         """Have a task in this event loop, and connections."""
         if self._worker.attend(self._step):
-            self._client = cast("AsyncCommands", hurried_async(self._given, self._timeout))
+            self._client = cast(
+                "AsyncCommands", with_short_timeouts_async(self._given, self._timeout)
+            )
 
     async def _drive(self, steps: Steps[T]) -> T:
         self._attend()
@@ -155,7 +157,7 @@ class AsyncSharedQuota(QuotaFace):
             if (early := self._early()) > 0:
                 return early
             try:
-                await knock_async(self._client, self._prefix)
+                await check_writable_async(self._client, self._prefix)
             except TROUBLE as error:
                 return self._failed(error)
             self._restored()

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from redis.exceptions import ResponseError
 
-from loadwise.integrations.redis._clients import AsyncCommands, as_async_client, run_async
+from loadwise.integrations.redis._connection import (
+    STORE_PUT,
+    AsyncCommands,
+    as_async_client,
+    run_async,
+)
 from loadwise.integrations.redis._events import SharedEvent
-from loadwise.integrations.redis._scripts import STORE_PUT
 from loadwise.integrations.redis._store import DAY, LONGEST
 from loadwise.integrations.redis._store_format import StoreFormat
 

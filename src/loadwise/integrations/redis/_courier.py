@@ -5,7 +5,18 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, cast
 
-from loadwise.integrations.redis._clients import TROUBLE, Commands, abandon, hurried, knock, run
+from loadwise.integrations.redis._background import BackgroundThread
+from loadwise.integrations.redis._connection import (
+    HEALTH_PUT,
+    HEALTH_READ,
+    TROUBLE,
+    CircuitBreaker,
+    Commands,
+    abandon,
+    check_writable,
+    run,
+    with_short_timeouts,
+)
 from loadwise.integrations.redis._events import EventLog
 from loadwise.integrations.redis._health_book import MOST_NODES
 from loadwise.integrations.redis._health_wire import (
@@ -15,11 +26,8 @@ from loadwise.integrations.redis._health_wire import (
     parse_note,
     parse_put,
 )
-from loadwise.integrations.redis._link import Link
 from loadwise.integrations.redis._listener import Listener
-from loadwise.integrations.redis._scripts import HEALTH_PUT, HEALTH_READ
-from loadwise.integrations.redis._wire import Rejected
-from loadwise.integrations.redis._worker import Worker
+from loadwise.integrations.redis._parsing import Rejected
 
 if TYPE_CHECKING:
     import redis
@@ -61,8 +69,10 @@ class Courier:
         self._ttl = ttl
         self._poll = poll
         self._timeout = timeout
-        self.link = Link(log, tracker.clock, "meanwhile each process goes by what it sees")
-        self._sender = Worker(f"loadwise tells {prefix}:health")
+        self.link = CircuitBreaker(
+            log, tracker.clock, "meanwhile each process goes by what it sees"
+        )
+        self._sender = BackgroundThread(f"loadwise tells {prefix}:health")
         self._changed = ""
         self._epoch = ""
         # By how many microseconds the server's clock is ahead of the local one, once it is known.
@@ -101,7 +111,7 @@ class Courier:
             self._commands.close()
 
     def _connect(self) -> None:
-        self._client = hurried(self._given, self._timeout)
+        self._client = with_short_timeouts(self._given, self._timeout)
         self._commands = cast("Commands", self._client)
 
     def _step(self) -> float:
@@ -113,7 +123,7 @@ class Courier:
                 early = self._next_try - self._clock()
                 if early > 0:
                     return early
-                knock(self._commands, self._prefix)
+                check_writable(self._commands, self._prefix)
                 self._next_look, self._ahead = self._clock(), None
                 self._listener.is_stale = True
                 self.link.restored()

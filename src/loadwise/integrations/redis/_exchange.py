@@ -12,8 +12,8 @@ from itertools import count
 from typing import TypeVar
 
 from loadwise.clock import Clock
+from loadwise.integrations.redis._connection import CircuitBreaker
 from loadwise.integrations.redis._events import EventKind
-from loadwise.integrations.redis._link import Link
 from loadwise.integrations.redis._mirror import Mirror, OutagePolicy
 from loadwise.integrations.redis._quota_wire import Call, Reply
 from loadwise.integrations.redis._stake import Stake
@@ -48,7 +48,7 @@ class Exchange(Mirror):
     def __init__(
         self,
         clock: Clock,
-        link: Link,
+        link: CircuitBreaker,
         policy: OutagePolicy,
         refresh: float,
         wake: Callable[[], None],

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Self
 
 from loadwise.clock import Clock
 from loadwise.health import HealthPolicy, HealthStatus, HealthTracker, NodeHealth
-from loadwise.integrations.redis._clients import as_client
+from loadwise.integrations.redis._connection import as_client
 from loadwise.integrations.redis._courier import Courier
 from loadwise.integrations.redis._events import EventLog, SharedEvent
 from loadwise.integrations.redis._health_book import HealthBook
 from loadwise.integrations.redis._health_wire import Note
-from loadwise.integrations.redis._wire import as_seconds, check_prefix
+from loadwise.integrations.redis._parsing import as_seconds, check_prefix
 from loadwise.nodes import id_of
 
 if TYPE_CHECKING:

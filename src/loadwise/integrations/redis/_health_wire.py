@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from loadwise.health import HealthStatus, NodeHealth
-from loadwise.integrations.redis._wire import (
+from loadwise.integrations.redis._parsing import (
     EXACT,
     Rejected,
     check_schema,

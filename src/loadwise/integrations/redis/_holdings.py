@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Hashable
 
 from loadwise.clock import Clock
+from loadwise.integrations.redis._connection import CircuitBreaker
 from loadwise.integrations.redis._core import Core
-from loadwise.integrations.redis._link import Link
 from loadwise.integrations.redis._mirror import OutagePolicy
 from loadwise.integrations.redis._reservation import Parts
 from loadwise.integrations.redis._stake import Charge, Stake
@@ -29,7 +29,7 @@ class Holdings(Core):
     def __init__(
         self,
         clock: Clock,
-        link: Link,
+        link: CircuitBreaker,
         policy: OutagePolicy,
         refresh: float,
         wake: Callable[[], None],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from loadwise.integrations.redis._wire import EXACT
+from loadwise.integrations.redis._parsing import EXACT
 from loadwise.quota import QuotaConfig, QuotaDimension
 from loadwise.quota.tracker import Amounts, _NodeQuota
 

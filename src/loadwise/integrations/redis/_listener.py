@@ -6,12 +6,11 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from loadwise.integrations.redis._clients import TROUBLE
+from loadwise.integrations.redis._background import BackgroundThread
+from loadwise.integrations.redis._connection import TROUBLE, CircuitBreaker
 from loadwise.integrations.redis._events import EventLog
 from loadwise.integrations.redis._health_wire import parse_message
-from loadwise.integrations.redis._link import Link
-from loadwise.integrations.redis._wire import Rejected
-from loadwise.integrations.redis._worker import Worker
+from loadwise.integrations.redis._parsing import Rejected
 
 if TYPE_CHECKING:
     import redis
@@ -41,7 +40,7 @@ class Listener:
         self,
         channel: bytes,
         tracker: weakref.ref[SharedHealth],
-        link: Link,
+        link: CircuitBreaker,
         log: EventLog,
         alarm: Callable[[], None],
     ) -> None:
@@ -52,7 +51,7 @@ class Listener:
         self._alarm = alarm
         self._client: redis.Redis | None = None
         self._news: Any = None  # what redis-py calls a PubSub is not typed
-        self._worker = Worker(f"loadwise listens to {channel.decode()}")
+        self._worker = BackgroundThread(f"loadwise listens to {channel.decode()}")
         self.is_stale = False
 
     def start(self, client: redis.Redis) -> None:

@@ -11,8 +11,8 @@ from collections.abc import Hashable
 from typing import Literal
 
 from loadwise.clock import Clock
+from loadwise.integrations.redis._connection import CircuitBreaker
 from loadwise.integrations.redis._limits import full_amounts, needs
-from loadwise.integrations.redis._link import Link
 from loadwise.integrations.redis._quota_wire import Call, Reply, SharedBucket
 from loadwise.integrations.redis._reservation import Parts
 from loadwise.integrations.redis._stake import Charge, Stake
@@ -37,7 +37,7 @@ class Mirror(QuotaTracker):
 
     version: int
 
-    def __init__(self, clock: Clock, link: Link, policy: OutagePolicy) -> None:
+    def __init__(self, clock: Clock, link: CircuitBreaker, policy: OutagePolicy) -> None:
         self.link = link
         self.generation = 0
         self._policy = policy

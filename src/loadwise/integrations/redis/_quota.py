@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.clock import Clock
-from loadwise.integrations.redis._clients import (
+from loadwise.integrations.redis._background import BackgroundThread
+from loadwise.integrations.redis._connection import (
+    QUOTA,
     TROUBLE,
     Commands,
     abandon,
     as_client,
-    hurried,
-    knock,
+    check_writable,
     run,
+    with_short_timeouts,
 )
 from loadwise.integrations.redis._events import SharedEvent
 from loadwise.integrations.redis._exchange import Steps, Unreachable
 from loadwise.integrations.redis._mirror import OutagePolicy
 from loadwise.integrations.redis._quota_face import Mode, QuotaFace
 from loadwise.integrations.redis._reservation import SharedReservation
-from loadwise.integrations.redis._scripts import QUOTA
-from loadwise.integrations.redis._worker import Worker
 from loadwise.nodes import id_of
 from loadwise.quota import QuotaConfig
 
@@ -97,7 +97,7 @@ class SharedQuota(QuotaFace, ForkAware):
         on_event: Callable[[SharedEvent], object] | None = None,
     ) -> None:
         self._given = as_client(client)
-        self._worker = Worker(f"loadwise quota {prefix}")
+        self._worker = BackgroundThread(f"loadwise quota {prefix}")
         super().__init__(
             prefix,
             mode,
@@ -108,13 +108,13 @@ class SharedQuota(QuotaFace, ForkAware):
             on_event=on_event,
             wake=self._worker.wake,
         )
-        self._client = hurried(self._given, self._timeout)
+        self._client = with_short_timeouts(self._given, self._timeout)
         self._worker.start(self._step)
         reset_in_child(self)
 
     def _after_fork(self) -> None:
         abandon(self._client)
-        self._client = hurried(self._given, self._timeout)
+        self._client = with_short_timeouts(self._given, self._timeout)
         self._worker.restart_in_child()
 
     def register(self, node_id: Hashable, config: QuotaConfig) -> None:
@@ -194,7 +194,7 @@ class SharedQuota(QuotaFace, ForkAware):
             if (early := self._early()) > 0:
                 return early
             try:
-                knock(cast("Commands", self._client), self._prefix)
+                check_writable(cast("Commands", self._client), self._prefix)
             except TROUBLE as error:
                 return self._failed(error)
             self._restored()

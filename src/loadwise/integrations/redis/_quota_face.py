@@ -8,13 +8,13 @@ from typing import Literal, get_args
 
 from loadwise._numbers import number
 from loadwise.clock import Clock, check_clock
+from loadwise.integrations.redis._connection import CircuitBreaker
 from loadwise.integrations.redis._core import Core
 from loadwise.integrations.redis._events import EventLog, SharedEvent
 from loadwise.integrations.redis._leases import LeasedCore
-from loadwise.integrations.redis._link import Link
 from loadwise.integrations.redis._mirror import OutagePolicy
+from loadwise.integrations.redis._parsing import Rejected, as_seconds, check_prefix
 from loadwise.integrations.redis._quota_wire import Call, Reply, parse_reply
-from loadwise.integrations.redis._wire import Rejected, as_seconds, check_prefix
 from loadwise.nodes import id_of
 
 __all__ = ["Mode", "QuotaFace"]
@@ -65,7 +65,7 @@ class QuotaFace:
         self._wake = wake
         self._next_try = clock()
         self._log = EventLog("quota", on_event)
-        self._link = Link(self._log, clock, _MEANWHILE[on_outage])
+        self._link = CircuitBreaker(self._log, clock, _MEANWHILE[on_outage])
         self._core: Core = (
             Core(clock, self._link, on_outage, _REFRESH, wake)
             if mode == "strict"

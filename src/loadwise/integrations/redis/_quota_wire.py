@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from loadwise.integrations.redis._limits import needs
-from loadwise.integrations.redis._wire import Rejected, fields, number, text, whole
+from loadwise.integrations.redis._parsing import Rejected, fields, number, text, whole
 from loadwise.quota.window import Bucket
 
 if TYPE_CHECKING:

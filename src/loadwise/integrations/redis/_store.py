@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from redis.exceptions import ResponseError
 
-from loadwise.integrations.redis._clients import Commands, as_client, run
+from loadwise.integrations.redis._connection import STORE_PUT, Commands, as_client, run
 from loadwise.integrations.redis._events import SharedEvent
-from loadwise.integrations.redis._scripts import STORE_PUT
 from loadwise.integrations.redis._store_format import StoreFormat
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, cast
 from loadwise._callables import refuse_async, refuse_awaitable
 from loadwise._numbers import whole
 from loadwise.integrations.redis._events import EventLog, SharedEvent
-from loadwise.integrations.redis._wire import (
+from loadwise.integrations.redis._parsing import (
     Rejected,
     as_seconds,
     check_prefix,
