@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadwise import HealthStatus, NodeHealth
-from loadwise.integrations.redis._health_wire import (
+from loadwise.integrations.redis._health_protocol import (
     encode_note,
     parse_look,
     parse_message,

@@ -26,7 +26,7 @@ from loadwise import (
 )
 from loadwise.integrations.redis import SharedEvent, SharedHealth
 from loadwise.integrations.redis._connection import HEALTH_PUT, run
-from loadwise.integrations.redis._health_wire import Put, encode_note, parse_put
+from loadwise.integrations.redis._health_protocol import Put, encode_note, parse_put
 
 pytestmark = pytest.mark.slow
 
@@ -264,11 +264,11 @@ def test_a_process_that_was_held_up_still_knows_when_things_happened(
     one, other = share(redis.Redis(connection_pool=pool), poll=60.0, timeout=0.5), share()
     one.report_failure("a")
     sees(other, "a", UNHEALTHY)
-    courier = one._courier
-    assert courier is not None
+    sync = one._sync
+    assert sync is not None
     HeldUp.wanted.set()
-    courier._next_look = time.monotonic()
-    courier.wake()
+    sync._next_look = time.monotonic()
+    sync.wake()
     until(HeldUp.over.is_set)
     one.report_failure("b")
     sees(other, "b", UNHEALTHY)  # so what came late has been taken in
@@ -482,7 +482,7 @@ def test_states_expire(share: Share, client: redis.Redis, prefix: str) -> None:
     assert other.status("a") is HEALTHY
     assert one.status("a") is UNHEALTHY  # it has seen it fail itself
     until(lambda: not client.exists(f"{prefix}:health"))
-    until(lambda: not one._book._server_times)
+    until(lambda: not any(known.at for _, known in one._known))
 
 
 def test_removed_nodes_stay_removed(share: Share) -> None:
@@ -532,10 +532,10 @@ def test_closing(valkey: Valkey, prefix: str) -> None:
 def test_closing_before_the_background_has_begun(valkey: Valkey, prefix: str) -> None:
     """What was found out until then is told, although nobody has looked at the server yet."""
     tracker = SharedHealth(valkey.client(), prefix, ABRUPT, timeout=PATIENCE)
-    courier = tracker._courier
-    assert courier is not None
-    courier._sender.close()
-    courier._ahead = None  # as it is before the first look, should the thread be slow to begin
+    sync = tracker._sync
+    assert sync is not None
+    sync._sender.close()
+    sync._ahead = None  # as it is before the first look, should the thread be slow to begin
     tracker.report_failure("a")
     tracker.close()
     with SharedHealth(valkey.client(), prefix, timeout=PATIENCE) as other:

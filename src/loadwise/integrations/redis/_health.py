@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Hashable, Mapping
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
@@ -12,10 +13,9 @@ from typing import TYPE_CHECKING, Self
 from loadwise.clock import Clock
 from loadwise.health import HealthPolicy, HealthStatus, HealthTracker, NodeHealth
 from loadwise.integrations.redis._connection import as_client
-from loadwise.integrations.redis._courier import Courier
 from loadwise.integrations.redis._events import EventLog, SharedEvent
-from loadwise.integrations.redis._health_book import HealthBook
-from loadwise.integrations.redis._health_wire import Note
+from loadwise.integrations.redis._health_protocol import MOST_NODES, Note
+from loadwise.integrations.redis._health_sync import HealthSync
 from loadwise.integrations.redis._parsing import as_seconds, check_prefix
 from loadwise.nodes import id_of
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["SharedHealth"]
 
 _log = logging.getLogger("loadwise")
+
+# By how many microseconds the server's clock may seem to have gone back, by chance.
+_SLACK = 1_000_000
 
 
 class SharedHealth(HealthTracker):
@@ -52,6 +55,7 @@ class SharedHealth(HealthTracker):
 
     Only nodes whose id is a str are shared; others are judged here alone, with one warning. What
     is taken over is announced to listeners like any change. A probe is granted in every process.
+    Of 10,000 nodes that only others have met, the ones with the oldest news are forgotten first.
 
     Raises:
         TypeError: An argument is of the wrong kind.
@@ -81,24 +85,33 @@ class SharedHealth(HealthTracker):
         poll = as_seconds("poll", poll)
         timeout = as_seconds("timeout", timeout)
         given = as_client(client)
-        self._book = HealthBook()
+        self._known = _KnownNodes()
         self._warned = False
-        self._courier: Courier | None = None
+        self._sync: HealthSync | None = None
         super().__init__(policy, clock)
         self._events = EventLog("health", on_event)
-        self._courier = Courier(given, prefix, self, self._events, ttl, poll, timeout)
+        self._sync = HealthSync(
+            given,
+            prefix,
+            _Port(self),
+            clock,
+            self._events,
+            ttl=ttl,
+            poll=poll,
+            timeout=timeout,
+        )
 
     def _after_fork(self) -> None:
         super()._after_fork()
-        # What the parent found out is the parent's to tell.
-        self._book.forget_untold()
-        if self._courier is not None:
-            self._courier.restart_in_child()
+        # What the parent found out is the parent's to report.
+        self._known.forget_unreported()
+        if self._sync is not None:
+            self._sync.restart_in_child()
 
     @property
     def connected(self) -> bool:
         """Whether the server can be reached, as far as is known."""
-        return self._courier is not None and self._courier.link.up
+        return self._sync is not None and self._sync.breaker.up
 
     @property
     def events(self) -> Mapping[str, int]:
@@ -106,9 +119,9 @@ class SharedHealth(HealthTracker):
         return MappingProxyType(self._events.counts)
 
     def close(self) -> None:
-        """Tell the rest, and end the background threads. The tracker works on, alone."""
-        if self._courier is not None:
-            self._courier.close()
+        """Report the rest, and end the background threads. The tracker works on, alone."""
+        if self._sync is not None:
+            self._sync.close()
 
     def __enter__(self) -> Self:
         return self
@@ -127,75 +140,252 @@ class SharedHealth(HealthTracker):
         super().remove(node_id)
         if isinstance(node_id, str):
             with self._lock:
-                self._book.remove(node_id)
+                self._known.remove(node_id)
 
     def _store(self, new: NodeHealth) -> None:
         before = self.status(new.id)
         super()._store(new)
         if isinstance(new.id, str):
-            self._book.met(new.id)
+            self._known.met(new.id)
             if new.status is not before:
-                self._book.changed(new.id, self.clock())
-                self._wake()
+                self._known.changed(new.id, self.clock())
+                if self._sync is not None:
+                    self._sync.wake()
         elif new.status is not before and not self._warned:
             self._warned = True
             _log.warning("the health of %r is not shared: its id is no str", new.id)
 
-    def _wake(self) -> None:
-        if self._courier is not None:
-            self._courier.wake()
-
-    def untold(self) -> dict[str, tuple[NodeHealth, float]]:
-        """Return what the server is to be told, and when it happened. For the courier."""
+    def _pending(self) -> dict[str, tuple[NodeHealth, float]]:
         with self._lock:
-            taken = self._book.take_untold()
-        return {node_id: (self.health(node_id), when) for node_id, when in taken.items()}
+            pending = self._known.take_unreported()
+            return {node_id: (self.health(node_id), when) for node_id, when in pending.items()}
 
-    def told(self, node_id: str, at: int) -> None:
-        """Take note that the server was told, and when it says it was. For the courier."""
+    def _confirmed(self, node_id: str, at: int) -> None:
         with self._lock:
-            self._book.told(node_id, at)
+            known = self._known.get(node_id)
+            known.reporting = None
+            known.at = max(at, known.at)
 
-    def not_told(self, node_id: str, when: float) -> None:
-        """Take note that the server could not be told. For the courier."""
+    def _returned(self, node_id: str, when: float) -> None:
         with self._lock:
-            self._book.not_told(node_id, when)
+            self._known.get(node_id).reporting = None
+            self._known.report_later(node_id, when)
 
-    def take_over(self, note: Note) -> bool:
-        """Take a state over from another process; tell whether it was news. For the courier."""
+    def _adopt(self, note: Note) -> bool:
         new, node_id = note.health, str(note.health.id)
         with self._lock:
             old = self.health(node_id)
-            if not self._book.learn(node_id, note.at) or new.status is old.status:
-                return False
-            if new.status is HealthStatus.HEALTHY:
-                new = NodeHealth(node_id)
-            elif new.reason is not None:
-                new = replace(new, reason=f"{new.reason} (found out by another process)")
-            self._book.learnt(node_id, note.when)
-            super()._store(new)
-        self._listeners.tell(node_id, old.status, new.status)
-        return True
+            known, forgotten = self._known.heard_of(node_id)
+            # What was found out here is settled when it is reported: the later change holds.
+            is_news = not known.is_own and note.at > known.at
+            if is_news:
+                known.at = note.at
+                is_news = new.status is not old.status
+            if is_news:
+                known.since, known.is_hearsay = note.when, True
+                if new.status is HealthStatus.HEALTHY:
+                    new = NodeHealth(node_id)
+                elif new.reason is not None:
+                    new = replace(new, reason=f"{new.reason} (found out by another process)")
+                super()._store(new)
+        if forgotten is not None:
+            self._forget(forgotten)
+        if is_news:
+            self._listeners.tell(node_id, old.status, new.status)
+        return is_news
 
-    def tell_anew(self, within: float) -> bool:
-        """Have what is not well for up to ``within`` seconds told again. For the courier."""
+    def _report_all(self, within: float) -> bool:
+        start = self.clock() - within
+        found = False
         with self._lock:
-            unwell = [
-                node_id
-                for node_id, record in self._records.items()
-                if isinstance(node_id, str) and record.status is not HealthStatus.HEALTHY
-            ]
-            return self._book.tell_anew(unwell, self.clock() - within)
+            for node_id, known in self._known:
+                if known.since is None or known.since <= start:
+                    continue
+                if self.status(node_id) is not HealthStatus.HEALTHY:
+                    found = True
+                    self._known.report_later(node_id, known.since)
+        return found
 
-    def expire(self, ttl: float, forgotten: int) -> None:
-        """Forget states that others found out and nobody here has met with for ``ttl`` seconds.
+    def _expire(self, ttl: float, forgotten: int, now: int) -> None:
+        with self._lock:
+            old = self._known.expire(self.clock() - ttl, forgotten, now, self._records)
+        for node_id in old:
+            self._forget(node_id)
 
-        ``forgotten`` tells until when the server has forgotten all. For the courier.
+    def _forget(self, node_id: str) -> None:
+        old = self.status(node_id)
+        self.remove(node_id)
+        if old is not HealthStatus.HEALTHY:
+            self._listeners.tell(node_id, old, HealthStatus.HEALTHY)
+
+
+class _Known:
+    """The latest change of one node's health, and who knows of it.
+
+    Attributes:
+        since: When it happened, by the local clock; ``None`` if that is not known.
+        at: The same by the server's clock, in microseconds, once it was told there; else 0.
+        unreported: When it happened, if the server is still to be told.
+        reporting: When it happened, if the server is being told.
+        is_hearsay: Whether it was found out by others, and nobody here has met the node since.
+    """
+
+    __slots__ = ("at", "is_hearsay", "reporting", "since", "unreported")
+
+    def __init__(self) -> None:
+        self.since: float | None = None
+        self.at = 0
+        self.unreported: float | None = None
+        self.reporting: float | None = None
+        self.is_hearsay = False
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it was found out here, and the server may not know yet."""
+        return self.unreported is not None or self.reporting is not None
+
+
+class _KnownNodes:
+    """Records of nodes by id: of members, whom this process has met, and of at most so many others.
+
+    Not thread-safe: the tracker holds a lock.
+    """
+
+    def __init__(self) -> None:
+        self._members: dict[str, _Known] = {}
+        # In the order of the news of them.
+        self._strangers: dict[str, _Known] = {}
+        # Those whose change the server is to be told, in that order.
+        self._unreported: dict[str, _Known] = {}
+
+    def forget_unreported(self) -> None:
+        """Leave to another process what is to be reported."""
+        self._unreported = {}
+        for known in self._members.values():
+            known.unreported = known.reporting = None
+
+    def get(self, node_id: str) -> _Known:
+        """Return the record of a node, or an empty one."""
+        return self._members.get(node_id) or self._strangers.get(node_id) or _Known()
+
+    def met(self, node_id: str) -> _Known:
+        """Record that a node's state is known here at first hand; return its record."""
+        known = self._members.get(node_id)
+        if known is None:
+            known = self._members[node_id] = self._strangers.pop(node_id, _Known())
+        known.is_hearsay = False
+        return known
+
+    def changed(self, node_id: str, now: float) -> None:
+        """Record a change that was found out here."""
+        known = self._unreported[node_id] = self.met(node_id)
+        known.unreported = known.since = now
+
+    def report_later(self, node_id: str, when: float) -> None:
+        """Have a change reported, if none that is later is to be."""
+        known = self._unreported[node_id] = self.get(node_id)
+        if known.unreported is None:
+            known.unreported = when
+
+    def take_unreported(self) -> dict[str, float]:
+        """Return what is to be reported, and when it happened; it counts as being reported."""
+        taken: dict[str, float] = {}
+        for node_id, known in self._unreported.items():
+            if known.unreported is not None:
+                taken[node_id] = known.reporting = known.unreported
+                known.unreported = None
+        self._unreported = {}
+        return taken
+
+    def heard_of(self, node_id: str) -> tuple[_Known, str | None]:
+        """Return a node's record, and the id of the stranger that made room for it, if any."""
+        known = self._members.get(node_id)
+        if known is not None:
+            return known, None
+        known = self._strangers.pop(node_id, _Known())
+        forgotten = None
+        if len(self._strangers) >= MOST_NODES:
+            forgotten = next(iter(self._strangers))
+            del self._strangers[forgotten]
+        self._strangers[node_id] = known
+        return known, forgotten
+
+    def remove(self, node_id: str) -> None:
+        """Forget a node, but not how old the news of it was."""
+        known = self.get(node_id)
+        known.since = known.unreported = None
+        known.is_hearsay = False
+        if known.reporting is None and self._members.pop(node_id, None) is not None and known.at:
+            self._strangers[node_id] = known
+
+    def expire(
+        self, end: float, forgotten: int, now: int, remembered: Mapping[Hashable, NodeHealth]
+    ) -> list[str]:
+        """Forget what is old; return the ids of nodes that were heard of up to ``end``.
+
+        Args:
+            end: By the local clock.
+            forgotten: Up to when the server has forgotten everything, by its own clock.
+            now: The time by the server's clock.
+            remembered: The nodes whose health is known here.
         """
-        with self._lock:
-            gone = self._book.expire(self.clock() - ttl, forgotten, self._records)
-        for node_id in gone:
-            old = self.status(node_id)
-            self.remove(node_id)
-            if old is not HealthStatus.HEALTHY:
-                self._listeners.tell(node_id, old, HealthStatus.HEALTHY)
+        old: list[str] = []
+        for nodes in (self._members, self._strangers):
+            empty: list[str] = []
+            for node_id, known in nodes.items():
+                if known.at > now + _SLACK:
+                    # The server's clock was set back. What comes later must not seem older.
+                    known.at = now
+                elif known.at <= forgotten:
+                    known.at = 0
+                if known.is_hearsay and known.since is not None and known.since <= end:
+                    old.append(node_id)
+                if not known.at and not known.is_own and node_id not in remembered:
+                    empty.append(node_id)
+            for node_id in empty:
+                del nodes[node_id]
+        return old
+
+    def __iter__(self) -> Iterator[tuple[str, _Known]]:
+        return iter([*self._members.items(), *self._strangers.items()])
+
+
+class _Port:
+    """The side of a tracker that its `HealthSync` sees. It does not keep the tracker alive."""
+
+    def __init__(self, tracker: SharedHealth) -> None:
+        self._tracker = weakref.ref(tracker)
+
+    def is_open(self) -> bool:
+        """Tell whether the tracker is still there."""
+        return self._tracker() is not None
+
+    def pending(self) -> dict[str, tuple[NodeHealth, float]]:
+        """Return what the server is to be told, by id, and when it happened."""
+        tracker = self._tracker()
+        return {} if tracker is None else tracker._pending()  # noqa: SLF001 - its own port
+
+    def confirmed(self, node_id: str, at: int) -> None:
+        """Record that the server was told, and when by its clock it happened."""
+        if (tracker := self._tracker()) is not None:
+            tracker._confirmed(node_id, at)  # noqa: SLF001 - its own port
+
+    def returned(self, node_id: str, when: float) -> None:
+        """Record that the server could not be told."""
+        if (tracker := self._tracker()) is not None:
+            tracker._returned(node_id, when)  # noqa: SLF001 - its own port
+
+    def adopt(self, note: Note) -> bool:
+        """Take a state over from another process; tell whether it was news."""
+        tracker = self._tracker()
+        return tracker is not None and tracker._adopt(note)  # noqa: SLF001 - its own port
+
+    def report_all(self, within: float) -> bool:
+        """Have what is not well for up to ``within`` seconds told again; tell whether any is."""
+        tracker = self._tracker()
+        return tracker is not None and tracker._report_all(within)  # noqa: SLF001 - its own port
+
+    def expire(self, ttl: float, forgotten: int, now: int) -> None:
+        """Forget what nobody here has met for ``ttl`` seconds; see `_KnownNodes.expire`."""
+        if (tracker := self._tracker()) is not None:
+            tracker._expire(ttl, forgotten, now)  # noqa: SLF001 - its own port

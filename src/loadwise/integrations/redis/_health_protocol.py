@@ -1,4 +1,4 @@
-"""What processes tell each other about a node's health."""
+"""Notes that processes give each other of nodes' health, and the server's replies."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from loadwise.integrations.redis._parsing import (
 )
 
 __all__ = [
+    "MOST_NODES",
     "Look",
     "Note",
     "Put",
@@ -27,6 +28,9 @@ __all__ = [
     "parse_note",
     "parse_put",
 ]
+
+MOST_NODES = 10_000
+"""As many are kept by the server, and of others' by a process."""
 
 _LONGEST_NOTE = 8192
 
