@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import redis
 from tests.compiled import COMPILED, wrong_type
 
 from loadwise import (
@@ -46,8 +47,8 @@ from loadwise.integrations._http.settings import Options, Settings
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.integrations._series import NodeSeries
 from loadwise.integrations.llm import TokenMeter
+from loadwise.integrations.redis import RedisStore
 from loadwise.integrations.redis._parsing import as_seconds
-from loadwise.integrations.redis._store_format import StoreFormat
 from loadwise.testing import ManualClock, ScriptedRandom
 
 
@@ -121,7 +122,7 @@ WHOLE: list[tuple[Callable[[Any], object], str]] = [
     (lambda value: CheckSettings(healthy_threshold=value), "healthy_threshold"),
     (lambda value: TokenMeter(max_buffer=value), "max_buffer"),
     (lambda value: TokenMeter(default_output_tokens=value), "default_output_tokens"),
-    (lambda value: StoreFormat("p", 1.0, None, None, value, None), "max_bytes"),
+    (lambda value: RedisStore[int](redis.Redis(), max_bytes=value), "max_bytes"),
     (Ledgers, "max_nodes"),
 ]
 

@@ -17,11 +17,10 @@ except ImportError as error:
     ) from error
 
 from loadwise.integrations.redis._async_quota import AsyncSharedQuota
-from loadwise.integrations.redis._async_store import AsyncRedisStore
 from loadwise.integrations.redis._events import SharedEvent
 from loadwise.integrations.redis._health import SharedHealth
 from loadwise.integrations.redis._quota import SharedQuota
-from loadwise.integrations.redis._store import RedisStore
+from loadwise.integrations.redis._store import AsyncRedisStore, RedisStore
 
 __all__ = [
     "AsyncRedisStore",
