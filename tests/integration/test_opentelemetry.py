@@ -355,7 +355,7 @@ try:
 except ImportError as error:
     print(error)
 """
-    assert "install loadwise[opentelemetry]" in output_of(script)
+    assert "pip install 'loadwise[opentelemetry]'" in output_of(script)
 
 
 def test_cooldowns_are_read(sdk: Sdk) -> None:

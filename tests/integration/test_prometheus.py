@@ -492,7 +492,7 @@ except ImportError as error:
     result = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert "install loadwise[prometheus]" in result.stdout
+    assert "pip install 'loadwise[prometheus]'" in result.stdout
 
 
 FORK = """

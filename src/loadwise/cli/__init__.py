@@ -19,9 +19,10 @@ def main() -> int:
     except KeyboardInterrupt:  # within the first second, while Python imports
         return 130
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _EXTRA:
             raise
-        sys.stderr.write("the command line needs an extra: install loadwise[cli]\n")
+        sys.stderr.write(f"the command line needs {missing}: pip install 'loadwise[cli]'\n")
         return 1
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:

@@ -1,4 +1,4 @@
-"""What options of several commands have in common."""
+"""Parts of options that several commands have in common."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from contextlib import contextmanager
 
 import typer
 
+from loadwise.cli.exit_codes import FAILED
+
 __all__ = ["simulation_extra", "whole_number"]
 
 _SIMULATION_EXTRA = ("msgspec", "numpy", "plotly")
 
 
 def whole_number(low: int, high: int, why: str) -> Callable[[object], int]:
-    """Return what reads a whole number in this range.
+    """Return a parser of whole numbers in this range.
 
     Args:
         low: The least.
         high: The greatest.
-        why: Why there are bounds, for who goes beyond them.
+        why: Reason for the bounds, which the error for a number beyond them gives.
     """
 
     def read(text: object) -> int:
@@ -35,17 +37,18 @@ def whole_number(low: int, high: int, why: str) -> Callable[[object], int]:
 
 @contextmanager
 def simulation_extra() -> Generator[None, None, None]:
-    """Within the block, a module that the extra ``simulation`` brings may be missing.
+    """Tell the user what to install if an import in the block fails for want of ``simulation``.
 
     Raises:
-        typer.Exit: It is, and the user has been told what to install; the exit code is 1.
+        typer.Exit: A module of that extra is missing; the exit code is 1.
     """
     try:
         yield
     except ImportError as error:
         # A module with a hint of its own has what is really missing as the cause.
         missing = error.__cause__ if isinstance(error.__cause__, ImportError) else error
-        if (missing.name or "").partition(".")[0] not in _SIMULATION_EXTRA:
+        package = (missing.name or "").partition(".")[0]
+        if package not in _SIMULATION_EXTRA:
             raise
-        typer.echo("simulations need an extra: install loadwise[simulation]", err=True)
-        raise typer.Exit(1) from None
+        typer.echo(f"simulations need {package}: pip install 'loadwise[cli,simulation]'", err=True)
+        raise typer.Exit(FAILED) from None

@@ -47,7 +47,7 @@ try:
     from yarl import URL
 except ImportError as error:
     raise ImportError(
-        "loadwise.integrations.aiohttp needs aiohttp >= 3.12.4: install loadwise[aiohttp]"
+        "loadwise.integrations.aiohttp needs aiohttp >= 3.12.4: pip install 'loadwise[aiohttp]'"
     ) from error
 
 from loadwise.integrations._http.aiohttp_answers import answer

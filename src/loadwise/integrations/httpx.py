@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 try:
     import httpx
 except ImportError as error:
-    raise ImportError("loadwise.integrations.httpx needs httpx: install loadwise[httpx]") from error
+    raise ImportError(
+        "loadwise.integrations.httpx needs httpx: pip install 'loadwise[httpx]'"
+    ) from error
 
 __all__ = [
     "AsyncLoadwiseTransport",

@@ -28,7 +28,7 @@ try:
     import httpx2
 except ImportError as error:
     raise ImportError(
-        "loadwise.integrations.httpx2 needs httpx2: install loadwise[httpx2]"
+        "loadwise.integrations.httpx2 needs httpx2: pip install 'loadwise[httpx2]'"
     ) from error
 
 __all__ = [

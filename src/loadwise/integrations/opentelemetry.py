@@ -23,7 +23,7 @@ try:
 except ImportError as error:
     raise ImportError(
         "loadwise.integrations.opentelemetry needs opentelemetry-api: "
-        "install loadwise[opentelemetry]"
+        "pip install 'loadwise[opentelemetry]'"
     ) from error
 
 __all__ = ["DEFAULT_BUCKETS", "OpenTelemetryCollector"]

@@ -26,7 +26,8 @@ try:
     )
 except ImportError as error:
     raise ImportError(
-        "loadwise.integrations.prometheus needs prometheus-client: install loadwise[prometheus]"
+        "loadwise.integrations.prometheus needs prometheus-client: "
+        "pip install 'loadwise[prometheus]'"
     ) from error
 
 __all__ = ["DEFAULT_BUCKETS", "PrometheusCollector"]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import http.client
 import os
-import time
 
 import pytest
 
-from loadwise.cli.demo.child import ChildError
 from loadwise.cli.demo.fleet import Fleet
-from loadwise.cli.demo.process import Profile, Server
+from loadwise.cli.demo.server import Profile, Server, ServerError
 
 QUICK = (
     Profile("one", (0.0, 0.0), 0.0, 1, "quick"),
@@ -52,7 +50,6 @@ def test_killed_server_keeps_its_account_and_returns_on_its_port() -> None:
     """What a server served before SIGKILL is known after it; the next process adds to it."""
     with Fleet(1, QUICK) as fleet:
         one = fleet["one"]
-        began = time.monotonic()
         ask(one, 1)
         pid, port = one.pid, one.port
         one.kill()
@@ -66,9 +63,6 @@ def test_killed_server_keeps_its_account_and_returns_on_its_port() -> None:
         assert one.pid != pid
         assert ask(one, 3)[0] == 200
     assert one.answered == {1, 3}
-    assert [number for _, number in one.arrivals] == [1, 3]
-    first, second = (arrival for arrival, _ in one.arrivals)
-    assert began < first < second < time.monotonic()
 
 
 def test_server_fails_as_often_as_it_should() -> None:
@@ -86,9 +80,9 @@ def test_server_fails_as_often_as_it_should() -> None:
 
 
 def test_server_that_cannot_start_says_why() -> None:
-    """A process that ends instead of listening is an error with what it said, and no leftover."""
+    """A process that ends before it listens is an error with its output, and leaves none."""
     fleet = Fleet(1, QUICK)
     fleet["two"].port = 99_999
-    with pytest.raises(ChildError, match=r"'two' ended instead of getting ready; .* 0-65535"):
+    with pytest.raises(ServerError, match=r"'two' ended before it listened; .* 0-65535"):
         fleet.__enter__()
     assert not any(is_alive(server.pid) for server in fleet)

@@ -25,31 +25,6 @@ def test_each_number_is_handed_out_once_to_many_threads() -> None:
     assert Counter(taken) == Counter(range(400))
 
 
-def test_parts_make_up_the_whole() -> None:
-    """Of two streams with the same seed one has the even numbers, the other the odd ones."""
-
-    def numbers(place: int, places: int) -> list[int | None]:
-        stream = Stream(7, 0.0, seed=1, gate=7, part=(place, places))
-        return list(iter(stream.take, None))
-
-    assert numbers(0, 1) == [0, 1, 2, 3, 4, 5, 6]
-    assert numbers(0, 2) == [0, 2, 4, 6]
-    assert numbers(1, 2) == [1, 3, 5]
-
-
-def test_gate_of_a_part_is_a_number_of_the_whole() -> None:
-    """Where every second number is handed out, the gate still holds those that are not below it."""
-    stream = Stream(6, 0.0, seed=1, gate=3, part=(1, 2))
-    assert stream.take() == 1
-    waiting = Thread(target=stream.take)
-    waiting.start()
-    waiting.join(0.05)
-    assert waiting.is_alive()
-    stream.open()
-    waiting.join(20)
-    assert not waiting.is_alive()
-
-
 def test_gate_holds_the_last_requests_until_it_opens() -> None:
     """Requests before the gate pass, the first one at the gate waits for `open`."""
     stream = Stream(3, 0.0, seed=1, gate=2)

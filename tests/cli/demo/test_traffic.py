@@ -6,7 +6,7 @@ from collections.abc import Hashable
 
 from loadwise import Balancer, Endpoint, NoopCollector, Outcome, RoundRobin
 from loadwise.cli.demo.fleet import Fleet
-from loadwise.cli.demo.process import Profile
+from loadwise.cli.demo.server import Profile
 from loadwise.cli.demo.stream import Stream
 from loadwise.cli.demo.traffic import Traffic
 

@@ -933,7 +933,7 @@ def test_missing_package_says_what_to_install(name: str) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60
     )
     assert result.returncode == 1
-    assert f"install loadwise[{name}]" in result.stderr
+    assert f"pip install 'loadwise[{name}]'" in result.stderr
 
 
 @pytest.mark.parametrize("pause", [-1.0, float("nan"), float("inf")])

@@ -79,4 +79,4 @@ except ImportError as error:
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, check=True, text=True, timeout=60
     )
-    assert "install loadwise[redis]" in run.stdout
+    assert "pip install 'loadwise[redis]'" in run.stdout

@@ -7,25 +7,32 @@ from typing import Annotated
 
 import typer
 
+from loadwise.cli.exit_codes import exit_codes
 from loadwise.cli.options import simulation_extra, whole_number
 
 __all__ = ["HELP", "compare"]
 
-HELP = """Which strategy suits this fleet? Simulate them all and see.
+HELP = f"""Which strategy suits this fleet? Simulate them all and see.
 
 The real strategies, health tracking, quotas and retries run in virtual
-time, on a fleet that a scenario describes: one that comes along (see
-loadwise scenarios) or a TOML file of yours. Each strategy is given the same
+time, on a fleet that a scenario describes: a bundled one (see loadwise
+scenarios) or a TOML file of yours. Each strategy is given the same
 requests, with several seeds, and a verdict says no more than the
 differences support.
 
-The exit code is 0, or 1 if something could not be simulated or written, or
-130 after Ctrl-C. It needs loadwise\\[simulation].
+To install all that it needs: pip install 'loadwise\\[cli,simulation]'
+
+{
+    exit_codes(
+        "All was simulated and written.",
+        "Something could not be simulated or written, or a package is missing.",
+    )
+}
 
 [bold]Examples[/bold]
 
 [cyan]loadwise compare slow-node[/cyan]  (the scenario's own strategies)
-[cyan]loadwise compare supermarket -s random -s p2c --seeds 10[/cyan]  (two, surer)
+[cyan]loadwise compare supermarket -s random -s p2c --seeds 10[/cyan]  (two, more seeds)
 [cyan]loadwise compare black-hole -s p2c -s p2c/no-health[/cyan]  (is health tracked?)
 [cyan]loadwise compare ./mine.toml --set load=0.9 --set servers.count=40[/cyan]  (what if)
 [cyan]loadwise compare flapping --json out.json --csv out.csv[/cyan]  (for a script)
@@ -50,7 +57,7 @@ def compare(  # noqa: PLR0913 - one argument per option
         str,
         typer.Argument(
             metavar="SCENARIO",
-            help="Name of a scenario that comes along, or path of a TOML file.",
+            help="Name of a bundled scenario, or path of a TOML file.",
             show_default=False,
         ),
     ],

@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 from msgspec.structs import replace
 
-from loadwise.cli.compare.files import check_writable
+from loadwise.cli.files import check_writable
 from loadwise.simulation.check import check, check_strategy
 from loadwise.simulation.contenders import contender
 from loadwise.simulation.errors import ScenarioError

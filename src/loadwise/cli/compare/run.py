@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from loadwise.cli.compare.files import write_whole
 from loadwise.cli.compare.progress import watching
 from loadwise.cli.compare.request import Request
 from loadwise.cli.compare.table import show_tables, show_verdict
+from loadwise.cli.exit_codes import FAILED, INTERRUPTED, interruptible
+from loadwise.cli.files import write_whole
 from loadwise.errors import LoadwiseError
 from loadwise.simulation.comparison import Comparison, compare
 from loadwise.simulation.export import json_text, to_csv
@@ -22,16 +21,14 @@ from loadwise.simulation.fleet import server_groups
 
 __all__ = ["run_compare"]
 
-_INTERRUPTED = 130
-
 Write = Callable[[Path, Comparison], object]
 
 
 def run_compare(request: Request, write_report: Write | None = None) -> int:
-    """Compare, print what came of it, and write the files that are wanted.
+    """Compare, print the results, and write the files that are asked for.
 
     Args:
-        request: What is asked for.
+        request: Strategies to compare, and how.
         write_report: Writes the report, where one is asked for.
 
     Returns:
@@ -40,7 +37,7 @@ def run_compare(request: Request, write_report: Write | None = None) -> int:
     console = Console()
     written: list[str] = []
     try:
-        with _interruptible():
+        with interruptible():
             _introduce(console, request)
             total = len(request.strategies) * request.seeds
             with watching(Console(stderr=True), total) as show:
@@ -60,11 +57,11 @@ def run_compare(request: Request, write_report: Write | None = None) -> int:
             return code
     except KeyboardInterrupt:
         sys.stderr.write(f"\nstopped; {', '.join(written) or 'nothing was written'}\n")
-        return _INTERRUPTED
+        return INTERRUPTED
     except (LoadwiseError, OSError, ValueError) as error:
         # A ValueError is what a strategy has for a fleet with which it cannot work.
         sys.stderr.write(f"the comparison cannot be made: {error}\n")
-        return 1
+        return FAILED
 
 
 def _introduce(console: Console, request: Request) -> None:
@@ -86,7 +83,7 @@ def _introduce(console: Console, request: Request) -> None:
 def _write_all(
     request: Request, comparison: Comparison, write_report: Write | None, written: list[str]
 ) -> int:
-    """Write all files that are wanted, note which, and return the exit code."""
+    """Write all files that are asked for, record which, and return the exit code."""
     writers: dict[str, Write | None] = {
         "--json": _write_json,
         "--csv": _write_csv,
@@ -101,7 +98,7 @@ def _write_all(
             write_whole(path, write, comparison)
         except OSError as error:
             sys.stderr.write(f"{option} {path} was not written: {error}\n")
-            code = 1
+            code = FAILED
         else:
             written.append(f"{option} {path} is written")
     return code
@@ -117,15 +114,3 @@ def _write_csv(path: Path, comparison: Comparison) -> None:
 
 def _count(number: int, thing: str, things: str | None = None) -> str:
     return f"{number:,} {thing if number == 1 else things or thing + 's'}"
-
-
-@contextmanager
-def _interruptible() -> Generator[None, None, None]:
-    """Let Ctrl-C and a request to terminate both raise ``KeyboardInterrupt``."""
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, signal.default_int_handler) for number in signals]
-    try:
-        yield
-    finally:
-        for number, handler in zip(signals, before, strict=True):
-            signal.signal(number, handler)

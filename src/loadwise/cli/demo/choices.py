@@ -11,9 +11,8 @@ from loadwise.nodes import Endpoint
 from loadwise.strategies import Strategy
 from loadwise.strategies._by_name import STRATEGIES, known_name
 
-__all__ = ["CHOICES", "DEFAULTS", "DEFAULT_SHARED", "choose", "make"]
+__all__ = ["CHOICES", "DEFAULTS", "choose", "make"]
 
-DEFAULT_SHARED = "p2c-peak-ewma"
 DEFAULTS = ("round-robin", "random", "p2c", "p2c-peak-ewma", "least-load")
 # A run lasts seconds, so a peak is remembered for one.
 _TAU = 1.0

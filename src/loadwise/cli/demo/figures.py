@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from loadwise.cli.demo.process import Server
 from loadwise.cli.demo.run import Run, Transition
+from loadwise.cli.demo.server import Server
 from loadwise.health import HealthStatus
 
 __all__ = ["Figures", "Latency", "ServerFigures", "figures_of"]
@@ -66,7 +66,7 @@ class ServerFigures:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What came of a run.
+    """The figures of a run.
 
     Attributes:
         strategy: Name of the strategy.

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from loadwise.cli.demo.child import ChildError
-from loadwise.cli.demo.process import Profile, Server
+from loadwise.cli.demo.server import Profile, Server, ServerError
 
 __all__ = ["PROFILES", "Fleet"]
 
@@ -61,7 +60,7 @@ class Fleet:
         deadline = time.monotonic() + _START_TIMEOUT
         for server in self:
             if not server.is_ready(max(0.0, deadline - time.monotonic())):
-                raise ChildError(
+                raise ServerError(
                     f"server {server.name!r} did not listen within {_START_TIMEOUT:g} s; is the "
                     f"machine overloaded?"
                 )

@@ -1,4 +1,4 @@
-"""What the demo is to run."""
+"""The size of a run of the demo."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _GATE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run.
+    """The size of a run.
 
     Attributes:
-        requests: How many requests to send.
-        concurrency: How many client threads send them.
+        requests: Requests to send.
+        concurrency: Client threads that send them.
         seed: Seed of the arrival times, the answer times and the strategy's draws.
     """
 

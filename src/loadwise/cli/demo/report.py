@@ -1,4 +1,4 @@
-"""What the demo says when it is over: figures, tables and what they mean."""
+"""The report of the demo when it is over: figures, tables and what they mean."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from loadwise.cli.demo.figures import Figures, ServerFigures
 from loadwise.cli.demo.plan import Plan
 from loadwise.health import HealthStatus
 
-__all__ = ["compare", "count", "ms", "summarise", "thousandths", "verdict"]
+__all__ = ["compare", "summarise", "verdict"]
 
 
 def summarise(console: Console, figures: Figures, plan: Plan) -> None:
-    """Print what came of one run."""
+    """Print the figures of one run."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), header_style="bold")
     table.add_column("server", style="bold")
     for header in ("answers", "by its\nown log", "share", "median\nms", "p99\nms", "failed\ntries"):
@@ -30,8 +30,8 @@ def summarise(console: Console, figures: Figures, plan: Plan) -> None:
             f"{server.answered:,}",
             f"{server.own_count:,}",
             f"{server.share:.1%}",
-            thousandths(server.latency.p50),
-            thousandths(server.latency.p99),
+            _thousandths(server.latency.p50),
+            _thousandths(server.latency.p99),
             f"{server.failed_attempts:,}",
             _outage(server),
         )
@@ -48,12 +48,12 @@ def _story(figures: Figures, plan: Plan) -> list[str]:
     slow_got = (
         f"slow got {slow.share:.1%} of the traffic; an equal share would have been "
         f"{1 / len(by_name):.0%}. Half of all requests were answered within "
-        f"{ms(figures.latency.p50)}, 99% within {ms(figures.latency.p99)}."
+        f"{_ms(figures.latency.p50)}, 99% within {_ms(figures.latency.p99)}."
     )
     retries = (
-        f"flaky failed {count(flaky.failed_attempts, 'time')}, doomed "
-        f"{count(doomed.failed_attempts, 'time')}: it was killed with "
-        f"{count(figures.caught, 'request')} in flight. Each failed attempt was followed by one "
+        f"flaky failed {_count(flaky.failed_attempts, 'time')}, doomed "
+        f"{_count(doomed.failed_attempts, 'time')}: it was killed with "
+        f"{_count(figures.caught, 'request')} in flight. Each failed attempt was followed by one "
         f"on another server."
     )
     story = [slow_got, retries]
@@ -61,8 +61,8 @@ def _story(figures: Figures, plan: Plan) -> list[str]:
         if server.back_at is not None:
             story.append(
                 f"{server.name} got one probe every {plan.probe_interval:g} s while it was out. "
-                f"{count(server.probes_answered, 'answered probe')} brought it back, for "
-                f"{count(server.answered_since_back, 'more answer')}."
+                f"{_count(server.probes_answered, 'answered probe')} brought it back, for "
+                f"{_count(server.answered_since_back, 'more answer')}."
             )
         elif server.health != HealthStatus.HEALTHY.name:
             story.append(
@@ -71,7 +71,7 @@ def _story(figures: Figures, plan: Plan) -> list[str]:
             )
     if figures.died_on_the_way:
         story.append(
-            f"{count(figures.died_on_the_way, 'answer')} never arrived, for the server was killed "
+            f"{_count(figures.died_on_the_way, 'answer')} never arrived, for the server was killed "
             f"or late; another server answered in its place."
         )
     return story
@@ -100,8 +100,8 @@ def compare(console: Console, runs: Sequence[Figures]) -> None:
     console.print(_shares(ranked))
     best, worst = ranked[0], ranked[-1]
     verdict = (
-        f"{best.strategy} did best: {ms(best.latency.mean)} per request on average, against "
-        f"{ms(worst.latency.mean)} with {worst.strategy}."
+        f"{best.strategy} did best: {_ms(best.latency.mean)} per request on average, against "
+        f"{_ms(worst.latency.mean)} with {worst.strategy}."
     )
     if _slow_share(best) < _slow_share(worst):
         verdict += (
@@ -122,7 +122,7 @@ def _outcomes(runs: Sequence[Figures]) -> Table:
         table.add_row(
             figures.strategy,
             *(f"{n:,}" for n in (figures.sent, figures.answered, figures.retries, figures.lost)),
-            *map(thousandths, (latency.p50, latency.p90, latency.p99)),
+            *map(_thousandths, (latency.p50, latency.p90, latency.p99)),
             str(len(figures.health_changes)),
         )
     return table
@@ -149,16 +149,16 @@ def _outage(server: ServerFigures) -> str:
     return f"{server.out_at:.1f} s - {until}"
 
 
-def count(number: int, thing: str) -> str:
+def _count(number: int, thing: str) -> str:
     """Return a number of things in words."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def ms(seconds: float | None) -> str:
+def _ms(seconds: float | None) -> str:
     """Return a time in milliseconds, with the unit."""
-    return f"{thousandths(seconds)} ms"
+    return f"{_thousandths(seconds)} ms"
 
 
-def thousandths(seconds: float | None) -> str:
+def _thousandths(seconds: float | None) -> str:
     """Return a time in milliseconds."""
     return "-" if seconds is None else f"{1000 * seconds:.1f}"

@@ -1,142 +1,166 @@
-"""One HTTP server of the demo, a program of its own.
-
-It uses the standard library only, so that it starts quickly. Its parent talks to it through pipes:
-
-- It writes ``port N`` to standard output once it listens, then one line ``STATUS REQUEST ARRIVAL``
-  per answer, before it sends it: a pipe outlives the process, so even a server that is killed
-  leaves a complete account of what it served.
-- It exits when its standard input ends, so it cannot outlive its parent.
-"""
+"""One server of the demo as its parent sees it: its process, its port and its log."""
 
 from __future__ import annotations
 
-import argparse
-import errno
-import json
-import os
-import random
+import subprocess
 import sys
-import threading
-import time
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import cast
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import IO
 
-HOST = "127.0.0.1"
-_BIND_TRIES = 50
-_BIND_PAUSE = 0.1
+from loadwise.cli.demo import server_program
+
+__all__ = ["Profile", "Server", "ServerError"]
+
+_STOP_TIMEOUT = 5.0
 
 
-class DemoServer(ThreadingHTTPServer):
-    """Answers every GET with its own name and the number of the request.
+class ServerError(Exception):
+    """A server could not be started."""
 
-    Args:
-        name: What it calls itself.
-        port: Where to listen; 0 for any free port.
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The kind of a server.
+
+    Attributes:
+        name: Its name, and its id as a node.
         seconds: The least and the most time that an answer takes.
         failing: The chance that it answers a request with 503.
-        seed: Seed of the time that each answer takes, and of its failures.
+        weight: Its share under the strategies that go by weight.
+        role: Its part in the demo, in a few words.
     """
 
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(
-        self, name: str, port: int, seconds: tuple[float, float], failing: float, seed: int
-    ) -> None:
-        super().__init__((HOST, port), Handler)
-        self.name = name
-        self._failing = failing
-        self._seconds = seconds
-        self._random = random.Random(f"{name} {seed}")
-
-    def work(self) -> None:
-        """Take as long as an answer takes."""
-        time.sleep(self._random.uniform(*self._seconds))
-
-    def fails(self) -> bool:
-        """Whether to fail this time."""
-        return self._random.random() < self._failing
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Report what went wrong, unless it is only that a client has left."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]  # passed on
+    name: str
+    seconds: tuple[float, float]
+    failing: float
+    weight: int
+    role: str
 
 
-class Handler(BaseHTTPRequestHandler):
-    """One connection, kept open for many requests."""
+class Server:
+    """One server, through all the processes that it may live as.
 
-    protocol_version = "HTTP/1.1"
-    # Head and body leave in one packet, at once.
-    wbufsize = -1
-    disable_nagle_algorithm = True
+    A process ends when its standard input does, so it cannot outlive its parent. Its output is read
+    in the background, line by line.
 
-    def do_GET(self) -> None:
-        """Answer, or fail if so told."""
-        arrival = time.monotonic()
-        server = cast("DemoServer", self.server)
-        server.work()
-        number = self.path.rpartition("/")[2]
-        status = HTTPStatus.SERVICE_UNAVAILABLE if server.fails() else HTTPStatus.OK
-        body = answer_to(server.name, number)
-        say(f"{status.value} {number} {arrival:.6f}")
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+    Args:
+        profile: The kind of server.
+        seed: Seed of its answer times and failures.
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by the base
-        """Leave the log to `do_GET`."""
+    Attributes:
+        profile: The kind of server.
+        name: Its name.
+        pid: Its latest process; 0 before the first start.
+        port: Where it listens; 0 before the first start.
+        answered: The requests it says it answered with 200.
+        refused: How many it says it answered with 503.
+    """
 
+    def __init__(self, profile: Profile, seed: int) -> None:
+        self.profile = profile
+        self.name = profile.name
+        self.pid = 0
+        self.port = 0
+        self.answered: set[int] = set()
+        self.refused = 0
+        self._seed = seed
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: Thread | None = None
+        self._settled = Event()
+        self._ready = False
+        self._unknown_lines: deque[str] = deque(maxlen=20)
 
-def answer_to(server: str, request: str) -> bytes:
-    """Return the body that answers a request: who answers, and what."""
-    return json.dumps({"server": server, "request": request}).encode()
+    def start(self) -> None:
+        """Start a process; on the same port as before, if there was one."""
+        low, high = self.profile.seconds
+        self._settled, self._ready = Event(), False
+        process = self._process = subprocess.Popen(  # noqa: S603 - a program of our own
+            [
+                *(sys.executable, "-I", str(Path(server_program.__file__)), self.name),
+                *("--port", str(self.port), "--seed", str(self._seed)),
+                *("--seconds", str(low), str(high), "--failing", str(self.profile.failing)),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            bufsize=1,
+            start_new_session=True,  # so that Ctrl-C reaches the parent alone, which stops it
+        )
+        self.pid = process.pid
+        if process.stdout is not None:
+            self._reader = Thread(target=self._read, args=(process.stdout,), daemon=True)
+            self._reader.start()
 
+    def is_ready(self, timeout: float = 0.0) -> bool:
+        """Whether it listens, or does so within ``timeout`` seconds.
 
-def say(line: str) -> None:
-    """Tell the parent something, in one write."""
-    os.write(sys.stdout.fileno(), f"{line}\n".encode())
+        Raises:
+            ServerError: It ended instead.
+        """
+        if not self._settled.wait(timeout):
+            return False
+        if not self._ready:
+            output = " / ".join(self._unknown_lines) or "nothing"
+            raise ServerError(
+                f"server {self.name!r} ended before it listened; its output: {output}"
+            )
+        return True
 
+    def kill(self) -> None:
+        """End its process at once, with SIGKILL, whatever it is doing."""
+        if self._process is not None:
+            self._process.kill()
+            self._reap(self._process)
 
-def listen(
-    name: str, port: int, seconds: tuple[float, float], failing: float, seed: int
-) -> DemoServer:
-    """Return a server that listens; wait a little for a port that is still taken."""
-    for _ in range(_BIND_TRIES):
+    def dismiss(self) -> None:
+        """Tell its process to end."""
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
+
+    def stop(self) -> None:
+        """End its process and wait until it has."""
+        self.dismiss()
+        process = self._process
+        if process is None:
+            return
         try:
-            return DemoServer(name, port, seconds, failing, seed)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            time.sleep(_BIND_PAUSE)
-    return DemoServer(name, port, seconds, failing, seed)
+            process.wait(_STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        self._reap(process)
 
+    def _reap(self, process: subprocess.Popen[str]) -> None:
+        process.wait(_STOP_TIMEOUT)
+        if self._reader is not None:
+            self._reader.join(_STOP_TIMEOUT)
+        self.dismiss()
+        self._process = None
 
-def leave_with_parent() -> None:
-    """Exit when there is no parent any more."""
-    sys.stdin.read()
-    # At once, whatever the other threads are at.
-    os._exit(0)
+    def _read(self, lines: IO[str]) -> None:
+        """Record each line of the output, to the last."""
+        for line in lines:
+            if not self._record(*line.split()):
+                self._unknown_lines.append(line.rstrip())
+        self._settled.set()
+        lines.close()
 
-
-def main() -> None:
-    """Serve until standard input ends."""
-    parser = argparse.ArgumentParser(description="One HTTP server of the loadwise demo.")
-    parser.add_argument("name")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--seconds", type=float, nargs=2, required=True)
-    parser.add_argument("--failing", type=float, default=0.0)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    low, high = given.seconds
-    server = listen(given.name, given.port, (low, high), given.failing, given.seed)
-    threading.Thread(target=leave_with_parent, daemon=True).start()
-    say(f"port {server.server_port}")
-    server.serve_forever()
-
-
-if __name__ == "__main__":
-    main()
+    def _record(self, *words: str) -> bool:
+        """Record the port, or a line of the log; return whether it was one."""
+        match words:
+            case ("port", number) if number.isdecimal():
+                self.port = int(number)
+                self._ready = True
+                self._settled.set()
+            case ("200", number) if number.isdecimal():
+                self.answered.add(int(number))
+            case ("503", number) if number.isdecimal():
+                self.refused += 1
+            case _:
+                return False
+        return True

@@ -1,4 +1,4 @@
-"""When the requests of the demo are sent."""
+"""The times at which the requests of the demo are sent."""
 
 from __future__ import annotations
 
@@ -18,25 +18,15 @@ class Stream:
     schedule is put off rather than sent in a burst.
 
     Args:
-        requests: How many.
+        requests: Their number.
         seconds: How long the stream lasts if the clients keep up.
         seed: Seed of the times.
         gate: Number of the first request that waits until `open` is called.
-        part: Which of how many parts to hand out: ``(1, 2)`` is every second request.
     """
 
-    def __init__(
-        self,
-        requests: int,
-        seconds: float,
-        seed: int,
-        gate: int,
-        part: tuple[int, int] = (0, 1),
-    ) -> None:
-        first, step = part
+    def __init__(self, requests: int, seconds: float, seed: int, gate: int) -> None:
         source = random.Random(seed)
-        self._due = sorted(source.uniform(0, seconds) for _ in range(requests))[first::step]
-        self._numbers = range(first, requests, step)
+        self._due = sorted(source.uniform(0, seconds) for _ in range(requests))
         self._gate = gate
         self._opened = Event()
         self._stopped = Event()
@@ -47,15 +37,14 @@ class Stream:
     def take(self) -> int | None:
         """Wait for the next request and return its number; ``None`` when there are no more."""
         with self._lock:
-            place = self.taken
-            if place == len(self._due) or self._stopped.is_set():
+            number = self.taken
+            if number == len(self._due) or self._stopped.is_set():
                 return None
             self.taken += 1
-        number = self._numbers[place]
         if number >= self._gate:
             self._opened.wait()
         with self._lock:
-            wait = self._start + self._due[place] - time.monotonic()
+            wait = self._start + self._due[number] - time.monotonic()
             if wait < -_PATIENCE:
                 self._start -= wait
         return None if self._stopped.wait(max(0.0, wait)) else number

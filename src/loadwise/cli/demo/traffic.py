@@ -12,16 +12,13 @@ from threading import Event, Lock, Thread
 import httpx2
 
 from loadwise.balancer import Balancer
-from loadwise.cli.demo.play import Counts
-from loadwise.cli.demo.server import HOST, answer_to
+from loadwise.cli.demo.server_program import HOST, answer_to
 from loadwise.cli.demo.stream import Stream
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations.httpx2 import LoadwiseTransport
 from loadwise.nodes import Endpoint
 
-__all__ = ["THREAD", "Answer", "AnswerError", "Traffic"]
-
-THREAD = "loadwise demo client"
+__all__ = ["Answer", "AnswerError", "Counts", "Traffic"]
 
 _TIMEOUT = 2.0
 # Each thread may have a connection to each server, and keeps it.
@@ -43,15 +40,25 @@ class Answer:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Numbers of requests so far: those that ended, were answered, answered late, lost."""
+
+    completed: int
+    answered: int
+    retried: int
+    lost: int
+
+
 class Traffic:
     """Client threads that send the requests of a stream, all through one client.
 
-    A request is tried on as many servers as there are; failed attempts are told to the balancer's
-    metrics collector.
+    A request is tried on as many servers as there are; failed attempts are reported to the
+    balancer's metrics collector.
 
     Attributes:
-        answers: What was answered.
-        lost: Why requests were given up, by number.
+        answers: The requests that were answered.
+        lost: The errors of those that were given up, by number.
     """
 
     def __init__(
@@ -76,19 +83,17 @@ class Traffic:
         self._busy = concurrency
         self._lock = Lock()
         self._done = Event()
-        self._threads = [
-            Thread(target=self._work, name=THREAD, daemon=True) for _ in range(concurrency)
-        ]
+        self._threads = [Thread(target=self._work, daemon=True) for _ in range(concurrency)]
 
     @property
     def counts(self) -> Counts:
-        """How far the requests are."""
+        """Numbers of requests so far."""
         answered, lost = len(self.answers), len(self.lost)
         return Counts(answered + lost, answered, self.retried, lost)
 
     @property
     def retried(self) -> int:
-        """How many requests were answered by another server than the first one asked."""
+        """Requests that were answered by another server than the first one asked."""
         return sum(answer.attempt > 1 for answer in self.answers)
 
     def start(self) -> None:
@@ -119,7 +124,7 @@ class Traffic:
                     self._done.set()
 
     def _send(self, number: int) -> None:
-        """Send one request, and take note of what became of it."""
+        """Send one request, and record its answer or its error."""
         began = time.monotonic()
         try:
             response = self._client.get(

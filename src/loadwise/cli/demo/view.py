@@ -1,4 +1,4 @@
-"""What the demo shows while it runs: its events as lines, and below them a table that lives."""
+"""The display of a demo that runs: its events as lines, and below them a table that lives."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from loadwise.cli.demo.fleet import Fleet
-from loadwise.cli.demo.play import ACTS, Event, Play
-from loadwise.cli.demo.run import Run
+from loadwise.cli.demo.run import ACTS, Event, Run
 from loadwise.health import HealthStatus
 
-__all__ = ["LinesView", "introduce", "watching"]
+__all__ = ["introduce", "watching"]
 
 _LOOKS = {
     HealthStatus.HEALTHY: "green",
@@ -33,8 +32,8 @@ _WINDOW = 1.0
 _PLAIN_STEP = 0.1
 
 
-def introduce(console: Console, fleet: Fleet, *others: tuple[str, str, int, str]) -> None:
-    """List the servers, and other processes by name, address, process id and role."""
+def introduce(console: Console, fleet: Fleet) -> None:
+    """List the servers: name, address, process id, answer time and role."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for server in fleet:
         low, high = (f"{1000 * seconds:g}" for seconds in server.profile.seconds)
@@ -45,8 +44,6 @@ def introduce(console: Console, fleet: Fleet, *others: tuple[str, str, int, str]
             f"{low}-{high} ms",
             Text(server.profile.role, "dim"),
         )
-    for name, address, pid, role in others:
-        table.add_row(Text(name, "bold"), address, f"pid {pid}", "", Text(role, "dim"))
     console.print(table)
     console.print()
 
@@ -55,19 +52,19 @@ def introduce(console: Console, fleet: Fleet, *others: tuple[str, str, int, str]
 def watching(
     console: Console, run: Run, *, live: bool
 ) -> Generator[Callable[[], None], None, None]:
-    """Show a run while the block lasts; gives what to call whenever there may be news."""
+    """Show a run while the block lasts; gives a function to call whenever there may be news."""
     if not live:
-        yield LinesView(console, run).show
+        yield _LinesView(console, run).show
         return
     view = _LiveView(console, run)
     with view.live:
         yield view.show
 
 
-class LinesView:
+class _LinesView:
     """Events and now and then the progress, as lines."""
 
-    def __init__(self, console: Console, run: Play) -> None:
+    def __init__(self, console: Console, run: Run) -> None:
         self._console = console
         self._run = run
         self._next = _PLAIN_STEP
@@ -129,7 +126,7 @@ class _LiveView:
         return Panel(Group(table, Text(), foot), title=Text(title), border_style="dim", width=width)
 
     def _shares(self) -> dict[str, float]:
-        """How the picks of the last second were spread."""
+        """Return each server's share of the picks of the last second."""
         now = self._run.elapsed
         picks = {name: status.picks for name, status in self._run.status().items()}
         self._history.append((now, picks))
@@ -140,7 +137,7 @@ class _LiveView:
         return {name: (picks[name] - before[name]) / max(1, total) for name in picks}
 
 
-def _tell_events(console: Console, run: Play) -> None:
+def _tell_events(console: Console, run: Run) -> None:
     while run.events:
         console.print(_line(run.events.popleft()), soft_wrap=True)
 
@@ -156,7 +153,7 @@ def _line(event: Event) -> Text:
     return line
 
 
-def _counts(run: Play) -> str:
+def _counts(run: Run) -> str:
     counts = run.counts
     return (
         f"{counts.completed:,} of {run.plan.requests:,} requests: {counts.answered:,} "

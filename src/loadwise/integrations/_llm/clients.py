@@ -52,7 +52,7 @@ def transport_of(
     """
     package = _package_of(inner) or next(filter(find_spec, _PACKAGES), None)
     if package is None:
-        raise ImportError("a KeyPool needs an HTTP client: install loadwise[httpx2]")
+        raise ImportError("a KeyPool needs an HTTP client: pip install 'loadwise[httpx2]'")
     return _transport(package, balancer, options, inner, awaits=awaits)
 
 

@@ -13,7 +13,7 @@ try:
     import_module("redis")
 except ImportError as error:
     raise ImportError(
-        "loadwise.integrations.redis needs redis-py: install loadwise[redis]"
+        "loadwise.integrations.redis needs redis-py: pip install 'loadwise[redis]'"
     ) from error
 
 from loadwise.integrations.redis._async_quota import AsyncSharedQuota

@@ -1,4 +1,4 @@
-"""``loadwise scenarios``: what there is to simulate, and what each scenario teaches."""
+"""The list of bundled scenarios, as a table and as JSON, and the file of each."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Entry:
         name: Its name.
         servers: Servers in the beginning.
         load: Work that arrives, as a share of what they can do.
-        strategies: Who is compared by default.
+        strategies: Those compared by default.
         requests: Requests in a run.
         about: What it teaches.
     """
@@ -42,7 +42,7 @@ class Entry:
 
 
 def entries() -> tuple[Entry, ...]:
-    """Return a row for each scenario that ships with loadwise."""
+    """Return a row for each bundled scenario."""
     scenarios = map(load_scenario, scenario_names())
     return tuple(
         Entry(
@@ -90,8 +90,8 @@ def show(console: Console) -> None:
     console.print(table, crop=False)
     console.print(
         Text(
-            "Load is the work that arrives, as a share of what the servers can do. Play one with "
-            "'loadwise compare NAME'; begin one of your own with "
+            "Load is the work that arrives, as a share of what the servers can do. Simulate one "
+            "with 'loadwise compare NAME'; begin one of your own with "
             "'loadwise scenarios NAME > mine.toml'.",
             "dim",
         )

@@ -13,7 +13,7 @@ import loadwise
 import loadwise.strategies
 from loadwise import load
 from loadwise.cli.app import app
-from loadwise.cli.strategies import CATALOGUE, show
+from loadwise.cli.strategies.catalogue import CATALOGUE, show
 
 
 def listed(kind: str) -> set[str]:

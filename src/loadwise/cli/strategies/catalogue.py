@@ -1,4 +1,4 @@
-"""``loadwise strategies``: what there is to choose from, and when to choose it."""
+"""The catalogue of strategies, combinators and loads, as tables and as JSON."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from threading import Thread
 
 import pytest
 
-from loadwise.cli.compare.files import check_writable, write_whole
+from loadwise.cli.files import check_writable, write_whole
 
 
 def write(path: Path, content: str) -> None:

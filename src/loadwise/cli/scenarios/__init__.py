@@ -1,0 +1,1 @@
+"""``loadwise scenarios``: the bundled scenarios, and what each teaches."""

@@ -1,0 +1,1 @@
+"""``loadwise strategies``: the strategies to choose from, and when to choose which."""
