@@ -34,6 +34,7 @@ COMPILED = [
     "balancer/fleet",
     "balancer/lease",
     "balancer/reporting",
+    "balancer/slot",
     "balancer/view",
     "load/in_flight",
     "load/peak_ewma",

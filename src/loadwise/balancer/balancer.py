@@ -23,24 +23,8 @@ from loadwise._native import mypyc_attr
 from loadwise._numbers import finite, whole
 from loadwise.backoff import Backoff
 from loadwise.balancer.acquiring import Acquiring, Acquisition, checked_timeout
-from loadwise.balancer.attempts import Attempts
-from loadwise.balancer.calls import CallOptions, run, run_async
-from loadwise.balancer.cooldowns import Cooldowns
-from loadwise.balancer.diagnosis import explain, no_node_available
-from loadwise.balancer.failures import ANY_EXCEPTION, FailureRule
-from loadwise.balancer.fleet import Fleet
-from loadwise.balancer.free_nodes import FreeNodes
-from loadwise.balancer.lease import Lease
-from loadwise.balancer.limits import Limit, Limits, Room
-from loadwise.balancer.negotiation import Grant, Negotiator
-from loadwise.balancer.panic import Panic, PanicLog, PanicRule
-from loadwise.balancer.reporting import Reporter
-from loadwise.balancer.request import NOBODY, Request, is_slight
-from loadwise.balancer.roster import Roster
-from loadwise.balancer.status import Explanation, NodeStatus
-from loadwise.balancer.view import Slot, View
-from loadwise.balancer.wait_queue import WaitQueue
-from loadwise.balancer.wiring import (
+from loadwise.balancer.admission import Admission, Grant
+from loadwise.balancer.arguments import (
     Unchanging,
     as_failures,
     as_tracker,
@@ -51,6 +35,23 @@ from loadwise.balancer.wiring import (
     guarded,
     with_counter,
 )
+from loadwise.balancer.attempts import Attempts
+from loadwise.balancer.calls import CallOptions, run, run_async
+from loadwise.balancer.cooldowns import Cooldowns
+from loadwise.balancer.explain import explain, no_node_available
+from loadwise.balancer.failures import ANY_EXCEPTION, FailureRule
+from loadwise.balancer.fleet import Fleet
+from loadwise.balancer.free_nodes import FreeNodes
+from loadwise.balancer.lease import Lease
+from loadwise.balancer.limits import Limit, Limits, Room
+from loadwise.balancer.panic import Panic, PanicLog, PanicRule
+from loadwise.balancer.reporting import Reporter
+from loadwise.balancer.request import NOBODY, Request, is_slight
+from loadwise.balancer.roster import Roster
+from loadwise.balancer.slot import Slot
+from loadwise.balancer.status import Explanation, NodeStatus
+from loadwise.balancer.view import View
+from loadwise.balancer.wait_queue import WaitQueue
 from loadwise.clock import Clock
 from loadwise.context import EMPTY, HashKey, SelectionContext, context_of
 from loadwise.errors import NoNodeAvailable
@@ -63,7 +64,7 @@ from loadwise.outcome import Outcome, check_outcome
 from loadwise.quota import QuotaSource, QuotaTracker
 from loadwise.retry_budget import RetryBudget
 from loadwise.strategies import PowerOfTwoChoices, Strategy
-from loadwise.strategies._adapter import adapt, is_built_in, strategy_name
+from loadwise.strategies.adapter import adapt, is_built_in, strategy_name
 
 __all__ = ["Balancer"]
 
@@ -188,7 +189,7 @@ class Balancer(Generic[N]):
         self._roster: Roster[N] = Roster(
             self._fleet, self._clock, self._health, self._pauses, self._cooldowns, rule
         )
-        self._negotiator: Negotiator[N] = Negotiator(self._strategy, self._health, quota, free)
+        self._admission: Admission[N] = Admission(self._strategy, self._health, quota, free)
         self._queue: WaitQueue[N, Lease[N]] = WaitQueue(
             self._clock,
             None if max_waiting is None else whole("max_waiting", max_waiting, 0),
@@ -253,7 +254,7 @@ class Balancer(Generic[N]):
             self._picked(view.slots[found.index])
             return (view.members[found.index],)
         except BaseException:
-            self._negotiator.give_up(request)
+            self._admission.give_up(request)
             raise
 
     def acquire(
@@ -729,7 +730,7 @@ class Balancer(Generic[N]):
             view,
             request,
             self._quota,
-            self._negotiator,
+            self._admission,
             self._cooldowns,
         )
 
@@ -759,7 +760,7 @@ class Balancer(Generic[N]):
                 request,
             )
         except BaseException:
-            self._negotiator.give_up(request)
+            self._admission.give_up(request)
             self._reporter.tell_waiting(None)  # of what it gives back
             raise
 
@@ -774,7 +775,7 @@ class Balancer(Generic[N]):
         """Find a node that grants what the request needs, or tell why there is none."""
         self._reporter.clear_up()
         view = self._fleet.refreshed()
-        found = self._negotiator.find(view, request, for_lease=for_lease)
+        found = self._admission.find(view, request, for_lease=for_lease)
         if isinstance(found, Grant):
             return view, found
         health, pauses = self._health, self._pauses
@@ -789,7 +790,7 @@ class Balancer(Generic[N]):
     def _anyone_left(self, request: Request[N]) -> bool:
         """Tell whether there is a node for such a request, as far as that can be told."""
         self._reporter.clear_up()
-        return self._negotiator.anyone(self._fleet.refreshed(), request)
+        return self._admission.anyone(self._fleet.refreshed(), request)
 
     def report(
         self,

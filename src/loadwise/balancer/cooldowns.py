@@ -9,7 +9,7 @@ from typing import Final
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.balancer.plain import as_json
-from loadwise.balancer.view import Cause, Slot
+from loadwise.balancer.slot import Cause, Slot
 from loadwise.metrics import GuardedCollector
 from loadwise.quota import LiftableQuota, QuotaSource
 

@@ -15,7 +15,8 @@ from loadwise._membership import Owner
 from loadwise._native import let_go
 from loadwise.balancer.limits import Freed, Limits, Room
 from loadwise.balancer.panic import Panic, PanicRule
-from loadwise.balancer.view import Grounds, Meter, Slot, View, admits, make_view, no_view
+from loadwise.balancer.slot import MeasureFeed, Slot
+from loadwise.balancer.view import Grounds, View, admits, make_view, no_view
 from loadwise.errors import UnknownNode
 from loadwise.filters import Filter
 from loadwise.health import HealthStatus, HealthTracker
@@ -66,7 +67,7 @@ class Fleet(ForkAware, Generic[N]):
         prepare: Callable[[NodeSet[N]], None],
     ) -> None:
         self._name = name
-        self._meters = tuple(map(Meter, measures))
+        self._feeds = tuple(map(MeasureFeed, measures))
         self._health = health
         self._pauses = pauses
         self._has_quota = has_quota
@@ -109,7 +110,7 @@ class Fleet(ForkAware, Generic[N]):
         whole, slots = self._members
         for slot in slots:
             slot.alive = False
-        fresh = tuple(slot.fresh(self._meters) for slot in slots)
+        fresh = tuple(slot.fresh(self._feeds) for slot in slots)
         self._members = (whole, fresh)
         rooms = [(slot.id, slot.room) for slot in fresh if slot.room is not None]
         self._rooms = WeakValueDictionary(rooms)
@@ -347,7 +348,7 @@ class Fleet(ForkAware, Generic[N]):
         return True
 
     def _slot(self, identity: Hashable, room: Room | None) -> Slot:
-        return Slot(identity, self._meters, self._pauses.clock(), room)
+        return Slot(identity, self._feeds, self._pauses.clock(), room)
 
     def _index_in(self, whole: NodeSet[N], identity: Hashable) -> int:
         identity = node_id(identity)

@@ -14,7 +14,7 @@ from loadwise.balancer.failures import Failures, outcome_of
 from loadwise.balancer.limits import Room
 from loadwise.balancer.reporting import LATENCY_WEIGHT, Reporter
 from loadwise.balancer.request import Request
-from loadwise.balancer.view import Slot
+from loadwise.balancer.slot import Slot
 from loadwise.health import KNOWN_DOWN, Probe
 from loadwise.outcome import Outcome
 from loadwise.quota import CorrectableQuota, Left, ReservedQuota

@@ -18,7 +18,7 @@ from loadwise.balancer.fleet import Fleet
 from loadwise.balancer.limits import Room
 from loadwise.balancer.panic import PanicRule
 from loadwise.balancer.recent import KEPT, WIDTH, Bucket
-from loadwise.balancer.view import Slot
+from loadwise.balancer.slot import Slot
 from loadwise.balancer.wait_queue import WaitQueue
 from loadwise.clock import Clock
 from loadwise.health import HealthStatus, HealthTracker, Probe

@@ -11,8 +11,8 @@ from loadwise.balancer.fleet import Fleet
 from loadwise.balancer.panic import PanicRule
 from loadwise.balancer.plain import as_json
 from loadwise.balancer.recent import sums
+from loadwise.balancer.slot import Slot
 from loadwise.balancer.status import NodeStatus
-from loadwise.balancer.view import Slot
 from loadwise.clock import Clock
 from loadwise.health import HealthStatus, HealthTracker
 from loadwise.quota import QuotaSource

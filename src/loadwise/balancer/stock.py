@@ -15,7 +15,7 @@ from loadwise._callables import is_async
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._log import log_exception, log_warning
 from loadwise.balancer.lease import Lease
-from loadwise.balancer.view import Further, Slot
+from loadwise.balancer.slot import Further, Slot
 from loadwise.errors import LoadwiseError
 
 if TYPE_CHECKING:

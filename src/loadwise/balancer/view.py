@@ -2,247 +2,28 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from itertools import count
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from loadwise._native import mypyc_attr
-from loadwise.balancer.limits import Room
 from loadwise.balancer.panic import Panic, PanicRule
-from loadwise.balancer.recent import Bucket
+from loadwise.balancer.slot import Slot
 from loadwise.balancer.tally import Tally
 from loadwise.balancer.waits import Cost
 from loadwise.filters import Filter, StateSource, Watch, accepts, turned_away
 from loadwise.health import HealthTracker
-from loadwise.load import Cell, Forgetful, LoadMeasure, PeakEwma
 from loadwise.node_set import NodeSet
-from loadwise.outcome import Outcome
 from loadwise.quota import QuotaSource
 
 __all__ = [
-    "Cause",
-    "Further",
     "Grounds",
-    "Meter",
-    "Slot",
     "View",
     "admits",
+    "cooldown_reason",
     "make_view",
     "no_view",
-    "why_it_rests",
 ]
 
 N = TypeVar("N")
-
-Observe = Callable[[Cell, float, Outcome, float], None]
-Begin = Callable[[Any, int, float], None]  # a cell of the measure's own
-Ageing = tuple[tuple[PeakEwma, Any], ...]
-
-_NEVER_READ: Final = count()
-
-
-class Cause(NamedTuple):
-    """Why the balancer has a member sit out, and until when.
-
-    Attributes:
-        until: When that is over, in seconds of the balancer's clock.
-        reason: Why, in words.
-    """
-
-    until: float
-    reason: str
-
-
-class Meter:
-    """A load measure, with what requests need of it looked up once for all nodes.
-
-    Attributes:
-        cell: Gives a node's entry.
-        observe: Told how each request ends; ``None`` for a measure that only counts.
-        forget: Told when a node is down, where the measure wants to know.
-        ageing: The measure, where it goes by the age of requests without a first byte.
-        begin: Told how each of them begins, by the node's entry, its token and its start.
-    """
-
-    __slots__ = ("ageing", "begin", "cell", "forget", "observe")
-
-    def __init__(self, measure: LoadMeasure) -> None:
-        self.cell = measure.cell
-        counts_only = getattr(measure, "counts_only", False)
-        self.observe: Observe | None = None if counts_only else measure.observe
-        self.forget = measure.forget if isinstance(measure, Forgetful) else None
-        self.ageing = measure if isinstance(measure, PeakEwma) else None
-        self.begin: Begin | None = None if self.ageing is None else self.ageing.begin
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class Further:
-    """Counts requests with all measures but the first, and has them age where that counts.
-
-    Ctrl-C strikes after calls, and where a loop goes round. So what is done with a cell and the
-    note of it stand in one line of steps that call nothing, and `pop` may be called again.
-    """
-
-    __slots__ = ("_ageing", "_cells", "_entered")
-
-    def __init__(self, cells: tuple[list[None], ...], ageing: Ageing) -> None:
-        self._cells = cells
-        self._ageing = ageing
-        # In how many of the cells each request has been counted, by its token.
-        self._entered: dict[int, int] = {}
-
-    def begin(self, _first: Cell, token: int, started: float) -> None:
-        """Take note of a request that begins."""
-        for number, cell in enumerate(self._cells, 1):
-            cell += [None]  # in place, and without a call
-            self._entered[token] = number
-        for measure, cell in self._ageing:
-            measure.begin(cell, token, started)
-
-    def first_byte(self, token: int) -> None:
-        """Let a request age no more. It may be said again."""
-        for measure, cell in self._ageing:
-            measure.waiting(cell).pop(token, None)
-
-    def pop(self, token: int, _: None) -> None:
-        """Take note of a request that ends. It may be said again."""
-        self.first_byte(token)
-        number = self._entered.get(token, 0)
-        while number:
-            number -= 1
-            self._entered[token] = number
-            self._cells[number].pop()
-        self._entered.pop(token, None)
-
-    def settle(self) -> None:
-        """Close what is kept for a member that has left, if no lease is open any more."""
-
-
-class Slot:
-    """What the balancer keeps of one member, for as long as it is one.
-
-    Attributes:
-        cell: Its entry in the first measure.
-        in_flight: The same, as the list it is: its length is the number of requests in flight.
-        others: Cells of further measures, to be counted alike.
-        begin: Told how a request begins, by cell, token and start; ``None`` if it but counts in
-            the first measure.
-        tokens: Requests that `begin` was told of; each is taken out at its end, by its token.
-        observe: Tells the measure of the cell how a request ended; ``None`` if it only counts.
-        observers: Further measures to tell, each with its cell.
-        forgetters: Measures to tell when the node is dead, each with its cell.
-        picks: How often the member was chosen.
-        room: Permits for requests in flight; ``None`` without a limit.
-        succeeded_at: When a request last ended well, by the balancer's clock.
-        state_since: When its state of health last changed, or it joined, by the balancer's clock.
-        cause: Why it sat out when the balancer last had it do so; ``None`` if it never had.
-        successes: Counts requests that end well, for the newest bucket.
-        rolls_at: When the newest bucket is over, by the balancer's clock.
-        buckets: Counts of the last minute, the newest last.
-    """
-
-    __slots__ = (
-        "alive",
-        "begin",
-        "buckets",
-        "cause",
-        "cell",
-        "draining",
-        "forgetters",
-        "id",
-        "in_flight",
-        "latency",
-        "observe",
-        "observers",
-        "others",
-        "picks",
-        "rolls_at",
-        "room",
-        "state_since",
-        "succeeded_at",
-        "successes",
-        "tokens",
-    )
-
-    def __init__(
-        self,
-        node_id: Hashable,
-        meters: Iterable[Meter],
-        joined_at: float,
-        room: Room | None = None,
-    ) -> None:
-        self.id = node_id
-        self.room = room
-        self.state_since = joined_at
-        self.cause: Cause | None = None
-        # The first result begins a bucket.
-        self.rolls_at = -math.inf
-        self.successes = _NEVER_READ
-        self.buckets: tuple[Bucket, ...] = ()
-        self.alive = True
-        self.draining = False
-        self.latency: float | None = None
-        self.succeeded_at: float | None = None
-        self.picks = count()
-        pairs = [(meter, meter.cell(node_id)) for meter in meters]
-        self.cell = pairs[0][1]
-        self.in_flight: list[None] = self.cell
-        self.others: tuple[list[None], ...] = tuple(cell for _, cell in pairs[1:])
-        self.observe = pairs[0][0].observe
-        self.observers = tuple(
-            (meter.observe, cell) for meter, cell in pairs[1:] if meter.observe is not None
-        )
-        self.forgetters = tuple(
-            (meter.forget, cell) for meter, cell in pairs if meter.forget is not None
-        )
-        self.begin: Begin | None = pairs[0][0].begin
-        self.tokens: dict[int, float] | Further | None = None
-        if self.others:
-            further = Further(
-                self.others,
-                tuple((meter.ageing, cell) for meter, cell in pairs if meter.ageing is not None),
-            )
-            self.begin, self.tokens = further.begin, further
-        elif pairs[0][0].ageing is not None:
-            self.tokens = pairs[0][0].ageing.waiting(self.cell)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it has as many requests in flight as it may."""
-        return self.room is not None and not self.room.free
-
-    @property
-    def free_share(self) -> float:
-        """Which share of its limit is free, from 0 to 1."""
-        return 1.0 if self.room is None else len(self.room.free) / self.room.limit
-
-    def forget(self) -> None:
-        """Have the measures forget what they know of the node."""
-        for forget, cell in self.forgetters:
-            forget(cell)
-
-    def first_byte(self, token: int) -> None:
-        """Let a request age no more. It may be said again."""
-        if isinstance(self.tokens, Further):
-            self.tokens.first_byte(token)
-        elif self.tokens is not None:
-            self.tokens.pop(token, None)
-
-    def settle(self) -> None:
-        """Close what is kept for the member, if it has left and no lease is open any more."""
-        if not self.alive and isinstance(self.tokens, Further):
-            self.tokens.settle()
-
-    def fresh(self, meters: Iterable[Meter]) -> Slot:
-        """Return a slot for the same member with nothing in flight."""
-        room = self.room
-        if room is not None:
-            room = Room(self.id, room.limit, room.freed)
-        slot = Slot(self.id, meters, self.state_since, room)
-        slot.latency, slot.draining, slot.cause = self.latency, self.draining, self.cause
-        slot.succeeded_at = self.succeeded_at
-        return slot
 
 
 class View(Generic[N]):
@@ -444,10 +225,10 @@ def _sitting_out(whole: NodeSet[N], pauses: QuotaSource) -> Iterator[tuple[int, 
     for identity in pauses.unavailable():
         index = whole.index_of(identity)
         if index is not None:
-            yield index, why_it_rests(identity, pauses)
+            yield index, cooldown_reason(identity, pauses)
 
 
-def why_it_rests(identity: Hashable, pauses: QuotaSource) -> str:
+def cooldown_reason(identity: Hashable, pauses: QuotaSource) -> str:
     """Return the reason for which a node sits out now."""
     return "quota" if pauses.rests_until(identity) is None else "rate_limited"
 

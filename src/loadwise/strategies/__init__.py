@@ -4,13 +4,13 @@ A strategy chooses and nothing else: loads are measured by `loadwise.load`, what
 decided by health, quotas and filters, and a `Balancer` brings them together.
 """
 
-from loadwise.strategies._base import Strategy, ViewStrategy
 from loadwise.strategies.consistent_hash import ConsistentHash
 from loadwise.strategies.fallback import FallbackChain, WithFallback
 from loadwise.strategies.filtered import Filtered
 from loadwise.strategies.least_load import LeastLoad
 from loadwise.strategies.most_available import MostAvailable
 from loadwise.strategies.power_of_two_choices import PowerOfTwoChoices
+from loadwise.strategies.protocols import Strategy, ViewStrategy
 from loadwise.strategies.round_robin import RoundRobin
 from loadwise.strategies.uniform_random import Random
 from loadwise.strategies.weighted_random import WeightedRandom

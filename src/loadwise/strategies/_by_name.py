@@ -8,11 +8,11 @@ from types import MappingProxyType
 from typing import Any
 
 from loadwise.load import InFlight, PeakEwma
-from loadwise.strategies._base import Strategy
 from loadwise.strategies.consistent_hash import ConsistentHash
 from loadwise.strategies.least_load import LeastLoad
 from loadwise.strategies.most_available import MostAvailable
 from loadwise.strategies.power_of_two_choices import PowerOfTwoChoices
+from loadwise.strategies.protocols import Strategy
 from loadwise.strategies.round_robin import RoundRobin
 from loadwise.strategies.uniform_random import Random
 from loadwise.strategies.weighted_random import WeightedRandom

@@ -9,8 +9,8 @@ from loadwise._native import let_go, mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.load import LoadMeasure
 from loadwise.node_set import NodeSet
-from loadwise.strategies._adapter import adapt
-from loadwise.strategies._base import Strategy, ViewStrategy
+from loadwise.strategies.adapter import adapt
+from loadwise.strategies.protocols import Strategy, ViewStrategy
 
 __all__ = ["FallbackChain", "WithFallback"]
 

@@ -10,8 +10,8 @@ from loadwise.context import EMPTY, SelectionContext
 from loadwise.filters import NOTHING_KEPT, Kept, as_filter
 from loadwise.load import LoadMeasure
 from loadwise.node_set import NodeSet
-from loadwise.strategies._adapter import adapt
-from loadwise.strategies._base import Strategy
+from loadwise.strategies.adapter import adapt
+from loadwise.strategies.protocols import Strategy
 
 __all__ = ["Filtered"]
 

@@ -10,8 +10,8 @@ from loadwise.context import SelectionContext
 from loadwise.node_set import NodeSet
 from loadwise.nodes import Endpoint
 from loadwise.strategies import Strategy
-from loadwise.strategies._adapter import Unforeseeable, Vetted, adapt
-from loadwise.strategies._base import ViewStrategy
+from loadwise.strategies.adapter import Unforeseeable, Vetted, adapt
+from loadwise.strategies.protocols import ViewStrategy
 
 __all__ = ["StrategyContract"]
 

@@ -1,4 +1,4 @@
-"""Lets any strategy stand where views and exclusions must hold.
+"""Adapters that make any strategy keep to views and exclusions.
 
 A strategy of the user's own may know nothing of `NodeSet` views: it looks at all candidates and
 returns an index. So it is shown a set that holds only what it may choose, and its answer is
@@ -19,8 +19,8 @@ from loadwise.context import EMPTY, SelectionContext
 from loadwise.errors import LoadwiseError
 from loadwise.load import LoadMeasure
 from loadwise.node_set import NodeSet
-from loadwise.strategies._base import Strategy, ViewStrategy
 from loadwise.strategies._planned import check_excluded
+from loadwise.strategies.protocols import Strategy, ViewStrategy
 
 __all__ = ["Unforeseeable", "Vetted", "adapt", "is_built_in", "strategy_name"]
 
@@ -82,16 +82,20 @@ class Vetted(Generic[N]):
 
     @property
     def name(self) -> str:
+        """The name of the strategy's class."""
         return type(self.wrapped).__name__
 
     @property
     def measures(self) -> tuple[LoadMeasure, ...]:
+        """The load measures of the strategy."""
         return self.wrapped.measures
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
+        """Return the strategy's choice, or raise if the view forbids it."""
         return self._vet("select", self.wrapped.select(candidates, context), candidates, context)
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
+        """Return the strategy's next choice, or raise if the view forbids it."""
         return self._vet("peek", self.wrapped.peek(candidates, context), candidates, context)
 
     def _vet(

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from loadwise.balancer.admission import Admission
 from loadwise.balancer.asked import Asked
 from loadwise.balancer.cooldowns import Cooldowns
-from loadwise.balancer.negotiation import Negotiator
 from loadwise.balancer.request import Request
 from loadwise.balancer.status import Explanation
 from loadwise.balancer.tally import RESTS, Tally
-from loadwise.balancer.view import View, why_it_rests
+from loadwise.balancer.view import View, cooldown_reason
 from loadwise.balancer.waits import NEVER, cost_of, journal_of
 from loadwise.errors import NoNodeAvailable
 from loadwise.filters import Filter
 from loadwise.health import HealthTracker
 from loadwise.quota import QuotaSource
-from loadwise.strategies._adapter import Unforeseeable, strategy_name
-from loadwise.strategies._base import ViewStrategy
+from loadwise.strategies.adapter import Unforeseeable, strategy_name
+from loadwise.strategies.protocols import ViewStrategy
 
 __all__ = ["explain", "no_node_available"]
 
@@ -33,7 +33,7 @@ def explain(
     view: View[N],
     request: Request[N],
     quota: QuotaSource | None,
-    negotiator: Negotiator[N],
+    admission: Admission[N],
     cooldowns: Cooldowns,
 ) -> Explanation:
     """Tell where ``request`` would go, given ``view``, and change nothing."""
@@ -50,7 +50,7 @@ def explain(
             # The clock is read last: what is available now was so a moment ago.
             if quota.available_at(nodes.ids[i], request.cost) > quota.clock():
                 lacking[i] = "quota"
-    refused = {i: "recovering" for i in nodes.eligible if negotiator.is_passed_over(view, i)}
+    refused = {i: "recovering" for i in nodes.eligible if admission.is_passed_over(view, i)}
     foreseeable, index, passed_over = True, None, refused
     try:
         if refused and strategy.peek(nodes, request.context(refused | lacking)) is None:
@@ -170,7 +170,7 @@ class _Refusal(Generic[N]):
     def _refused(self, index: int, why: str) -> tuple[str, int]:
         if why in RESTS:
             # One may have taken the other's place since the view was made.
-            why = why_it_rests(self._view.nodes.ids[index], self._pauses)
+            why = cooldown_reason(self._view.nodes.ids[index], self._pauses)
         if why in RESTS or why == "unhealthy":
             self.until = min(self.until, self._back_at(index, unhealthy=why == "unhealthy"))
         return why, 1

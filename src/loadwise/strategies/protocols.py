@@ -1,4 +1,4 @@
-"""What a strategy is, and what it may offer beyond `select`."""
+"""Protocols of strategies: the one method, and those of views."""
 
 from __future__ import annotations
 

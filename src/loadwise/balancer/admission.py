@@ -14,13 +14,14 @@ from loadwise.balancer.free_nodes import FreeNodes
 from loadwise.balancer.limits import Room
 from loadwise.balancer.request import Request
 from loadwise.balancer.shortage import Shortages
-from loadwise.balancer.view import Slot, View
+from loadwise.balancer.slot import Slot
+from loadwise.balancer.view import View
 from loadwise.health import KNOWN_DOWN, HealthStatus, HealthTracker, Probe
 from loadwise.node_set import NodeSet
 from loadwise.quota import QuotaSource, Reservation, ReservedQuota
-from loadwise.strategies._base import ViewStrategy
+from loadwise.strategies.protocols import ViewStrategy
 
-__all__ = ["Grant", "Negotiator"]
+__all__ = ["Admission", "Grant"]
 
 N = TypeVar("N")
 
@@ -55,7 +56,7 @@ class Grant:
         self.reservation = reservation
 
 
-class Negotiator(Generic[N]):
+class Admission(Generic[N]):
     """Asks the strategy until a node is found that grants what the request needs.
 
     RECOVERING nodes that have all the requests they need are passed over. After four of them all
