@@ -36,6 +36,7 @@ COMPILED = [
     "balancer/reporting",
     "balancer/slot",
     "balancer/view",
+    "load/_gauge",
     "load/in_flight",
     "load/peak_ewma",
     "strategies/_in_turn",

@@ -406,10 +406,10 @@ def test_a_policy_may_be_spared_the_successes_of_healthy_nodes() -> None:
     policy = IndifferentShare()
     tracker = HealthTracker(policy)
     tracker.report_success("a")
-    assert "a" not in tracker.minded
+    assert "a" not in tracker.tracked_ids
     assert policy.seen == {}
     tracker.report_failure("a")
-    assert "a" in tracker.minded
+    assert "a" in tracker.tracked_ids
     tracker.report_success("a")
     assert policy.seen == {"a": [Outcome.FAILURE, Outcome.SUCCESS]}
     tracker.report_success("a")

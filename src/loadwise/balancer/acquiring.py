@@ -11,7 +11,8 @@ from loadwise._numbers import number
 from loadwise.balancer.bells import ThreadBell, bell_of_this_task, in_event_loop
 from loadwise.balancer.lease import Lease
 from loadwise.balancer.request import Request
-from loadwise.balancer.wait_queue import Grant, Waiter, WaitQueue, comes_with_time
+from loadwise.balancer.wait_queue import Grant, WaitQueue
+from loadwise.balancer.waiter import Waiter, comes_with_time
 from loadwise.clock import Clock
 from loadwise.errors import NoNodeAvailable
 from loadwise.metrics import GuardedCollector

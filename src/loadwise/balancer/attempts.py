@@ -13,7 +13,7 @@ from loadwise.balancer.failures import Failures, outcome_of
 from loadwise.balancer.lease import Lease
 from loadwise.balancer.pacing import Pacing
 from loadwise.balancer.request import NOBODY, Request, as_ids
-from loadwise.balancer.wait_queue import comes_with_time
+from loadwise.balancer.waiter import comes_with_time
 from loadwise.clock import Clock
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
@@ -184,8 +184,8 @@ class Attempts(Generic[N]):
         said = lease.outcome is not None
         if error is None:
             lease.success()
-        else:
-            lease._left_by(error, self._failures())  # noqa: SLF001 - as its own block would do
+        elif not said:
+            self._failures().end(lease, error)
         outcome = lease.outcome
         if outcome is Outcome.SUCCESS and self._blame is not None:
             self._blame.succeeded(lease.node_id)
@@ -266,7 +266,7 @@ class Attempts(Generic[N]):
         if self._blame is None:
             self._blame = Blame()
             if lease.outcome is Outcome.FAILURE:
-                self._blame.counts_at_once()  # it has counted, for want of one to hold it
+                self._blame.holds()  # it has counted, for want of one to hold it
 
     def _may_follow(self, *, in_this_round: bool) -> bool:
         """Tell whether another attempt may follow; if so, it is taken from the budget."""

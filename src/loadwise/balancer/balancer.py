@@ -200,7 +200,7 @@ class Balancer(Generic[N]):
         self._reporter = Reporter(
             self._fleet, self._clock, *told, blamed, checked_hung_after(hung_after), self._queue
         )
-        self._leaks = self._reporter.leaks
+        self._dropped = self._reporter.dropped
         self._vitals: HealthTracker | Unchanging = self._health or Unchanging()
 
     def pick(
@@ -314,7 +314,7 @@ class Balancer(Generic[N]):
                 not view.plain
                 or view.quota_version != self._pauses.version
                 or view.health_version != self._vitals.version
-                or self._leaks
+                or self._dropped
             ):
                 view = self._current_view()
             if view.plain:
@@ -722,7 +722,7 @@ class Balancer(Generic[N]):
         request: Request[N] = Request(
             context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
         )
-        self._reporter.clear_up()
+        self._reporter.close_dropped()
         view = self._fleet.look()
         return explain(
             self.name,
@@ -735,8 +735,8 @@ class Balancer(Generic[N]):
         )
 
     def _current_view(self) -> View[N]:
-        if self._leaks:
-            self._reporter.clear_up()
+        if self._dropped:
+            self._reporter.close_dropped()
         return self._fleet.refreshed()
 
     def _grant(self, request: Request[N]) -> Lease[N] | NoNodeAvailable:
@@ -773,7 +773,7 @@ class Balancer(Generic[N]):
         self, request: Request[N], *, for_lease: bool = True
     ) -> tuple[View[N], Grant | NoNodeAvailable]:
         """Find a node that grants what the request needs, or tell why there is none."""
-        self._reporter.clear_up()
+        self._reporter.close_dropped()
         view = self._fleet.refreshed()
         found = self._admission.find(view, request, for_lease=for_lease)
         if isinstance(found, Grant):
@@ -789,7 +789,7 @@ class Balancer(Generic[N]):
 
     def _anyone_left(self, request: Request[N]) -> bool:
         """Tell whether there is a node for such a request, as far as that can be told."""
-        self._reporter.clear_up()
+        self._reporter.close_dropped()
         return self._admission.anyone(self._fleet.refreshed(), request)
 
     def report(
@@ -919,7 +919,7 @@ class Balancer(Generic[N]):
 
     def status(self) -> list[NodeStatus]:
         """Return how each member is. O(n)."""
-        self._reporter.clear_up()
+        self._reporter.close_dropped()
         return self._roster.status()
 
     def status_dict(self) -> dict[str, Any]:
@@ -942,7 +942,7 @@ class Balancer(Generic[N]):
             >>> [node["id"] for node in told["nodes"]]
             ['a', 'b']
         """
-        self._reporter.clear_up()
+        self._reporter.close_dropped()
         return self._roster.as_dict(self.name, self._strategy_name, self.waiting)
 
     def lift(self, id: Hashable) -> bool:  # noqa: A002

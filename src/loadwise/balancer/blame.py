@@ -1,4 +1,4 @@
-"""Which failures of a request that was tried several times are reported, and when."""
+"""Failures of one request that are held back until an attempt succeeds."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Blame:
         self._pauses: dict[Hashable, Callable[[], None]] | None = None
         self.holds_pauses = holds_pauses
 
-    def counts_at_once(self) -> bool:
-        """Record a failure; return whether it is the request's first."""
+    def holds(self) -> bool:
+        """Record a failure; return whether it is to be held: it is not the request's first."""
         try:
             del self._first[0]
         except IndexError:
-            return False
-        return True
+            return True
+        return False
 
     def hold(self, node_id: Hashable, report: Callable[[], None]) -> None:
         """Hold a failure of a node; an earlier one of the same node gives way to it."""

@@ -1,4 +1,4 @@
-"""Cooldowns: which members sit out, until when and why."""
+"""Cooldowns of members: until when and why."""
 
 from __future__ import annotations
 
@@ -8,16 +8,32 @@ from threading import RLock
 from typing import Final
 
 from loadwise._fork import ForkAware, reset_in_child
+from loadwise._numbers import finite
 from loadwise.balancer.plain import as_json
 from loadwise.balancer.slot import Cause, Slot
 from loadwise.metrics import GuardedCollector
 from loadwise.quota import LiftableQuota, QuotaSource
 
-__all__ = ["Cooldown", "Cooldowns"]
+__all__ = ["Cooldown", "Cooldowns", "checked_cooldown"]
 
 _ELSEWHERE: Final = "marked as exhausted"
 _SLACK: Final = 0.5
 """Seconds by which processes that share a cooldown may differ about its end."""
+
+
+def checked_cooldown(retry_after: float) -> float:
+    """Return the seconds of a cooldown.
+
+    Raises:
+        TypeError: They are no number.
+        ValueError: They are negative, NaN or infinite.
+    """
+    seconds = finite("retry_after", retry_after)
+    if not seconds >= 0:
+        raise ValueError(
+            f"retry_after is {retry_after!r}; it must be a finite number of seconds, at least 0"
+        )
+    return seconds
 
 
 @dataclass(frozen=True, slots=True)

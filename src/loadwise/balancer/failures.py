@@ -1,15 +1,17 @@
-"""Which exceptions are the fault of the node that was asked."""
+"""Rules of blame: the exceptions that are the fault of the node that was asked."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from inspect import iscoroutine
-from typing import Final
+from typing import Final, Protocol
 
 from loadwise.outcome import Outcome
 
-__all__ = ["ANY_EXCEPTION", "FailureRule", "Failures", "outcome_of"]
+__all__ = ["ANY_EXCEPTION", "FailureRule", "Failures", "in_words", "outcome_of"]
+
+_LONGEST_REASON: Final = 200
 
 FailureRule = (
     type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], Outcome | bool]
@@ -18,6 +20,32 @@ FailureRule = (
 
 ANY_EXCEPTION: Final[tuple[type[BaseException], ...]] = (Exception,)
 """The rule where none was given; a rule that was given is another object."""
+
+
+class Ended(Protocol):
+    """A lease, as far as it is ended by an exception. Each method is ignored after the first."""
+
+    def success(self) -> bool:
+        """End it as a success."""
+        ...
+
+    def failure(self, reason: str | BaseException | None = None) -> bool:
+        """End it as a failure of the node."""
+        ...
+
+    def rate_limited(
+        self, retry_after: float | None = None, reason: str | BaseException | None = None
+    ) -> bool:
+        """End it as refused by a rate limit."""
+        ...
+
+    def cancel(self) -> bool:
+        """End it as given up; a failure if no answer came for too long."""
+        ...
+
+    def call_off(self) -> bool:
+        """End it as cancelled, however long it took."""
+        ...
 
 
 class Failures:
@@ -64,6 +92,25 @@ class Failures:
             f"failures returned {answer!r} for {error!r}; it must return an Outcome or a bool"
         ) from error
 
+    def end(self, lease: Ended, error: BaseException) -> None:
+        """End a lease as its block was left by ``error``."""
+        try:
+            outcome = self.outcome(error)
+        except BaseException:
+            lease.call_off()
+            raise
+        if outcome is Outcome.FAILURE:
+            lease.failure(error)
+        elif outcome is Outcome.SUCCESS:
+            lease.success()
+        elif outcome is Outcome.RATE_LIMITED:
+            lease.rate_limited(reason=error)
+        elif outcome_of(type(error)) is Outcome.CANCELLED:
+            lease.cancel()
+        else:
+            # The caller's own mistake says nothing, however long the node had before it.
+            lease.call_off()
+
 
 def outcome_of(exc_type: type[BaseException]) -> Outcome:
     """Return what an exception says about the node that was asked.
@@ -77,3 +124,16 @@ def outcome_of(exc_type: type[BaseException]) -> Outcome:
     if futures is not None and issubclass(exc_type, futures.CancelledError):
         return Outcome.CANCELLED
     return Outcome.FAILURE
+
+
+def in_words(reason: object) -> str | None:
+    """Return the reason for an outcome as text of at most 200 characters."""
+    if reason is None:
+        return None
+    try:
+        text = str(reason)
+    except Exception:  # noqa: BLE001 - an error of the user's own may be broken itself
+        text = ""
+    if isinstance(reason, BaseException):
+        text = type(reason).__name__ + (f": {text}" if text else "")
+    return text[:_LONGEST_REASON]

@@ -8,9 +8,8 @@ from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 from loadwise._native import mypyc_attr
-from loadwise._numbers import finite
 from loadwise.balancer.blame import Blame
-from loadwise.balancer.failures import Failures, outcome_of
+from loadwise.balancer.cooldowns import checked_cooldown
 from loadwise.balancer.limits import Room
 from loadwise.balancer.reporting import LATENCY_WEIGHT, Reporter
 from loadwise.balancer.request import Request
@@ -149,7 +148,7 @@ class Lease(Generic[N]):
             slot.latency = (
                 latency if before is None else before + LATENCY_WEIGHT * (latency - before)
             )
-            if probe is not None or (reporter.minded and slot.id in reporter.minded):
+            if probe is not None or (reporter.tracked_ids and slot.id in reporter.tracked_ids):
                 reporter.tell_health(slot, _SUCCESS, self._started, None, probe)
             if reporter.metrics is not None:
                 reporter.metrics.on_outcome(slot.id, _SUCCESS, latency)
@@ -182,7 +181,7 @@ class Lease(Generic[N]):
         """
         if retry_after is None:
             return self._end(_FAILURE, reason)
-        return self._end(_FAILURE, reason, (reason, _checked_pause(retry_after)))
+        return self._end(_FAILURE, reason, (reason, checked_cooldown(retry_after)))
 
     def rate_limited(
         self, retry_after: float | None = None, reason: str | BaseException | None = None
@@ -200,7 +199,7 @@ class Lease(Generic[N]):
             TypeError: ``retry_after`` is no number.
             ValueError: ``retry_after`` is negative, NaN or infinite.
         """
-        pause = None if retry_after is None else _checked_pause(retry_after)
+        pause = None if retry_after is None else checked_cooldown(retry_after)
         return self._end(Outcome.RATE_LIMITED, None, (reason, pause))
 
     def cancel(self) -> bool:
@@ -276,9 +275,9 @@ class Lease(Generic[N]):
         self,
         outcome: Outcome,
         reason: str | BaseException | None = None,
-        sits_out: tuple[str | BaseException | None, float | None] | None = None,
+        cooldown: tuple[str | BaseException | None, float | None] | None = None,
     ) -> bool:
-        """End it; the node sits out, if at all, for a reason and for some seconds."""
+        """End it; the node's cooldown, if any, has a reason and some seconds."""
         slot = self._slot
         try:
             del self._open[0]  # as in success()
@@ -299,9 +298,11 @@ class Lease(Generic[N]):
                     freed += room.mine
             if slot.tokens is not None:
                 slot.tokens.pop(self._token, None)
-            hung = self._hung(outcome)
-            if hung is not None:
-                outcome, reason = _FAILURE, hung
+            if outcome is _CANCELLED and self._stopped is None:
+                hung = self._reporter.why_hung(self._started)
+                if hung is not None:
+                    self.given_up = True
+                    outcome, reason = _FAILURE, hung
             self.outcome = outcome
             self.latency = self._reporter.ended(
                 slot,
@@ -310,11 +311,11 @@ class Lease(Generic[N]):
                 reason,
                 self._probe,
                 self._stopped,
-                self._hold(outcome),
+                self.blame if outcome is _FAILURE and self._holds(self.blame) else None,
             )
-            if sits_out is not None:
-                self._sit_out(outcome, *sits_out)
-            # After the pause, or one who waits would be given the node that has just refused.
+            if cooldown is not None:
+                self._reporter.cool_down(slot, outcome, *cooldown, self.blame)
+            # After the cooldown, or one who waits would be given the node that has just refused.
             self._reporter.tell_waiting(None)
         except BaseException:
             if slot.tokens is not None:
@@ -325,32 +326,12 @@ class Lease(Generic[N]):
         slot.settle()
         return True
 
-    def _sit_out(
-        self, outcome: Outcome, reason: str | BaseException | None, seconds: float | None
-    ) -> None:
-        """Have the node sit out, or have that held back with the failure that it comes with."""
-        blame = self.blame
-        if blame is not None and outcome is _FAILURE and blame.holds_pauses:
-            blame.hold_pause(self._slot.id, self._reporter.later_pause(self._slot, reason, seconds))
-        else:
-            self._reporter.pause(self._slot, outcome, reason, seconds)
-
-    def _hung(self, outcome: Outcome) -> str | None:
-        """Return why a request that was given up is its node's failure, if it is."""
-        if outcome is not _CANCELLED or self._stopped is not None:
-            return None
-        hung = self._reporter.why_hung(self._started)
-        self.given_up = hung is not None
-        return hung
-
-    def _hold(self, outcome: Outcome) -> Blame | None:
-        """Return what may hold back the report of such an end; ``None`` to report it at once."""
-        blame = self.blame
-        if blame is None or outcome is not _FAILURE:
-            return None
-        first = blame.counts_at_once()
+    def _holds(self, blame: Blame | None) -> bool:
+        """Record a failure; return whether ``blame`` is to hold its report back."""
+        if blame is None or not blame.holds():
+            return False
         is_probe = self._probe is not None and self._probe is not KNOWN_DOWN
-        return None if first or is_probe or not self._sent else blame
+        return self._sent and not is_probe
 
     def __enter__(self) -> Self:
         return self
@@ -363,34 +344,8 @@ class Lease(Generic[N]):
     ) -> None:
         if exc is None:
             self.success()
-        else:
-            self._left_by(exc, self._reporter.failures)
-
-    def _left_by(self, error: BaseException, failures: Failures) -> None:
-        """End it as its block was left by an exception, unless there has been a word on it.
-
-        Args:
-            error: The exception.
-            failures: Which exceptions are the node's.
-        """
-        if not self._open:
-            return
-        try:
-            outcome = failures.outcome(error)
-        except BaseException:
-            self.call_off()
-            raise
-        if outcome is _FAILURE:
-            self._end(_FAILURE, error)
-        elif outcome is _SUCCESS:
-            self.success()
-        elif outcome is Outcome.RATE_LIMITED:
-            self.rate_limited(reason=error)
-        elif outcome_of(type(error)) is _CANCELLED:
-            self.cancel()
-        else:
-            # The caller's own mistake says nothing, however long the node had before it.
-            self.call_off()
+        elif self._open:
+            self._reporter.failures.end(self, exc)
 
     async def __aenter__(self) -> Self:
         return self
@@ -428,7 +383,7 @@ class Lease(Generic[N]):
                 freed += room.mine
         if slot.tokens is not None:
             slot.tokens.pop(self._token, None)
-        self._reporter.leaks.append((slot, self._started, self._probe))
+        self._reporter.dropped.append((slot, self._started, self._probe))
         self._reporter.tell_waiting(None)
         warnings.warn(
             f"a lease on node {slot.id!r} was dropped without saying how its request ended; use "
@@ -441,12 +396,3 @@ class Lease(Generic[N]):
     def __repr__(self) -> str:
         state = "open" if self.outcome is None else self.outcome.value
         return f"<Lease on {self._slot.id!r}: {state}>"
-
-
-def _checked_pause(seconds: float) -> float:
-    pause = finite("retry_after", seconds)
-    if not pause >= 0:
-        raise ValueError(
-            f"retry_after is {seconds!r}; it must be a finite number of seconds, at least 0"
-        )
-    return pause

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections import deque
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Collection, Hashable
 from functools import partial
 from threading import RLock
 from typing import Any, Final
@@ -13,7 +13,7 @@ from typing import Any, Final
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.balancer.blame import Blame
 from loadwise.balancer.cooldowns import Cooldowns
-from loadwise.balancer.failures import Failures
+from loadwise.balancer.failures import Failures, in_words
 from loadwise.balancer.fleet import Fleet
 from loadwise.balancer.limits import Room
 from loadwise.balancer.panic import PanicRule
@@ -22,7 +22,7 @@ from loadwise.balancer.slot import Slot
 from loadwise.balancer.wait_queue import WaitQueue
 from loadwise.clock import Clock
 from loadwise.health import HealthStatus, HealthTracker, Probe
-from loadwise.health.tracker import Minded
+from loadwise.health.tracker import TrackedIds
 from loadwise.metrics import MetricsCollector
 from loadwise.outcome import Outcome
 
@@ -31,7 +31,6 @@ __all__ = ["LATENCY_WEIGHT", "Reporter"]
 _SUCCESS: Final = Outcome.SUCCESS
 _FAILURE: Final = Outcome.FAILURE
 LATENCY_WEIGHT: Final = 0.1
-_LONGEST_REASON: Final = 200
 _PAUSE: Final = 1.0
 """Seconds that a node sits out which does not say how long."""
 
@@ -44,9 +43,9 @@ class Reporter(ForkAware):
     Attributes:
         clock: The balancer's clock.
         failures: Which exceptions of a lease's block are the node's.
-        leaks: Leases that were dropped, for whoever next has time to clear up after them.
+        dropped: Leases that were collected while open, for whoever next has time to close them.
         metrics: Told how requests end, if anyone is.
-        minded: Ids of nodes of which a success could change anything.
+        tracked_ids: Ids of nodes of which a success could change anything.
         waiting: Who waits for a node; empty most of the time.
     """
 
@@ -59,10 +58,10 @@ class Reporter(ForkAware):
         "_rolling",
         "_rule",
         "clock",
+        "dropped",
         "failures",
-        "leaks",
         "metrics",
-        "minded",
+        "tracked_ids",
         "waiting",
     )
 
@@ -88,8 +87,8 @@ class Reporter(ForkAware):
         self._cooldowns = cooldowns
         self.metrics = metrics
         self._rule = rule
-        self.minded: Minded = {} if health is None else health.minded
-        self.leaks: deque[tuple[Slot, float, Probe | None]] = deque()
+        self.tracked_ids: TrackedIds = {} if health is None else health.tracked_ids
+        self.dropped: deque[tuple[Slot, float, Probe | None]] = deque()
         # Re-entrant: the collector may strike while it is held, and close a generator that ends a
         # lease.
         self._rolling = RLock()
@@ -98,7 +97,7 @@ class Reporter(ForkAware):
             _forward_health_changes(health, fleet, metrics)
 
     def _after_fork(self) -> None:
-        self.leaks.clear()
+        self.dropped.clear()
         self._rolling = RLock()
 
     def succeeded(
@@ -123,7 +122,7 @@ class Reporter(ForkAware):
         before = slot.latency
         slot.succeeded_at = now
         slot.latency = latency if before is None else before + LATENCY_WEIGHT * (latency - before)
-        if probe is not None or (self.minded and slot.id in self.minded):
+        if probe is not None or (self.tracked_ids and slot.id in self.tracked_ids):
             self.tell_health(slot, _SUCCESS, started, None, probe)
         if self.metrics is not None:
             self.metrics.on_outcome(slot.id, _SUCCESS, latency)
@@ -168,7 +167,7 @@ class Reporter(ForkAware):
         """
         if not self.waiting:
             return
-        if room is not None and self.minded and room.mine[0] in self.minded:
+        if room is not None and self.tracked_ids and room.mine[0] in self.tracked_ids:
             room = None  # one that is RECOVERING may take more than it did before
         self._queue.tell(room)
 
@@ -219,7 +218,7 @@ class Reporter(ForkAware):
         if health is None or health.status(slot.id) is HealthStatus.RECOVERING:
             return False
         # In words now: the exception itself would keep its frames, and all that they hold.
-        words, at = _in_words(reason), health.clock()
+        words, at = in_words(reason), health.clock()
         hold.hold(slot.id, partial(self._report, health, slot, _FAILURE, started, words, probe, at))
         return True
 
@@ -260,7 +259,7 @@ class Reporter(ForkAware):
         health.report(
             slot.id,
             outcome,
-            _in_words(reason),
+            in_words(reason),
             began,
             at=at,
             probe=probe,
@@ -305,16 +304,16 @@ class Reporter(ForkAware):
                     self.roll(slot, now)
                 next(slot.successes)
         if outcome is Outcome.RATE_LIMITED:
-            self.pause(slot, outcome, reason, None)
+            self._cool_down(slot, outcome, reason, None)
 
-    def pause(
+    def _cool_down(
         self,
         slot: Slot,
         outcome: Outcome,
         reason: str | BaseException | None,
         retry_after: float | None,
     ) -> None:
-        """Have a member sit out.
+        """Put a member on cooldown.
 
         Args:
             slot: The member's.
@@ -324,52 +323,57 @@ class Reporter(ForkAware):
         """
         if not slot.alive:
             return
-        why = _in_words(reason) or "rate limited"
+        why = in_words(reason) or "rate limited"
         if outcome is _FAILURE:
             why = f"failure: {why}" if reason is not None else "failure"
         if retry_after is not None:
             why += f", retry after {retry_after:g} s"
         self._cooldowns.begin(slot, _PAUSE if retry_after is None else retry_after, why)
 
-    def later_pause(
-        self, slot: Slot, reason: str | BaseException | None, seconds: float | None
-    ) -> Callable[[], None]:
-        """Return what has a member sit out for what will be left then of the seconds from now."""
-        # In words now, as in _hold.
-        return partial(self._pause_since, slot, _in_words(reason), seconds, self.clock())
+    def cool_down(
+        self,
+        slot: Slot,
+        outcome: Outcome,
+        reason: str | BaseException | None,
+        seconds: float | None,
+        blame: Blame | None,
+    ) -> None:
+        """Put a member on cooldown, or have ``blame`` hold that back with its failure.
 
-    def _pause_since(
+        Args:
+            slot: The member's.
+            outcome: How the request ended that says so.
+            reason: What it was refused for, or what went wrong, if known.
+            seconds: From now, if it said how long.
+            blame: What may hold it back; ``None`` for nothing.
+        """
+        if blame is None or outcome is not _FAILURE or not blame.holds_pauses:
+            self._cool_down(slot, outcome, reason, seconds)
+            return
+        # In words now: the exception itself would keep its frames, and all that they hold.
+        later = partial(self._cool_down_since, slot, in_words(reason), seconds, self.clock())
+        blame.hold_pause(slot.id, later)
+
+    def _cool_down_since(
         self, slot: Slot, reason: str | None, seconds: float | None, at: float
     ) -> None:
         left = (_PAUSE if seconds is None else seconds) - max(0.0, self.clock() - at)
         if left > 0:
-            self.pause(slot, _FAILURE, reason, left)
+            self._cool_down(slot, _FAILURE, reason, left)
 
-    def clear_up(self) -> None:
+    def close_dropped(self) -> None:
         """Report the leases that were dropped as cancelled."""
-        while self.leaks:
+        while self.dropped:
             try:
                 # Before it is taken off: Ctrl-C may strike after that, and the probe be lost.
-                slot, _, probe = self.leaks[0]
+                slot, _, probe = self.dropped[0]
                 self.end_probe(slot, probe)
-                slot, started, probe = self.leaks.popleft()
+                slot, started, probe = self.dropped.popleft()
             except IndexError:  # another thread was quicker
                 return
             # Nobody knows how long it was waited for, so that counts for nothing.
             self.ended(slot, Outcome.CANCELLED, started, None, probe, self.clock())
             slot.settle()
-
-
-def _in_words(reason: object) -> str | None:
-    if reason is None:
-        return None
-    try:
-        text = str(reason)
-    except Exception:  # noqa: BLE001 - an error of the user's own may be broken itself
-        text = ""
-    if isinstance(reason, BaseException):
-        text = type(reason).__name__ + (f": {text}" if text else "")
-    return text[:_LONGEST_REASON]
 
 
 def _forward_health_changes(

@@ -7,22 +7,22 @@ import threading
 from bisect import insort
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.balancer.bells import Bell
 from loadwise.balancer.limits import Room
 from loadwise.balancer.request import Request
+from loadwise.balancer.waiter import Held, Waiter, comes_with_time, turned_away
 from loadwise.clock import Clock
 from loadwise.errors import NoNodeAvailable
 
-__all__ = ["Held", "WaitQueue", "Waiter", "comes_with_time"]
+__all__ = ["Grant", "WaitQueue"]
 
 N = TypeVar("N")
 H = TypeVar("H", bound="Held")
 T = TypeVar("T")
 
-_MENDED_BY_TIME = frozenset({"full", "rate_limited", "recovering", "unhealthy"})
 _LOOKS_AGAIN = 1.0
 """Seconds after which it is looked at again, for changes that nobody tells of."""
 _RESTS = 20
@@ -34,81 +34,8 @@ _MOST_CHANGES = 64
 """Changes that are told apart; beyond that it is looked for everything that may have changed."""
 
 
-class Held(Protocol):
-    """What a request is given: a lease."""
-
-    def refund(self) -> None:
-        """Give back the quota, for the request was never sent."""
-        ...
-
-    def call_off(self) -> bool:
-        """Give back the node."""
-        ...
-
-
-def comes_with_time(refusal: NoNodeAvailable) -> bool:
-    """Tell whether what a request was refused for lack of may come by waiting."""
-    reasons = refusal.reasons
-    if not _MENDED_BY_TIME.isdisjoint(reasons):
-        return True
-    # Quota comes, unless the request costs more than there ever is.
-    return "quota" in reasons and refusal.retry_after is not None
-
-
 Grant = Callable[[Request[N]], H | NoNodeAvailable]
 """Finds a node for a request, or returns why there is none."""
-
-
-class Waiter(Generic[N, H]):
-    """One request that waits.
-
-    Attributes:
-        request: What is asked for.
-        kind: What it needs of a node, as `Request.kind` says.
-        since: When it began, by the clock.
-        deadline: When it gives up, by the clock; inf for never.
-        bell: Rung when it should look.
-        granted: What it was given; ``None`` until then.
-        refusal: Why it was refused when it was last asked.
-        error: Why it need not wait any longer; ``None`` until then.
-        ticket: Its number, in order of arrival; 0 for one that was turned away.
-    """
-
-    __slots__ = (
-        "bell",
-        "deadline",
-        "error",
-        "granted",
-        "kind",
-        "refusal",
-        "request",
-        "since",
-        "ticket",
-    )
-
-    def __init__(
-        self,
-        request: Request[N],
-        kind: Hashable,
-        refusal: NoNodeAvailable,
-        since: float,
-        deadline: float,
-        bell: Bell,
-    ) -> None:
-        self.request = request
-        self.kind = kind
-        self.refusal = refusal
-        self.since = since
-        self.deadline = deadline
-        self.bell = bell
-        self.granted: H | None = None
-        self.error: Exception | None = None
-        self.ticket = 0
-
-    @property
-    def is_done(self) -> bool:
-        """Whether it need not wait any longer."""
-        return self.granted is not None or self.error is not None
 
 
 class WaitQueue(ForkAware, Generic[N, H]):
@@ -251,7 +178,7 @@ class WaitQueue(ForkAware, Generic[N, H]):
     def _join(self, grant: Grant[N, H], waiter: Waiter[N, H]) -> None:
         self._serve(grant)
         if self._most is not None and len(self.waiting) >= self._most:
-            waiter.error = _queued(waiter.refusal)
+            waiter.error = turned_away(waiter.refusal)
             return
         self._tickets += 1
         waiter.ticket = self._tickets
@@ -441,16 +368,6 @@ def _give_back(waiter: Waiter[N, H]) -> None:
     if waiter.granted is not None:
         waiter.granted.refund()
         waiter.granted.call_off()
-
-
-def _queued(refusal: NoNodeAvailable) -> NoNodeAvailable:
-    """Return the error for one who may not even wait: nodes that time brings back are taken."""
-    given = refusal.reasons.items()
-    reasons = {why: count for why, count in given if why not in _MENDED_BY_TIME | {"quota"}}
-    reasons["queue"] = sum(refusal.reasons.values()) - sum(reasons.values())
-    return NoNodeAvailable(
-        refusal.balancer, refusal.total, reasons, refusal.retry_after, refusal.filters
-    )
 
 
 def _has_room(room: Room) -> bool:

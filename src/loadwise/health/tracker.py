@@ -23,7 +23,7 @@ from loadwise.health.status import HealthStatus
 from loadwise.nodes import id_of
 from loadwise.outcome import Outcome, check_outcome
 
-__all__ = ["HealthTracker", "Minded"]
+__all__ = ["HealthTracker", "TrackedIds"]
 
 _ASKED: Final = ("next_status", "probe_delay")
 _DELAY_TAKES: Final = "it must be one of the failed probes and of a function that draws"
@@ -42,7 +42,7 @@ class _Everybody:
         return True
 
 
-Minded = Mapping[Hashable, Standing] | _Everybody
+TrackedIds = Mapping[Hashable, Standing] | _Everybody
 """The ids of nodes of which a success could change anything."""
 
 
@@ -124,7 +124,7 @@ class HealthTracker(ForkAware):
         self._listeners = Listeners()
         self._after_fork()
         self._skips = bool(getattr(self.policy, "ignores_success_when_healthy", False))
-        self._minded: Minded = self._standings if self._skips else _Everybody()
+        self._tracked_ids: TrackedIds = self._standings if self._skips else _Everybody()
         reset_in_child(self)
 
     def _after_fork(self) -> None:
@@ -204,7 +204,7 @@ class HealthTracker(ForkAware):
         """
         check_outcome(outcome)
         node_id = id_of(node_id)
-        if outcome is Outcome.SUCCESS and node_id not in self._minded:
+        if outcome is Outcome.SUCCESS and node_id not in self._tracked_ids:
             return
         with self._lock:
             old = self.health(node_id)
@@ -236,9 +236,9 @@ class HealthTracker(ForkAware):
         self.report(node_id, Outcome.FAILURE, reason)
 
     @property
-    def minded(self) -> Minded:
+    def tracked_ids(self) -> TrackedIds:
         """The ids of nodes of which a success could change anything; the same object always."""
-        return self._minded
+        return self._tracked_ids
 
     def should_probe(self, node_id: Hashable) -> bool:
         """Grant the one probe of an UNHEALTHY node, if it is due and nobody has it.

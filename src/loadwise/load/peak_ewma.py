@@ -6,8 +6,6 @@ fast ones, or time, to win it back.
 
 A node that hangs gives no answers to learn from. So the age of what it has not answered yet is news
 as well: the load is never below it.
-
-It is one file, though a long one, because all of it reads the same gauge on the way of a request.
 """
 
 from __future__ import annotations
@@ -24,6 +22,17 @@ from loadwise._gil import HAS_GIL
 from loadwise._native import mypyc_attr
 from loadwise._numbers import finite
 from loadwise.clock import Clock, check_clock
+from loadwise.load._gauge import (
+    GIVEN_UP,
+    MEASURED,
+    TOO_QUICK,
+    UNMEASURED,
+    UNMEASURED_PENALTY,
+    EwmaCell,
+    Gauge,
+    oldest_waiting,
+    weights_after,
+)
 from loadwise.load._measure import Cell
 from loadwise.outcome import Outcome
 
@@ -32,89 +41,13 @@ __all__ = ["PeakEwma"]
 _SUCCESS: Final = Outcome.SUCCESS
 _FAILURE: Final = Outcome.FAILURE
 _CANCELLED: Final = Outcome.CANCELLED
-_UNMEASURED_PENALTY: Final = 1e100
 # What a latency of 0 counts as: the clock is too coarse to tell, and a cost of 0 would hide
 # whatever is in flight.
 _ONE_TICK: Final = 0.001
 # What is left of a cost at least, lest a load with requests in flight come to 0.
 _LEAST_KEPT: Final = 1e-280
-_TABLED: Final = 256
 # Whether samples go without a lock: see PeakEwma.observe.
 _LOCK_FREE: Final = HAS_GIL
-# What the requests in flight add to a rank, by their number.
-_MEASURED: Final[list[float]] = [log(pending + 1) for pending in range(_TABLED)]
-_UNMEASURED: Final[list[float]] = [-inf] + [
-    _UNMEASURED_PENALTY * pending for pending in range(1, _TABLED)
-]
-# Never measured, but given up by a caller: the time that this took is the cost while it is idle.
-_GIVEN_UP: Final[list[float]] = [0.0, *_UNMEASURED[1:]]
-# All answers have been too quick for the clock: idle it is free, and it costs a tick with each
-# request in flight.
-_TOO_QUICK: Final[list[float]] = [-inf, *_MEASURED[1:]]
-
-
-class _Gauge:
-    """What was measured of one node.
-
-    The time is written before the cost and read after it: who reads in between sees the old cost
-    as of now, which errs on the side of the peak.
-
-    Attributes:
-        cost: In seconds; 0 before the first sample.
-        stamp: The time of the last sample.
-        score: The logarithm of the cost that it would have had at time 0; see `PeakEwma.rank`.
-        weights: What the requests in flight add to it, by their number; `_UNMEASURED` before the
-            first sample.
-    """
-
-    # No more than four: with them it fills one line of the processor's cache.
-    __slots__ = ("cost", "score", "stamp", "weights")
-
-    def __init__(self) -> None:
-        self.cost = 0.0
-        self.stamp = 0.0
-        self.score = 0.0
-        self.weights = _UNMEASURED
-
-
-@mypyc_attr(native_class=False)  # as a subclass of list must be
-class _EwmaCell(Cell):
-    """A counter with a gauge beside it, and a lock for samples where there is no GIL.
-
-    Attributes:
-        waiting: When each request that has no first byte yet began, by its token, the oldest first.
-            To put something into a dict, and to take it out, is one step in C: it is done by one
-            thread at a time, and Ctrl-C finds it done or not begun.
-    """
-
-    __slots__ = ("gauge", "lock", "waiting")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gauge = _Gauge()
-        self.lock = RLock()
-        self.waiting: dict[int, float] = {}
-
-
-def _after(weights: list[float], latency: float, outcome: Outcome) -> list[float]:
-    """Return the weights of a node that had these before such a sample."""
-    if outcome is _CANCELLED:
-        return _GIVEN_UP if weights is _UNMEASURED or weights is _GIVEN_UP else _MEASURED
-    if outcome is _SUCCESS and latency <= 0.0 and weights is not _MEASURED:
-        return _MEASURED if weights is _GIVEN_UP else _TOO_QUICK
-    return _MEASURED
-
-
-def _oldest(cell: _EwmaCell) -> float:
-    """Return when the oldest request without a first byte began; infinity if there is none."""
-    waiting = cell.waiting
-    try:
-        for oldest in waiting.values():
-            return oldest
-    except RuntimeError:
-        # Without the GIL another thread came in between.
-        return min(list(waiting.values()), default=inf)
-    return inf
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -201,7 +134,7 @@ class PeakEwma(ForkAware):
 
     def _after_fork(self) -> None:
         self._lock = RLock()
-        self._cells: WeakValueDictionary[Hashable, _EwmaCell] = WeakValueDictionary()
+        self._cells: WeakValueDictionary[Hashable, EwmaCell] = WeakValueDictionary()
 
     @property
     def clock(self) -> Clock:
@@ -217,10 +150,10 @@ class PeakEwma(ForkAware):
             self._clock_given = True
             self._clock = clock
 
-    def cell(self, node_id: Hashable) -> _EwmaCell:
+    def cell(self, node_id: Hashable) -> EwmaCell:
         """Return the entry of one node."""
         with self._lock:
-            return self._cells.setdefault(node_id, _EwmaCell())
+            return self._cells.setdefault(node_id, EwmaCell())
 
     def _now(self) -> float:
         """Return its own time."""
@@ -257,36 +190,36 @@ class PeakEwma(ForkAware):
         self._skew = skew + (latest - now)
         return latest
 
-    def _faded(self, gauge: _Gauge, now: float) -> float:
+    def _faded(self, gauge: Gauge, now: float) -> float:
         """Return the cost as of ``now``."""
-        # The cost is read before the time: see _Gauge.
+        # The cost is read before the time: see Gauge.
         cost, stamp = gauge.cost, gauge.stamp
         return cost * max(exp((stamp - now) / self._tau), _LEAST_KEPT) if now > stamp else cost
 
     def cost(self, cell: Cell) -> float | None:
         """Return the present cost in seconds, or ``None`` for a node never measured."""
-        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        measured: EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
         gauge = measured.gauge
-        if gauge.weights is _UNMEASURED:
+        if gauge.weights is UNMEASURED:
             return None
-        return 0.0 if gauge.weights is _TOO_QUICK else self._faded(gauge, self._now())
+        return 0.0 if gauge.weights is TOO_QUICK else self._faded(gauge, self._now())
 
     def load(self, cell: Cell) -> float:
         """Return ``cost * (in flight + 1)`` or the age of the oldest request, in seconds."""
-        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        measured: EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
         gauge = measured.gauge
         pending = len(cell)
         weights = gauge.weights
         now = self._now()
-        if weights is _UNMEASURED or weights is (_GIVEN_UP if pending else _TOO_QUICK):
-            load = _UNMEASURED_PENALTY * pending
+        if weights is UNMEASURED or weights is (GIVEN_UP if pending else TOO_QUICK):
+            load = UNMEASURED_PENALTY * pending
         else:
             load = self._faded(gauge, now) * (pending + 1)
-        age = now - _oldest(measured)
+        age = now - oldest_waiting(measured)
         return age if age > load else load  # noqa: FURB136 - a load that is no number stays
 
     @staticmethod
-    def rank(cell: _EwmaCell) -> float:
+    def rank(cell: EwmaCell) -> float:
         """Return a number that orders cells as their `load` does, without asking what time it is.
 
         All costs decay by the same factor, so which of two is higher does not depend on when one
@@ -299,11 +232,11 @@ class PeakEwma(ForkAware):
             return gauge.score + gauge.weights[len(requests)]
         except IndexError:
             pending = len(requests)
-            if gauge.weights is _UNMEASURED or gauge.weights is _GIVEN_UP:
-                return gauge.score + _UNMEASURED_PENALTY * pending
+            if gauge.weights is UNMEASURED or gauge.weights is GIVEN_UP:
+                return gauge.score + UNMEASURED_PENALTY * pending
             return gauge.score + log(pending + 1)
 
-    def aged_rank(self, cell: _EwmaCell, rank: float) -> float:
+    def aged_rank(self, cell: EwmaCell, rank: float) -> float:
         """Return the rank with regard to the age of requests, from that without."""
         try:
             for oldest in cell.waiting.values():  # noqa: B007 - it is used below
@@ -311,7 +244,7 @@ class PeakEwma(ForkAware):
             else:
                 return rank
         except RuntimeError:
-            oldest = _oldest(cell)
+            oldest = oldest_waiting(cell)
         now = self._clock()  # as _now does it, with a call less
         if now >= self._bound:
             self._bound = now
@@ -322,7 +255,7 @@ class PeakEwma(ForkAware):
         aged = log(now - oldest) + now / self._tau
         return aged if aged > rank else rank  # noqa: FURB136 - a rank that is no number stays
 
-    def prefers(self, first: _EwmaCell, second: _EwmaCell) -> bool:
+    def prefers(self, first: EwmaCell, second: EwmaCell) -> bool:
         """Return whether the load of the first is at most that of the second.
 
         An age can but raise a load. So the ranks are compared without it, and nobody asks what time
@@ -346,7 +279,7 @@ class PeakEwma(ForkAware):
                 one = self.aged_rank(first, one)
         return one <= other or other != other  # noqa: PLR0124 - only NaN differs from itself
 
-    def begin(self, cell: _EwmaCell, token: int, started: float) -> None:
+    def begin(self, cell: EwmaCell, token: int, started: float) -> None:
         """Let a request age from ``started`` on, until its ``token`` is taken from `waiting`."""
         if started >= self._bound:
             self._bound = started
@@ -357,16 +290,16 @@ class PeakEwma(ForkAware):
     @staticmethod
     def waiting(cell: Cell) -> dict[int, float]:
         """Return the requests that age on a node: when each began, by its token."""
-        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        measured: EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
         return measured.waiting
 
     def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:
         """Take a sample, if the outcome tells how fast the node is."""
-        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        measured: EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
         gauge = measured.gauge
         if now >= self._bound:
             self._bound = now
-            if outcome is _SUCCESS and gauge.weights is _MEASURED and latency > 0.0 and _LOCK_FREE:
+            if outcome is _SUCCESS and gauge.weights is MEASURED and latency > 0.0 and _LOCK_FREE:
                 # As _sample does it, with a call less for what nearly all samples are.
                 cost, before = gauge.cost, gauge.score
                 mean = latency
@@ -394,13 +327,13 @@ class PeakEwma(ForkAware):
             with measured.lock:
                 self._sample(gauge, latency, outcome, now)
 
-    def _sample(self, gauge: _Gauge, latency: float, outcome: Outcome, now: float) -> bool:
+    def _sample(self, gauge: Gauge, latency: float, outcome: Outcome, now: float) -> bool:
         """Work a sample in, unless another thread was quicker; return whether it was done."""
         cost, stamp, weights = gauge.cost, gauge.stamp, gauge.weights
-        following = _after(weights, latency, outcome)
+        following = weights_after(weights, latency, outcome)
         if latency <= 0.0:
             latency = _ONE_TICK
-        if weights is not _UNMEASURED:
+        if weights is not UNMEASURED:
             # What is left of the cost; all of it where two threads' samples cross.
             kept = exp((stamp - now) / self._tau) if now > stamp else 1.0
             if outcome is _SUCCESS:
@@ -431,9 +364,9 @@ class PeakEwma(ForkAware):
         A Balancer does so with a node that is found UNHEALTHY. Otherwise the cost of its failures
         would keep the strategy from it long after its probe is due.
         """
-        measured: _EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
+        measured: EwmaCell = cell  # type: ignore[assignment]  # as made by cell()
         gauge = measured.gauge
         with measured.lock:
             # Nothing is called here either: see _sample. The cost stays for who is reading it now.
-            gauge.weights = _UNMEASURED
+            gauge.weights = UNMEASURED
             gauge.score = 0.0
