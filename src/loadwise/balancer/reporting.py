@@ -22,7 +22,7 @@ from loadwise.balancer.slot import Slot
 from loadwise.balancer.wait_queue import WaitQueue
 from loadwise.clock import Clock
 from loadwise.health import HealthStatus, HealthTracker, Probe
-from loadwise.health.tracker import TrackedIds
+from loadwise.health.standing import TrackedIds
 from loadwise.metrics import MetricsCollector
 from loadwise.outcome import Outcome
 

@@ -8,9 +8,10 @@ rule it out helps only where the others do better.
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Mapping
 from typing import Final, NamedTuple
 
-__all__ = ["SPOTLESS", "Standing"]
+__all__ = ["EVERYBODY", "SPOTLESS", "Standing", "TrackedIds"]
 
 _WEIGHT: Final = 0.05
 _LEAST_FAILURE_SHARE: Final = 0.01
@@ -68,3 +69,20 @@ class Standing(NamedTuple):
 
 SPOTLESS: Final = Standing()
 """The standing of a node of which nothing is known."""
+
+
+class _Everybody:
+    """A container of all there is."""
+
+    def __contains__(self, node_id: Hashable) -> bool:
+        return True
+
+    def __bool__(self) -> bool:
+        return True
+
+
+EVERYBODY: Final = _Everybody()
+"""All ids, where a success of any node could change something."""
+
+TrackedIds = Mapping[Hashable, Standing] | _Everybody
+"""The ids of nodes of which a success could change anything."""

@@ -4,46 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Hashable, Iterable
 from random import Random
 from threading import RLock
 from typing import Final
 
-from loadwise._callables import refuse_async_methods, refuse_awaitable
 from loadwise._fork import ForkAware, reset_in_child
-from loadwise._numbers import number, shown, whole
 from loadwise.clock import Clock, check_clock
-from loadwise.errors import LoadwiseError
+from loadwise.health.judge import Judge, is_old_news
 from loadwise.health.listeners import HealthListener, Listeners
 from loadwise.health.policy import ConsecutiveFailurePolicy, HealthPolicy, NodeHealth
 from loadwise.health.probes import KNOWN_DOWN, Probe, ProbeSchedule
-from loadwise.health.standing import SPOTLESS, Standing
+from loadwise.health.standing import EVERYBODY, SPOTLESS, Standing, TrackedIds
 from loadwise.health.status import HealthStatus
 from loadwise.nodes import id_of
 from loadwise.outcome import Outcome, check_outcome
 
-__all__ = ["HealthTracker", "TrackedIds"]
+__all__ = ["HealthTracker"]
 
-_ASKED: Final = ("next_status", "probe_delay")
-_DELAY_TAKES: Final = "it must be one of the failed probes and of a function that draws"
-_STATES: Final = tuple(HealthStatus)
 _SHORTEST_WINDOW: Final = 1.0
 _LONGEST_WINDOW: Final = 60.0
-
-
-class _Everybody:
-    """A container of all there is."""
-
-    def __contains__(self, node_id: Hashable) -> bool:
-        return True
-
-    def __bool__(self) -> bool:
-        return True
-
-
-TrackedIds = Mapping[Hashable, Standing] | _Everybody
-"""The ids of nodes of which a success could change anything."""
 
 
 class HealthTracker(ForkAware):
@@ -91,27 +71,7 @@ class HealthTracker(ForkAware):
         rng: Random | None = None,
     ) -> None:
         self.policy: HealthPolicy = ConsecutiveFailurePolicy() if policy is None else policy
-        if isinstance(policy, type):
-            name = policy.__name__
-            raise TypeError(f"policy is the class {name}; give an instance: {name}()")
-        for member in ("next_status", "probe_interval"):
-            if not hasattr(self.policy, member):
-                raise TypeError(f"policy is {policy!r}; a HealthPolicy needs `{member}`")
-        refuse_async_methods(
-            "policy", self.policy, _ASKED, "a report cannot wait: make it a plain one"
-        )
-        if not callable(getattr(self.policy, "probe_delay", len)):
-            raise TypeError(f"probe_delay of {self.policy!r} is no function; {_DELAY_TAKES}")
-        whole("recovery_successes", getattr(self.policy, "recovery_successes", 1))
-        pause: object = self.policy.probe_interval
-        # It is asked for again and again, so it must be of a kind that adds up with times. An
-        # infinite one is sensible where only active checks may bring a node back.
-        if not isinstance(pause, (int, float)) or isinstance(pause, bool):
-            raise TypeError(f"probe_interval is {shown(pause)}; it must be an int or a float")
-        if not number("probe_interval", pause) >= 0:
-            raise ValueError(
-                f"probe_interval is {pause!r}; it must be a number of seconds, at least 0"
-            )
+        self._judge = Judge(self.policy)
         check_clock(clock)
         if not isinstance(rng, Random | None):
             raise TypeError(f"rng is {rng!r}; it must be a random.Random")
@@ -123,8 +83,7 @@ class HealthTracker(ForkAware):
         self._probes = ProbeSchedule(self.policy, (Random() if rng is None else rng).random)
         self._listeners = Listeners()
         self._after_fork()
-        self._skips = bool(getattr(self.policy, "ignores_success_when_healthy", False))
-        self._tracked_ids: TrackedIds = self._standings if self._skips else _Everybody()
+        self._tracked_ids: TrackedIds = self._standings if self._judge.skips_success else EVERYBODY
         reset_in_child(self)
 
     def _after_fork(self) -> None:
@@ -134,16 +93,9 @@ class HealthTracker(ForkAware):
         self._listeners.after_fork()
         self._probes.forget_granted()
         # The fork may have struck between the writes of one report.
-        self._down = {
-            node_id: record
-            for node_id, record in self._records.items()
-            if record.status is HealthStatus.UNHEALTHY
-        }
-        self._recovering = {
-            node_id: None
-            for node_id, record in self._records.items()
-            if record.status is HealthStatus.RECOVERING
-        }
+        records = self._records.items()
+        self._down = {i: r for i, r in records if r.status is HealthStatus.UNHEALTHY}
+        self._recovering = {i: None for i, r in records if r.status is HealthStatus.RECOVERING}
         for node_id in self._records:
             self._standings.setdefault(node_id, SPOTLESS)
         self.version += 1
@@ -208,7 +160,7 @@ class HealthTracker(ForkAware):
             return
         with self._lock:
             old = self.health(node_id)
-            if probe is None and _is_old_news(old, began):
+            if probe is None and is_old_news(old, began):
                 return
             probed = self._probes.end_lapsing(node_id)
             if probed:
@@ -342,8 +294,7 @@ class HealthTracker(ForkAware):
         record = self._records.get(id_of(node_id))
         if record is None or record.status is not HealthStatus.RECOVERING:
             return None
-        needed: int = getattr(self.policy, "recovery_successes", 0)
-        return max(1, needed - record.consecutive_successes)
+        return self._judge.successes_needed(record)
 
     def recovering(self) -> list[Hashable]:
         """Return the ids of the RECOVERING nodes. O(RECOVERING nodes)."""
@@ -390,18 +341,14 @@ class HealthTracker(ForkAware):
 
     def _succeeded(self, old: NodeHealth, standing: Standing, when: float) -> NodeHealth:
         standing = standing.after_success(old.consecutive_failures, when)
-        if self._skips and old.id not in self._records:
+        if self._judge.skips_success and old.id not in self._records:
             # By far the most of what is reported: the node is well, and its standing grows.
             if standing.spotless:
                 self._standings.pop(old.id, None)
             else:
                 self._standings[old.id] = standing
             return old
-        counted = replace(
-            old, consecutive_failures=0, consecutive_successes=old.consecutive_successes + 1
-        )
-        text = f"{counted.consecutive_successes} of the successes needed since it was unhealthy"
-        new = self._judge(counted, Outcome.SUCCESS, text)
+        new = self._judge.after_success(old)
         self._standings[old.id] = standing
         self._store(new)
         return new
@@ -415,51 +362,19 @@ class HealthTracker(ForkAware):
         *,
         was_probe: bool,
     ) -> NodeHealth:
-        counted = replace(
-            old,
-            consecutive_failures=old.consecutive_failures + 1,
-            consecutive_successes=0,
-            last_failure=when,
-        )
-        plural = "" if counted.consecutive_failures == 1 else "s in a row"
-        text = f"{counted.consecutive_failures} failure{plural}"
-        if reason:
-            text += f", the last: {reason}"
-        new = self._judge(counted, Outcome.FAILURE, text)
+        new = self._judge.after_failure(old, when, reason)
         still_down = old.status is new.status is HealthStatus.UNHEALTHY
         if still_down and was_probe:
             self._probes.failed(old.id, when)
         self._standings[old.id] = standing
         self._store(new)
-        if still_down:
-            if was_probe:
-                self.version += 1
-            elif standing.explains(old.consecutive_failures) != standing.explains(
-                new.consecutive_failures
-            ):
-                self.version += 1  # it is ailing no more
+        ailed = standing.explains(old.consecutive_failures)
+        if still_down and (was_probe or ailed != standing.explains(new.consecutive_failures)):
+            self.version += 1
         return new
 
-    def _judge(self, counted: NodeHealth, outcome: Outcome, reason: str) -> NodeHealth:
-        status = self.policy.next_status(counted, outcome)
-        if status not in _STATES:
-            whose = f"{type(self.policy).__name__}.next_status"
-            refuse_awaitable(whose, status, "a report cannot wait: make it a plain function")
-        if status not in _STATES:
-            raise LoadwiseError(
-                f"{type(self.policy).__name__}.next_status returned {status!r}; it must return one "
-                f"of {', '.join(map(str, _STATES))}"
-            )
-        if status is HealthStatus.HEALTHY and not counted.consecutive_failures:
-            return NodeHealth(counted.id)
-        down_since = counted.down_since
-        if status is HealthStatus.UNHEALTHY and counted.status is not HealthStatus.UNHEALTHY:
-            down_since = counted.last_failure
-        return replace(counted, status=status, reason=reason, down_since=down_since)
-
     def _store(self, new: NodeHealth) -> None:
-        was = self._records.get(new.id)
-        before = HealthStatus.HEALTHY if was is None else was.status
+        before = self._records.get(new.id, NodeHealth(new.id)).status
         down = new.status is HealthStatus.UNHEALTHY
         if down and before is not HealthStatus.UNHEALTHY:
             # First of all: it asks the policy, and where that fails nothing has changed.
@@ -483,8 +398,3 @@ class HealthTracker(ForkAware):
             self._recovering.pop(new.id, None)
         if before is not new.status:
             self.version += 1
-
-
-def _is_old_news(health: NodeHealth, began: float | None) -> bool:
-    """Tell whether a request began before its node went down, or at that very moment."""
-    return began is not None and health.down_since is not None and began <= health.down_since
