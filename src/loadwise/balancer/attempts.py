@@ -266,7 +266,7 @@ class Attempts(Generic[N]):
         if self._blame is None:
             self._blame = Blame()
             if lease.outcome is Outcome.FAILURE:
-                self._blame.holds()  # it has counted, for want of one to hold it
+                self._blame.counts_at_once()  # it has counted, for want of one to hold it
 
     def _may_follow(self, *, in_this_round: bool) -> bool:
         """Tell whether another attempt may follow; if so, it is taken from the budget."""

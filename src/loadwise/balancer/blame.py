@@ -32,13 +32,13 @@ class Blame:
         self._pauses: dict[Hashable, Callable[[], None]] | None = None
         self.holds_pauses = holds_pauses
 
-    def holds(self) -> bool:
-        """Record a failure; return whether it is to be held: it is not the request's first."""
+    def counts_at_once(self) -> bool:
+        """Record a failure; return whether it is the request's first."""
         try:
             del self._first[0]
         except IndexError:
-            return True
-        return False
+            return False
+        return True
 
     def hold(self, node_id: Hashable, report: Callable[[], None]) -> None:
         """Hold a failure of a node; an earlier one of the same node gives way to it."""

@@ -328,7 +328,7 @@ class Lease(Generic[N]):
 
     def _holds(self, blame: Blame | None) -> bool:
         """Record a failure; return whether ``blame`` is to hold its report back."""
-        if blame is None or not blame.holds():
+        if blame is None or blame.counts_at_once():
             return False
         is_probe = self._probe is not None and self._probe is not KNOWN_DOWN
         return self._sent and not is_probe
