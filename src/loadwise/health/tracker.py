@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Hashable, Iterable
 from random import Random
 from threading import RLock
-from typing import Final
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.clock import Clock, check_clock
-from loadwise.health.judge import Judge, is_old_news
+from loadwise.health import verdicts
 from loadwise.health.listeners import HealthListener, Listeners
 from loadwise.health.policy import ConsecutiveFailurePolicy, HealthPolicy, NodeHealth
 from loadwise.health.probes import KNOWN_DOWN, Probe, ProbeSchedule
@@ -21,9 +20,6 @@ from loadwise.nodes import id_of
 from loadwise.outcome import Outcome, check_outcome
 
 __all__ = ["HealthTracker"]
-
-_SHORTEST_WINDOW: Final = 1.0
-_LONGEST_WINDOW: Final = 60.0
 
 
 class HealthTracker(ForkAware):
@@ -71,7 +67,7 @@ class HealthTracker(ForkAware):
         rng: Random | None = None,
     ) -> None:
         self.policy: HealthPolicy = ConsecutiveFailurePolicy() if policy is None else policy
-        self._judge = Judge(self.policy)
+        verdicts.check_policy(self.policy)
         check_clock(clock)
         if not isinstance(rng, Random | None):
             raise TypeError(f"rng is {rng!r}; it must be a random.Random")
@@ -83,7 +79,8 @@ class HealthTracker(ForkAware):
         self._probes = ProbeSchedule(self.policy, (Random() if rng is None else rng).random)
         self._listeners = Listeners()
         self._after_fork()
-        self._tracked_ids: TrackedIds = self._standings if self._judge.skips_success else EVERYBODY
+        self._skips = bool(getattr(self.policy, "ignores_success_when_healthy", False))
+        self._tracked_ids: TrackedIds = self._standings if self._skips else EVERYBODY
         reset_in_child(self)
 
     def _after_fork(self) -> None:
@@ -106,7 +103,7 @@ class HealthTracker(ForkAware):
 
         The policy's ``probe_interval``, but at least 1 and at most 60.
         """
-        return min(max(self.policy.probe_interval, _SHORTEST_WINDOW), _LONGEST_WINDOW)
+        return min(max(self.policy.probe_interval, 1.0), 60.0)
 
     def status(self, node_id: Hashable) -> HealthStatus:
         """Return a node's state; HEALTHY for an id never reported."""
@@ -160,7 +157,7 @@ class HealthTracker(ForkAware):
             return
         with self._lock:
             old = self.health(node_id)
-            if probe is None and is_old_news(old, began):
+            if probe is None and verdicts.is_old_news(old, began):
                 return
             probed = self._probes.end_lapsing(node_id)
             if probed:
@@ -294,7 +291,7 @@ class HealthTracker(ForkAware):
         record = self._records.get(id_of(node_id))
         if record is None or record.status is not HealthStatus.RECOVERING:
             return None
-        return self._judge.successes_needed(record)
+        return verdicts.successes_needed(self.policy, record)
 
     def recovering(self) -> list[Hashable]:
         """Return the ids of the RECOVERING nodes. O(RECOVERING nodes)."""
@@ -341,14 +338,14 @@ class HealthTracker(ForkAware):
 
     def _succeeded(self, old: NodeHealth, standing: Standing, when: float) -> NodeHealth:
         standing = standing.after_success(old.consecutive_failures, when)
-        if self._judge.skips_success and old.id not in self._records:
+        if self._skips and old.id not in self._records:
             # By far the most of what is reported: the node is well, and its standing grows.
             if standing.spotless:
                 self._standings.pop(old.id, None)
             else:
                 self._standings[old.id] = standing
             return old
-        new = self._judge.after_success(old)
+        new = verdicts.after_success(self.policy, old)
         self._standings[old.id] = standing
         self._store(new)
         return new
@@ -362,7 +359,7 @@ class HealthTracker(ForkAware):
         *,
         was_probe: bool,
     ) -> NodeHealth:
-        new = self._judge.after_failure(old, when, reason)
+        new = verdicts.after_failure(self.policy, old, when, reason)
         still_down = old.status is new.status is HealthStatus.UNHEALTHY
         if still_down and was_probe:
             self._probes.failed(old.id, when)
