@@ -15,6 +15,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 from loadwise.integrations._base_collector import DEFAULT_BUCKETS, BaseCollector, as_bounds
+from loadwise.integrations._http.server_attributes import of_node
 from loadwise.integrations._metric_table import (
     METRICS,
     REQUEST_DURATION,
@@ -23,7 +24,6 @@ from loadwise.integrations._metric_table import (
     Metric,
     Reader,
 )
-from loadwise.integrations._server_attributes import of_node
 from loadwise.integrations._snapshot import Snapshot
 
 try:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from loadwise.integrations._http.routing import base_url_of
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["of_node", "of_url"]
 
