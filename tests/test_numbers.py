@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -42,24 +43,36 @@ from loadwise import (
 )
 from loadwise._numbers import number
 from loadwise.health_checks.settings import Settings as CheckSettings
-from loadwise.integrations._collector import SeriesCollector, as_bounds
+from loadwise.integrations._base_collector import BaseCollector, as_bounds
 from loadwise.integrations._http.settings import Options, Settings
 from loadwise.integrations._http.verdict import Verdict
-from loadwise.integrations._series import NodeSeries
 from loadwise.integrations.llm import TokenMeter
 from loadwise.integrations.redis import RedisStore
 from loadwise.integrations.redis._parsing import as_seconds
 from loadwise.testing import ManualClock, ScriptedRandom
 
 
-class Ledgers(SeriesCollector[NodeSeries]):
+class Silent:
+    """Counts, and records no times."""
+
+    def counter(self, metric: str, *labels: str) -> Iterator[int]:
+        return count()
+
+    def observe(self, seconds: float) -> None:
+        pass
+
+    def after_fork(self) -> None:
+        pass
+
+
+class Quiet(BaseCollector[Silent]):
     """A collector that shows nothing."""
 
-    def _make_series(self, balancer: str, label: str) -> NodeSeries:
-        return NodeSeries(label)
+    def _make_recorder(self, balancer: str, label: str) -> Silent:
+        return Silent()
 
-    def _make_waits(self, balancer: str) -> NodeSeries:
-        return NodeSeries(balancer)
+    def _make_waits(self, balancer: str) -> Silent:
+        return Silent()
 
 
 def quota() -> QuotaTracker:
@@ -123,7 +136,7 @@ WHOLE: list[tuple[Callable[[Any], object], str]] = [
     (lambda value: TokenMeter(max_buffer=value), "max_buffer"),
     (lambda value: TokenMeter(default_output_tokens=value), "default_output_tokens"),
     (lambda value: RedisStore[int](redis.Redis(), max_bytes=value), "max_bytes"),
-    (Ledgers, "max_nodes"),
+    (Quiet, "max_nodes"),
 ]
 
 

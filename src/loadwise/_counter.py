@@ -6,6 +6,7 @@ free-threaded builds from 3.13 on. ``x += 1`` is neither.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import count
 from typing import cast
 
@@ -42,7 +43,7 @@ def counter_from(start: int) -> count[int]:
     return count(start) if start < _FAR else cast("count[int]", _FarCount(start))
 
 
-def upcoming(counter: count[int]) -> int:
+def upcoming(counter: Iterator[int]) -> int:
     """Return the number that ``next(counter)`` would give, without taking it."""
     # The repr, "count(7)", is the only way to read it that neither advances it nor is deprecated
     # (copying and pickling of iterators are).

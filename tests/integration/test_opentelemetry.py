@@ -123,7 +123,7 @@ def test_what_is_read_is_what_happened(sdk: Sdk) -> None:
     lease.success()
 
     assert {name: metric.unit for name, metric in metrics.items()} == {
-        "loadwise.active_requests": "{request}",
+        "loadwise.requests_in_flight": "{request}",
         "loadwise.health.transitions": "{transition}",
         "loadwise.node.ailing": "{node}",
         "loadwise.node.cooldown": "s",
@@ -134,12 +134,13 @@ def test_what_is_read_is_what_happened(sdk: Sdk) -> None:
         "loadwise.panics": "{panic}",
         "loadwise.picks": "{pick}",
         "loadwise.quota.remaining": "{unit}",
-        "loadwise.refused_retries": "{retry}",
+        "loadwise.retries_refused": "{retry}",
         "loadwise.request.duration": "s",
         "loadwise.requests": "{request}",
         "loadwise.retries": "{retry}",
         "loadwise.retry_budget.balance": "{retry}",
         "loadwise.unavailable": "{request}",
+        "loadwise.waits_in_vain": "{request}",
     }
     # attributes in alphabetical order: balancer, dimension, new_state, node, old_state, ...
     at, bt = ("search", "a"), ("search", "b")
@@ -150,7 +151,7 @@ def test_what_is_read_is_what_happened(sdk: Sdk) -> None:
     ]  # fmt: skip
     assert len(health_points) == 8
     assert points == {
-        "loadwise.active_requests": {at: 1, bt: 0},
+        "loadwise.requests_in_flight": {at: 1, bt: 0},
         "loadwise.health.transitions": {
             ("search", "degraded", "b", "healthy"): 1,
             ("search", "unhealthy", "b", "degraded"): 1,
@@ -163,7 +164,7 @@ def test_what_is_read_is_what_happened(sdk: Sdk) -> None:
         "loadwise.panics": {("search",): 0},
         "loadwise.picks": {(*at, "RoundRobin"): 4, (*bt, "RoundRobin"): 2},
         "loadwise.quota.remaining": {("search", "rpm", "a"): 96},
-        "loadwise.refused_retries": {("search", "deadline"): 1},
+        "loadwise.retries_refused": {("search", "deadline"): 1},
         "loadwise.request.duration": {at: 2, bt: 2},
         "loadwise.requests": {
             (*at, "success"): 2,
@@ -173,6 +174,7 @@ def test_what_is_read_is_what_happened(sdk: Sdk) -> None:
         "loadwise.retries": {("search", "failure"): 1},
         "loadwise.retry_budget.balance": {("search",): 5.0},
         "loadwise.unavailable": {("search", unavailable.value.reason): 1},
+        "loadwise.waits_in_vain": {("search",): 0},
     }
     histogram, _ = metrics["loadwise.request.duration"].data.data_points
     assert isinstance(histogram, HistogramDataPoint)
@@ -197,7 +199,8 @@ def test_series_of_removed_nodes_and_balancers_are_dropped(sdk: Sdk) -> None:
     balancer.remove("a")
     points = sdk.points()
     assert points.pop("loadwise.request.duration") == {("x",): 4}
-    assert points.pop("loadwise.panic") == points.pop("loadwise.panics") == {("x",): 0}
+    for name in ("panic", "panics", "waits_in_vain"):
+        assert points.pop(f"loadwise.{name}") == {("x",): 0}
     assert points.pop("loadwise.nodes_on_cooldown") == {("x",): 0}
     assert {key[1] for series in points.values() for key in series} == {"b"}
     balancer.add("a")
@@ -276,7 +279,7 @@ def test_counts_are_exact_under_threads(sdk: Sdk) -> None:
     points = sdk.points()
     for name in ("loadwise.picks", "loadwise.requests", "loadwise.request.duration"):
         assert sum(points[name].values()) == 4000
-    assert sum(points["loadwise.active_requests"].values()) == 0
+    assert sum(points["loadwise.requests_in_flight"].values()) == 0
 
 
 def test_panic_is_read(sdk: Sdk) -> None:
@@ -392,3 +395,26 @@ def test_waits_are_read(sdk: Sdk) -> None:
     assert isinstance(point, HistogramDataPoint)
     assert (point.count, point.sum, metrics["loadwise.wait.duration"].unit) == (2, 4.25, "s")
     assert sdk.points()["loadwise.waits_in_vain"] == {("x",): 1}
+
+
+def test_nodes_with_an_address_have_it_as_attributes(sdk: Sdk) -> None:
+    """By the semantic conventions: where the id is a URL or host:port, and nowhere else."""
+    nodes = ["10.0.0.1:8080", "https://eu.example.com/v1", "http://[::1]:99", "gpu-1"]
+    balancer = Balancer(nodes, RoundRobin(), metrics=OpenTelemetryCollector(sdk.meter), name="x")
+    for _ in nodes:
+        balancer.acquire().success()
+    metrics = sdk.metrics()
+    for name in ("requests", "request.duration", "requests_in_flight", "picks", "node.health"):
+        addresses = {
+            (attributes["loadwise.node"], attributes.get("server.address"),
+             attributes.get("server.port"))
+            for point in metrics[f"loadwise.{name}"].data.data_points
+            if (attributes := dict(point.attributes or {}))
+        }  # fmt: skip
+        assert addresses == {
+            ("10.0.0.1:8080", "10.0.0.1", 8080),
+            ("https://eu.example.com/v1", "eu.example.com", 443),
+            ("http://[::1]:99", "::1", 99),
+            ("gpu-1", None, None),
+        }
+    assert "server.address" not in (metrics["loadwise.panic"].data.data_points[0].attributes or {})

@@ -154,8 +154,8 @@ def test_what_is_scraped_is_what_happened(scraped: Scraped) -> None:
     assert {key[2] for key, value in states.items() if key[:2] == bt and value} == {"unhealthy"}
     assert len(states) == 8
     assert samples["loadwise_health_transitions_total"] == {
-        ("search", "healthy", bad.address, "degraded"): 1.0,
-        ("search", "degraded", bad.address, "unhealthy"): 1.0,
+        ("search", "degraded", bad.address, "healthy"): 1.0,
+        ("search", "unhealthy", bad.address, "degraded"): 1.0,
     }
     assert samples["loadwise_node_drained"] == {at: 0.0, bt: 1.0}
     assert samples["loadwise_quota_remaining"] == {
@@ -262,13 +262,13 @@ def test_a_fleet_that_turns_over_leaves_nothing_behind() -> None:
     """Though nobody scrapes: 3,000 nodes come and go, and what is kept is bounded."""
     collector = PrometheusCollector(None, max_nodes=10)
     balancer = Balancer([0], metrics=collector)
-    ledger = collector.attach(balancer)
+    metrics = collector.attach(balancer)
     for number in range(1, 3001):
         balancer.add(number)
         balancer.remove(number - 1)
         balancer.acquire().success()
-        ledger.on_outcome(number - 1, Outcome.SUCCESS, 0.1)
-    sizes = {name: len(value) for name, value in vars(ledger).items() if isinstance(value, dict)}
+        metrics.on_outcome(number - 1, Outcome.SUCCESS, 0.1)
+    sizes = {name: len(value) for name, value in vars(metrics).items() if isinstance(value, dict)}
     assert max(sizes.values()) <= 12, sizes
 
 
@@ -403,18 +403,18 @@ def test_counts_are_exact_under_threads() -> None:
 
 
 def test_events_of_known_nodes_wait_for_nobody() -> None:
-    """A scrape that holds the ledger does not hold up requests."""
+    """A scrape that holds the metrics does not hold up requests."""
     collector = PrometheusCollector(None)
     balancer = Balancer(["a"], metrics=collector)
     balancer.acquire().success()
-    ledger = collector.attach(balancer)
+    metrics = collector.attach(balancer)
     finished = Event()
 
     def request() -> None:
         balancer.acquire().success()
         finished.set()
 
-    with ledger._lock:
+    with metrics._lock:
         Thread(target=request, daemon=True).start()
         assert finished.wait(TIMEOUT)
 
@@ -441,7 +441,7 @@ def test_it_works_without_a_balancer() -> None:
         assert value("loadwise_picks_total", labels) == 1.0
     node_a = {"balancer": "", "node": "a"}
     assert value("loadwise_request_duration_seconds_sum", node_a) == 0.0
-    change = {**node_a, "from": "healthy", "to": "unhealthy"}
+    change = {**node_a, "old_state": "healthy", "new_state": "unhealthy"}
     assert value("loadwise_health_transitions_total", change) == 1.0
     for name, reason in (("unavailable", "empty"), ("retries", "reset"),
                          ("retries_refused", "deadline")):  # fmt: skip
@@ -503,12 +503,12 @@ from loadwise.integrations.prometheus import PrometheusCollector
 collector = PrometheusCollector(None)
 balancer = Balancer(["a"], metrics=collector)
 balancer.acquire().success()
-ledger = collector.attach(balancer)
-series, = ledger.series()
+metrics = collector.attach(balancer)
+series, = metrics.series()
 held, forked = threading.Event(), threading.Event()
 
 def hold():
-    with collector._lock, ledger._lock, series._lock:
+    with collector._lock, metrics._lock, series.recorder._lock:
         held.set()
         forked.wait(20)
 
@@ -579,15 +579,15 @@ def test_waits_are_scraped(scraped: Scraped) -> None:
     """How long requests waited is a histogram; those that got nothing are counted, too."""
     collector = PrometheusCollector(scraped.registry, buckets=[0.25, 1])
     balancer = Balancer(["a"], metrics=collector, name="x")
-    assert "loadwise_wait_seconds_count" not in scraped.samples()
+    assert "loadwise_wait_duration_seconds_count" not in scraped.samples()
     assert balancer.metrics is not None
     for seconds, got in ((0.25, True), (0.5, True), (4.0, False), (-1.0, True)):
         balancer.metrics.on_wait(seconds, got)
     samples = scraped.samples()
-    assert samples["loadwise_wait_seconds_bucket"] == {
+    assert samples["loadwise_wait_duration_seconds_bucket"] == {
         ("x", "0.25"): 2.0, ("x", "1.0"): 3.0, ("x", "+Inf"): 4.0,
     }  # fmt: skip
-    assert samples["loadwise_wait_seconds_sum"] == {("x",): 4.75}
+    assert samples["loadwise_wait_duration_seconds_sum"] == {("x",): 4.75}
     assert samples["loadwise_waits_in_vain_total"] == {("x",): 1.0}
     collector.on_wait(1.0, got=False)
     assert scraped.samples()["loadwise_waits_in_vain_total"] == {("x",): 1.0, ("",): 1.0}

@@ -9,21 +9,31 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import accumulate
+from itertools import accumulate, count
 from threading import Lock
+from typing import Any
 
-from loadwise._counter import upcoming
-from loadwise.integrations._collector import DEFAULT_BUCKETS, SeriesCollector, as_bounds
-from loadwise.integrations._ledger import Ledger, NodeState
-from loadwise.integrations._series import NodeSeries, totals
+from loadwise.integrations._base_collector import DEFAULT_BUCKETS, BaseCollector, as_bounds
+from loadwise.integrations._metric_table import (
+    METRICS,
+    REQUEST_DURATION,
+    WAIT_DURATION,
+    Kind,
+    Metric,
+)
+from loadwise.integrations._snapshot import Snapshot
 
 try:
-    from prometheus_client import REGISTRY, CollectorRegistry, Metric
+    from prometheus_client import REGISTRY, CollectorRegistry
+    from prometheus_client import Metric as Family
     from prometheus_client.core import (
         CounterMetricFamily,
         GaugeMetricFamily,
         HistogramMetricFamily,
     )
+    from prometheus_client.values import MutexValue, ValueClass
+
+    from loadwise.integrations._worker_files import WorkerFiles
 except ImportError as error:
     raise ImportError(
         "loadwise.integrations.prometheus needs prometheus-client: "
@@ -33,27 +43,30 @@ except ImportError as error:
 __all__ = ["DEFAULT_BUCKETS", "PrometheusCollector"]
 
 
-class _Series(NodeSeries):
-    """Counts with a histogram of latencies.
+class _Times:
+    """A histogram of times.
 
     Thread-safety: a lock, so that its buckets and its sum belong together.
     """
 
     __slots__ = ("_bounds", "_buckets", "_lock", "_seconds")
 
-    def __init__(self, label: str, bounds: tuple[float, ...]) -> None:
-        super().__init__(label)
+    def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
         self._buckets = [0] * (len(bounds) + 1)
         self._seconds = 0.0
         self._lock = Lock()
 
-    def observe(self, latency: float) -> None:
-        """Take note of how many seconds a request took, or waited."""
-        bucket = bisect_left(self._bounds, latency)
+    def counter(self, metric: str, *labels: str) -> Iterator[int]:  # noqa: ARG002 - as it is called
+        """Return a new counter, which is read when Prometheus asks."""
+        return count()
+
+    def observe(self, seconds: float) -> None:
+        """Record how long a request took, or waited."""
+        bucket = bisect_left(self._bounds, seconds)
         with self._lock:
             self._buckets[bucket] += 1
-            self._seconds += latency
+            self._seconds += seconds
 
     def histogram(self) -> tuple[list[int], float]:
         """Return the counts of times not above each bound and above all, and their sum."""
@@ -65,191 +78,30 @@ class _Series(NodeSeries):
         self._lock = Lock()
 
 
-class _Families:
-    """The metric families of one scrape."""
+class _WorkerTimes(_Times):
+    """A histogram and counters that are written to this process's files, too."""
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = [*map(str, bounds), "+Inf"]
-        self.picks = CounterMetricFamily(
-            "loadwise_picks",
-            "How often a node was chosen.",
-            labels=("balancer", "node", "strategy"),
-        )
-        self.requests = CounterMetricFamily(
-            "loadwise_requests",
-            "Requests that ended, by how they ended.",
-            labels=("balancer", "node", "outcome"),
-        )
-        self.duration = HistogramMetricFamily(
-            "loadwise_request_duration_seconds",
-            "How long requests took, but for those that their callers gave up.",
-            labels=("balancer", "node"),
-        )
-        self.in_flight = GaugeMetricFamily(
-            "loadwise_requests_in_flight",
-            "Requests under way.",
-            labels=("balancer", "node"),
-        )
-        self.health = GaugeMetricFamily(
-            "loadwise_node_health",
-            "1 for the state of health that the node is in, 0 for the others.",
-            labels=("balancer", "node", "state"),
-        )
-        self.transitions = CounterMetricFamily(
-            "loadwise_health_transitions",
-            "Changes of the state of health.",
-            labels=("balancer", "node", "from", "to"),
-        )
-        self.drained = GaugeMetricFamily(
-            "loadwise_node_drained",
-            "1 for a node that is given no new requests by drain() or a weight of 0.",
-            labels=("balancer", "node"),
-        )
-        self.ailing = GaugeMetricFamily(
-            "loadwise_node_ailing",
-            "1 for a node that fails often but is not dead; in panic it gets requests, too.",
-            labels=("balancer", "node"),
-        )
-        self.cooldown = GaugeMetricFamily(
-            "loadwise_node_cooldown_seconds",
-            "Seconds for which a node still sits out; 0 for one that does not.",
-            labels=("balancer", "node"),
-        )
-        self.on_cooldown = GaugeMetricFamily(
-            "loadwise_nodes_on_cooldown", "Nodes that sit out.", labels=("balancer",)
-        )
-        self.cooldowns = CounterMetricFamily(
-            "loadwise_cooldowns",
-            "How often the balancer began to have a node sit out.",
-            labels=("balancer", "node"),
-        )
-        self.waits = HistogramMetricFamily(
-            "loadwise_wait_seconds",
-            "How long requests waited for a node, whether they got one or not.",
-            labels=("balancer",),
-        )
-        self.waits_in_vain = CounterMetricFamily(
-            "loadwise_waits_in_vain",
-            "Requests that waited for a node and got none.",
-            labels=("balancer",),
-        )
-        self.panic = GaugeMetricFamily(
-            "loadwise_panic",
-            "1 while too few nodes are available, so that ailing ones get requests, too; else 0.",
-            labels=("balancer",),
-        )
-        self.panics = CounterMetricFamily(
-            "loadwise_panics", "How often panic began.", labels=("balancer",)
-        )
-        self.quota = GaugeMetricFamily(
-            "loadwise_quota_remaining",
-            "Units of quota left.",
-            labels=("balancer", "node", "dimension"),
-        )
-        self.unavailable = CounterMetricFamily(
-            "loadwise_unavailable",
-            "Requests for which there was no node, by what ruled out most of them.",
-            labels=("balancer", "reason"),
-        )
-        self.retries = CounterMetricFamily(
-            "loadwise_retries",
-            "Requests tried again on another node, by why.",
-            labels=("balancer", "reason"),
-        )
-        self.retries_refused = CounterMetricFamily(
-            "loadwise_retries_refused",
-            "Retries given up, by why.",
-            labels=("balancer", "reason"),
-        )
-        self.budget = GaugeMetricFamily(
-            "loadwise_retry_budget_balance",
-            "Retries that the budget allows now.",
-            labels=("balancer",),
-        )
+    __slots__ = ("_files", "_labels", "_write")
 
-        self.shared_connected = GaugeMetricFamily(
-            "loadwise_shared_connected",
-            "1 if the server of state that processes share can be reached, 0 if not.",
-            labels=("balancer", "source"),
-        )
-        self.shared_events = CounterMetricFamily(
-            "loadwise_shared_events",
-            "What happened to state that processes share: outages and the like.",
-            labels=("balancer", "source", "kind"),
-        )
+    def __init__(
+        self, bounds: tuple[float, ...], files: WorkerFiles, metric: Metric, *labels: str
+    ) -> None:
+        super().__init__(bounds)
+        self._files = files
+        self._labels = labels
+        self._write = files.timer(metric.name, *labels)
 
-    def __iter__(self) -> Iterator[Metric]:
-        return (each for each in vars(self).values() if isinstance(each, Metric))
+    def counter(self, metric: str, *labels: str) -> Iterator[int]:
+        """Return a new counter, whose number is written, too."""
+        return self._files.counter(metric, *self._labels, *labels)
 
-    def add(self, ledger: Ledger[_Series]) -> None:
-        """Add what a ledger has to show."""
-        name = ledger.name
-        for series in ledger.series():
-            self._add_series((name, series.label), series)
-        self._add_states(name, ledger.states())
-        self._add_panic(ledger)
-        self._add_waits(ledger)
-        for family, counts in (
-            (self.unavailable, ledger.unavailable),
-            (self.retries, ledger.retries),
-            (self.retries_refused, ledger.retries_refused),
-        ):
-            for reason, number in totals(counts).items():
-                family.add_metric((name, reason), number)
-        balance = ledger.balance()
-        if balance is not None:
-            self.budget.add_metric((name,), balance)
-        for source, shared in ledger.shared().items():
-            self.shared_connected.add_metric((name, source), shared.connected)
-            for kind, number in shared.events.items():
-                self.shared_events.add_metric((name, source, kind), number)
-
-    def _add_panic(self, ledger: Ledger[_Series]) -> None:
-        # Whoever looks may be the first to see it, and is then to find it counted.
-        in_panic = ledger.in_panic()
-        panics = upcoming(ledger.panics)
-        if in_panic is not None:
-            self.panic.add_metric((ledger.name,), in_panic)
-        if panics or in_panic is not None:
-            self.panics.add_metric((ledger.name,), panics)
-
-    def _add_states(self, name: str, states: Mapping[str, NodeState]) -> None:
-        for label, state in states.items():
-            node = (name, label)
-            self.in_flight.add_metric(node, state.in_flight)
-            self.drained.add_metric(node, state.drained)
-            self.ailing.add_metric(node, state.ailing)
-            self.cooldown.add_metric(node, state.cooldown_seconds)
-            for status, number in state.health.items():
-                self.health.add_metric((*node, status), number)
-            for dimension, left in state.quota.items():
-                self.quota.add_metric((*node, dimension), left)
-        if states:
-            self.on_cooldown.add_metric((name,), sum(each.on_cooldown for each in states.values()))
-
-    def _add_waits(self, ledger: Ledger[_Series]) -> None:
-        counts, seconds = ledger.waits.histogram()
-        if counts[-1]:
-            buckets = list(zip(self._bounds, counts, strict=True))
-            self.waits.add_metric((ledger.name,), buckets, seconds)
-            self.waits_in_vain.add_metric((ledger.name,), upcoming(ledger.waits_in_vain))
-
-    def _add_series(self, node: tuple[str, str], series: _Series) -> None:
-        for strategy, number in totals(series.picks).items():
-            self.picks.add_metric((*node, strategy), number)
-        for outcome, number in totals(series.outcomes).items():
-            self.requests.add_metric((*node, outcome), number)
-        for (old, new), number in totals(series.transitions).items():
-            self.transitions.add_metric((*node, old, new), number)
-        cooldowns = upcoming(series.cooldowns)
-        if cooldowns:
-            self.cooldowns.add_metric(node, cooldowns)
-        counts, seconds = series.histogram()
-        if counts[-1]:
-            self.duration.add_metric(node, list(zip(self._bounds, counts, strict=True)), seconds)
+    def observe(self, seconds: float) -> None:
+        """Record how long a request took, or waited."""
+        super().observe(seconds)
+        self._write(seconds)
 
 
-class PrometheusCollector(SeriesCollector[_Series]):
+class PrometheusCollector(BaseCollector[_Times]):
     """Shows what balancers do in a Prometheus registry.
 
     Args:
@@ -265,6 +117,10 @@ class PrometheusCollector(SeriesCollector[_Series]):
 
     Give it to any number of balancers with ``metrics=``. It holds them weakly: the series of a
     balancer that is gone, or of a node that left, are not shown any more.
+
+    Where ``PROMETHEUS_MULTIPROC_DIR`` was set before prometheus_client was imported, it also writes
+    to the files of its multiprocess mode, by which one of several processes shows the metrics of
+    all. Series cannot be taken back there, so ``max_nodes`` limits how many nodes have had one.
 
     Thread-safety: all methods may be called from any thread. In a forked child the counts go on.
 
@@ -291,6 +147,9 @@ class PrometheusCollector(SeriesCollector[_Series]):
         max_nodes: int = 1000,
     ) -> None:
         self._bounds = as_bounds(buckets)
+        # Which class it is was decided when prometheus_client was imported.
+        self._labels_stay = ValueClass is not MutexValue
+        self._files = WorkerFiles(self._bounds, self._shown) if self._labels_stay else None
         super().__init__(max_nodes)
         if registry is not None:
             try:
@@ -301,19 +160,55 @@ class PrometheusCollector(SeriesCollector[_Series]):
                     "number of balancers, so use that one for all"
                 ) from error
 
-    def describe(self) -> Iterable[Metric]:
+    def describe(self) -> Iterable[Family]:
         """Return the families without samples; the registry asks."""
-        return list(_Families(self._bounds))
+        return list(_families().values())
 
-    def collect(self) -> Iterable[Metric]:
+    def collect(self) -> Iterable[Family]:
         """Return the families with samples; the registry asks at each scrape. O(nodes)."""
-        families = _Families(self._bounds)
-        for ledger in self._open_ledgers():
-            families.add(ledger)
-        return list(families)
+        families = _families()
+        bounds = [*map(str, self._bounds), "+Inf"]
 
-    def _make_series(self, balancer: str, label: str) -> _Series:  # noqa: ARG002 - as it is called
-        return _Series(label, self._bounds)
+        def add_times(metric: Metric, labels: tuple[str, ...], times: _Times) -> None:
+            counts, seconds = times.histogram()
+            if counts[-1]:
+                buckets = list(zip(bounds, counts, strict=True))
+                families[metric].add_metric(labels, buckets, seconds)
 
-    def _make_waits(self, balancer: str) -> _Series:  # noqa: ARG002 - as it is called
-        return _Series("", self._bounds)
+        for snapshot in map(Snapshot, self._shown()):
+            for metric in METRICS:
+                if metric.read is not None:
+                    for labels, number in metric.read(snapshot):
+                        families[metric].add_metric((snapshot.name, *labels), number)
+            for each in snapshot.counters:
+                add_times(REQUEST_DURATION, (snapshot.name, each.label), each.recorder)
+            add_times(WAIT_DURATION, (snapshot.name,), snapshot.metrics.waits)
+        return list(families.values())
+
+    def _make_recorder(self, balancer: str, label: str) -> _Times:
+        if self._files is None:
+            return _Times(self._bounds)
+        return _WorkerTimes(self._bounds, self._files, REQUEST_DURATION, balancer, label)
+
+    def _make_waits(self, balancer: str) -> _Times:
+        if self._files is None:
+            return _Times(self._bounds)
+        return _WorkerTimes(self._bounds, self._files, WAIT_DURATION, balancer)
+
+
+_FAMILIES: Mapping[Kind, Any] = {
+    Kind.COUNTER: CounterMetricFamily,
+    Kind.GAUGE: GaugeMetricFamily,
+    Kind.ADDITIVE_GAUGE: GaugeMetricFamily,
+    Kind.HISTOGRAM: HistogramMetricFamily,
+}
+
+
+def _families() -> dict[Metric, Any]:
+    """Return the families of the table, without samples."""
+    return {
+        metric: _FAMILIES[metric.kind](
+            metric.prometheus_name, metric.help, labels=("balancer", *metric.labels)
+        )
+        for metric in METRICS
+    }

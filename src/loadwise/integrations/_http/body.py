@@ -35,6 +35,7 @@ class Hold:
         self._reader = reader
         self._awaits_event = events
         self._watch = watch
+        exchange.tell_span()
 
     def read(self, chunk: bytes) -> None:
         """Take in a piece of the body."""

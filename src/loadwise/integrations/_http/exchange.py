@@ -18,6 +18,7 @@ from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.metering import Account, Amounts, Left
 from loadwise.integrations._http.settings import Options, Settings
+from loadwise.integrations._http.span_events import current_events
 from loadwise.integrations._http.stale import frame_of
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.nodes import node_id
@@ -81,6 +82,7 @@ class Exchange:
         "_blame",
         "_client",
         "_cost",
+        "_events",
         "_hash_key",
         "_left",
         "_limited",
@@ -144,6 +146,7 @@ class Exchange:
         # A pause on the word of one request needs another node's word that the request is sound.
         self._blame = Blame(holds_pauses=len(settings.balancer.nodes) > 1)
         self.attempts = 0
+        self._events = current_events(settings.balancer.name)
         settings.budget.deposit()
         self._begin(prior)
 
@@ -159,11 +162,13 @@ class Exchange:
         """Report an attempt without a response; return whether the next one has begun."""
         lease = self.lease
         if outcome_of(type(error)) is Outcome.CANCELLED:
+            self.tell_span(Outcome.CANCELLED, error)
             lease.cancel()
             return False
         if verdict.never_sent:
             lease.refund()
         if self._client.closed:
+            self.tell_span(Outcome.CANCELLED, error)
             lease.call_off()
             return False
         unread = verdict.never_sent and self._has_body_left(error)
@@ -177,6 +182,7 @@ class Exchange:
         What is wrong with one node, such as a key that is missing, is no reason not to ask another.
         """
         lease = self.lease
+        self.tell_span(Outcome.FAILURE, error)
         # In this order, so that it is held like other failures: what is wrong with the function
         # itself would else take out one node after another.
         lease.failure(f"set-up failed: {type(error).__name__}: {error}")
@@ -192,6 +198,8 @@ class Exchange:
         headers of a stream of ``events`` are no answer yet: the first event is.
         """
         lease = self.lease
+        if self._events is not None:
+            self._events.answered(status, verdict.outcome)
         if not events:
             lease.first_byte()
         if verdict.outcome is Outcome.SUCCESS:
@@ -264,6 +272,8 @@ class Exchange:
         used: Amounts | None = None,
     ) -> None:
         """Report how an attempt ended, and what it has used, where that is known by now."""
+        if lease is self.lease:
+            self.tell_span(verdict.outcome, error)
         if verdict.outcome is Outcome.SUCCESS:
             ended = lease.success()
         elif verdict.outcome is Outcome.FAILURE:
@@ -281,6 +291,7 @@ class Exchange:
 
     def give_up(self) -> None:
         """Report that something else than the node has failed; a report made before holds."""
+        self.tell_span(Outcome.CANCELLED)
         if not self.sent:
             self.lease.refund()
         self.lease.call_off()
@@ -428,7 +439,20 @@ class Exchange:
             timeout=timeout,
         )
 
+    def tell_span(self, outcome: Outcome | None = None, error: BaseException | None = None) -> None:
+        """Add the event of the present attempt to the current span, once.
+
+        Args:
+            outcome: How it ended, if not as its response means.
+            error: What was raised instead of a response, or while that was read.
+        """
+        if self._events is not None:
+            url = self.base_url if self.sent else None
+            self._events.end(self.attempts, self.node_id, url, outcome=outcome, error=error)
+
     def _hold(self, lease: Lease[Any]) -> None:
+        if self.attempts:
+            self.tell_span()
         self.lease = lease
         lease.blame = self._blame
         self.node_id = lease.node_id

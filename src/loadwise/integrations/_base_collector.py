@@ -1,4 +1,4 @@
-"""What the collectors for monitoring systems have in common."""
+"""The common part of the collectors for monitoring systems."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Generic, TypeVar
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._numbers import number, shown, whole
 from loadwise.health import HealthStatus
-from loadwise.integrations._ledger import Budget, Ledger, Watched
-from loadwise.integrations._series import NodeSeries
+from loadwise.integrations._balancer_metrics import BalancerMetrics, Budget, Watched
+from loadwise.integrations._node_counters import Recorder
 from loadwise.outcome import Outcome
 
-__all__ = ["DEFAULT_BUCKETS", "SeriesCollector", "as_bounds"]
+__all__ = ["DEFAULT_BUCKETS", "BaseCollector", "as_bounds"]
 
-S = TypeVar("S", bound=NodeSeries)
+R = TypeVar("R", bound=Recorder)
 
 DEFAULT_BUCKETS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -45,8 +45,8 @@ def as_bounds(buckets: Iterable[float]) -> tuple[float, ...]:
     return bounds
 
 
-class SeriesCollector(ForkAware, Generic[S]):
-    """A `MetricsCollector` that keeps a `Ledger` for each balancer that it is given to.
+class BaseCollector(ForkAware, Generic[R]):
+    """A `MetricsCollector` that keeps a `BalancerMetrics` for each name of a balancer.
 
     Args:
         max_nodes: How many nodes of a balancer have series of their own.
@@ -54,22 +54,25 @@ class SeriesCollector(ForkAware, Generic[S]):
     Thread-safety: all methods may be called from any thread.
     """
 
+    # Whether a series that was shown once cannot be taken back.
+    _labels_stay = False
+
     def __init__(self, max_nodes: int) -> None:
         self._max_nodes = whole("max_nodes", max_nodes, 1)
         self._lock = Lock()
-        self._ledgers: dict[str, Ledger[S]] = {}
-        self._loose = self._make_ledger("")
+        self._by_name: dict[str, BalancerMetrics[R]] = {}
+        self._loose = self._make_metrics("")
         reset_in_child(self)
 
     def _after_fork(self) -> None:
         self._lock = Lock()
 
-    def attach(self, balancer: Watched) -> Ledger[S]:
+    def attach(self, balancer: Watched) -> BalancerMetrics[R]:
         """Return the collector to use for this balancer; a balancer calls it by itself."""
         with self._lock:
-            ledger = self._ledger(balancer.name)
-            ledger.watch(balancer)
-            return ledger
+            metrics = self._named(balancer.name)
+            metrics.watch(balancer)
+            return metrics
 
     def watch_budget(self, budget: Budget, balancer: str = "default") -> None:
         """Show what is left of a retry budget, for as long as the budget lives.
@@ -80,7 +83,7 @@ class SeriesCollector(ForkAware, Generic[S]):
                 are added up.
         """
         with self._lock:
-            self._ledger(balancer).watch_budget(budget)
+            self._named(balancer).watch_budget(budget)
 
     def on_selection(self, node_id: Hashable, strategy: str) -> None:
         """Count a pick, of no balancer in particular."""
@@ -118,31 +121,33 @@ class SeriesCollector(ForkAware, Generic[S]):
         """Count a panic that begins, of no balancer in particular."""
         self._loose.on_panic(entered)
 
-    def _open_ledgers(self) -> list[Ledger[S]]:
-        """Return the ledgers to show; those of balancers that are gone are closed."""
+    def _shown(self) -> list[BalancerMetrics[R]]:
+        """Return what is to be shown; that of balancers that are gone is dropped."""
         with self._lock:
-            self._ledgers = {
-                name: ledger for name, ledger in self._ledgers.items() if not ledger.is_over()
+            self._by_name = {
+                name: metrics for name, metrics in self._by_name.items() if not metrics.is_over()
             }
-            return [self._loose, *self._ledgers.values()]
+            return [self._loose, *self._by_name.values()]
 
-    def _ledger(self, name: str) -> Ledger[S]:
-        ledger = self._ledgers.get(name)
-        if ledger is None:
-            ledger = self._ledgers[name] = self._make_ledger(name)
-        return ledger
+    def _named(self, name: str) -> BalancerMetrics[R]:
+        metrics = self._by_name.get(name)
+        if metrics is None:
+            metrics = self._by_name[name] = self._make_metrics(name)
+        return metrics
 
-    def _make_ledger(self, name: str) -> Ledger[S]:
-        return Ledger(
+    def _make_metrics(self, name: str) -> BalancerMetrics[R]:
+        return BalancerMetrics(
             name,
             self._max_nodes,
-            lambda label: self._make_series(name, label),
+            lambda label: self._make_recorder(name, label),
             self._make_waits(name),
+            labels_stay=self._labels_stay,
         )
 
-    def _make_series(self, balancer: str, label: str) -> S:
+    def _make_recorder(self, balancer: str, label: str) -> R:
+        """Return what records of one node."""
         raise NotImplementedError
 
-    def _make_waits(self, balancer: str) -> S:
-        """Return what takes note of waits, which are no node's."""
+    def _make_waits(self, balancer: str) -> R:
+        """Return what records of the balancer and of no node: waits, and what is counted."""
         raise NotImplementedError

@@ -1,19 +1,17 @@
-"""What is counted of one balancer, and which of it is shown.
+"""Metrics of the balancers of one name: what is counted, and which of it is shown.
 
-A collector that is given to several balancers keeps a ledger for each. Counters are fed by events;
-gauges are not: they are read from the balancer when somebody looks, so they cannot drift. Which
-nodes exist is read from the balancer, too: the series of a node that left is put aside, where a
-late answer may still be counted, and is found again should the node come back.
+A collector that is given to several balancers keeps one `BalancerMetrics` for each name. Counters
+are fed by events; gauges are not: they are read from the balancer when somebody looks, so they
+cannot drift. Which nodes exist is read from the balancer, too: the series of a node that left is
+put aside, where a late answer may still be counted, and is found again should the node come back.
 """
 
 from __future__ import annotations
 
 import logging
 import weakref
-from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import count
+from functools import partial
 from operator import attrgetter
 from threading import Lock
 from typing import Generic, Protocol, TypeGuard, TypeVar
@@ -21,13 +19,14 @@ from typing import Generic, Protocol, TypeGuard, TypeVar
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.balancer import NodeStatus
 from loadwise.health import HealthStatus
-from loadwise.integrations._series import OTHER, Counts, NodeSeries, bump
+from loadwise.integrations._node_counters import OTHER, Counts, NodeCounters, Recorder, bump
+from loadwise.integrations._node_state import NodeState, SharedState, state_name
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 
-__all__ = ["Budget", "Ledger", "NodeState", "Watched", "state_name"]
+__all__ = ["BalancerMetrics", "Budget", "Watched"]
 
-S = TypeVar("S", bound=NodeSeries)
+R = TypeVar("R", bound=Recorder)
 
 _log = logging.getLogger("loadwise")
 
@@ -87,58 +86,24 @@ class Shared(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class SharedState:
-    """How what is shared is, or all that is of its kind together.
-
-    Attributes:
-        connected: Whether the server of each can be reached.
-        events: How often each kind of event has happened.
-    """
-
-    connected: bool = True
-    events: Counter[str] = field(default_factory=Counter[str])
-
-
-@dataclass(slots=True)
-class NodeState:
-    """The gauges of one label: of a node, or sums over those beyond the limit.
-
-    Of the seconds of their cooldowns the most, which add up to nothing that anybody could use.
-    """
-
-    in_flight: int = 0
-    drained: int = 0
-    ailing: int = 0
-    on_cooldown: int = 0
-    cooldown_seconds: float = 0.0
-    health: dict[str, int] = field(
-        default_factory=lambda: {state_name(status): 0 for status in HealthStatus}
-    )
-    quota: dict[str, float] = field(default_factory=dict[str, float])
-
-
 def _is_shared(value: object) -> TypeGuard[Shared]:
     return hasattr(value, "connected") and hasattr(value, "events")
 
 
-def state_name(status: HealthStatus) -> str:
-    """Return a state of health in the way of label values."""
-    return str(status.name).lower()
-
-
-class Ledger(ForkAware, Generic[S]):
+class BalancerMetrics(ForkAware, Generic[R]):
     """The counts of the balancers of one name; what they report to.
 
-    Balancers that share a name share the ledger: what they count adds up, and of a node that is
-    in several, the newest balancer tells the state. So a balancer may be replaced by its successor
+    Balancers that share a name share it: what they count adds up, and of a node that is in
+    several, the newest balancer tells the state. So a balancer may be replaced by its successor
     while the two overlap.
 
     Args:
         name: The name.
         max_nodes: How many nodes have series of their own.
-        make: Makes the series of a node from its label.
-        waits: Told how long requests waited.
+        make: Makes the recorder of a node from its label.
+        waits: Told how long requests waited; makes the counters that are no node's.
+        labels_stay: Whether a series that was shown once is shown for ever. If so, ``max_nodes``
+            limits how many nodes get one in all, and not at a time.
 
     Attributes:
         waits: The same.
@@ -151,22 +116,31 @@ class Ledger(ForkAware, Generic[S]):
     Thread-safety: events of known nodes take no lock here. In a forked child the counts go on.
     """
 
-    def __init__(self, name: str, max_nodes: int, make: Callable[[str], S], waits: S) -> None:
+    def __init__(
+        self,
+        name: str,
+        max_nodes: int,
+        make: Callable[[str], R],
+        waits: R,
+        *,
+        labels_stay: bool = False,
+    ) -> None:
         self.name = name
         self.waits = waits
-        self.waits_in_vain = count()
+        self.waits_in_vain = waits.counter("waits_in_vain")
         self.unavailable: Counts[str] = {}
         self.retries: Counts[str] = {}
         self.retries_refused: Counts[str] = {}
-        self.panics = count()
+        self.panics = waits.counter("panics")
         self._max_nodes = max_nodes
+        self._labels_stay = labels_stay
         self._make = make
         self._balancers: list[weakref.ref[Watched]] = []
         self._budgets: list[weakref.ref[Budget]] = []
-        self._series: dict[Hashable, S] = {}
-        self._own: dict[str, S] = {}
-        self._left: dict[str, S] = {}
-        self._rest: S | None = None
+        self._series: dict[Hashable, NodeCounters[R]] = {}
+        self._own: dict[str, NodeCounters[R]] = {}
+        self._left: dict[str, NodeCounters[R]] = {}
+        self._rest: NodeCounters[R] | None = None
         self._lock = Lock()
         reset_in_child(self)
 
@@ -174,7 +148,7 @@ class Ledger(ForkAware, Generic[S]):
         self._lock = Lock()
         self.waits.after_fork()
         for series in {*self._series.values(), *self._own.values(), *self._left.values()}:
-            series.after_fork()
+            series.recorder.after_fork()
 
     # Events.
 
@@ -183,13 +157,18 @@ class Ledger(ForkAware, Generic[S]):
         series = self._series.get(node_id) or self._find(node_id)
         counter = series.picks.get(strategy)
         if counter is None:
-            counter = series.picks.setdefault(strategy, count())
+            counter = series.picks.setdefault(strategy, series.recorder.counter("picks", strategy))
         next(counter)
 
     def on_health_change(self, node_id: Hashable, old: HealthStatus, new: HealthStatus) -> None:
         """Count a change of state."""
         series = self._series.get(node_id) or self._find(node_id)
-        next(series.transitions.setdefault((state_name(old), state_name(new)), count()))
+        change = (state_name(old), state_name(new))
+        counter = series.transitions.get(change)
+        if counter is None:
+            counter = series.recorder.counter("health.transitions", *change)
+            counter = series.transitions.setdefault(change, counter)
+        next(counter)
 
     def on_outcome(self, node_id: Hashable, outcome: Outcome, latency: float) -> None:
         """Count the end of a request and, unless the caller gave it up, how long it took."""
@@ -198,19 +177,19 @@ class Ledger(ForkAware, Generic[S]):
         next(series.outcomes[outcome._value_])
         if outcome is not _CANCELLED:
             # A clock may step back; time spent may not.
-            series.observe(latency if latency > 0.0 else 0.0)  # noqa: FURB136 - calls cost
+            series.recorder.observe(latency if latency > 0.0 else 0.0)  # noqa: FURB136 - calls cost
 
     def on_unavailable(self, reason: str) -> None:
         """Count a request for which there was no node."""
-        bump(self.unavailable, reason)
+        bump(self.unavailable, reason, partial(self.waits.counter, "unavailable"))
 
     def on_retry(self, node_id: Hashable, reason: str) -> None:  # noqa: ARG002 - as it is called
         """Count a retry."""
-        bump(self.retries, reason)
+        bump(self.retries, reason, partial(self.waits.counter, "retries"))
 
     def on_retry_refused(self, reason: str) -> None:
         """Count a retry that was given up."""
-        bump(self.retries_refused, reason)
+        bump(self.retries_refused, reason, partial(self.waits.counter, "retries_refused"))
 
     def on_panic(self, entered: bool) -> None:  # noqa: FBT001 - as it is called
         """Count a panic that begins."""
@@ -254,7 +233,7 @@ class Ledger(ForkAware, Generic[S]):
         balancers = self._living()
         return sum(each.panic is not None for each in balancers) if balancers else None
 
-    def series(self) -> list[S]:
+    def series(self) -> list[NodeCounters[R]]:
         """Return the series to show. O(n)."""
         with self._lock:
             self._sort_out()
@@ -300,7 +279,7 @@ class Ledger(ForkAware, Generic[S]):
 
     # Which node has which series. The lock is held in all that follows but `_find`.
 
-    def _find(self, identity: Hashable) -> S:
+    def _find(self, identity: Hashable) -> NodeCounters[R]:
         """Return the series of a node that has none yet, or whose series was put aside."""
         identity = node_id(identity)
         with self._lock:
@@ -311,26 +290,30 @@ class Ledger(ForkAware, Generic[S]):
                 series = self._series[identity] = self._of_stranger(str(identity))
             return series
 
-    def _of_stranger(self, label: str) -> S:
+    def _of_stranger(self, label: str) -> NodeCounters[R]:
         """Return the series of what is not known to be a member."""
         known = self._own.get(label) or self._left.get(label)
         if known is not None:
             return known
-        if not self._balancers:  # no balancer says who is a member, so everybody is
+        # Where no balancer says who is a member, everybody is. Where there is no more room for a
+        # label that stays, a stranger has none either.
+        if not self._balancers or not self._has_room(label):
             return self._admit(label)
-        series = self._make(label)
+        series = NodeCounters(label, self._make(label))
         self._put_aside(label, series)
         return series
 
-    def _admit(self, label: str) -> S:
+    def _admit(self, label: str) -> NodeCounters[R]:
         """Give a member series of its own, or the common one beyond the limit."""
         if label in self._own:
             return self._own[label]
-        if len(self._own) < self._max_nodes and label != OTHER:
-            series = self._own[label] = self._left.pop(label, None) or self._make(label)
+        if len(self._own) < self._max_nodes and self._has_room(label) and label != OTHER:
+            left = self._left
+            series = left.pop(label) if label in left else NodeCounters(label, self._make(label))
+            self._own[label] = series
             return series
         if self._rest is None:
-            self._rest = self._make(OTHER)
+            self._rest = NodeCounters(OTHER, self._make(OTHER))
             if label != OTHER:
                 _log.warning(
                     "balancer %r has more than max_nodes=%d nodes; the metrics of the others are "
@@ -340,6 +323,12 @@ class Ledger(ForkAware, Generic[S]):
                     OTHER,
                 )
         return self._rest
+
+    def _has_room(self, label: str) -> bool:
+        """Whether a label may be shown, as far as earlier ones stay."""
+        if not self._labels_stay or label in self._left:
+            return True
+        return len(self._own) + len(self._left) < self._max_nodes
 
     def _sort_out(self) -> None:
         """Put the series of nodes that left aside, and give the newcomers theirs. O(n)."""
@@ -352,7 +341,7 @@ class Ledger(ForkAware, Generic[S]):
             self._put_aside(label, self._own.pop(label))
         self._series = {identity: self._admit(label) for identity, label in labels.items()}
 
-    def _put_aside(self, label: str, series: S) -> None:
+    def _put_aside(self, label: str, series: NodeCounters[R]) -> None:
         self._left[label] = series
         if len(self._left) > self._max_nodes:
             del self._left[next(iter(self._left))]

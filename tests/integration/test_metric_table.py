@@ -1,0 +1,70 @@
+"""The table of metrics: both exporters and the documentation say the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus_client import CollectorRegistry
+
+from loadwise.integrations._metric_table import METRICS, Kind
+from loadwise.integrations.opentelemetry import OpenTelemetryCollector
+from loadwise.integrations.prometheus import PrometheusCollector
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+ROW = re.compile(r"\| `(loadwise_\w+)` \| `(loadwise\.[\w.]+)` \| ([\w -]+) \| `(.+?)` \| (.*)\|")
+IN_PROMETHEUS = {
+    Kind.COUNTER: "counter",
+    Kind.ADDITIVE_GAUGE: "gauge",
+    Kind.GAUGE: "gauge",
+    Kind.HISTOGRAM: "histogram",
+}
+IN_OPENTELEMETRY = {
+    Kind.COUNTER: "ObservableCounter",
+    Kind.ADDITIVE_GAUGE: "ObservableUpDownCounter",
+    Kind.GAUGE: "ObservableGauge",
+    Kind.HISTOGRAM: "Histogram",
+}
+IN_WORDS = {**IN_PROMETHEUS, Kind.ADDITIVE_GAUGE: "up-down counter"}
+
+
+def test_prometheus_shows_the_table() -> None:
+    """Each metric once, with its kind and its help; names end in the unit they are in."""
+    collector = PrometheusCollector(None)
+    shown = [(each.name, each.type, each.documentation) for each in collector.describe()]
+    assert shown == [
+        (metric.prometheus_name, IN_PROMETHEUS[metric.kind], metric.help) for metric in METRICS
+    ]
+    assert len({name for name, _, _ in shown}) == len(shown)
+    registry = CollectorRegistry()
+    registry.register(collector)  # refuses names that are there twice
+
+
+def test_opentelemetry_shows_the_table() -> None:
+    """Each metric once, with its kind, its unit and its help."""
+    meter = MeterProvider().get_meter("test")
+    OpenTelemetryCollector(meter)
+    made = {
+        each.name: (type(each).__name__.lstrip("_"), each.unit, each.description)
+        for each in meter._instrument_id_instrument.values()  # type: ignore[attr-defined]
+    }
+    assert made == {
+        f"loadwise.{metric.name}": (IN_OPENTELEMETRY[metric.kind], metric.unit, metric.help)
+        for metric in METRICS
+    }
+
+
+def test_the_page_shows_the_table() -> None:
+    """Row by row, in the same order."""
+    rows = [tuple(part.strip() for part in row) for row in ROW.findall(PAGE.read_text())]
+    assert rows == [
+        (
+            metric.prometheus_name + "_total" * (metric.kind is Kind.COUNTER),
+            f"loadwise.{metric.name}",
+            IN_WORDS[metric.kind],
+            metric.unit,
+            ", ".join(f"`{label}`" for label in metric.labels),
+        )
+        for metric in METRICS
+    ]

@@ -1,0 +1,34 @@
+"""A WSGI application that shows its metrics, for gunicorn."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from loadwise import Balancer, Lease, RoundRobin
+from loadwise.integrations.prometheus import PrometheusCollector
+
+balancer = Balancer(["a", "b"], RoundRobin(), metrics=PrometheusCollector(), name="search")
+held: list[Lease[str]] = []
+
+
+def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+    """Do what the path says; the answer is the process that did it, or the metrics."""
+    path = environ["PATH_INFO"]
+    text = str(os.getpid()).encode()
+    if path == "/succeed":
+        balancer.acquire().success()
+    elif path == "/cancel":
+        balancer.acquire().cancel()
+    elif path == "/hold":
+        held.append(balancer.acquire())
+    elif path == "/metrics":
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        text = generate_latest(registry)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
+    return [text]
