@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from loadwise.integrations._http.routing import base_url_of, checked_base_url
+from loadwise._base_url import base_url_of, checked_base_url
 from loadwise.nodes import node_id
 
 __all__ = ["base_url", "host_and_port"]

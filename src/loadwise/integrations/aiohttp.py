@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
+from loadwise._base_url import LONGEST_KEPT
+from loadwise._url_paths import confined
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.aiohttp_content import MeteredContent
 from loadwise.integrations._http.body import Decoded, Hold
@@ -21,8 +23,6 @@ from loadwise.integrations._http.exchange import Exchange, Prior, cost_of
 from loadwise.integrations._http.haste import CHALLENGES
 from loadwise.integrations._http.keys import by_cookie, by_header
 from loadwise.integrations._http.metering import Amounts
-from loadwise.integrations._http.paths import confined
-from loadwise.integrations._http.routing import LONGEST_KEPT
 from loadwise.integrations._http.settings import (
     AsyncTransportOptions,
     Options,

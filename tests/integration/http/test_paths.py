@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.integration.http.clients import Client, every_client
 
 from loadwise import Balancer
-from loadwise.integrations._http.paths import confined
+from loadwise._url_paths import confined
 
 Start = Callable[[int], list[Any]]
 

@@ -28,9 +28,9 @@ from hypothesis import strategies as st
 from tests.integration.http.clients import AIOHTTP, SYNC, Answer, Ask, Client, every_client
 
 from loadwise import Balancer, ConsistentHash, RoundRobin
+from loadwise._url_paths import confined
 from loadwise.integrations._http.mapping import Mapper, Route
 from loadwise.integrations._http.members import Members, base_of
-from loadwise.integrations._http.paths import confined
 from loadwise.integrations.aiohttp import LoadwiseMiddleware
 from loadwise.integrations.httpx import by_header
 

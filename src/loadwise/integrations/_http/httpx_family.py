@@ -14,6 +14,8 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from loadwise._base_url import LONGEST_KEPT
+from loadwise._url_paths import confined
 from loadwise.balancer import Lease
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
@@ -32,9 +34,7 @@ from loadwise.integrations._http.httpx_headers import access_to
 from loadwise.integrations._http.httpx_redirects import Redirects
 from loadwise.integrations._http.httpx_twins import twin_of
 from loadwise.integrations._http.metering import Account
-from loadwise.integrations._http.paths import confined
 from loadwise.integrations._http.pooled import checked_limits
-from loadwise.integrations._http.routing import LONGEST_KEPT
 from loadwise.integrations._http.settings import Options, Settings, options_of
 from loadwise.integrations._http.verdict import Verdict, judge_status
 from loadwise.integrations._http.wires import TimeLeft

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from loadwise._url_paths import confined
 from loadwise.integrations._http.members import (
     Base,
     Members,
@@ -23,7 +24,6 @@ from loadwise.integrations._http.members import (
     below,
     origin_of,
 )
-from loadwise.integrations._http.paths import confined
 
 __all__ = ["Foreign", "Mapper", "Route"]
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-from loadwise.integrations._http.routing import base_url_of
+from loadwise._base_url import base_url_of
 
 __all__ = ["of_node", "of_url"]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import EllipsisType
 from typing import Any, Literal, TypedDict, cast
 
+from loadwise._base_url import base_url_of, checked_base_url
 from loadwise._callables import (
     is_awaitable,
     refuse_async,
@@ -24,7 +25,6 @@ from loadwise.integrations._http.mapping import Mapper
 from loadwise.integrations._http.members import Members
 from loadwise.integrations._http.metering import Account, Amounts, Meter, Metering
 from loadwise.integrations._http.node_cookies import NodeCookies
-from loadwise.integrations._http.routing import base_url_of, checked_base_url
 from loadwise.integrations._http.verdict import Verdict, are_repeatable
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome

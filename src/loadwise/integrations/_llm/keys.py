@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import cast
 
+from loadwise._base_url import checked_base_url
 from loadwise._numbers import finite
 from loadwise.errors import nearest
-from loadwise.integrations._http.routing import checked_base_url
 from loadwise.quota import QuotaConfig, QuotaDimension
 
 __all__ = ["LlmKey", "keys_of"]

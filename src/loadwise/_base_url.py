@@ -1,4 +1,4 @@
-"""Where a node is reached."""
+"""Base URLs of nodes, found and checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 from urllib.parse import SplitResult, urlsplit
 
 from loadwise._callables import refuse_awaitable
-from loadwise.integrations._http.paths import confined
+from loadwise._url_paths import confined
 
 __all__ = ["LONGEST_KEPT", "base_url_of", "checked_base_url"]
 
