@@ -40,7 +40,7 @@ def test_old_file_stays_when_writing_fails(tmp_path: Path, kind: type[BaseExcept
 
 
 def test_old_file_is_seen_until_the_new_one_is_complete(tmp_path: Path) -> None:
-    """Who looks in the meantime finds the old one."""
+    """A reader in the meantime finds the old one."""
     target = tmp_path / "out.json"
     target.write_text("old")
 
@@ -65,7 +65,7 @@ def test_permissions_and_links_are_kept(tmp_path: Path) -> None:
 
 
 def test_pipe_is_written_to(tmp_path: Path) -> None:
-    """What is no file is not replaced by one."""
+    """A pipe is not replaced by a file."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     check_writable(pipe)
@@ -79,7 +79,7 @@ def test_pipe_is_written_to(tmp_path: Path) -> None:
 
 
 def test_check_leaves_no_trace(tmp_path: Path) -> None:
-    """Whether a file can be written is found out without writing it."""
+    """The check whether a file can be written does not write it."""
     (tmp_path / "old").write_text("old")
     check_writable(tmp_path / "old")
     check_writable(tmp_path / "new")

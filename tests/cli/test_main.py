@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,26 @@ def test_library_and_entry_point_import_without_the_extra() -> None:
         "print([name for name in ('typer', 'rich', 'httpx2') if name in sys.modules])"
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is full")
+@pytest.mark.parametrize(
+    "arguments", [["strategies"], ["strategies", "--json"], ["demo", "-s", "p2c"]]
+)
+def test_output_that_cannot_be_written(arguments: list[str]) -> None:
+    """A full disk is reported in one line, with the exit code that the help lists for it."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "loadwise", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("loadwise cannot go on: [Errno 28]")
+    assert done.stderr.count("\n") == 1
 
 
 def test_module_runs_as_a_program() -> None:

@@ -28,5 +28,9 @@ def main() -> int:
     if reconfigure is not None:
         # A terminal that cannot show a character gets another one rather than an error.
         reconfigure(errors="replace")
-    app(prog_name="loadwise")
+    try:
+        app(prog_name="loadwise")
+    except OSError as error:  # such as a full disk below standard output
+        sys.stderr.write(f"loadwise cannot go on: {error}\n")
+        return 1
     return 0

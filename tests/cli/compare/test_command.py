@@ -50,7 +50,7 @@ def test_files_are_written() -> None:
 
 @pytest.mark.parametrize("name", ["a[red]b.json", "q[/x].json"])
 def test_file_is_named_as_it_is(name: str) -> None:
-    """What would be a style or a mistake in markup is but a name."""
+    """A name that would be a style or a mistake in markup is printed as it is."""
     Path("q[").mkdir()
     code, text = invoke("slow-node", "-s", "p2c", *QUICK, "--json", name)
     assert code == 0
@@ -58,7 +58,7 @@ def test_file_is_named_as_it_is(name: str) -> None:
 
 
 def test_interrupt_between_two_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has been written by then is not said not to be."""
+    """A file that has been written by then is named."""
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -118,7 +118,7 @@ def test_trace_replaces_arrivals_and_two_costs_are_tokens() -> None:
 
 
 def test_recording_has_no_more_requests_than_it_has() -> None:
-    """What is said of a run, and written down of it, is what is played."""
+    """The count of requests that is printed and written is the count that is played."""
     file = trace(*(f"{n / 10},{100 + n},{n}" for n in range(50)))
     recorded = ("--set", "arrivals.kind=trace", "--set", f"arrivals.file={file}")
     for options in (

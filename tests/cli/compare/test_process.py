@@ -117,7 +117,7 @@ def test_output_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_file_that_becomes_unwritable(tmp_path: Path) -> None:
-    """What cannot be written in the end is said, with exit code 1, and the tables are there."""
+    """A file that cannot be written in the end is named, with exit code 1, below the tables."""
     folder, pipe = tmp_path / "results", tmp_path / "pipe"
     folder.mkdir()
     os.mkfifo(pipe)

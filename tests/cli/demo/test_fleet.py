@@ -28,7 +28,7 @@ def ask(server: Server, number: int) -> tuple[int, bytes]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process."""
+    """Return whether there is such a process."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -47,7 +47,7 @@ def test_servers_are_processes_that_end_with_the_block() -> None:
 
 
 def test_killed_server_keeps_its_account_and_returns_on_its_port() -> None:
-    """What a server served before SIGKILL is known after it; the next process adds to it."""
+    """A server's answers before SIGKILL are known after it; the next process adds to them."""
     with Fleet(1, QUICK) as fleet:
         one = fleet["one"]
         ask(one, 1)

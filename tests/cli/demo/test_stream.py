@@ -1,4 +1,4 @@
-"""When the demo's requests are handed out."""
+"""The times at which the demo's requests are handed out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_gate_holds_the_last_requests_until_it_opens() -> None:
 
 
 def test_stop_ends_a_wait() -> None:
-    """Who waits for a request that is due in an hour is told at once that there is none."""
+    """A thread that waits for a request due in an hour is told at once that there is none."""
     stream = Stream(10, 3600.0, seed=1, gate=10)
     got: list[int | None] = []
     waiting = Thread(target=lambda: got.append(stream.take()))

@@ -51,7 +51,7 @@ def test_answer_of_the_wrong_server_is_no_answer() -> None:
 
 
 def test_failed_attempt_is_answered_by_another_server() -> None:
-    """Where one of two nodes refuses connections, each request is answered by the other."""
+    """If one of two nodes refuses connections, each request is answered by the other."""
     with Fleet(1, (ONE, TWO)) as fleet:
         ports = {server.name: server.port for server in fleet}
         fleet["two"].kill()

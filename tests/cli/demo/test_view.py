@@ -1,4 +1,4 @@
-"""What the demo draws while it runs."""
+"""The frames that the demo draws while it runs."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def test_every_load_measure_is_listed() -> None:
 
 
 def test_names_can_be_imported_from_the_package() -> None:
-    """What the catalogue names, ``from loadwise import ...`` finds."""
+    """Each name of the catalogue can be had by ``from loadwise import``."""
     assert [entry.name for entry in CATALOGUE if not hasattr(loadwise, entry.name)] == []
 
 

@@ -1,4 +1,4 @@
-"""What the command line asks for, put together and checked before anything is simulated."""
+"""The request that the options make up, checked before anything is simulated."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Where to write results."""
+    """The files to write results to."""
 
     json: Path | None
     csv: Path | None
@@ -49,7 +49,7 @@ class Targets:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to compare, and how many runs at a time."""
+    """A comparison to make, and how many runs at a time."""
 
     scenario: Scenario
     strategies: tuple[str, ...]
@@ -69,10 +69,10 @@ def prepare(
     seeds: int,
     jobs: int | None,
 ) -> Request:
-    """Return what the options ask for.
+    """Return the request that the options make up.
 
     Raises:
-        typer.BadParameter: An option is wrong, and which.
+        typer.BadParameter: An option is wrong; it is named.
     """
     _check_targets(targets)
     counted = [f"requests={requests}"] if requests is not None else []

@@ -106,7 +106,7 @@ def show_verdict(console: Console, sentences: Iterable[str]) -> None:
 
 
 def _matters(column: _Column, summaries: Sequence[Summary]) -> bool:
-    """Whether some strategy has a figure that is not 0."""
+    """Return whether some strategy has a figure that is not 0."""
     estimates = [column.of(each) for each in summaries]
     return any(each is not None and (each.mean != 0) for each in estimates)
 

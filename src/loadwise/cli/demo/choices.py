@@ -34,7 +34,7 @@ CHOICES: Mapping[str, str] = MappingProxyType(
         ),
     }
 )
-"""How each strategy of the demo chooses, in words, by its name."""
+"""The rule of each strategy of the demo, in words, by its name."""
 
 
 def choose(name: str) -> str:

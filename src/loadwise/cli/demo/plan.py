@@ -28,7 +28,7 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """How long a run lasts if the clients keep up."""
+        """Seconds that a run lasts if the clients keep up."""
         return max(_SHORTEST, self.requests / _RATE)
 
     @property

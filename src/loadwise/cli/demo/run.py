@@ -36,7 +36,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something worth telling; ``act`` is its number where it opens one."""
+    """A line to show; ``act`` is the number of the act that it opens, if it opens one."""
 
     seconds: float
     text: str

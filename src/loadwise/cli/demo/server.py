@@ -42,7 +42,7 @@ class Profile:
 
 
 class Server:
-    """One server, through all the processes that it may live as.
+    """One server, through all the processes that run it one after another.
 
     A process ends when its standard input does, so it cannot outlive its parent. Its output is read
     in the background, line by line.
@@ -97,7 +97,7 @@ class Server:
             self._reader.start()
 
     def is_ready(self, timeout: float = 0.0) -> bool:
-        """Whether it listens, or does so within ``timeout`` seconds.
+        """Return whether it listens, or does so within ``timeout`` seconds.
 
         Raises:
             ServerError: It ended instead.

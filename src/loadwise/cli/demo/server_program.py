@@ -55,7 +55,7 @@ class DemoServer(ThreadingHTTPServer):
         time.sleep(self._random.uniform(*self._seconds))
 
     def fails(self) -> bool:
-        """Whether to fail this time."""
+        """Return whether to fail this time."""
         return self._random.random() < self._failing
 
     def handle_error(self, request: object, client_address: object) -> None:

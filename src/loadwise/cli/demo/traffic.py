@@ -140,7 +140,7 @@ class Traffic:
 
 
 def _check(number: int, response: httpx2.Response) -> tuple[str, int]:
-    """Return who answered a request, and at which attempt.
+    """Return the server that answered a request, and the number of the attempt.
 
     Raises:
         AnswerError: The answer is not what was asked for.

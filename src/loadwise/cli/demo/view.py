@@ -79,7 +79,7 @@ class _LinesView:
 
 
 class _LiveView:
-    """Events as lines, and below them a table that is drawn anew all the time."""
+    """Events as lines, and below them a table that is drawn again and again."""
 
     def __init__(self, console: Console, run: Run) -> None:
         self._console = console
