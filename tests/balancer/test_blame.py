@@ -606,7 +606,7 @@ def test_what_is_no_sign_of_a_hung_node() -> None:
     balancer = Balancer(["a"], hung_after=2.0, clock=clock, failures=OSError)
 
     def begun(lease: Lease[str]) -> None:
-        lease.stop_clock()
+        lease.first_byte()
         clock.advance(60.0)
         lease.cancel()
 

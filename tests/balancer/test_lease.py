@@ -768,22 +768,32 @@ def test_quota_calls_without_quota_do_nothing() -> None:
     assert lease.success()
 
 
-@pytest.mark.parametrize("name", ["first_byte", "stop_clock"])
-def test_the_first_byte_ends_the_latency_but_not_the_request(name: str) -> None:
+def test_the_first_byte_ends_the_latency_but_not_the_request() -> None:
     """For a streamed answer the latency ends at its start, the slot is held to its end."""
     clock, recorder = ManualClock(), Recorder()
     balancer = Balancer(["a"], clock=clock, metrics=recorder)
     lease = balancer.acquire()
-    tell = getattr(lease, name)
     clock.advance(0.25)
-    tell()
+    lease.first_byte()
     clock.advance(60.0)
-    tell()  # the first call counts
+    lease.first_byte()  # the first call counts
     assert (lease.outcome, lease.latency, in_flight(balancer)) == (None, None, 1)
     lease.success()
     assert (lease.latency, in_flight(balancer)) == (0.25, 0)
     assert recorder.outcomes == [("a", Outcome.SUCCESS, 0.25)]
     assert balancer.status()[0].latency == 0.25
+
+
+def test_the_old_name_of_first_byte_warns() -> None:
+    """`stop_clock` does the same, and names its successor."""
+    clock = ManualClock()
+    lease = Balancer(["a"], clock=clock).acquire()
+    clock.advance(0.25)
+    with pytest.warns(DeprecationWarning, match="first_byte"):
+        lease.stop_clock()
+    clock.advance(60.0)
+    lease.success()
+    assert lease.latency == 0.25
 
 
 def test_repr_tells_node_and_state() -> None:

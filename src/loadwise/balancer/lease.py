@@ -269,6 +269,7 @@ class Lease(Generic[N]):
 
     def stop_clock(self) -> None:
         """Tell that the answer has begun, by the old name of `first_byte`."""
+        warnings.warn("stop_clock is now first_byte", DeprecationWarning, stacklevel=2)
         self.first_byte()
 
     def _end(
