@@ -13,8 +13,10 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
 from loadwise.balancer import Balancer
+from loadwise.health_checks.checkable import require_checkable
 from loadwise.health_checks.event_loops import current_loop
-from loadwise.health_checks.plan import Check, Plan, require_checkable
+from loadwise.health_checks.leader import as_leader
+from loadwise.health_checks.plan import Check, Plan
 from loadwise.health_checks.probe import (
     AsyncNodeProbe,
     TimedProbe,
@@ -67,6 +69,11 @@ class _Run(Generic[N]):
         """Whether it checks at intervals."""
         return self._regular and self.alive
 
+    @property
+    def leads(self) -> bool:
+        """Whether it is this process that checks at intervals."""
+        return self._plan.leads
+
     def start(self) -> None:
         """Check at intervals from now on."""
         self._regular = True
@@ -97,6 +104,7 @@ class _Run(Generic[N]):
     def _end(self) -> None:
         self._ended = True
         self._plan.stop()
+        self._plan.resign()
         rounds, self._rounds = self._rounds, []
         for round_ in rounds:
             round_.stop()
@@ -192,6 +200,7 @@ class AsyncHealthChecker(Generic[N]):
             raise TypeError(f"wait is {wait!r}; it must be a function of an event and seconds")
         self._wait = wait
         require_checkable(balancer, self._settings, probe)
+        self._leader = as_leader(self._settings.leader)
         self._run: _Run[N] | None = None
 
     @property
@@ -261,7 +270,7 @@ class AsyncHealthChecker(Generic[N]):
         run = self._run
         if run is None or not run.alive or not run.loop.is_current:
             run = self._run = _Run(
-                Plan(self._balancer, self._settings, regular=False),
+                Plan(self._balancer, self._settings, self._leader, regular=False),
                 self._probe,
                 self._settings.clock,
                 self._wait,
@@ -281,5 +290,8 @@ class AsyncHealthChecker(Generic[N]):
         await self.stop()
 
     def __repr__(self) -> str:
-        state = "running" if self.running else "stopped"
+        run = self._run
+        state = "stopped"
+        if run is not None and run.running:
+            state = "running" if run.leads else "standing by"
         return f"<AsyncHealthChecker of balancer {self._balancer.name!r}: {state}>"

@@ -17,14 +17,16 @@ from random import Random
 from typing import Generic, TypeVar
 
 from loadwise.balancer import Balancer
-from loadwise.health import HealthStatus, HealthTracker, Probe
-from loadwise.health_checks.probe import TimedProbe, no_answer
+from loadwise.health import HealthStatus, Probe
+from loadwise.health_checks.checkable import tracker_of
+from loadwise.health_checks.leader import Lead, Leader
+from loadwise.health_checks.probe import no_answer
 from loadwise.health_checks.round import Round
 from loadwise.health_checks.settings import Settings
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 
-__all__ = ["Check", "Plan", "require_checkable"]
+__all__ = ["Check", "Plan"]
 
 N = TypeVar("N")
 
@@ -80,37 +82,13 @@ class Check(Generic[N]):
         return self.rounds + self.rounds_after
 
 
-def require_checkable(balancer: Balancer[N], settings: Settings, probe: object) -> None:
-    """Find out before the first check what would make all checks fail.
-
-    Raises:
-        TypeError: The balancer is none.
-        ValueError: A node has no address that the probe can use, or there is no tracker.
-    """
-    if not isinstance(balancer, Balancer):
-        raise TypeError(f"balancer is {balancer!r}; it must be a Balancer")
-    _tracker_of(balancer, settings)
-    if isinstance(probe, TimedProbe):
-        for node in balancer.nodes:
-            probe.check_node(node)
-
-
-def _tracker_of(balancer: Balancer[N], settings: Settings) -> HealthTracker:
-    tracker = balancer.health if settings.health is None else settings.health
-    if tracker is None:
-        raise ValueError(
-            f"balancer {balancer.name!r} keeps no health (health=False), so there is nothing to "
-            f"report to; give the checker a tracker of its own with health=HealthTracker()"
-        )
-    return tracker
-
-
 class Plan(Generic[N]):
     """The checks of a balancer's members.
 
     Args:
         balancer: Whose members to check.
         settings: How.
+        leader: Tells whether this process checks at intervals; ``None`` if it does in any case.
         regular: Whether to check at intervals. If not, only `check_now` has nodes checked, until
             `go_regular` is called.
 
@@ -123,10 +101,18 @@ class Plan(Generic[N]):
     Cost: O(log n) per check, and O(n) when membership changes.
     """
 
-    def __init__(self, balancer: Balancer[N], settings: Settings, *, regular: bool = True) -> None:
+    def __init__(
+        self,
+        balancer: Balancer[N],
+        settings: Settings,
+        leader: Leader | None = None,
+        *,
+        regular: bool = True,
+    ) -> None:
         self._balancer = balancer
         self._regular = regular
-        self._tracker = _tracker_of(balancer, settings)
+        self._lead = Lead(leader)
+        self._tracker = tracker_of(balancer, settings)
         self._settings = settings
         self._rng = Random() if settings.rng is None else settings.rng
         self._checks: dict[Hashable, Check[N]] = {}
@@ -147,9 +133,36 @@ class Plan(Generic[N]):
         """Check at intervals from now on; each node is due as planned at its last check."""
         if not self._regular:
             self._regular = True
+            self._look_at = -math.inf  # to ask who leads
+            self._resume(now)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process checks at intervals, as far as others may do so instead."""
+        return self._lead.leads
+
+    def _resume(self, now: float) -> None:
+        """Plan the next check of every node of which none is planned or under way."""
+        if self._lead.leads:
             for check in self._checks.values():
                 if check.phase is not _Phase.RUNNING and not check.rounds:
                     self._schedule(check, check.due if check.due > now else self._soon(now))
+
+    def _follow_leader(self, now: float) -> None:
+        """Begin to check at intervals, or leave that to others, as the leader says."""
+        before = self._lead.leads
+        self._lead.ask()
+        if self._lead.leads == before:
+            return
+        if self._lead.leads:
+            self._resume(now)
+        else:
+            self._queue = [entry for entry in self._queue if entry[2].rounds]
+            heapq.heapify(self._queue)
+
+    def resign(self) -> None:
+        """Let another process check."""
+        self._lead.resign()
 
     def check_now(self, round_: Round, now: float) -> None:
         """Have every member checked at the next turn, or as soon as there is room.
@@ -186,6 +199,8 @@ class Plan(Generic[N]):
         """
         if now >= self._look_at:
             self._look(now)
+            if self._regular:
+                self._follow_leader(now)
         overdue = [check for check in self._running.values() if check.deadline <= now]
         for check in overdue:
             del self._running[check.id]
@@ -365,7 +380,7 @@ class Plan(Generic[N]):
     def _schedule(self, check: Check[N], due: float) -> None:
         """Plan the next regular check."""
         check.due = due
-        if self._regular:
+        if self._regular and self._lead.leads:
             self._push(check, due)
 
     def _push(self, check: Check[N], due: float) -> None:

@@ -12,6 +12,7 @@ from loadwise._numbers import finite, whole
 from loadwise.clock import Clock, check_clock
 from loadwise.errors import nearest
 from loadwise.health import HealthTracker
+from loadwise.health_checks.leader import LeaderArgument
 from loadwise.strategies._draws import check_rng
 
 __all__ = ["CheckOptions", "Settings"]
@@ -32,6 +33,10 @@ class CheckOptions(TypedDict, total=False):
         concurrency: Checks at a time at most; 16 by default. One whose time is over does not
             count, even if its thread still hangs.
         health: The tracker to report to, instead of the balancer's own.
+        leader: Which one of several processes checks, so that the others need not: the path of a
+            lock file of the host (see `HostLeader`), a function that tells whether this process
+            does, or a `Leader`, such as `loadwise.integrations.redis.SharedLeader`. Every process
+            checks by default.
         rng: Where the jitter comes from.
         clock: Source of monotonic seconds.
     """
@@ -44,6 +49,7 @@ class CheckOptions(TypedDict, total=False):
     unhealthy_threshold: int
     concurrency: int
     health: HealthTracker | None
+    leader: LeaderArgument | None
     rng: Random | None
     clock: Clock
 
@@ -60,6 +66,7 @@ class Settings:
     unhealthy_threshold: int = 1
     concurrency: int = 16
     health: HealthTracker | None = None
+    leader: LeaderArgument | None = None
     rng: Random | None = None
     clock: Callable[[], float] = field(default=time.monotonic)
 

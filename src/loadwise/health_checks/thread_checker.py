@@ -22,7 +22,9 @@ from weakref import WeakSet
 from loadwise._callables import is_awaitable, refuse_async, refuse_awaitable
 from loadwise._numbers import finite
 from loadwise.balancer import Balancer
-from loadwise.health_checks.plan import Check, Plan, require_checkable
+from loadwise.health_checks.checkable import require_checkable
+from loadwise.health_checks.leader import as_leader
+from loadwise.health_checks.plan import Check, Plan
 from loadwise.health_checks.probe import NodeProbe, TimedProbe, as_sync, fault_of, fault_of_error
 from loadwise.health_checks.round import Round
 from loadwise.health_checks.settings import CheckOptions, Settings
@@ -68,6 +70,11 @@ class _Run(Generic[N]):
         """Whether it checks at intervals."""
         thread = self._thread
         return self.regular and not self.ended and thread is not None and thread.is_alive()
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is this process that checks at intervals."""
+        return self._plan.leads
 
     def start(self) -> None:
         """Check at intervals from now on."""
@@ -126,6 +133,7 @@ class _Run(Generic[N]):
                 if self._thread is threading.current_thread():
                     self._thread = None
                     self.abandon()
+                    self._plan.resign()
 
     def _take_in(self) -> None:
         while self._results and not self.ended:
@@ -231,6 +239,7 @@ class HealthChecker(Generic[N]):
         refuse_async("wait", wait, "use AsyncHealthChecker for it")
         self._wait = wait
         require_checkable(balancer, self._settings, probe)
+        self._leader = as_leader(self._settings.leader)
         self._lock = Lock()
         self._run: _Run[N] | None = None
         _checkers.add(self)
@@ -332,14 +341,17 @@ class HealthChecker(Generic[N]):
         self.stop()
 
     def __repr__(self) -> str:
-        state = "running" if self.running else "stopped"
+        run = self._run
+        state = "stopped"
+        if run is not None and run.running:
+            state = "running" if run.leads else "standing by"
         return f"<HealthChecker of balancer {self._balancer.name!r}: {state}>"
 
     def _get_run(self) -> _Run[N]:
         run = self._run
         if run is None or run.ended:
             run = self._run = _Run(
-                Plan(self._balancer, self._settings, regular=False),
+                Plan(self._balancer, self._settings, self._leader, regular=False),
                 self._probe,
                 self._settings.clock,
                 self._wait,

@@ -19,6 +19,7 @@ except ImportError as error:
 from loadwise.integrations.redis._async_quota import AsyncSharedQuota
 from loadwise.integrations.redis._events import SharedEvent
 from loadwise.integrations.redis._health import SharedHealth
+from loadwise.integrations.redis._leader import SharedLeader
 from loadwise.integrations.redis._quota import SharedQuota
 from loadwise.integrations.redis._store import AsyncRedisStore, RedisStore
 
@@ -28,5 +29,6 @@ __all__ = [
     "RedisStore",
     "SharedEvent",
     "SharedHealth",
+    "SharedLeader",
     "SharedQuota",
 ]

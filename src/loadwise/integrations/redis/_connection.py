@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "HEALTH_PUT",
     "HEALTH_READ",
+    "LEADER",
     "QUOTA",
     "STORE_PUT",
     "TROUBLE",
@@ -80,6 +81,7 @@ class Script:
 QUOTA = Script("quota.lua")
 HEALTH_PUT = Script("health_put.lua")
 HEALTH_READ = Script("health_read.lua")
+LEADER = Script("leader.lua")
 STORE_PUT = Script("store_put.lua")
 
 

@@ -25,7 +25,7 @@ class SharedEvent:
     """Something that happened to state that is shared through a server.
 
     Attributes:
-        source: Whose state: ``"quota"``, ``"health"`` or ``"store"``.
+        source: Whose state: ``"quota"``, ``"health"``, ``"leader"`` or ``"store"``.
         kind: ``"outage"``: the server cannot be reached, and work goes on from local state.
             ``"restored"``: it can be reached again. ``"resynchronised"``: it had lost what this
             process knew, and has been told anew. ``"rejected"``: it holds something that
