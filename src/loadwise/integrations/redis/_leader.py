@@ -121,7 +121,8 @@ class SharedLeader(ForkAware):
         if self._started and self._breaker.up:
             self._give_up()
         self._breaker.close()
-        self._client.close()
+        if self._client is not self._given:
+            self._client.close()
 
     def __enter__(self) -> Self:
         return self
