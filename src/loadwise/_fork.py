@@ -1,4 +1,4 @@
-"""What must be forgotten in the child of a fork.
+"""State to be forgotten in the child of a fork.
 
 After `os.fork` only the forking thread lives on in the child: a lock that another thread held
 stays held for ever, and the requests of all other threads are gone though they were counted. Each

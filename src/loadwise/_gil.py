@@ -1,4 +1,4 @@
-"""Whether threads take turns here, as they do under a global interpreter lock."""
+"""Test for a global interpreter lock, under which threads take turns."""
 
 from __future__ import annotations
 

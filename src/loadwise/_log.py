@@ -1,4 +1,4 @@
-"""Where trouble that must not stop a request is told.
+"""Log for trouble that must not stop a request.
 
 The `logging` module is imported when there is something to tell: it would be a tenth of the time
 that ``import loadwise`` takes.

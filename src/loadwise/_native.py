@@ -1,4 +1,4 @@
-"""What the sources tell the compiler; to the interpreter it means nothing.
+"""Hints of the sources to the compiler; to the interpreter they mean nothing.
 
 The modules of the hot path can be compiled by mypyc, from the very same files (see
 ``hatch_build.py``). Three habits in them are for its sake:

@@ -1,4 +1,4 @@
-"""What a node is: anything with an identity, and opt-in protocols for what it can tell.
+"""Nodes: anything with an identity, and opt-in protocols for what it can tell.
 
 A node needs no base class. A value with an ``id`` is known by it; any other hashable value (a
 ``str``, an ``int``, a tuple) is its own id. Strategies ask for more only where they need it, and

@@ -1,4 +1,4 @@
-"""Where per-node state of your own is kept: a protocol, and the store for one process."""
+"""Stores for per-node state of your own: a protocol, and the one for a single process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a request would go where it would go, or nowhere."""
+"""Explanations of why a request would go where it would go, or nowhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When nodes that cannot be given now are back: remembered from one request to the next."""
+"""Times when nodes that cannot be given now are back, remembered from request to request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the probes that come with loadwise find a node."""
+"""Addresses at which the bundled probes find a node."""
 
 from __future__ import annotations
 

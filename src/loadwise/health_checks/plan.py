@@ -1,4 +1,4 @@
-"""Who is to be asked when, and what becomes of the answers.
+"""Plan of checks: which node is due when, and what becomes of the answers.
 
 All that the thread checker and the asyncio checker decide is decided here, without threads, tasks
 or waiting: they ask the plan what to start, tell it what came of it, and wait as long as it says.

@@ -1,4 +1,4 @@
-"""How a node is asked how it is.
+"""Protocols for a single health check.
 
 A probe is a function of a node, plain or async; what it returns or raises is the verdict. The
 probes that come with loadwise are of a third kind, which serves both checkers and keeps time by

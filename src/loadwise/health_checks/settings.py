@@ -1,4 +1,4 @@
-"""What the thread checker and the asyncio checker are told alike."""
+"""Settings that the thread checker and the asyncio checker share."""
 
 from __future__ import annotations
 

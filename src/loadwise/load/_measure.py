@@ -1,4 +1,4 @@
-"""What a load measure is."""
+"""Protocols of load measures."""
 
 from __future__ import annotations
 

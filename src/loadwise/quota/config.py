@@ -1,4 +1,4 @@
-"""What a node may be asked for per stretch of time."""
+"""Limits of a node: what it may be asked for per stretch of time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a balancer asks of whoever keeps its quotas."""
+"""Protocols of quotas: what a balancer asks of whoever keeps them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a load-based strategy gets its loads from: the nodes, a function, or a measure."""
+"""Sources of loads for a strategy: the nodes, a function, or a measure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How strategies keep what they have worked out for a set of nodes.
+"""Plans that strategies work out for a set of nodes, and keep.
 
 A pick must not repeat the O(n) work of its predecessor, so each strategy turns a `NodeSet` into a
 *plan* (a table, a list of counters, whatever its rule reads) and keeps it. Three levels, each for

@@ -1,4 +1,4 @@
-"""What every strategy must do, as tests to run against one of your own."""
+"""Contract of all strategies, as tests to run against one of your own."""
 
 from __future__ import annotations
 

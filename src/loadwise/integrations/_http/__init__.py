@@ -1,1 +1,1 @@
-"""What the HTTP integrations have in common; nothing here does I/O but the transports."""
+"""Parts that the HTTP integrations share; nothing here does I/O but the transports."""

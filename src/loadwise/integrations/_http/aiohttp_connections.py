@@ -1,4 +1,4 @@
-"""Which connection an attempt of aiohttp went by: a new one, or one kept from earlier requests.
+"""Connections of aiohttp: an attempt's was new, or kept from earlier requests.
 
 aiohttp tells nobody, but it hands the connection to the request to send itself by; there it is
 seen. Should that go, no connection counts as kept, and tests say so.

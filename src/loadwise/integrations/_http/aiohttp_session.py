@@ -1,4 +1,4 @@
-"""What aiohttp's sessions do around a middleware, and what their errors mean.
+"""Sessions of aiohttp: the work they do around a middleware, and their errors.
 
 Some of it is told only by attributes that aiohttp keeps to itself: a request's timer, who sends its
 body, and the name of the function that waits for a free connection. Should they go, timeouts and

@@ -1,4 +1,4 @@
-"""What goes on while a response's body is read: the lease is held, and the usage is read."""
+"""Bodies of responses: while one is read the lease is held, and the usage is read."""
 
 from __future__ import annotations
 

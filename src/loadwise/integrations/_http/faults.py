@@ -1,4 +1,4 @@
-"""Whose fault it is that a request of httpx or httpx2 brought no response."""
+"""Verdicts on requests of httpx or httpx2 that brought no response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the transports for httpx and httpx2 do alike, whether they wait or not.
+"""Base of the transports for httpx and httpx2, whether they wait or not.
 
 The two packages have the same classes under different names and no common base, so what is
 specific to one reaches this code as the attributes of a `Library`.

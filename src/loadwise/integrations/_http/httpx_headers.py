@@ -1,4 +1,4 @@
-"""What is read off the headers of each request and response, and the one that is changed.
+"""Headers that are read off each request and response, and the one that is changed.
 
 The ``Headers`` of httpx and httpx2 decode themselves as a whole for every look-up by name, and
 look through themselves again for a change; that would be an eighth of what a balanced request costs

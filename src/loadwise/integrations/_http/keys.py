@@ -1,4 +1,4 @@
-"""What a request belongs to, read off its headers."""
+"""Hash keys of requests, read off their headers."""
 
 from __future__ import annotations
 

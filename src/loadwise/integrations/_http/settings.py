@@ -1,4 +1,4 @@
-"""How an HTTP integration chooses, retries and meters."""
+"""Settings by which an HTTP integration chooses, retries and meters."""
 
 from __future__ import annotations
 

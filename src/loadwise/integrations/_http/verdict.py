@@ -1,4 +1,4 @@
-"""What a response, or the lack of one, says about the node that was asked."""
+"""Verdicts: what a response, or the lack of one, says about the node that was asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which model a request asks for, and the same request under a key's own name for it."""
+"""Models that requests ask for, under a key's own name for each."""
 
 from __future__ import annotations
 
