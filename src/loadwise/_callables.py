@@ -34,7 +34,7 @@ _LATER: Final = (
 
 
 def is_async(function: object) -> bool:
-    """Whether it can be seen that what ``function`` returns has not been found out yet.
+    """Tell whether it can be seen that what ``function`` returns has not been found out yet.
 
     It can for coroutine functions and generator functions, plain or asynchronous, for methods and
     partials of them, and for objects (and classes of objects) that are called by such a method.
@@ -58,7 +58,7 @@ def is_async(function: object) -> bool:
 
 
 def _is_marked(function: object) -> bool:
-    """Whether a function says of itself that it returns a coroutine."""
+    """Tell whether a function says of itself that it returns a coroutine."""
     # By an attribute, for which most have no room in use; asking `inspect` takes 1 us.
     return bool(getattr(function, "__dict__", None)) and inspect.iscoroutinefunction(function)
 
@@ -90,7 +90,7 @@ def refuse_async_methods(what: str, owner: object, methods: tuple[str, ...], rem
 
 
 def is_awaitable(answer: object) -> bool:
-    """Whether an answer has not been found out yet."""
+    """Tell whether an answer has not been found out yet."""
     return hasattr(type(answer), "__await__") or isinstance(
         answer, (Coroutine, Generator, AsyncGeneratorType)
     )

@@ -122,7 +122,7 @@ class Content:
 
 
 class Membership(Generic[N_co]):
-    """What a `NodeSet` and all its restricted views have in common.
+    """Base that a `NodeSet` and all its restricted views share.
 
     Attributes:
         nodes: The nodes, by index.

@@ -83,7 +83,7 @@ class SelectionContext:
         _set_estimated_cost(self, estimated_cost)
 
     def is_excluded(self, index: int) -> bool:
-        """Whether the candidate at ``index`` must not be chosen."""
+        """Tell whether the candidate at ``index`` must not be chosen."""
         return index in self.exclude
 
     def tag(self, name: str) -> str | None:

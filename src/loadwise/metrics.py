@@ -57,7 +57,7 @@ class MetricsCollector(Protocol):
 
 
 class RetryCollector(Protocol):
-    """What a collector may offer beyond `MetricsCollector`, for integrations that retry."""
+    """Collector that hears of retries, too; optional beside `MetricsCollector`."""
 
     def on_retry(self, node_id: Hashable, reason: str) -> None:
         """A request that failed on this node is tried on another."""
@@ -67,14 +67,14 @@ class RetryCollector(Protocol):
 
 
 class PanicCollector(Protocol):
-    """What a collector may offer beyond `MetricsCollector`, to hear of panic."""
+    """Collector that hears of panic, too; optional beside `MetricsCollector`."""
 
     def on_panic(self, entered: bool) -> None:  # noqa: FBT001 - the event is nothing else
         """Panic began in the balancer, or ended."""
 
 
 class CooldownCollector(Protocol):
-    """What a collector may offer beyond `MetricsCollector`, to hear of cooldowns."""
+    """Collector that hears of cooldowns, too; optional beside `MetricsCollector`."""
 
     def on_cooldown(self, node_id: Hashable, seconds: float) -> None:
         """The balancer began to have a node sit out for so many seconds.
@@ -84,7 +84,7 @@ class CooldownCollector(Protocol):
 
 
 class WaitCollector(Protocol):
-    """What a collector may offer beyond `MetricsCollector`, to hear of requests that waited."""
+    """Collector that hears of requests that waited, too; optional beside `MetricsCollector`."""
 
     def on_wait(self, seconds: float, got: bool) -> None:  # noqa: FBT001 - as PanicCollector
         """A request waited so many seconds for a node, and got one or gave up."""

@@ -125,7 +125,7 @@ class NodeSet(Sequence[N_co]):
 
     @property
     def alike(self) -> bool:
-        """Whether all that may be chosen have the same weight. O(different weights and barred)."""
+        """True if all that may be chosen have the same weight. O(different weights and barred)."""
         membership = self.membership
         if len(membership.tally) <= 1:
             return True

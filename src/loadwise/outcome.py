@@ -10,7 +10,7 @@ __all__ = ["Outcome", "check_outcome"]
 
 
 class Outcome(Enum):
-    """How a request ended.
+    """End of a request, by its kind.
 
     Only ``SUCCESS`` and ``FAILURE`` say something about a node's health. A rate limit says that
     the node works and wants a pause; a cancellation, that the caller gave up.

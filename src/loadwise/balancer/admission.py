@@ -39,7 +39,7 @@ _MOST_IN_ORDER = 64
 
 
 class Grant:
-    """What a node has granted.
+    """Grant of a node: room, probe and quota.
 
     Attributes:
         index: The node's index.

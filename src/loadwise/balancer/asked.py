@@ -77,7 +77,7 @@ class Asked(Generic[N]):
 
     @property
     def doubtful(self) -> bool:
-        """Whether one of those known to lack quota may have got some, unknown to us."""
+        """True if one of those known to lack quota may have got some, unknown to us."""
         if self.short is None or self._shortages is None or self._scanned:
             return False
         return not self._shortages.tells

@@ -838,7 +838,7 @@ class Balancer(Generic[N]):
         return self._fleet.nodes
 
     def __contains__(self, id: object) -> bool:  # noqa: A002 - the name of the thing everywhere else
-        """Whether there is a member with this id. O(log n)."""
+        """Tell whether there is a member with this id. O(log n)."""
         return self._fleet.has(node_id(id))
 
     @property
@@ -848,12 +848,12 @@ class Balancer(Generic[N]):
 
     @property
     def panic(self) -> Panic | None:
-        """How bad it is, while the balancer is in panic; else ``None``. O(1) between changes."""
+        """State of panic, while the balancer is in it; else ``None``. O(1) between changes."""
         return self._fleet.refreshed().panic
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a node now."""
+        """Number of requests that wait for a node now."""
         return len(self._waiting)
 
     @property

@@ -64,7 +64,7 @@ class Cooldown:
 
 
 class Cooldowns(ForkAware):
-    """What a balancer knows of its members' cooldowns.
+    """Record of a balancer's cooldowns of its members.
 
     Args:
         pauses: Who has nodes sit out.

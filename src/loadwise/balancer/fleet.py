@@ -136,7 +136,7 @@ class Fleet(ForkAware, Generic[N]):
         return slots[self._index_in(whole, identity)]
 
     def has(self, identity: Hashable) -> bool:
-        """Whether there is a member with this id."""
+        """Tell whether there is a member with this id."""
         return self._members[0].index_of(identity) is not None
 
     def refreshed(self) -> View[N]:

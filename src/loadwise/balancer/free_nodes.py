@@ -23,7 +23,7 @@ _MOST_SETS = 4
 
 
 class Roomy(Protocol):
-    """What may have a limited room."""
+    """Something that may have a limited room."""
 
     @property
     def room(self) -> Room | None:

@@ -81,11 +81,11 @@ class Pacing:
         return None if self._ends is None else self._ends - self._clock()
 
     def is_late(self, pause: float = 0.0) -> bool:
-        """Whether the deadline has passed, or will have after a pause of so many seconds."""
+        """Tell whether the deadline has passed, or will have after a pause of so many seconds."""
         return self._ends is not None and self._clock() + pause >= self._ends
 
     def allows_another(self) -> bool:
-        """Whether another attempt may follow; if so, it is taken from the budget."""
+        """Tell whether another attempt may follow; if so, it is taken from the budget."""
         if self.is_late():
             return False
         return self._budget is None or self._budget.try_withdraw()

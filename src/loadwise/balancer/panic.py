@@ -15,7 +15,7 @@ __all__ = ["Panic", "PanicLog", "PanicRule"]
 
 @dataclass(frozen=True, slots=True)
 class Panic:
-    """How bad it is, while a balancer is in panic.
+    """State of a balancer in panic: how many members are left.
 
     Attributes:
         available: Members that are not UNHEALTHY.
@@ -59,7 +59,7 @@ class Panic:
 
 
 class PanicRule:
-    """When a balancer is in panic.
+    """Rule by which a balancer is in panic.
 
     Args:
         threshold: Share of available members below which there is panic, from 0 to 1.

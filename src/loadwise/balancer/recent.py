@@ -25,7 +25,7 @@ KEPT: Final = int(WINDOW / WIDTH) + 1
 
 
 class Bucket:
-    """What a node has answered in a few seconds.
+    """Count of a node's results in a few seconds.
 
     Attributes:
         began: When, by the balancer's clock.

@@ -29,7 +29,7 @@ _NO_COST: Mapping[str, float] = MappingProxyType({})
 
 
 class Request(Generic[N]):
-    """What is asked of a balancer, before it is known which indices the ids mean.
+    """Request to a balancer, before it is known which indices the ids mean.
 
     Args: as for `Balancer.acquire`.
 
@@ -108,7 +108,7 @@ class Request(Generic[N]):
 
     @property
     def narrows(self) -> bool:
-        """Whether it has a filter of its own."""
+        """True if it has a filter of its own."""
         return self.where is not None
 
     def restrict(self, nodes: NodeSet[N]) -> NodeSet[N]:
@@ -132,7 +132,7 @@ class Request(Generic[N]):
 
 
 def is_slight(context: SelectionContext) -> bool:
-    """Whether a ready context asks for no more than a key and tags do. O(1)."""
+    """Tell whether a ready context asks for no more than a key and tags do. O(1)."""
     return (
         context.__class__ is SelectionContext
         and not context.exclude

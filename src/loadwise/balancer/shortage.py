@@ -64,7 +64,7 @@ class Shortage(Generic[N]):
 
     @property
     def count(self) -> int:
-        """How many are out of ``left``."""
+        """Number of nodes that are out of ``left``."""
         return len(self.among.eligible) - len(self.left.eligible)
 
 
@@ -99,7 +99,7 @@ class Shortages(Generic[N]):
 
     @property
     def tells(self) -> bool:
-        """Whether the quotas tell of changes, so that what is remembered is true."""
+        """True if the quotas tell of changes, so that what is remembered is true."""
         return self._journal is not None
 
     def recall(

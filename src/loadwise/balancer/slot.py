@@ -23,7 +23,7 @@ _NEVER_READ: Final = count()
 
 
 class Cause(NamedTuple):
-    """Why the balancer has a member sit out, and until when.
+    """Reason for a cooldown that the balancer began, and its end.
 
     Attributes:
         until: When that is over, in seconds of the balancer's clock.
@@ -100,7 +100,7 @@ class Further:
 
 
 class Slot:
-    """What the balancer keeps of one member, for as long as it is one.
+    """Record that the balancer keeps of one member, for as long as it is one.
 
     Attributes:
         cell: Its entry in the first measure.
@@ -189,12 +189,12 @@ class Slot:
 
     @property
     def is_full(self) -> bool:
-        """Whether it has as many requests in flight as it may."""
+        """True if it has as many requests in flight as it may."""
         return self.room is not None and not self.room.free
 
     @property
     def free_share(self) -> float:
-        """Which share of its limit is free, from 0 to 1."""
+        """Share of its limit that is free, from 0 to 1."""
         return 1.0 if self.room is None else len(self.room.free) / self.room.limit
 
     def forget(self) -> None:

@@ -95,7 +95,7 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why the next request would go where it would go.
+    """Reasons why the next request would go where it would go.
 
     Attributes:
         balancer: The balancer's name.

@@ -109,7 +109,7 @@ class Holders(Further):
 
     @property
     def busy(self) -> bool:
-        """Whether a lease is open."""
+        """True if a lease is open."""
         return bool(self.open) or bool(self.earlier and self._in_flight)
 
     def settle(self) -> None:
@@ -271,7 +271,7 @@ class Stock(ForkAware):
 
     @property
     def waiting(self) -> int:
-        """How many objects wait for an event loop in which they can be closed."""
+        """Number of objects that wait for an event loop in which they can be closed."""
         return len(self._pending)
 
     async def clear(self) -> None:

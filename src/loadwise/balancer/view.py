@@ -113,7 +113,7 @@ def admits(where: Filter[N], whole: NodeSet[N]) -> bytes:
 
 
 class Grounds(NamedTuple):
-    """What decides, beside the members themselves, who may be chosen.
+    """Grounds, beside the members themselves, on which nodes may be chosen.
 
     Attributes:
         health: Who knows the health, if anyone.

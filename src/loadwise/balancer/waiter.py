@@ -18,7 +18,7 @@ _MENDED_BY_TIME = frozenset({"full", "rate_limited", "recovering", "unhealthy"})
 
 
 class Held(Protocol):
-    """What a request is given: a lease."""
+    """Lease, as far as a queue handles it."""
 
     def refund(self) -> None:
         """Give back the quota, for the request was never sent."""
@@ -86,7 +86,7 @@ class Waiter(Generic[N, H]):
 
     @property
     def is_done(self) -> bool:
-        """Whether it need not wait any longer."""
+        """True if it need not wait any longer."""
         return self.granted is not None or self.error is not None
 
 

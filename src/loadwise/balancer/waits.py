@@ -18,7 +18,7 @@ NEVER: Final = math.inf
 
 
 class Journal:
-    """Which nodes may have got room, or lost it, by more than time and reservations.
+    """Journal of nodes that may have got room, or lost it, by more than time and reservations.
 
     Args:
         quota: Whose changes it tells.
@@ -33,7 +33,7 @@ class Journal:
 
     @property
     def mark(self) -> int:
-        """Where it stands now."""
+        """Position at which it stands now."""
         return self._quota.changes
 
     def since(self, mark: int) -> tuple[int, list[Hashable] | None]:

@@ -37,10 +37,10 @@ _LOOK_IT_UP = "a pick cannot wait: find out the answers beforehand, and look the
 
 
 class QuotaState(StateSource, Protocol):
-    """What `QuotaFilter` asks of a quota tracker."""
+    """Quota tracker, as far as `QuotaFilter` asks it."""
 
     def is_available(self, node_id: Hashable) -> bool:
-        """Whether the node may get a request now."""
+        """Tell whether the node may get a request now."""
         ...
 
 
@@ -68,7 +68,7 @@ class Filter(ABC, Generic[N]):
 
     @abstractmethod
     def __call__(self, node: N) -> bool:
-        """Whether the node is accepted."""
+        """Tell whether the node is accepted."""
 
     def sources(self) -> tuple[StateSource, ...] | None:
         """The state that the answer depends on; ``None`` when it may change at any time."""
@@ -224,7 +224,7 @@ class FnFilter(Filter[N]):
         self._fn = fn
 
     def __call__(self, node: N) -> bool:
-        """Whether the node is accepted."""
+        """Tell whether the node is accepted."""
         return accepts(self._fn, node)
 
     def _question(self) -> Callable[[N], object]:
@@ -272,7 +272,7 @@ class HealthFilter(Filter[Any]):
         return cls(tracker, HealthStatus.HEALTHY)
 
     def __call__(self, node: object) -> bool:
-        """Whether the node is accepted."""
+        """Tell whether the node is accepted."""
         return bool(self._tracker.status(node_id(node)) & self._statuses)
 
     def sources(self) -> tuple[StateSource, ...]:
@@ -319,7 +319,7 @@ class QuotaFilter(Filter[Any]):
         self._tracker = tracker
 
     def __call__(self, node: object) -> bool:
-        """Whether the node is accepted."""
+        """Tell whether the node is accepted."""
         return accepts(self._tracker.is_available, node_id(node))
 
     def sources(self) -> tuple[StateSource, ...]:
@@ -358,7 +358,7 @@ class AllOf(_Combined[N]):
     """Accepts what every filter accepts; ``a & b`` for short. Without filters, everything."""
 
     def __call__(self, node: N) -> bool:
-        """Whether the node is accepted."""
+        """Tell whether the node is accepted."""
         return all(accepts(each, node) for each in self._filters)
 
     def _ids_out(self) -> list[Hashable] | None:
@@ -377,7 +377,7 @@ class AnyOf(_Combined[N]):
     """Accepts what at least one filter accepts; ``a | b`` for short. Without filters, nothing."""
 
     def __call__(self, node: N) -> bool:
-        """Whether the node is accepted."""
+        """Tell whether the node is accepted."""
         return any(accepts(each, node) for each in self._filters)
 
 
@@ -388,7 +388,7 @@ class Not(_Combined[N]):
         super().__init__(inner)
 
     def __call__(self, node: N) -> bool:
-        """Whether the node is accepted."""
+        """Tell whether the node is accepted."""
         return not accepts(self._filters[0], node)
 
 

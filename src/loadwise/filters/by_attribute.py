@@ -139,7 +139,7 @@ class _Ready(Filter[Any]):
 
     @abstractmethod
     def __call__(self, node: object) -> bool:
-        """Whether the node is accepted."""
+        """Tell whether the node is accepted."""
 
     def sources(self) -> tuple[()]:
         """Nothing: it depends on the node alone."""
@@ -172,7 +172,7 @@ class _ByAttribute(_Ready):
         self._attribute = attribute
 
     def __call__(self, node: object) -> bool:
-        """Whether the node is accepted."""
+        """Tell whether the node is accepted."""
         value = self._read(node, self._attribute)
         try:
             return value in self._wanted
@@ -191,7 +191,7 @@ class _ByTag(_Ready):
         self._text = f"by_tag({named})" if plain else f"by_tag(**{tags!r})"
 
     def __call__(self, node: object) -> bool:
-        """Whether the node is accepted."""
+        """Tell whether the node is accepted."""
         tags = self._read(node, "tags")
         get = getattr(tags, "get", None)
         if get is None:
@@ -210,7 +210,7 @@ class _ById(_Ready):
         super().__init__("by_id", found, "id")
 
     def __call__(self, node: object) -> bool:
-        """Whether the node is accepted."""
+        """Tell whether the node is accepted."""
         return node_id(node) in self._wanted
 
     def _ready_view(self, nodes: NodeSet[Any]) -> NodeSet[Any]:

@@ -30,7 +30,7 @@ class StateSource(Protocol):
         ...
 
     def next_change(self) -> float:
-        """When the passing of time alone changes the state next; inf if it never does."""
+        """Return when the passing of time alone changes the state next; inf for never."""
         ...
 
 
@@ -65,7 +65,7 @@ class Watch:
 
     @property
     def timed(self) -> bool:
-        """Whether the passing of time alone will end it."""
+        """True if the passing of time alone will end it."""
         return bool(self._deadlines)
 
     @property
@@ -74,7 +74,7 @@ class Watch:
         return int(self.holds())
 
     def holds(self) -> bool:
-        """Whether nothing has changed since. O(number of sources)."""
+        """Tell whether nothing has changed since. O(number of sources)."""
         # A loop, for this may be asked at every pick, and a generator costs more.
         for source, version in self._versions:
             if source.version != version:

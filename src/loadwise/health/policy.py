@@ -15,7 +15,7 @@ __all__ = ["ConsecutiveFailurePolicy", "HealthPolicy", "NodeHealth"]
 
 @dataclass(frozen=True, slots=True)
 class NodeHealth:
-    """What is known of one node's health.
+    """Record of one node's health.
 
     Attributes:
         id: The node's id.

@@ -38,7 +38,7 @@ _PROBE_NOW: Final = (-math.inf, 0)
 
 
 class ProbeSchedule:
-    """When each node that is down may be probed, and who has its probe.
+    """Schedule of probes: when each node that is down may be probed, and who has its probe.
 
     Args:
         policy: How long to wait: its ``probe_delay``, or else its ``probe_interval``.

@@ -47,7 +47,7 @@ class Standing(NamedTuple):
 
     @property
     def spotless(self) -> bool:
-        """Whether it need not be remembered, because it counts as one that never failed."""
+        """True if it need not be remembered, because it counts as one that never failed."""
         return 1.0 - self.share <= _LEAST_FAILURE_SHARE
 
     def explains(self, failures: int) -> bool:

@@ -33,7 +33,7 @@ N = TypeVar("N")
 
 
 class _Run(Generic[N]):
-    """What a checker does in one event loop until it is stopped.
+    """Run of a checker, until it is stopped.
 
     It has a task while it checks at intervals or somebody waits for verdicts.
     """
@@ -61,12 +61,12 @@ class _Run(Generic[N]):
 
     @property
     def alive(self) -> bool:
-        """Whether it can be used, in its loop."""
+        """True if it can be used, in its loop."""
         return not (self._ended or self._process != os.getpid() or self.loop.is_closed)
 
     @property
     def running(self) -> bool:
-        """Whether it checks at intervals."""
+        """True if it checks at intervals."""
         return self._regular and self.alive
 
     @property
@@ -205,7 +205,7 @@ class AsyncHealthChecker(Generic[N]):
 
     @property
     def running(self) -> bool:
-        """Whether it runs, between `start` and `stop`."""
+        """True if it runs, between `start` and `stop`."""
         return self._run is not None and self._run.running
 
     def start(self) -> None:

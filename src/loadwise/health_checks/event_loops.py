@@ -40,12 +40,12 @@ class AsyncioLoop:
 
     @property
     def is_closed(self) -> bool:
-        """Whether nothing runs in it any more."""
+        """True if nothing runs in it any more."""
         return self._loop.is_closed()
 
     @property
     def is_current(self) -> bool:
-        """Whether it is the one that runs."""
+        """True if it is the one that runs."""
         return self._loop is asyncio.get_running_loop()
 
     @staticmethod
@@ -73,7 +73,7 @@ class AsyncioLoop:
 
     @staticmethod
     def is_verdict(error: BaseException) -> bool:
-        """Whether an error in the present task is none that ends it from outside."""
+        """Tell whether an error in the present task is none that ends it from outside."""
         if isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()
             return task is None or not task.cancelling()
@@ -91,7 +91,7 @@ class TrioLoop:
 
     @property
     def is_current(self) -> bool:
-        """Whether it is the one that runs."""
+        """True if it is the one that runs."""
         return (
             running_trio() is not None and self._trio.lowlevel.current_trio_token() is self._token
         )
@@ -121,7 +121,7 @@ class TrioLoop:
 
     @staticmethod
     def is_verdict(error: BaseException) -> bool:
-        """Whether an error in the present task is none that ends it from outside."""
+        """Tell whether an error in the present task is none that ends it from outside."""
         return isinstance(error, Exception)
 
 

@@ -126,7 +126,7 @@ class Plan(Generic[N]):
 
     @property
     def idle(self) -> bool:
-        """Whether there is nothing to do until `check_now` or `go_regular` is called."""
+        """True if there is nothing to do until `check_now` or `go_regular` is called."""
         return not (self._regular or self._queue or self._running)
 
     def go_regular(self, now: float) -> None:

@@ -39,7 +39,7 @@ _NO_VERDICT = "no verdict"
 
 
 class _Run(Generic[N]):
-    """What a checker does until it is stopped.
+    """Run of a checker, until it is stopped.
 
     It has a thread while it checks at intervals or somebody waits for verdicts.
     """
@@ -67,7 +67,7 @@ class _Run(Generic[N]):
 
     @property
     def running(self) -> bool:
-        """Whether it checks at intervals."""
+        """True if it checks at intervals."""
         thread = self._thread
         return self.regular and not self.ended and thread is not None and thread.is_alive()
 
@@ -246,7 +246,7 @@ class HealthChecker(Generic[N]):
 
     @property
     def running(self) -> bool:
-        """Whether it runs, between `start` and `stop`."""
+        """True if it runs, between `start` and `stop`."""
         run = self._run
         return run is not None and run.running
 

@@ -39,7 +39,7 @@ TOO_QUICK: Final[list[float]] = [-inf, *MEASURED[1:]]
 
 
 class Gauge:
-    """What was measured of one node.
+    """Measurements of one node.
 
     The time is written before the cost and read after it: who reads in between sees the old cost
     as of now, which errs on the side of the peak.

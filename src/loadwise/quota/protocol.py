@@ -15,7 +15,7 @@ Amounts = Mapping[str, float]
 
 
 class Left(NamedTuple):
-    """What an upstream says is left of a limit.
+    """Rest of a limit, as an upstream tells it.
 
     Attributes:
         amount: Units left.
@@ -80,7 +80,7 @@ class QuotaSource(Protocol):
         ...
 
     def is_available(self, node_id: Hashable) -> bool:
-        """Whether the node does not sit out and has room for a request at default costs."""
+        """Tell whether the node does not sit out and has room for a request at default costs."""
         ...
 
     def remaining(self, node_id: Hashable, dimension: str) -> float:
@@ -110,7 +110,7 @@ class QuotaSource(Protocol):
 
 @runtime_checkable
 class LiftableQuota(Protocol):
-    """What a source of quotas may offer beyond `QuotaSource`, for `loadwise.Balancer.lift`."""
+    """Source of quotas whose cooldowns `loadwise.Balancer.lift` can end."""
 
     def lift(self, node_id: Hashable) -> bool:
         """End what `mark_exhausted` began, and nothing else; return whether the node sat out."""
@@ -119,7 +119,7 @@ class LiftableQuota(Protocol):
 
 @runtime_checkable
 class CorrectableQuota(Protocol):
-    """What a reservation may offer beyond `ReservedQuota`, for `loadwise.Lease.correct`."""
+    """Reservation that `loadwise.Lease.correct` can correct."""
 
     def correct(self, left: Mapping[str, Left]) -> None:
         """Correct what has been counted by what the upstream says is left."""

@@ -33,7 +33,7 @@ class Bucket:
 
 
 class SlidingWindow:
-    """What was used in the last ``window`` seconds. Not thread-safe: the tracker holds a lock.
+    """Use of the last ``window`` seconds. Not thread-safe: the tracker holds a lock.
 
     Cost: O(1) amortised to charge, O(resolution) to read.
     """
@@ -118,7 +118,7 @@ class SlidingWindow:
         self.used = _total(amounts)
 
     def fits(self, amount: float) -> bool:
-        """Whether ``amount`` more stays within the limit."""
+        """Tell whether ``amount`` more stays within the limit."""
         return self.used + amount <= self.dimension.limit
 
     def charge(self, amount: float, now: float) -> Bucket:

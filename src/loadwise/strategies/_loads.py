@@ -88,7 +88,7 @@ def as_loads(answers: Sequence[Any], nodes: Iterable[object]) -> list[float]:
 
 
 def is_own(measure: LoadMeasure | None) -> bool:
-    """Whether a measure is one that comes with loadwise, so that all it says is a number."""
+    """Tell whether a measure is one that comes with loadwise, so that all it says is a number."""
     return type(measure) in (InFlight, PeakEwma)
 
 

@@ -54,7 +54,7 @@ Step = tuple[int, int | None]
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Plan(Generic[S]):
-    """What a strategy reads during a pick; subclasses add their tables.
+    """Plan that a strategy reads during a pick; subclasses add their tables.
 
     It must not refer to the NodeSet it was made for, or neither could ever be collected.
 
@@ -134,7 +134,7 @@ def check_excluded(exclude: AbstractSet[int], size: int) -> None:
 
 
 def none_left(eligible: Sequence[int], exclude: AbstractSet[int]) -> bool:
-    """Whether all that may be chosen are excluded."""
+    """Tell whether all that may be chosen are excluded."""
     return len(exclude) >= len(eligible) and exclude >= frozenset(eligible)
 
 
@@ -196,7 +196,7 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
         return content
 
     def _size(self, nodes: NodeSet[N]) -> int:
-        """How much of `kept_size` the state of these nodes takes."""
+        """Return how much of `kept_size` the state of these nodes takes."""
         return len(nodes)
 
     @abstractmethod

@@ -34,7 +34,7 @@ _MOST_EDITS = 0.25
 
 
 class _Host(NamedTuple):
-    """What a ring has of a node: its number as an owner, and how many points."""
+    """Node of a ring: its number as an owner, and how many points."""
 
     number: int
     points: int

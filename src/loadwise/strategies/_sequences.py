@@ -37,7 +37,7 @@ _FINEST = 2**40
 
 
 class Candidates:
-    """Who takes turns with whom, and what each is due.
+    """Candidates that take turns, and what each is due.
 
     Attributes:
         eligible: The indices of those that may be chosen, ascending; at least one.
@@ -102,7 +102,7 @@ class Candidates:
 
 
 class Source(Protocol):
-    """What lays out a sequence."""
+    """Source that lays out a sequence."""
 
     def chunk(self) -> Sequence[int]:
         """Return the next indices, in order; at least one."""

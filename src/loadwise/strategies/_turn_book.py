@@ -47,7 +47,7 @@ _FEW_TO_SEEK = 4
 
 
 class _Key:
-    """What a set is remembered by; its hash is worked out once."""
+    """Key by which a set is remembered; its hash is worked out once."""
 
     __slots__ = ("_hash", "parts")
 
@@ -63,7 +63,7 @@ class _Key:
 
 
 class _Step(NamedTuple):
-    """How indices come from those of the same nodes, or of all before one came or left.
+    """Step from indices of the same nodes, or of all before one came or left, to the present ones.
 
     Attributes:
         came: The index of the one that came.

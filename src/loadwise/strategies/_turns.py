@@ -23,7 +23,7 @@ _GOLDEN_FRACTION = 0.6180339887498949
 
 
 class Turns:
-    """Who comes when among the candidates of one set.
+    """Turns among the candidates of one set.
 
     Args:
         key: What it is remembered by.

@@ -64,7 +64,7 @@ def strategy_name(strategy: object) -> str:
 
 
 def is_built_in(strategy: ViewStrategy[N]) -> bool:
-    """Whether what `adapt` returned is a strategy of this library's."""
+    """Tell whether what `adapt` returned is a strategy of this library's."""
     return not isinstance(strategy, (_Adapter, Vetted))
 
 

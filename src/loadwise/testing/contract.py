@@ -82,7 +82,7 @@ class StrategyContract:
         assert self._select(strategy, nodes, 0, set(range(5))) is None
 
     def test_honours_views(self) -> None:
-        """What a view makes ineligible is never chosen; positions stay those of the whole."""
+        """Candidates that a view rules out are never chosen; positions stay those of the whole."""
         adapted, nodes = adapt(self.make()), NodeSet(self.make_nodes(6))
         # What a balancer would raise for a wrong answer is what is to be found out here.
         strategy = adapted.wrapped if isinstance(adapted, Vetted) else adapted

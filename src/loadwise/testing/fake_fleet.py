@@ -49,7 +49,7 @@ class Call:
 
     @property
     def ok(self) -> bool:
-        """Whether it had an answer."""
+        """True if it had an answer."""
         return self.ended is not None and self.error is None
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class Call:
 
 
 class _Server:
-    """What one node will do."""
+    """Server behind one node, and what it will do."""
 
     def __init__(self, identity: Hashable) -> None:
         self.is_down = False
@@ -295,7 +295,7 @@ class FakeFleet(Generic[N]):
 
     @property
     def calls(self) -> tuple[Call, ...]:
-        """What was sent, in order."""
+        """Calls that were sent, in order."""
         return tuple(self._calls)
 
     @property
