@@ -26,6 +26,7 @@ class Duel:
             Ahead of the peer it ought to be at any.
         in_turn: Whether the peer's cost depends on whose turn it is, so that it is timed over whole
             rounds.
+        short: The job in few words, for the README; empty for one that it leaves out.
     """
 
     package: str
@@ -36,6 +37,7 @@ class Duel:
     own_call: str
     least: tuple[tuple[int, float], ...] = ()
     in_turn: bool = False
+    short: str = ""
 
 
 _KEYS = """
@@ -115,6 +117,7 @@ DUELS = (
         "pool.mark_live(pool.get())",
         _BALANCER,
         "balancer.acquire().success()",
+        short="choose a node and report how it went",
     ),
     Duel(
         "uhashring",
@@ -124,6 +127,7 @@ DUELS = (
         _RING,
         _OWNER,
         ((0, 3.0),),
+        short="find the node of a key",
     ),
     Duel(
         "uhashring",
@@ -158,6 +162,7 @@ DUELS = (
         _ROUND_ROBIN,
         "names[strategy.select(nodes)]",
         in_turn=True,
+        short="take turns",
     ),
     Duel(
         "redis",
@@ -186,6 +191,7 @@ DUELS = (
         + "balancer = loadwise.Balancer(names, least)\n",
         "balancer.pick()",
         ((0, 30.0),),
+        short="choose the least busy deployment",
     ),
     Duel(
         "limits",
@@ -194,5 +200,6 @@ DUELS = (
         "limiter.hit(limit, node())",
         _QUOTA,
         "quota.try_acquire(node())",
+        short="reserve one request of a quota",
     ),
 )

@@ -31,6 +31,7 @@ def peers(scale: Scale) -> Result:
     found = measure("peers", _cases(present.duels, scale), scale)
     details = [row for duel in present.duels for row in _details(duel, found, scale)]
     ratios = tuple(_ratios(duel, found, scale) for duel in present.duels)
+    short = [duel for duel in present.duels if duel.short]
     skipped = "".join(
         f"\n{package}: not measured here: {reason}." for package, reason in present.absent.items()
     )
@@ -47,6 +48,12 @@ def peers(scale: Scale) -> Result:
                 ),
                 ratios,
                 skipped.strip(),
+            ),
+            Table(
+                "peers-short",
+                "The same in short",
+                ("beside", "job", *(f"{size:,} nodes" for size in scale.sizes)),
+                tuple((duel.package, duel.short, *_times(duel, found, scale)) for duel in short),
             ),
             Table(
                 "peers",
@@ -131,10 +138,12 @@ def _ratio(duel: Duel, found: Timings, size: int) -> float:
 
 
 def _ratios(duel: Duel, found: Timings, scale: Scale) -> tuple[str, ...]:
-    ratios = (_ratio(duel, found, size) for size in scale.sizes)
-    cells = (f"{times(ratio)} times" for ratio in ratios)
     own = show_seconds(found.seconds(_own_row(duel), str(scale.sizes[0])))
-    return (duel.package, duel.job, *cells, own)
+    return (duel.package, duel.job, *_times(duel, found, scale), own)
+
+
+def _times(duel: Duel, found: Timings, scale: Scale) -> tuple[str, ...]:
+    return tuple(f"{times(_ratio(duel, found, size))} times" for size in scale.sizes)
 
 
 def _details(duel: Duel, found: Timings, scale: Scale) -> Iterator[tuple[str, ...]]:

@@ -169,7 +169,7 @@ def test_markers_name_tables(page: Path) -> None:
     names = [name for kind, name in found if kind == "begin"]
     assert names == [name for kind, name in found if kind == "end"]
     assert names
-    peer_tables = {"peers", "peers-ratios", "peers-versions"}
+    peer_tables = {"peers", "peers-ratios", "peers-short", "peers-versions"}
     assert set(names) <= set(registry.SUBJECTS) | peer_tables | OTHERS
 
 
