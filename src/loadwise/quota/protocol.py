@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from loadwise.clock import Clock
     from loadwise.quota.config import QuotaConfig
 
-__all__ = ["CorrectableQuota", "Left", "LiftableQuota", "QuotaSource", "ReservedQuota"]
+__all__ = ["Amounts", "CorrectableQuota", "Left", "LiftableQuota", "QuotaSource", "ReservedQuota"]
 
 Amounts = Mapping[str, float]
+"""Units, by dimension."""
 
 
 class Left(NamedTuple):
