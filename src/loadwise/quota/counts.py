@@ -76,7 +76,7 @@ class QuotaCounts(ForkAware):
         self._names: set[str] = set()
         self._rests: dict[Hashable, float] = {}
         self._blocked: dict[Hashable, float] = {}
-        self._after_fork()
+        self._lock = RLock()
         reset_in_child(self)
 
     def _after_fork(self) -> None:
@@ -87,13 +87,7 @@ class QuotaCounts(ForkAware):
             for window in node.windows.values():
                 window.recount()
 
-    def register(self, node_id: Hashable, config: QuotaConfig) -> None:
-        """Set a node's limits. Registering again replaces them and keeps what was used.
-
-        Raises:
-            TypeError: ``config`` is not a `QuotaConfig`.
-        """
-        node_id = id_of(node_id)
+    def _set_limits(self, node_id: Hashable, config: QuotaConfig) -> None:
         if not isinstance(config, QuotaConfig):
             raise TypeError(f"config is {config!r}; it must be a QuotaConfig")
         with self._lock:

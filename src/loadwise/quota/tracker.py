@@ -11,6 +11,7 @@ from itertools import islice
 from loadwise.clock import Clock
 from loadwise.errors import LoadwiseError
 from loadwise.nodes import id_of
+from loadwise.quota.config import QuotaConfig
 from loadwise.quota.counts import NOTHING, QuotaCounts, need
 from loadwise.quota.protocol import Amounts, Left
 from loadwise.quota.window import Bucket
@@ -129,6 +130,14 @@ class QuotaTracker(QuotaCounts):
         self.changes = 0
         self._changed: deque[Hashable] = deque(maxlen=_MOST_CHANGES)
         super().__init__(clock)
+
+    def register(self, node_id: Hashable, config: QuotaConfig) -> None:
+        """Set a node's limits. Registering again replaces them and keeps what was used.
+
+        Raises:
+            TypeError: ``config`` is not a `QuotaConfig`.
+        """
+        self._set_limits(id_of(node_id), config)
 
     def try_acquire(self, node_id: Hashable, amounts: Amounts | None = None) -> Reservation | None:
         """Reserve quota for one request, in all dimensions or in none.

@@ -62,7 +62,8 @@ def main(port: int, prefix: str) -> None:
     child = os.fork()
     if child == 0:
         os.close(reader)
-        held = leased._core._held("node")["rpm"]  # type: ignore[attr-defined]  # a leased core
+        slices = leased._shared["node"].slices
+        held = slices and slices.pools["rpm"].left(leased.clock())
         mine.settle({"rpm": 0})
         borrowed.cancel()
         seen = {

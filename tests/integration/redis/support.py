@@ -155,7 +155,7 @@ def until(condition: Callable[[], Any], seconds: float = DEADLINE) -> Any:
 
 def hasten(quota: SharedQuota) -> SharedQuota:
     """Have a quota look at the server every 50 ms instead of every second."""
-    quota._core._refresh = 0.05
+    quota._refresh = 0.05
     quota._worker.wake()
     return quota
 

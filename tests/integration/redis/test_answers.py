@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +21,7 @@ from loadwise.integrations.redis._health_protocol import (
     parse_put,
 )
 from loadwise.integrations.redis._parsing import Rejected, number, text
-from loadwise.integrations.redis._quota_wire import parse_reply
+from loadwise.integrations.redis._quota_protocol import parse_reply
 
 NUMBERS = st.sampled_from(
     [b"0", b"1", b"-1", b"1.5", b"nan", b"1e999", b"9" * 40, b"1795448875807270"]
@@ -50,13 +51,26 @@ ANSWERS = st.recursive(
     lambda children: st.lists(children, max_size=12),
     max_leaves=20,
 )
+REPLIES = st.dictionaries(
+    st.sampled_from(["status", "detail", "now", "rest", "dropped", "known", "dims"]),
+    st.recursive(
+        st.sampled_from(["ok", "full", "foreign", "7", "1e300", -1, 2.5, None, True, 10**20]),
+        lambda children: (
+            st.lists(children, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["granted", "others", "7", "x"]), children, max_size=3
+            )
+        ),
+        max_leaves=8,
+    ),
+).map(lambda changes: reply(**changes))
 LIKELY = st.lists(st.one_of(WORDS, NUMBERS, BUCKETS, NOTES), min_size=1, max_size=12)
 
 
 @pytest.mark.parametrize(
     "parse",
     [
-        lambda raw: parse_reply(raw, ["rpm", "tpm"], 5.0),
+        lambda raw: parse_reply(raw, ASKED),
         lambda raw: parse_put(raw, 5.0),
         parse_look,
         lambda raw: parse_message(raw, 5.0),
@@ -64,27 +78,78 @@ LIKELY = st.lists(st.one_of(WORDS, NUMBERS, BUCKETS, NOTES), min_size=1, max_siz
     ],
     ids=["quota", "put", "look", "message", "note"],
 )
-@given(raw=st.one_of(ANSWERS, LIKELY, NOTES))
+@given(raw=st.one_of(ANSWERS, LIKELY, NOTES, REPLIES))
 def test_nothing_but_a_rejection_is_raised(parse: Callable[[Any], object], raw: object) -> None:
     """Any answer at all, likely and unlikely, gives a result or is `Rejected`."""
     with suppress(Rejected):
         parse(raw)
 
 
-def test_a_proper_answer_is_understood() -> None:
-    """Times are told by the local clock, the amounts are those of the server."""
-    raw = [b"ok", b"ab", b"2000000", b"3500000", b"1"]
-    raw += [b"1.5", b"7", b"7,2100000,1900000,2.5;6,1,1000000,4"]
-    raw += [b"0", b"", b""]
-    reply = parse_reply(raw, ["rpm", "tpm"], 10.0)
-    assert (reply.status, reply.epoch, reply.dropped) == ("ok", "ab", 1)
-    assert reply.rest == 11.5
-    assert reply.granted == {"rpm": (1.5, 7)}
-    assert [(bucket.last, bucket.amount) for bucket in reply.buckets["rpm"]] == [
-        (9.9, 2.5),
-        (9.0, 4),
+def reply(**changes: Any) -> bytes:
+    """Return a reply about two dimensions, with some changes."""
+    dims = [
+        {"granted": {"7": "1.5"}, "others": {"7": "2.5", "6": "4"}},
+        {"granted": {}, "others": {}},
     ]
-    assert not reply.buckets["tpm"]
+    said = {"status": "ok", "now": "2000000", "rest": "3500000", "dropped": 1, "known": True}
+    return json.dumps(said | {"dims": dims} | changes).encode()
+
+
+ASKED: dict[str, dict[str, Any]] = {"rpm": {"amount": 1.5}, "tpm": {"amount": 0}}
+
+
+def test_a_proper_answer_is_understood() -> None:
+    """Times are those of the server, amounts are numbers by bucket."""
+    found = parse_reply(reply(), ASKED)
+    assert (found.status, found.now, found.rest, found.dropped) == ("ok", 2_000_000, 3_500_000, 1)
+    assert found.known
+    assert found.granted == {"rpm": {7: 1.5}, "tpm": {}}
+    assert found.others == {"rpm": {7: 2.5, 6: 4}, "tpm": {}}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": "fine"},
+        {"status": 5},
+        {"now": "-1"},
+        {"now": "1e3"},
+        {"rest": str(2**54)},
+        {"rest": None},
+        {"dropped": -1},
+        {"dims": []},
+        {"dims": None},
+        {"dims": [5, 6]},
+        {"dims": [{"granted": {"7": "1.5"}, "others": []}, {"granted": {}, "others": {}}]},
+        {"dims": [{"granted": {"7": "2"}, "others": {}}, {"granted": {}, "others": {}}]},
+        {"dims": [{"granted": {"-7": "1"}, "others": {}}, {"granted": {}, "others": {}}]},
+        {"dims": [{"granted": {}, "others": {"7": "nan"}}, {"granted": {}, "others": {}}]},
+        {"dims": [{"granted": {}, "others": {"7": "1e99"}}, {"granted": {}, "others": {}}]},
+        {"dims": [{"granted": {}, "others": {"x": "1"}}, {"granted": {}, "others": {}}]},
+    ],
+    ids=str,
+)
+def test_a_reply_that_makes_no_sense_is_rejected(changes: dict[str, Any]) -> None:
+    """Whatever is of another kind or out of range, and more than was asked for."""
+    with pytest.raises(Rejected):
+        parse_reply(reply(**changes), ASKED)
+
+
+def test_no_pause_is_longer_than_a_month() -> None:
+    """What the server says of a pause is bounded, so that no error of its lasts for ever."""
+    found = parse_reply(reply(rest=str(2**53)), ASKED)
+    assert found.rest == found.now + 30 * 24 * 3600 * 1_000_000
+
+
+def test_another_schema_is_named_and_so_is_the_remedy() -> None:
+    """Who finds what an older loadwise has counted learns of both schemas, and what to do."""
+    older = parse_reply(b'{"status":"foreign","detail":"schema 1"}', ASKED)
+    assert "schema 1" in older.detail
+    assert "schema 2" in older.detail
+    assert "Upgrade every process" in older.detail
+    assert "prefix of their own" in older.detail
+    newer = parse_reply(b'{"status":"foreign","detail":"schema 3"}', ASKED)
+    assert newer.detail == "schema 3, not a hash of schema 2"
 
 
 @given(

@@ -295,7 +295,7 @@ def test_a_server_that_only_answers_is_no_use(
         quota.register("node", rpm(10))
         assert not quota.connected
         assert sum(quota.try_acquire("node") is not None for _ in range(20)) == 10
-        until(lambda: quota._link.wait >= 0.4)
+        until(lambda: quota._circuit.wait >= 0.4)
         assert (quota.events["outage"], quota.events["restored"]) == (1, 0)
         client.acl_setuser(f"{prefix}-user", enabled=True, commands=["+@all"])
         until(lambda: quota.connected)

@@ -16,11 +16,10 @@ except ImportError as error:
         "loadwise.integrations.redis needs redis-py: pip install 'loadwise[redis]'"
     ) from error
 
-from loadwise.integrations.redis._async_quota import AsyncSharedQuota
 from loadwise.integrations.redis._events import SharedEvent
 from loadwise.integrations.redis._health import SharedHealth
 from loadwise.integrations.redis._leader import SharedLeader
-from loadwise.integrations.redis._quota import SharedQuota
+from loadwise.integrations.redis._quota import AsyncSharedQuota, SharedQuota
 from loadwise.integrations.redis._store import AsyncRedisStore, RedisStore
 
 __all__ = [

@@ -1,42 +1,44 @@
-"""A quota that processes share, for threads."""
+"""Quotas that processes share, for threads and for asyncio."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Self, cast
 
-from loadwise._fork import ForkAware, reset_in_child
 from loadwise.clock import Clock
-from loadwise.integrations.redis._background import BackgroundThread
+from loadwise.integrations.redis._background import BackgroundTask, BackgroundThread
 from loadwise.integrations.redis._connection import (
     QUOTA,
     TROUBLE,
+    AsyncCommands,
     Commands,
     abandon,
+    as_async_client,
     as_client,
     check_writable,
+    check_writable_async,
     run,
+    run_async,
     with_short_timeouts,
+    with_short_timeouts_async,
 )
 from loadwise.integrations.redis._events import SharedEvent
-from loadwise.integrations.redis._exchange import Steps, Unreachable
-from loadwise.integrations.redis._mirror import OutagePolicy
-from loadwise.integrations.redis._quota_face import Mode, QuotaFace
 from loadwise.integrations.redis._reservation import SharedReservation
+from loadwise.integrations.redis._shared_counts import Mode, OutagePolicy, Request, SharedCounts
 from loadwise.nodes import id_of
 from loadwise.quota import QuotaConfig
+from loadwise.quota.protocol import Amounts
 
 if TYPE_CHECKING:
     import redis
+    import redis.asyncio
 
-__all__ = ["SharedQuota"]
-
-T = TypeVar("T")
+__all__ = ["AsyncSharedQuota", "SharedQuota"]
 
 
-class SharedQuota(QuotaFace, ForkAware):
+class SharedQuota(SharedCounts):
     """Quotas of nodes, by id, that all processes with the same server and prefix share.
 
     It has the methods of `loadwise.QuotaTracker`: give it to a balancer as ``quota=``. Register
@@ -110,9 +112,9 @@ class SharedQuota(QuotaFace, ForkAware):
         )
         self._client = with_short_timeouts(self._given, self._timeout)
         self._worker.start(self._step)
-        reset_in_child(self)
 
     def _after_fork(self) -> None:
+        super()._after_fork()
         abandon(self._client)
         self._client = with_short_timeouts(self._given, self._timeout)
         self._worker.restart_in_child()
@@ -126,13 +128,13 @@ class SharedQuota(QuotaFace, ForkAware):
             TypeError: The id is no str or ``config`` not a `loadwise.QuotaConfig`.
             ValueError: A number in it is beyond what can be shared.
         """
-        node_id = id_of(node_id)
-        self._core.register(node_id, config)
-        self._drive(self._core.greet(str(node_id)))
+        self._set_limits(id_of(node_id), config)
+        for request in self._due(id_of(node_id)):
+            self._ask(request)
         self._worker.wake()
 
     def try_acquire(
-        self, node_id: Hashable, amounts: Mapping[str, float] | None = None
+        self, node_id: Hashable, amounts: Amounts | None = None
     ) -> SharedReservation | None:
         """Reserve quota for one request, in all dimensions or in none.
 
@@ -146,7 +148,11 @@ class SharedQuota(QuotaFace, ForkAware):
         Raises:
             ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
         """
-        return self._drive(self._core.acquire(id_of(node_id), amounts))
+        begun = self._begin(node_id, amounts)
+        if not isinstance(begun, Request):
+            return begun
+        self._ask(begun)
+        return self._finish(begun)
 
     def close(self) -> None:
         """Tell the server the rest, give back what is leased, and end the background thread.
@@ -154,10 +160,9 @@ class SharedQuota(QuotaFace, ForkAware):
         Requests after that are treated as in an outage.
         """
         self._worker.close()
-        if self._link.up:
-            self._drive(self._core.chores(last=True))
-        self._link.close()
-        self._core.reconsider_all()
+        self._tell_the_rest()
+        self._circuit.close()
+        self._reconsider_all()
         if self._client is not self._given:
             self._client.close()
 
@@ -172,25 +177,26 @@ class SharedQuota(QuotaFace, ForkAware):
     ) -> None:
         self.close()
 
-    def _drive(self, steps: Steps[T]) -> T:
+    def _tell_the_rest(self) -> None:
+        """Tell the server what it has not heard, and give back what is leased."""
+        for request in self._due_requests(last=True):
+            self._ask(request)
+
+    def _ask(self, request: Request) -> None:
+        """Send a call and take in the reply, or what it means that there is none."""
         try:
-            call = next(steps)
-            while True:
-                try:
-                    raw = run(cast("Commands", self._client), QUOTA, self._key(call), call.payload)
-                except TROUBLE as error:
-                    self._failed(error)
-                    call = steps.throw(Unreachable())
-                else:
-                    call = steps.send(self._read(call, raw))
-        except StopIteration as stop:
-            return cast("T", cast("Any", stop).value)
+            client = cast("Commands", self._client)
+            raw = run(client, QUOTA, self._key(request), request.call.payload)
+        except TROUBLE as error:
+            self._failed(error)
+        else:
+            self._received(request, raw)
         finally:
-            steps.close()  # an interruption leaves it open
-            self._tell_news()
+            self._give_up(request)
+        self._tell_events()
 
     def _step(self) -> float:
-        if not self._link.up:
+        if not self._circuit.up:
             if (early := self._early()) > 0:
                 return early
             try:
@@ -198,4 +204,140 @@ class SharedQuota(QuotaFace, ForkAware):
             except TROUBLE as error:
                 return self._failed(error)
             self._restored()
-        return self._drive(self._core.chores())
+        began = self.clock()
+        for request in self._due_requests():
+            self._ask(request)
+        return self._pause(began)
+
+
+class AsyncSharedQuota(SharedCounts):
+    """`SharedQuota` for asyncio: the same quotas, with the methods that wait to be awaited.
+
+    These are `register`, `try_acquire` and `aclose`; all others, and `settle` and `cancel` of a
+    reservation, answer on the spot as there. Since `try_acquire` is to be awaited, it cannot be
+    given to a balancer as ``quota=``, but ``where=QuotaFilter(quota)`` keeps a balancer off nodes
+    that are known to have nothing left. (`SharedQuota` in leased mode suits balancers in asyncio:
+    no request waits for the network.)
+
+    Args:
+        client: A ``redis.asyncio.Redis`` that says where the server is.
+        prefix: As for `SharedQuota`, and so are all others.
+        mode: ``"strict"`` or ``"leased"``.
+        on_outage: ``"local"`` or ``"refuse"``.
+        timeout: Seconds.
+        slice_share: Above 0 and at most 1.
+        clock: Source of monotonic seconds.
+        on_event: Called with each `SharedEvent`.
+
+    Raises: as `SharedQuota` does.
+
+    Thread-safety: await in one event loop at a time; all else from anywhere. A task works in the
+    background from the first await on, until `aclose` or the end of the ``async with`` block.
+    """
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        prefix: str = "loadwise",
+        mode: Mode = "strict",
+        on_outage: OutagePolicy = "local",
+        *,
+        timeout: float = 0.25,
+        slice_share: float = 0.1,
+        clock: Clock = time.monotonic,
+        on_event: Callable[[SharedEvent], object] | None = None,
+    ) -> None:
+        self._given = as_async_client(client)
+        self._worker = BackgroundTask()
+        super().__init__(
+            prefix,
+            mode,
+            on_outage,
+            timeout=timeout,
+            slice_share=slice_share,
+            clock=clock,
+            on_event=on_event,
+            wake=self._worker.wake,
+        )
+        self._client = cast("AsyncCommands", client)
+
+    async def register(self, node_id: Hashable, config: QuotaConfig) -> None:
+        """Set a node's limits here, and ask the server what is used of them.
+
+        Raises: as `SharedQuota.register` does.
+        """
+        self._set_limits(id_of(node_id), config)
+        for request in self._due(id_of(node_id)):
+            await self._ask(request)
+        self._worker.wake()
+
+    async def try_acquire(
+        self, node_id: Hashable, amounts: Amounts | None = None
+    ) -> SharedReservation | None:
+        """Reserve quota for one request, in all dimensions or in none.
+
+        Args, result and errors: as for `SharedQuota.try_acquire`. If it is cancelled, what it was
+        about to reserve is free again with the next call for the same node.
+        """
+        begun = self._begin(node_id, amounts)
+        if not isinstance(begun, Request):
+            self._attend()
+            return begun
+        await self._ask(begun)
+        return self._finish(begun)
+
+    async def aclose(self) -> None:
+        """Tell the server the rest, give back what is leased, and end the background task."""
+        if await self._worker.aclose():
+            for request in self._due_requests(last=True):
+                await self._ask(request)
+            if self._client is not self._given:
+                await self._client.aclose()
+        self._circuit.close()
+        self._reconsider_all()
+
+    async def __aenter__(self) -> Self:
+        self._attend()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def _attend(self) -> None:
+        """Have a task in this event loop, and connections."""
+        if self._worker.attend(self._step):
+            self._client = cast(
+                "AsyncCommands", with_short_timeouts_async(self._given, self._timeout)
+            )
+
+    async def _ask(self, request: Request) -> None:
+        """Send a call and take in the reply, or what it means that there is none."""
+        self._attend()
+        try:
+            raw = await run_async(self._client, QUOTA, self._key(request), request.call.payload)
+        except TROUBLE as error:
+            self._failed(error)
+        else:
+            self._received(request, raw)
+        finally:
+            self._give_up(request)
+        self._tell_events()
+
+    async def _step(self) -> float:
+        if not self._circuit.up:
+            if (early := self._early()) > 0:
+                return early
+            try:
+                await check_writable_async(self._client, self._prefix)
+            except TROUBLE as error:
+                return self._failed(error)
+            self._restored()
+        began = self.clock()
+        for request in self._due_requests():
+            await self._ask(request)
+        return self._pause(began)

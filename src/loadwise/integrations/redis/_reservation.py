@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from loadwise.errors import LoadwiseError
+from loadwise.integrations.redis._shared_node import Parts
+from loadwise.quota.protocol import Amounts
 
-if TYPE_CHECKING:
-    from loadwise.integrations.redis._core import Core
-    from loadwise.integrations.redis._stake import Charge
-
-__all__ = ["Parts", "SharedReservation"]
-
-Parts = Sequence[tuple["Charge", float]]
+__all__ = ["SharedReservation"]
 
 
 class SharedReservation:
@@ -31,23 +26,24 @@ class SharedReservation:
     is left to the parent.
     """
 
-    __slots__ = ("_core", "_open", "amounts", "charges", "generation", "node_id")
+    __slots__ = ("_open", "_settle", "amounts", "forks", "node_id", "parts")
 
     def __init__(
         self,
-        core: Core,
+        settle: Callable[[SharedReservation, Amounts], None],
+        forks: int,
         node_id: Hashable,
-        amounts: Mapping[str, float],
-        charges: Mapping[str, Parts],
+        amounts: Amounts,
+        parts: Parts,
     ) -> None:
-        self._core = core
+        self._settle = settle
         self._open = [True]
+        self.forks = forks
         self.node_id = node_id
         self.amounts = amounts
-        self.charges = charges
-        self.generation = core.generation
+        self.parts = parts
 
-    def settle(self, amounts: Mapping[str, float]) -> None:
+    def settle(self, amounts: Amounts) -> None:
         """Replace the reserved amounts by the true ones, for the dimensions named.
 
         What was reserved too much is free again; what was used beyond the reservation is charged,
@@ -60,7 +56,7 @@ class SharedReservation:
             LoadwiseError: The reservation has already been settled or cancelled.
             ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
         """
-        self._core.settle(self, amounts)
+        self._settle(self, amounts)
 
     def cancel(self) -> None:
         """Give everything back: the request was never sent. Does nothing once it has ended."""
@@ -68,7 +64,7 @@ class SharedReservation:
             self.settle(dict.fromkeys(self.amounts, 0))
 
     def end(self) -> None:
-        """Take note that it has been settled."""
+        """Record that it has been settled."""
         try:
             self._open.pop()
         except IndexError:

@@ -1,213 +1,161 @@
--- The quota of one node, in all its dimensions, counted in buckets that slide.
+-- The quota of one node, in one HASH. Each account (one per process) states what it has used, in
+-- absolute numbers, so a message that is lost, repeated or overtaken leaves nothing wrong behind.
 --
--- KEYS[1]: the node's HASH. ARGV[1]: what is asked, in JSON:
---   op     "acquire" (all dimensions or none), "take" (what there is) or "sync" (nothing)
---   epoch  the epoch that the asker's use was counted in, or "" if it has none
---   fresh  the epoch to begin if there is none
---   lift   end a rest that was begun before
---   rest   have the node sit out so long
---   lease  how long what is taken may be used
---   dims   by dimension: name, limit, window, width, amount, need (the room there must be for it),
---          due (what other calls of the asker are about to charge: not to be granted either),
---          back (pairs of bucket and amount to give back), add (pairs of age and amount to charge)
--- Returns status, epoch, time, end of rest, fields dropped, and per dimension the amount granted,
--- its bucket, and all buckets. Times are whole microseconds of the server's clock. The end of a rest
--- that was lifted is negative: the time of that.
---
--- A bucket takes in use for `width` and is forgotten whole `window` after its last use.
-
-local SCHEMA = '1'
-local EXACT = 9007199254740992 -- 2^53: whole numbers up to here are exact
-local LONGEST = 131072 -- of a dimension's buckets, in bytes
-local LONGEST_REST = 30 * 24 * 3600 * 1000000
-
-local key = KEYS[1]
-local ask = cjson.decode(ARGV[1])
+-- KEYS[1]: the HASH. ARGV[1], JSON: who (account), seq (number of its call), open (its calls under
+-- way), news (of the pause: number, whether it ends older ones, its end or 0), op ("acquire": all
+-- dimensions or none; "take": what there is; "sync": nothing), ahead (what is granted counts as used
+-- so long after now), marks (whether to
+-- remember its number in any case), dims (name, limit, window, width, amount, need: the room it takes, used).
+-- Returns JSON: status, now, rest (end of the pause), dropped (fields), known (whether the account
+-- was), dims (granted, others: what all other accounts have used). Amounts are given by bucket. A
+-- bucket is named by its end on the server's clock in microseconds, a multiple of `width`, and
+-- forgotten `window` later.
+-- Fields: v (schema), rest, scan, d:NAME (sums of all accounts), a:WHO (seq, open, news, gone: when
+-- it is of no use, used: what it has stated, granted: by call, what it has not stated yet).
+local SCHEMA, EXACT, LONGEST = '2', 9007199254740992, 131072
+local LONGEST_REST, FAR = 30 * 24 * 3600 * 1000000, 5 * 1000000
+local key, ask = KEYS[1], cjson.decode(ARGV[1])
 local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
-local dropped = 0
-local changed = false
+local now, dropped, writes = clock[1] * 1000000 + clock[2], 0, false
 
-local function whole(value)
-  return string.format('%.0f', value)
-end
+local function whole(value) return string.format('%.0f', value) end
+local function map(value) return type(value) == 'table' and value or {} end
 
-local function number(text)
-  local value = tonumber(text)
-  if value and value >= 0 and value <= EXACT then return value end -- not so for NaN
+local function number(value, most)
+  local found = string.match(tostring(value), '^[%d.e+-]+$') and tonumber(value)
+  if found and found >= 0 and found <= (most or EXACT) then return found end
+  dropped = dropped + 1
 end
 
 local function read(field, longest)
-  if redis.call('HSTRLEN', key, field) > longest then
-    dropped = dropped + 1
-    return nil
-  end
-  return redis.call('HGET', key, field) or nil
+  if redis.call('HSTRLEN', key, field) <= longest then return redis.call('HGET', key, field) end
+  dropped = dropped + 1
 end
 
-local function parse(text, dim)
-  local buckets = {}
-  for part in string.gmatch(text or '', '[^;]+') do
-    local id, closes, last, amount = string.match(part, '^(%d+),(%d+),(%d+),([%d.e+-]+)$')
-    local bucket = { id = number(id), closes = number(closes), last = number(last), amount = number(amount) }
-    if bucket.id and bucket.closes and bucket.last and bucket.amount then
-      -- The clock of the server may have been set back.
-      if bucket.closes > now + dim.width or bucket.last > now + dim.window then
-        bucket.closes = math.min(bucket.closes, now + dim.width)
-        bucket.last = math.min(bucket.last, now + dim.window)
-        changed = true
-      end
-      if bucket.last + dim.window > now then
-        buckets[#buckets + 1] = bucket
-      end
-    else
-      dropped = dropped + 1
-    end
-  end
-  return buckets
+local function read_map(field)
+  local fine, found = pcall(cjson.decode, read(field, LONGEST) or '{}')
+  if fine and type(found) == 'table' then return found end
+  dropped = dropped + 1
+  return {}
 end
 
-local function charge(buckets, amount, at, dim)
-  local found
-  local latest = 0
-  for _, bucket in ipairs(buckets) do
-    latest = math.max(latest, bucket.id)
-    if at >= now then
-      if now < bucket.closes then
-        found = bucket
-      end
-    elseif not found and bucket.last >= at and bucket.last < at + dim.width then
-      found = bucket
-    end
+-- What counts, by bucket. Ends far ahead, of a clock that was set back, are drawn in or left out.
+local function buckets(given, dim, draw_in)
+  local found, far = {}, now + dim.window + FAR
+  for at, amount in pairs(map(given)) do
+    at, amount = number(at), number(amount)
+    if at and at > far then at, writes = draw_in and far, writes or draw_in end
+    if at and amount and at + dim.window > now then found[at] = (found[at] or 0) + amount end
   end
-  if not found then
-    -- Times make ids that are not used again, so that what is given back late harms no other.
-    found = { id = math.max(now, latest + 1), closes = now + dim.width, last = at, amount = 0 }
-    if at < now then
-      found.closes = at -- so that it takes in no use of today
-    end
-    buckets[#buckets + 1] = found
-  end
-  found.amount = math.min(found.amount + amount, EXACT)
-  found.last = math.max(found.last, at)
   return found
 end
 
-local function used(buckets)
-  local sum = 0
-  for _, bucket in ipairs(buckets) do sum = sum + bucket.amount end
-  return sum
+local function add(amounts, at, amount)
+  amounts[at] = math.min(math.max((amounts[at] or 0) + amount, 0), EXACT)
+end
+
+local function texts(amounts)
+  local found = {}
+  for at, amount in pairs(amounts) do
+    if amount > 0 then found[whole(at)] = string.format('%.17g', amount) end
+  end
+  return found
 end
 
 local kind = redis.call('TYPE', key)['ok']
-if kind ~= 'hash' and kind ~= 'none' then
-  return { 'foreign', 'a ' .. kind .. ' instead of a hash' }
-end
-if kind == 'hash' and read('v', 16) ~= SCHEMA then
-  return { 'foreign', 'not of schema ' .. SCHEMA }
-end
-
-local epoch = read('e', 32)
-if epoch and not string.match(epoch, '^%x+$') then
-  dropped = dropped + 1
-  epoch = nil
-end
-if ask.epoch ~= '' and ask.epoch ~= epoch then
-  return { 'lost', epoch or '' }
+local schema = kind == 'hash' and read('v', 16)
+if kind ~= 'none' and schema ~= SCHEMA then
+  local detail = kind == 'hash' and 'schema ' .. (schema or '?') or kind
+  return cjson.encode({ status = 'foreign', detail = detail })
 end
 
-local text = read('rest', 20) or '0'
-local lifted = string.sub(text, 1, 1) == '-'
-local rest = number(lifted and string.sub(text, 2) or text)
-if not rest or rest > now + LONGEST_REST then
-  dropped = dropped + 1
-  rest = 0
-elseif lifted then
-  rest = -rest
+local me, call = 'a:' .. ask.who, whole(ask.seq)
+local known, account = redis.call('HEXISTS', key, me) == 1, read_map(me)
+local seq, heard = number(account.seq or 0) or 0, number(account.news or 0) or 0
+local open, granted = map(account.open), map(account.granted)
+local fresh = ask.seq > seq
+local stale = not fresh and not open[call] -- it is over for whoever made it
+if fresh then
+  seq, open = ask.seq, {}
+  for _, each in ipairs(ask.open) do open[whole(each)] = true end
 end
-changed = dropped > 0
-if ask.lift then
-  rest = -now
-  changed = true
-end
-if ask.rest > 0 then
-  rest = math.max(rest, now + math.min(ask.rest, LONGEST_REST))
-  changed = true
+open[call] = nil
+
+local rest = number(read('rest', 20) or 0, now + LONGEST_REST) or 0
+writes = writes or known or ask.marks or ask.news[1] > heard
+if ask.news[1] > heard then
+  rest = math.max(ask.news[2] and 0 or rest, math.min(ask.news[3], now + LONGEST_REST))
+  heard = ask.news[1]
 end
 
-local fits = rest <= now
+local fits, used = rest <= now and not stale, {}
 for _, dim in ipairs(ask.dims) do
-  local before = dropped
-  dim.buckets = parse(read('d:' .. dim.name, LONGEST), dim)
-  changed = changed or dropped > before
-  for _, pair in ipairs(dim.back) do
-    for _, bucket in ipairs(dim.buckets) do
-      if bucket.id == pair[1] then
-        bucket.amount = math.max(0, bucket.amount - pair[2])
-        changed = true
-      end
+  dim.sums = buckets(read_map('d:' .. dim.name), dim, true)
+  dim.mine = buckets(map(account.used)[dim.name], dim)
+  for at, amount in pairs(fresh and buckets(dim.used, dim) or {}) do
+    add(dim.sums, at, amount - (dim.mine[at] or 0))
+    dim.mine[at], writes = amount, true
+  end
+  used[dim.name] = texts(dim.mine)
+  for id, grant in pairs(granted) do
+    for at, amount in pairs(buckets(map(grant)[dim.name], dim)) do
+      -- Of a call that is over it is in what the account states; else nobody has heard of it.
+      if fresh and not open[id] then add(dim.sums, at, -amount) else add(dim.mine, at, amount) end
     end
   end
-  for _, pair in ipairs(dim.add) do
-    local at = math.floor(now - pair[1])
-    if at + dim.window > now then
-      charge(dim.buckets, pair[2], at, dim)
-      changed = true
-    end
-  end
-  if used(dim.buckets) + dim.due + dim.need > dim.limit then
-    fits = fits and ask.op ~= 'acquire'
-  end
+  dim.total = 0
+  for _, amount in pairs(dim.sums) do dim.total = dim.total + amount end
+  fits = fits and (ask.op ~= 'acquire' or dim.total + dim.need <= dim.limit)
+end
+for id in pairs(granted) do
+  if fresh and not open[id] then granted[id] = nil end
 end
 
-local granted = fits and ask.op ~= 'sync'
-if granted then
+local grant = granted[call] -- if the call is repeated
+if fits and not grant and ask.op ~= 'sync' then
+  grant, writes = {}, true
   for _, dim in ipairs(ask.dims) do
-    local at = now
-    if ask.op == 'take' then
-      dim.amount = math.min(dim.amount, math.max(0, dim.limit - dim.due - used(dim.buckets)))
-      at = now + ask.lease
-    end
-    if dim.amount > 0 then
-      dim.granted = charge(dim.buckets, dim.amount, at, dim)
-      changed = true
-    end
+    local at = (math.floor((now + ask.ahead) / dim.width) + 1) * dim.width
+    local room = ask.op == 'take' and dim.limit - dim.total - dim.need or dim.amount
+    local amount = math.max(0, math.min(dim.amount, room))
+    add(dim.sums, at, amount)
+    add(dim.mine, at, amount)
+    grant[dim.name] = texts({ [at] = amount })
   end
+  granted[call] = grant
 end
 
-local latest = math.max(rest, now)
-local texts = {}
-for i, dim in ipairs(ask.dims) do
-  table.sort(dim.buckets, function(a, b) return a.last < b.last end)
-  local parts = {}
-  for j, bucket in ipairs(dim.buckets) do
-    parts[j] = whole(bucket.id) .. ',' .. whole(bucket.closes) .. ',' .. whole(bucket.last)
-      .. ',' .. string.format('%.17g', bucket.amount)
-    latest = math.max(latest, bucket.last + dim.window)
+if writes or dropped > 0 then
+  local latest, gone = math.max(rest, now), now + FAR
+  local fields = { 'v', SCHEMA, 'rest', whole(rest) }
+  local function set(field, value)
+    fields[#fields + 1], fields[#fields + 2] = field, value
   end
-  texts[i] = table.concat(parts, ';')
-end
-
-if changed then
-  epoch = epoch or ask.fresh
-  local fields = { 'v', SCHEMA, 'e', epoch, 'rest', whole(rest) }
-  for i, dim in ipairs(ask.dims) do
-    fields[#fields + 1] = 'd:' .. dim.name
-    fields[#fields + 1] = texts[i]
+  for _, dim in ipairs(ask.dims) do
+    set('d:' .. dim.name, cjson.encode(texts(dim.sums)))
+    for at in pairs(dim.sums) do latest = math.max(latest, at + dim.window) end
+    gone = math.max(gone, now + 2 * dim.window + FAR)
+  end
+  if ask.marks then latest = gone end
+  set(me, cjson.encode({ gone = whole(gone), seq = seq, open = open, news = heard, used = used, granted = granted }))
+  if not known then -- of those that are gone, as many go as can ever come
+    local page = redis.call('HSCAN', key, string.match(read('scan', 20) or '', '^%d+$') or '0', 'MATCH', 'a:*')
+    set('scan', page[1])
+    for i = 1, #page[2], 2 do
+      local ends = string.match(page[2][i + 1], '"gone":"(%d+)"')
+      if not ends or tonumber(ends) <= now then redis.call('HDEL', key, page[2][i]) end
+    end
   end
   redis.call('HSET', key, unpack(fields))
   -- Others may count dimensions with longer windows under the same key.
   local expiry = math.ceil((latest - now) / 1000) + 1000
-  if expiry > redis.call('PTTL', key) then
-    redis.call('PEXPIRE', key, whole(expiry))
-  end
+  if expiry > redis.call('PTTL', key) then redis.call('PEXPIRE', key, whole(expiry)) end
 end
 
-local status = ask.op == 'acquire' and not fits and 'full' or 'ok'
-local reply = { status, epoch or '', whole(now), whole(rest), whole(dropped) }
+local status = (grant or fits) and 'ok' or stale and 'stale' or 'full'
+local reply = { status = status, now = whole(now), rest = whole(rest), dropped = dropped, known = known, dims = {} }
 for i, dim in ipairs(ask.dims) do
-  reply[#reply + 1] = dim.granted and string.format('%.17g', dim.amount) or '0'
-  reply[#reply + 1] = dim.granted and whole(dim.granted.id) or ''
-  reply[#reply + 1] = texts[i]
+  for at, amount in pairs(dim.mine) do add(dim.sums, at, -amount) end
+  reply.dims[i] = { granted = grant and grant[dim.name] or {}, others = texts(dim.sums) }
 end
-return reply
+return cjson.encode(reply)

@@ -1,0 +1,192 @@
+"""Messages about a node's quota: what a process states and asks, and the reply, checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from loadwise.integrations.redis._parsing import EXACT, Rejected, text
+from loadwise.quota import QuotaConfig, QuotaDimension
+
+__all__ = [
+    "LONGEST_REST",
+    "SCHEMA",
+    "Call",
+    "News",
+    "Reply",
+    "check_shareable",
+    "limits_of",
+    "micros",
+    "parse_reply",
+]
+
+SCHEMA = "2"
+LONGEST_REST = 30 * 24 * 3600
+"""Seconds of the longest pause that is shared."""
+
+_FINEST = 500
+_LONGEST_WINDOW = 366 * 86_400
+_LONGEST_REPLY = 1_048_576
+_SECOND = 1_000_000
+_STATUSES = ("ok", "full", "stale")
+_OURS = f"a hash of schema {SCHEMA}"
+_OLDER = (
+    "counts of schema 1, which an older loadwise keeps; this one keeps schema 2 and leaves them "
+    "alone. Upgrade every process that shares the prefix (the old counts expire within a window of "
+    "their last use), or give those that are upgraded a prefix of their own"
+)
+
+Buckets = dict[int, float]
+
+
+def micros(seconds: float) -> int:
+    """Return a time as the server counts it."""
+    return round(seconds * _SECOND)
+
+
+def check_shareable(node_id: str, config: QuotaConfig) -> None:
+    """Refuse limits that cannot be shared.
+
+    Raises:
+        ValueError: A number is out of range, or a name cannot be written in UTF-8.
+    """
+    node_id.encode()
+    for dimension in config.dimensions:
+        dimension.name.encode()
+        if dimension.resolution > _FINEST:
+            raise ValueError(
+                f"{dimension.name}: resolution is {dimension.resolution}; in a shared quota it "
+                f"must be at most {_FINEST}"
+            )
+        for field, most in (("limit", EXACT), ("window", _LONGEST_WINDOW)):
+            value = getattr(dimension, field)
+            if value > most:
+                raise ValueError(
+                    f"{dimension.name}: {field} is {value!r}; in a shared quota it must be at "
+                    f"most {most}"
+                )
+
+
+def limits_of(dimension: QuotaDimension) -> dict[str, Any]:
+    """Return what each call says of a dimension, whatever is asked."""
+    return {
+        "name": dimension.name,
+        "limit": float(dimension.limit),
+        "window": micros(dimension.window),
+        # The server divides by it.
+        "width": max(1, micros(dimension.window / dimension.resolution)),
+    }
+
+
+class News(NamedTuple):
+    """The latest word of this process on a node's pause.
+
+    Attributes:
+        number: Later words have higher ones; 0: there was none.
+        lift: Whether it ends the pauses before it.
+        until: When the pause ends that it begins; ``None`` if it begins none.
+    """
+
+    number: int = 0
+    lift: bool = False
+    until: float | None = None
+
+
+class Call(NamedTuple):
+    """One call to the server about one node.
+
+    Attributes:
+        op: ``"acquire"`` (all dimensions or none), ``"take"`` (what there is) or ``"sync"``.
+        seq: Its number among the account's calls.
+        sent: When it was made, by the local clock.
+        news: The number of the latest word on the pause that it brings.
+        dims: By dimension: its limits, ``amount``, ``need`` and ``used``.
+        changes: How many changes of the account it states.
+        restates: Whether it states what the server has counted already.
+        marks: Whether it has the server remember its number in any case.
+        payload: The call as it is sent; see ``quota.lua``.
+    """
+
+    op: str
+    seq: int
+    sent: float
+    news: int
+    dims: Mapping[str, Mapping[str, Any]]
+    changes: int
+    restates: bool
+    marks: bool
+    payload: bytes
+
+
+class Reply(NamedTuple):
+    """A reply of the server, checked. Times are microseconds of the server's clock.
+
+    Attributes:
+        status: ``"ok"``, ``"full"``, ``"stale"`` (a later call has given up this one) or
+            ``"foreign"`` (what the server holds is not to be used).
+        detail: Why it is foreign.
+        now: When the server ran the call.
+        rest: When the node's pause ends.
+        dropped: How many fields the server had to drop.
+        known: Whether the server knew the account.
+        granted: What was granted, by dimension and bucket.
+        others: What all other accounts have used, by dimension and bucket.
+    """
+
+    status: str
+    detail: str = ""
+    now: int = 0
+    rest: int = 0
+    dropped: int = 0
+    known: bool = False
+    granted: Mapping[str, Buckets] = {}
+    others: Mapping[str, Buckets] = {}
+
+
+def parse_reply(raw: object, dims: Mapping[str, Mapping[str, Any]]) -> Reply:
+    """Return what the server replied.
+
+    Args:
+        raw: The reply.
+        dims: The dimensions that were asked about, in order, with the ``amount`` of each.
+
+    Raises:
+        Rejected: It makes no sense.
+    """
+    if not isinstance(raw, (str, bytes)) or len(raw) > _LONGEST_REPLY:
+        raise Rejected(f"{raw!r:.40} is no text of at most {_LONGEST_REPLY} bytes")
+    try:
+        return _read(json.loads(raw), dims)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise Rejected(f"{raw!r:.40} is no reply: {error!s:.100}") from None
+
+
+def _read(answer: dict[str, Any], dims: Mapping[str, Mapping[str, Any]]) -> Reply:
+    status = text(answer["status"], 16)
+    if status == "foreign":
+        detail = text(answer["detail"])
+        return Reply(status, _OLDER if detail == "schema 1" else f"{detail}, not {_OURS}")
+    now, rest, dropped = int(answer["now"]), int(answer["rest"]), int(answer["dropped"])
+    if status not in _STATUSES or min(now, rest, dropped) < 0 or max(now, rest, dropped) > EXACT:
+        raise Rejected(f"status {status!r}, time {now}, rest {rest}, {dropped} dropped")
+    granted: dict[str, Buckets] = {}
+    others: dict[str, Buckets] = {}
+    for (name, asked), said in zip(dims.items(), answer["dims"], strict=True):
+        granted[name], others[name] = _buckets(said["granted"]), _buckets(said["others"])
+        if sum(granted[name].values()) > asked["amount"]:
+            raise Rejected(f"more of {name!r:.40} is granted than was asked for")
+    rest = min(rest, now + LONGEST_REST * _SECOND)
+    return Reply(status, "", now, rest, dropped, bool(answer["known"]), granted, others)
+
+
+def _buckets(given: Mapping[str, str]) -> Buckets:
+    """Return amounts by bucket as numbers."""
+    found: Buckets = {}
+    for end, amount in given.items():
+        value = float(amount)
+        # A NaN is in no range.
+        if not (0 <= value <= EXACT and 0 <= (bucket := int(end)) <= EXACT):
+            raise Rejected(f"{given!r:.40} are no amounts by bucket")
+        found[bucket] = int(value) if value.is_integer() else value
+    return found

@@ -1,0 +1,454 @@
+"""Counts of quotas that processes share, without the I/O.
+
+What others have used is as the server said last; what this process has used is known at once. So
+every question is answered on the spot, and while the server is away these counts decide.
+
+In strict mode `_begin` makes a `Request` of what is asked, a subclass sends its call to the server
+and gives the reply to `_received`, and `_finish` answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Literal, get_args
+
+from loadwise._numbers import number
+from loadwise.clock import Clock, check_clock
+from loadwise.integrations.redis._connection import CircuitBreaker
+from loadwise.integrations.redis._events import EventKind, EventLog, SharedEvent
+from loadwise.integrations.redis._parsing import Rejected, as_seconds, check_prefix
+from loadwise.integrations.redis._quota_protocol import Call, Reply, check_shareable, parse_reply
+from loadwise.integrations.redis._reservation import SharedReservation
+from loadwise.integrations.redis._shared_node import Parts, SharedNode
+from loadwise.integrations.redis._slices import NodeSlices
+from loadwise.nodes import id_of
+from loadwise.quota import QuotaConfig
+from loadwise.quota.counts import NOTHING, QuotaCounts, full_amounts, need
+from loadwise.quota.protocol import Amounts
+
+__all__ = ["Mode", "OutagePolicy", "Request", "SharedCounts"]
+
+Mode = Literal["strict", "leased"]
+OutagePolicy = Literal["local", "refuse"]
+
+_REFRESH = 1.0
+# Of its time the background spends a tenth on nodes that are not in use here, at most.
+_IDLE_SHARE = 0.1
+# Seconds by which replies may differ about the end of the same pause.
+_SAME = 0.05
+
+_MEANWHILE = {
+    "local": "meanwhile each process keeps to the limits by itself",
+    "refuse": "meanwhile requests that need quota are refused",
+}
+
+
+class Request:
+    """One call to the server, and what came of it.
+
+    Attributes:
+        named: The amounts that a request for quota named.
+        reply: What the server replied; ``None`` until then.
+        granted: What it granted.
+    """
+
+    __slots__ = ("call", "granted", "named", "node", "node_id", "reply")
+
+    def __init__(self, node_id: str, node: SharedNode, call: Call, named: Amounts) -> None:
+        self.node_id = node_id
+        self.node = node
+        self.call = call
+        self.named = named
+        self.reply: Reply | None = None
+        self.granted: Parts = {}
+
+
+class SharedCounts(QuotaCounts):
+    """Counts of quotas that processes share.
+
+    Args: as for `SharedQuota`, and
+
+        wake: Called when there is something to tell the server; must not wait.
+
+    Thread-safety: one lock, which is not held while the server is asked.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        mode: Mode,
+        on_outage: OutagePolicy,
+        *,
+        timeout: float,
+        slice_share: float,
+        clock: Clock,
+        on_event: Callable[[SharedEvent], object] | None,
+        wake: Callable[[], None],
+    ) -> None:
+        check_prefix(prefix)
+        self._timeout = as_seconds("timeout", timeout)
+        check_clock(clock)
+        for name, value, choices in (
+            ("mode", mode, get_args(Mode)),
+            ("on_outage", on_outage, get_args(OutagePolicy)),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
+        share = number("slice_share", slice_share)
+        if not 0 < share <= 1:
+            raise ValueError(f"slice_share is {slice_share!r}; it must be above 0 and at most 1")
+        self._prefix = prefix
+        self._share = share if mode == "leased" else None
+        self._refuses = on_outage == "refuse"
+        self._wake = wake
+        self._refresh = self._idle = _REFRESH
+        self._log = EventLog("quota", on_event)
+        self._circuit = CircuitBreaker(self._log, clock, _MEANWHILE[on_outage])
+        self._next_try = clock()
+        # Whether all nodes have been considered since the server was away: not by a request.
+        self._is_known = True
+        self._forks = 0
+        self._shared: dict[Hashable, SharedNode] = {}
+        self._leaving: deque[tuple[str, SharedNode]] = deque()
+        self._news: deque[tuple[EventKind, str]] = deque()
+        super().__init__(clock)
+
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        # What the parent has used and reserved is for the parent to tell, and to give back.
+        self._forks += 1
+        self._leaving.clear()
+        for node in self._shared.values():
+            node.leave_to_parent()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the server can be reached, as far as is known."""
+        return self._circuit.up
+
+    @property
+    def events(self) -> Mapping[str, int]:
+        """How often each kind of `SharedEvent` has happened."""
+        return MappingProxyType(self._log.counts)
+
+    def remove(self, node_id: Hashable) -> None:
+        """Forget a node and its limits in this process. Unknown ids are no error."""
+        node_id = id_of(node_id)
+        with self._lock:
+            super().remove(node_id)
+            node = self._shared.pop(node_id, None)
+            if node is not None:
+                node.give_back_slices(math.inf)
+                self._leaving.append((str(node_id), node))
+        self._wake()
+
+    def record_usage(self, node_id: Hashable, amounts: Amounts) -> bool:
+        """Charge what a request has used, as `loadwise.QuotaTracker.record_usage` does.
+
+        It counts here at once, and elsewhere as soon as the background has told the server.
+        """
+        node_id = id_of(node_id)
+        with self._lock:
+            node = self._shared.get(node_id)
+            if node is None:
+                return False
+            amounts = self._checked(amounts, node.quota, node_id)
+            now = self._slide(node.quota)
+            for name in amounts.keys() & node.quota.windows.keys():
+                node.charge(name, amounts[name], now)
+            self._reconsider(node_id, now)
+        self._wake()
+        return True
+
+    def mark_exhausted(self, node_id: Hashable, seconds: float) -> None:
+        """Have a node sit out: here at once, and elsewhere, if it is registered, soon.
+
+        Raises:
+            ValueError: ``seconds`` is negative, NaN or infinite.
+        """
+        node_id = id_of(node_id)
+        with self._lock:
+            super().mark_exhausted(node_id, seconds)
+            node = self._shared.get(node_id)
+            if node is None:
+                return
+            node.account.tell(lift=False, until=self._rests.get(node_id))
+        self._wake()
+
+    def lift(self, node_id: Hashable) -> bool:
+        """End the pause of a node: here at once, and elsewhere, if it is registered, soon.
+
+        Returns:
+            Whether the node sat out, as far as is known here.
+        """
+        node_id = id_of(node_id)
+        with self._lock:
+            sat_out = super().lift(node_id)
+            node = self._shared.get(node_id)
+            if node is None:
+                return sat_out
+            # Though it sat out for nobody here: others may know more.
+            node.account.tell(lift=True, until=None)
+        self._wake()
+        return sat_out
+
+    def remaining(self, node_id: Hashable, dimension: str) -> float:
+        """Return the units left, as far as is known here; inf for a node without a quota.
+
+        Raises:
+            ValueError: The node has no such dimension.
+        """
+        node_id = id_of(node_id)
+        with self._lock:
+            left, node = super().remaining(node_id, dimension), self._shared.get(node_id)
+            if node is None or node.slices is None:
+                return left
+            return left + node.slices.pools[dimension].left(self.clock())
+
+    def remaining_by_dimension(self, node_id: Hashable) -> dict[str, float]:
+        """Return the units left in every dimension, as far as is known here."""
+        node_id = id_of(node_id)
+        with self._lock:
+            node = self._shared.get(node_id)
+            windows = () if node is None else node.quota.windows
+            return {name: self.remaining(node_id, name) for name in windows}
+
+    def _set_limits(self, node_id: Hashable, config: QuotaConfig) -> None:
+        if not isinstance(node_id, str):
+            raise TypeError(f"the id is {node_id!r}; in a shared quota it must be a str")
+        if isinstance(config, QuotaConfig):
+            check_shareable(node_id, config)
+        with self._lock:
+            super()._set_limits(node_id, config)
+            quota, node = self._nodes[node_id], self._shared.get(node_id)
+            if node is None:
+                self._shared[node_id] = SharedNode(quota, self._share)
+            else:
+                node.configure(quota, self._share)
+            self._reconsider(node_id, self.clock())
+
+    def _begin(
+        self, node_id: Hashable, amounts: Amounts | None
+    ) -> Request | SharedReservation | None:
+        """Answer a request for quota, or return what the server must be asked."""
+        named = NOTHING if amounts is None else amounts
+        node_id = id_of(node_id)
+        with self._lock:
+            node = self._shared.get(node_id)
+            if named:
+                named = self._checked(named, None if node is None else node.quota, node_id)
+            now = self.clock()
+            if self._rests.get(node_id, now) > now:
+                return None
+            if node is None:
+                return SharedReservation(self._settle, self._forks, node_id, NOTHING, {})
+            if node.slices is not None:
+                return self._draw(node_id, node, node.slices, named, now)
+            if not self._circuit.up:
+                return self._decide_alone(node_id, node, named)
+            windows = node.quota.windows
+            needs = {name: need(window.dimension, named) for name, window in windows.items()}
+            call = node.account.call("acquire", now, full_amounts(node.quota, named), needs)
+            return Request(str(node_id), node, call, named)
+
+    def _finish(self, request: Request) -> SharedReservation | None:
+        """Answer a request for quota by what the server replied."""
+        reply, node_id = request.reply, request.node_id
+        if reply is not None and reply.status == "ok":
+            full = {name: each["amount"] for name, each in request.call.dims.items()}
+            return SharedReservation(self._settle, self._forks, node_id, full, request.granted)
+        if reply is not None and reply.status != "foreign":
+            return None
+        with self._lock:
+            node = self._shared.get(node_id)
+            return None if node is None else self._decide_alone(node_id, node, request.named)
+
+    def _decide_alone(
+        self, node_id: Hashable, node: SharedNode, named: Amounts
+    ) -> SharedReservation | None:
+        """Answer a request by the policy for outages: the server cannot be asked. Lock held."""
+        now = self._slide(node.quota)
+        full = full_amounts(node.quota, named)
+        pauses = self._refuses or self._rests.get(node_id, now) > now
+        parts = None if pauses else node.spend(full, named, now)
+        self._reconsider(node_id, now)
+        if parts is None:
+            return None
+        return SharedReservation(self._settle, self._forks, node_id, full, parts)
+
+    def _draw(
+        self, node_id: Hashable, node: SharedNode, slices: NodeSlices, named: Amounts, now: float
+    ) -> SharedReservation | None:
+        """Answer a request from what is held. Lock held."""
+        answer = None
+        if slices.covers(named, now):
+            full = full_amounts(node.quota, named)
+            parts = slices.draw(full, now)
+            answer = SharedReservation(self._settle, self._forks, node_id, full, parts)
+        elif self._is_away(node):
+            return self._decide_alone(node_id, node, named)
+        else:
+            slices.miss(named)
+        if not slices.covers(NOTHING, now):
+            self._reconsider(node_id, now)
+        if slices.is_low(now):
+            self._wake()
+        return answer
+
+    def _settle(self, reservation: SharedReservation, amounts: Amounts) -> None:
+        node_id = reservation.node_id
+        with self._lock:
+            node = self._shared.get(node_id)
+            if reservation.amounts:
+                amounts = self._checked(amounts, None if node is None else node.quota, node_id)
+            reservation.end()
+            if node is None or reservation.forks != self._forks:
+                return
+            now = self._slide(node.quota)
+            for name, amount in amounts.items():
+                reserved = reservation.amounts.get(name)
+                if reserved is None or name not in node.quota.windows:
+                    continue
+                if amount > reserved:
+                    node.charge(name, amount - reserved, now)
+                else:
+                    node.give_back(name, reservation.parts.get(name, ()), reserved - amount, now)
+            self._reconsider(node_id, now)
+        self._wake()
+
+    def _due(self, node_id: Hashable, *, last: bool = False) -> Iterator[Request]:
+        """Yield the call that is due for a node, if there is one and the server can be asked."""
+        with self._lock:
+            node = self._shared.get(node_id) if self._circuit.up else None
+            call = None if node is None else node.due(self.clock(), self._idle, last=last)
+        if node is not None and call is not None:
+            yield Request(str(node_id), node, call, NOTHING)
+
+    def _due_requests(self, *, last: bool = False) -> Iterator[Request]:
+        """Yield the calls that are due, each after the one before it is over.
+
+        Args:
+            last: Whether there will be no more, so that all that is held is given back.
+        """
+        while self._leaving and self._circuit.up:
+            gone, node = self._leaving[0]
+            with self._lock:
+                call = node.due(self.clock(), math.inf, last=True)
+            if call is not None:
+                yield Request(gone, node, call, NOTHING)
+            if self._circuit.up:
+                self._leaving.popleft()
+        for node_id in list(self._shared):
+            # What the first reply brings may have to be told.
+            for _ in range(2):
+                yield from self._due(node_id, last=last)
+
+    def _received(self, request: Request, raw: object) -> None:
+        """Take in what the server replied."""
+        node_id, node, call, now = request.node_id, request.node, request.call, self.clock()
+        try:
+            reply = parse_reply(raw, call.dims)
+        except Rejected as error:
+            reply = Reply("foreign", str(error))
+        request.reply = reply
+        with self._lock:
+            node.account.waiting.discard(call.seq)
+            node.synced = now
+            was_foreign, node.foreign = node.foreign, reply.status == "foreign"
+            if node.foreign:
+                if not was_foreign:
+                    self._note("rejected", node_id, reply.detail)
+            else:
+                if reply.dropped:
+                    self._note("rejected", node_id, f"{reply.dropped} fields were dropped")
+                if call.restates and not reply.known:
+                    self._note("resynchronised", node_id, "what was used is told again")
+                request.granted = node.take_in(call, reply, now)
+            if self._shared.get(node_id) is node:
+                if node.account.shows(call):
+                    self._show_rest(node_id, node.account.local(reply.rest), now)
+                self._reconsider(node_id, now)
+
+    def _give_up(self, request: Request) -> None:
+        """Record that a call was not answered, if it was not."""
+        if request.reply is None:
+            with self._lock:
+                request.node.account.give_up(request.call)
+
+    def _show_rest(self, node_id: str, rest: float, now: float) -> None:
+        before = self._rests.get(node_id, now)
+        if rest <= now < before or (rest > now and abs(rest - before) > _SAME):
+            self._rests[node_id] = rest
+            self.version += 1
+
+    def _note(self, kind: EventKind, node_id: str, detail: str) -> None:
+        self._news.append((kind, f"the quota of {node_id[:100]!r}: {detail}"))
+
+    def _reconsider_all(self) -> None:
+        """Record that the server went away or came back. O(n)."""
+        with self._lock:
+            now = self.clock()
+            for node_id, node in self._shared.items():
+                node.synced = -math.inf
+                self._reconsider(node_id, now)
+
+    def _is_away(self, node: SharedNode) -> bool:
+        """Whether the server cannot be asked about a node."""
+        return node.foreign or not self._circuit.up
+
+    def _free_at(self, node_id: Hashable, amounts: Amounts, now: float) -> float:
+        node = self._shared.get(node_id)
+        slices = None if node is None else node.slices
+        if slices is not None and slices.covers(amounts, now):
+            return max(now, self._rests.get(node_id, now))
+        free = super()._free_at(node_id, amounts, now)
+        if node is None:
+            return free
+        if self._is_away(node):
+            return max(free, now + self._circuit.wait) if self._refuses else free
+        return free if slices is None else max(free, now + slices.pause)
+
+    def _key(self, request: Request) -> bytes:
+        return f"{self._prefix}:quota:{request.node_id}".encode()
+
+    def _failed(self, error: BaseException) -> float:
+        """Record that the server did not answer; return the seconds to wait."""
+        self._is_known = False
+        if self._circuit.failed(error):
+            self._wake()
+        self._next_try = self.clock() + self._circuit.wait
+        return self._circuit.wait
+
+    def _early(self) -> float:
+        """Return the seconds to wait before the server is tried again."""
+        if not self._is_known:
+            self._is_known = True
+            self._reconsider_all()
+        return max(0.0, self._next_try - self.clock())
+
+    def _restored(self) -> None:
+        if self._circuit.restored():
+            self._reconsider_all()
+
+    def _pause(self, began: float) -> float:
+        """Return the seconds to wait after a round of calls that began then."""
+        if not self._circuit.up:
+            return self._circuit.wait
+        self._idle = max(self._refresh, (self.clock() - began) / _IDLE_SHARE)
+        held = [node.slices for node in list(self._shared.values())]
+        return min([self._idle, *(slices.pause for slices in held if slices is not None)])
+
+    def _tell_events(self) -> None:
+        while self._news:
+            try:
+                kind, detail = self._news.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            self._log.add(kind, detail)
+
+    def __repr__(self) -> str:
+        state = "connected" if self.connected else "not connected"
+        return f"<{type(self).__name__} {self._prefix!r}: {state}>"
