@@ -19,10 +19,11 @@ from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.aiohttp_content import MeteredContent
 from loadwise.integrations._http.body import Decoded, Hold
 from loadwise.integrations._http.errors import refusal_of
-from loadwise.integrations._http.exchange import Exchange, Prior, cost_of
+from loadwise.integrations._http.exchange import Exchange, Prior
 from loadwise.integrations._http.haste import CHALLENGES
 from loadwise.integrations._http.keys import by_cookie, by_header
-from loadwise.integrations._http.metering import Amounts
+from loadwise.integrations._http.metering import Account
+from loadwise.integrations._http.patience import waited
 from loadwise.integrations._http.settings import (
     AsyncTransportOptions,
     Options,
@@ -364,7 +365,7 @@ class LoadwiseMiddleware:
                 request=request,
                 client=request.session,
                 replayable=replayable,
-                prior=await self._prior(request, options, key, cost_of(options, account)),
+                prior=await self._prior(request, options, key, account),
             )
         except NoNodeAvailable as error:
             if settings.no_node == "raise":
@@ -377,26 +378,13 @@ class LoadwiseMiddleware:
         return exchange
 
     async def _prior(
-        self, request: ClientRequest, options: Options, key: HashKey, cost: Amounts | None
+        self, request: ClientRequest, options: Options, key: HashKey, account: Account | None
     ) -> Prior:
         """Return what has been before a request; wait for a node, where it says so."""
         ends, challenger = deadline_of(request), None
         if _CHALLENGERS:
             challenger = _CHALLENGERS.pop(request, None)
-        settings = self._settings
-        patience = options.patience(settings)
-        if not patience:
-            return Prior(ends, None, challenger)
-        limit, began = options.time(settings), settings.balancer.clock()
-        try:
-            found = await settings.balancer.acquire_async(
-                hash_key=key,
-                cost=cost,
-                where=options.where,
-                timeout=patience if limit is None else min(patience, limit),
-            )
-        except NoNodeAvailable as error:
-            return Prior(ends, error, challenger, began)
+        found, began = await waited(self._settings, options, key, account)
         return Prior(ends, found, challenger, began)
 
     def _outbound(self, request: ClientRequest, exchange: Exchange) -> ClientRequest:

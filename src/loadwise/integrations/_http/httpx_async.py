@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from loadwise.balancer import Lease
-from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.body import Hold
-from loadwise.integrations._http.exchange import Exchange, cost_of
+from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.given import AsyncGiven, AsyncPerNode
 from loadwise.integrations._http.haste import Rest, Spare
 from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
 from loadwise.integrations._http.iterating import iterating
-from loadwise.integrations._http.metering import Account
+from loadwise.integrations._http.patience import waited
 from loadwise.integrations._http.pooled_async import AsyncPooled
-from loadwise.integrations._http.settings import Options, Settings, awaited
+from loadwise.integrations._http.settings import Settings, awaited
 from loadwise.integrations._http.stale import stale_of
 from loadwise.integrations._http.verdict import Verdict
 
@@ -38,7 +36,7 @@ class AsyncTransport(Transport):
         options = self._options(request)
         key = await awaited(self._key(request, options))
         account = self._account(request)
-        found, began = await self._waited(options, key, account)
+        found, began = await waited(self._settings, options, key, account)
         exchange = self._begin(request, options, key, found, began, account)
         if not isinstance(exchange, Exchange):
             return exchange
@@ -89,26 +87,6 @@ class AsyncTransport(Transport):
                 raise
             self._complete(response, exchange, request, outbound)
             return response
-
-    async def _waited(
-        self, options: Options, key: Any, account: Account | None
-    ) -> tuple[Lease[Any] | NoNodeAvailable | None, float | None]:
-        """Wait for a node, where that is wanted; return what has come of it, and when it began."""
-        settings = self._settings
-        patience = options.patience(settings)
-        if not patience:
-            return None, None
-        limit, began = options.time(settings), settings.balancer.clock()
-        try:
-            found = await settings.balancer.acquire_async(
-                hash_key=key,
-                cost=cost_of(options, account),
-                where=options.where,
-                timeout=patience if limit is None else min(patience, limit),
-            )
-        except NoNodeAvailable as error:
-            return error, began
-        return found, began
 
     async def _send(self, outbound: Any, exchange: Exchange, way: Any) -> Any:
         """Send a request; once more by a fresh connection where a kept one had ended.
