@@ -29,6 +29,7 @@ from loadwise.outcome import Outcome
 __all__ = ["Exchange", "Prior"]
 
 _READ_AHEAD = 65_536
+_WHOLE = 4_194_304
 _NOT_SET_UP = Verdict(Outcome.FAILURE, retry=True, never_sent=True)
 _RATE_LIMITED = 429
 _NOTHING_LEFT: Mapping[str, Left] = {}
@@ -251,6 +252,25 @@ class Exchange:
         """
         return length is not None and length <= _READ_AHEAD and self.may_repeat()
 
+    def may_read(self, length: int | None, verdict: Verdict) -> int:
+        """Return how much of a body is better read before the response is handed on.
+
+        Of small ones that is all, of others as much as the ``verdict`` wants.
+        """
+        if self.may_read_ahead(length):
+            return _READ_AHEAD
+        wanted = verdict.whole and self.may_repeat() and (length or 0) <= _WHOLE
+        return _WHOLE if wanted else 0
+
+    @property
+    def is_stranded(self) -> bool:
+        """Whether nothing but a node is missing for the next attempt, and may be waited for."""
+        return self._stranded is not None
+
+    def may_open(self, verdict: Verdict) -> bool:
+        """Whether a response is better held back until its body has begun."""
+        return verdict.watch is not None and self._settings.max_attempts > 1 and self.may_repeat()
+
     def broke(self, lease: Lease[Any], verdict: Verdict, error: BaseException) -> None:
         """Report that the body of a response did not come to its end.
 
@@ -278,6 +298,7 @@ class Exchange:
         elif verdict.outcome is Outcome.FAILURE:
             ended = lease.failure(verdict.reason if error is None else error, verdict.retry_after)
         elif verdict.outcome is Outcome.RATE_LIMITED:
+            self._blame.doubts_limits = verdict.confirm
             ended = lease.rate_limited(verdict.retry_after, verdict.reason)
         else:
             ended = lease.call_off()
@@ -317,7 +338,8 @@ class Exchange:
         limited = verdict.outcome is Outcome.RATE_LIMITED and settings.max_attempts > 1
         if limited:
             self._refused += 1
-            self._limited = (*self._limited, failed)
+            if not verdict.confirm:  # that one does not sit out yet
+                self._limited = (*self._limited, failed)
         if not limited and self.attempts - self._refused >= settings.max_attempts:
             return self._refuse("attempts")
         left = self.time_left()
