@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -93,6 +94,7 @@ class Pieces(httpx2.SyncByteStream, httpx2.AsyncByteStream, httpx.SyncByteStream
         self.pieces = pieces
         self.read = 0
         self.closed = 0
+        self.on_close: Callable[[], None] = lambda: None
 
     def __iter__(self) -> Iterator[bytes]:
         for piece in self.pieces:
@@ -108,10 +110,12 @@ class Pieces(httpx2.SyncByteStream, httpx2.AsyncByteStream, httpx.SyncByteStream
     def close(self) -> None:
         """Count it."""
         self.closed += 1
+        self.on_close()
 
     async def aclose(self) -> None:
         """Count it."""
         self.closed += 1
+        self.on_close()
 
 
 class PiecesOfHttpx(Pieces, httpx.AsyncByteStream):
@@ -217,7 +221,7 @@ def test_a_deadline_is_not_for_the_first_event(package: Any, mode: str) -> None:
             yield from super().__iter__()
 
     for first, others in ((WORD + DONE, 0), (REFUSED, 0)):
-        bodies = [Late(first), kind(WORD, DONE)]
+        bodies: list[Any] = [Late(first), kind(WORD, DONE)]
         balancer = Balancer(["http://n0", "http://n1"], RoundRobin(), clock=clock)
         content, _, before = send(package, mode, bodies, EVENTS, deadline=10.0, balancer=balancer)
         assert content == first
@@ -312,9 +316,7 @@ def test_who_waits_for_a_key_has_given_its_connection_back(package: Any) -> None
         refusal = kind(b"{", b"}")
         answers = [package.Response(429, stream=refusal), package.Response(200)]
         closed: list[float] = []
-        moments = lambda it=closed, now=clock: it.append(now())  # noqa: E731 - as it is now
-        refusal.close = moments  # type: ignore[method-assign]
-        refusal.aclose = lambda it=moments: asyncio.sleep(0, it())  # type: ignore[method-assign]
+        refusal.on_close = partial(_note, closed, clock)
 
         async def main(
             answers: list[Any] = answers,
@@ -340,3 +342,7 @@ def test_who_waits_for_a_key_has_given_its_connection_back(package: Any) -> None
 
         asyncio.run(main())
         assert closed[0] == 0.0
+
+
+def _note(moments: list[float], clock: ManualClock) -> None:
+    moments.append(clock())

@@ -234,11 +234,12 @@ def test_limits_are_kept_where_it_is_told() -> None:
     assert quota.remaining("a", "rpm") == 7
 
     class Awaited(QuotaTracker):
-        async def try_acquire(self, *_: Any, **__: Any) -> Any:
+        async def try_acquire(self, *_: Any, **__: Any) -> Any:  # type: ignore[override]
             raise AssertionError("nobody asks it")
 
+    awaited: Any = Awaited()
     with pytest.raises(TypeError, match="awaited"):
-        KeyPool([GOOD], quota=Awaited())
+        KeyPool([GOOD], quota=awaited)
 
 
 @pytest.mark.parametrize("base", ["https://api.anthropic.com", "https://api.anthropic.com/v1"])
