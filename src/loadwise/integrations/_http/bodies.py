@@ -108,6 +108,7 @@ def peek(response: Any) -> bytes:
     if response.is_closed:
         return _content_of(response)
     head, stream = _Head(), response.stream
+    kind = _EitherRest if hasattr(stream, "__aiter__") else _SyncRest
     rest = iter(stream)
     try:
         for piece in rest:
@@ -117,7 +118,6 @@ def peek(response: Any) -> bytes:
             stream.close()  # who waits for another node needs its connection no more
     except Exception as error:  # noqa: BLE001 - raised again where the body is read
         head.error = error
-    kind = _EitherRest if isinstance(stream, AsyncIterable) else _SyncRest
     response.stream = _kin(kind, stream.__class__)(head, rest, stream)
     return _unpacked(head, response)
 
