@@ -80,7 +80,7 @@ class Acquisition(Generic[N]):
         """
         found: Lease[N] | NoNodeAvailable
         if refusal is None:
-            found = self._queue.in_turn(self._grant, self._ask)
+            found = self.look()
         else:
             found = refusal
             if self._queue.waiting:
@@ -90,19 +90,33 @@ class Acquisition(Generic[N]):
             return found
         if self._seconds > 0 and comes_with_time(found):
             return found
-        raise self._told(found)
+        raise self.refused(found)
+
+    def look(self) -> Lease[N] | NoNodeAvailable:
+        """Return a lease, or why there is none; metrics are not told of that."""
+        return self._queue.in_turn(self._grant, self._ask)
+
+    def refused(self, refusal: NoNodeAvailable) -> NoNodeAvailable:
+        """Tell metrics that the search ends without a node; return the error to raise."""
+        if self._metrics is not None:
+            self._metrics.on_unavailable(refusal.reason)
+        return refusal
 
     def _ask(self) -> Lease[N] | NoNodeAvailable:
         return self._grant(self._request)
 
-    def in_thread(self, refusal: NoNodeAvailable) -> Lease[N]:
+    def in_thread(self, refusal: NoNodeAvailable, *, may_stop_loop: bool = False) -> Lease[N]:
         """Wait in this thread for a node.
+
+        Args:
+            refusal: What `at_once` has returned.
+            may_stop_loop: Whether a wait that has a bound may stop an event loop of this thread.
 
         Raises:
             NoNodeAvailable: There was none in time, or there will be none.
             RuntimeError: An event loop runs in this thread.
         """
-        if in_event_loop():
+        if in_event_loop() and not (may_stop_loop and self._seconds < math.inf):
             raise RuntimeError(
                 "acquire(timeout=...) would stop the event loop that runs in this thread; "
                 "await acquire_async(timeout=...) instead"
@@ -156,12 +170,7 @@ class Acquisition(Generic[N]):
         if waiter.granted is not None and got:
             return waiter.granted
         error = waiter.error or waiter.refusal
-        raise self._told(error) if isinstance(error, NoNodeAvailable) else error
-
-    def _told(self, refusal: NoNodeAvailable) -> NoNodeAvailable:
-        if self._metrics is not None:
-            self._metrics.on_unavailable(refusal.reason)
-        return refusal
+        raise self.refused(error) if isinstance(error, NoNodeAvailable) else error
 
 
 class Acquiring(Generic[N]):

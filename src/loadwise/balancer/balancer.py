@@ -400,6 +400,22 @@ class Balancer(Generic[N]):
         )
         return Acquiring(self._acquisition(request, seconds))
 
+    def acquisition(
+        self,
+        *,
+        hash_key: HashKey = None,
+        exclude: Iterable[Hashable] = NOBODY,
+        cost: Mapping[str, float] | None = None,
+        where: Callable[[N], bool] | None = None,
+        timeout: float = 0.0,
+    ) -> Acquisition[N]:
+        """Return a search for a node, for integrations that see a refusal before they wait.
+
+        Args: as for `acquire`.
+        """
+        request: Request[N] = Request(hash_key=hash_key, exclude=exclude, cost=cost, where=where)
+        return self._acquisition(request, timeout)
+
     def _acquisition(self, request: Request[N], seconds: float) -> Acquisition[N]:
         return Acquisition(self._queue, self._grant, self._clock, self._metrics, request, seconds)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
+from loadwise.outcome import Outcome
+
 __all__ = ["Blame"]
 
 
@@ -17,13 +19,14 @@ class Blame:
     Attributes:
         holds_pauses: Whether the cooldowns that come with failures are held, too, that of the first
             one included.
+        doubts_limits: Whether those are held, too, that come with the rate limits reported next.
 
     Thread-safety: attempts may end in several threads at once.
 
     Cost: O(1) for each failure; O(failures held) for a success.
     """
 
-    __slots__ = ("_first", "_held", "_pauses", "holds_pauses")
+    __slots__ = ("_first", "_held", "_pauses", "doubts_limits", "holds_pauses")
 
     def __init__(self, *, holds_pauses: bool = False) -> None:
         # Emptied by the first failure: that is atomic, a flag is not.
@@ -31,6 +34,7 @@ class Blame:
         self._held: dict[Hashable, Callable[[], None]] | None = None
         self._pauses: dict[Hashable, Callable[[], None]] | None = None
         self.holds_pauses = holds_pauses
+        self.doubts_limits = False
 
     def counts_at_once(self) -> bool:
         """Record a failure; return whether it is the request's first."""
@@ -39,6 +43,10 @@ class Blame:
         except IndexError:
             return False
         return True
+
+    def holds_cooldown(self, outcome: Outcome) -> bool:
+        """Whether the cooldown that comes with such an end is to be held."""
+        return self.holds_pauses if outcome is Outcome.FAILURE else self.doubts_limits
 
     def hold(self, node_id: Hashable, report: Callable[[], None]) -> None:
         """Hold a failure of a node; an earlier one of the same node gives way to it."""

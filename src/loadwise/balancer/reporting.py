@@ -312,6 +312,8 @@ class Reporter(ForkAware):
         outcome: Outcome,
         reason: str | BaseException | None,
         retry_after: float | None,
+        *,
+        passed: float = 0.0,
     ) -> None:
         """Put a member on cooldown.
 
@@ -320,15 +322,17 @@ class Reporter(ForkAware):
             outcome: How the request ended that says so.
             reason: What it was refused for, or what went wrong, if known.
             retry_after: Seconds, if it said how long.
+            passed: Seconds of them that have passed since.
         """
-        if not slot.alive:
+        left = (_PAUSE if retry_after is None else retry_after) - passed
+        if not slot.alive or (passed and left <= 0):
             return
         why = in_words(reason) or "rate limited"
         if outcome is _FAILURE:
             why = f"failure: {why}" if reason is not None else "failure"
         if retry_after is not None:
             why += f", retry after {retry_after:g} s"
-        self._cooldowns.begin(slot, _PAUSE if retry_after is None else retry_after, why)
+        self._cooldowns.begin(slot, left, why)
 
     def cool_down(
         self,
@@ -338,7 +342,7 @@ class Reporter(ForkAware):
         seconds: float | None,
         blame: Blame | None,
     ) -> None:
-        """Put a member on cooldown, or have ``blame`` hold that back with its failure.
+        """Put a member on cooldown, or have ``blame`` hold that back until its request is sound.
 
         Args:
             slot: The member's.
@@ -347,19 +351,17 @@ class Reporter(ForkAware):
             seconds: From now, if it said how long.
             blame: What may hold it back; ``None`` for nothing.
         """
-        if blame is None or outcome is not _FAILURE or not blame.holds_pauses:
+        if blame is None or not blame.holds_cooldown(outcome):
             self._cool_down(slot, outcome, reason, seconds)
             return
         # In words now: the exception itself would keep its frames, and all that they hold.
-        later = partial(self._cool_down_since, slot, in_words(reason), seconds, self.clock())
-        blame.hold_pause(slot.id, later)
+        told = slot, outcome, in_words(reason), seconds, self.clock()
+        blame.hold_pause(slot.id, partial(self._cool_down_since, *told))
 
     def _cool_down_since(
-        self, slot: Slot, reason: str | None, seconds: float | None, at: float
+        self, slot: Slot, outcome: Outcome, reason: str | None, seconds: float | None, at: float
     ) -> None:
-        left = (_PAUSE if seconds is None else seconds) - max(0.0, self.clock() - at)
-        if left > 0:
-            self._cool_down(slot, _FAILURE, reason, left)
+        self._cool_down(slot, outcome, reason, seconds, passed=max(0.0, self.clock() - at))
 
     def close_dropped(self) -> None:
         """Report the leases that were dropped as cancelled."""

@@ -17,12 +17,13 @@ from loadwise._base_url import LONGEST_KEPT
 from loadwise._url_paths import confined
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.aiohttp_content import MeteredContent
-from loadwise.integrations._http.body import Decoded, Hold
+from loadwise.integrations._http.body import Decoded, Hold, Watch
 from loadwise.integrations._http.errors import refusal_of
-from loadwise.integrations._http.exchange import Exchange, Prior, cost_of
+from loadwise.integrations._http.exchange import Exchange, Prior
 from loadwise.integrations._http.haste import CHALLENGES
 from loadwise.integrations._http.keys import by_cookie, by_header
-from loadwise.integrations._http.metering import Amounts
+from loadwise.integrations._http.metering import Account
+from loadwise.integrations._http.patience import waited
 from loadwise.integrations._http.settings import (
     AsyncTransportOptions,
     Options,
@@ -210,7 +211,7 @@ class LoadwiseMiddleware:
         balancer: Who chooses.
         options: See `TransportOptions`; ``prepare``, ``classify`` and ``hash_key`` may be coroutine
             functions. A ``meter`` reads what you read, so an answer that is not
-            read to its end is not settled, nor is one with ``auto_decompress=False``.
+            read to its end is not settled.
 
     Raises:
         TypeError: An argument is of the wrong kind or not known.
@@ -321,7 +322,10 @@ class LoadwiseMiddleware:
             return False
         if response.status in CHALLENGES:
             _CHALLENGERS[request] = exchange.node_id
-        self._hold(response, exchange, verdict)
+        coding = ""
+        if not request.session.auto_decompress:
+            coding = response.headers.get("Content-Encoding", "")
+        self._hold(response, exchange, verdict, coding)
         return True
 
     async def _send_outside(
@@ -364,7 +368,7 @@ class LoadwiseMiddleware:
                 request=request,
                 client=request.session,
                 replayable=replayable,
-                prior=await self._prior(request, options, key, cost_of(options, account)),
+                prior=await self._prior(request, options, key, account),
             )
         except NoNodeAvailable as error:
             if settings.no_node == "raise":
@@ -377,26 +381,13 @@ class LoadwiseMiddleware:
         return exchange
 
     async def _prior(
-        self, request: ClientRequest, options: Options, key: HashKey, cost: Amounts | None
+        self, request: ClientRequest, options: Options, key: HashKey, account: Account | None
     ) -> Prior:
         """Return what has been before a request; wait for a node, where it says so."""
         ends, challenger = deadline_of(request), None
         if _CHALLENGERS:
             challenger = _CHALLENGERS.pop(request, None)
-        settings = self._settings
-        patience = options.patience(settings)
-        if not patience:
-            return Prior(ends, None, challenger)
-        limit, began = options.time(settings), settings.balancer.clock()
-        try:
-            found = await settings.balancer.acquire_async(
-                hash_key=key,
-                cost=cost,
-                where=options.where,
-                timeout=patience if limit is None else min(patience, limit),
-            )
-        except NoNodeAvailable as error:
-            return Prior(ends, error, challenger, began)
+        found, began = await waited(self._settings, options, key, account)
         return Prior(ends, found, challenger, began)
 
     def _outbound(self, request: ClientRequest, exchange: Exchange) -> ClientRequest:
@@ -445,19 +436,26 @@ class LoadwiseMiddleware:
             return judge_error(result, outbound, passage)
         return judge_status(result.status, result.headers).cut(self._settings.max_pause)
 
-    def _hold(self, response: ClientResponse, exchange: Exchange, verdict: Verdict) -> None:
-        """Keep the lease until the response is done with."""
+    def _hold(
+        self, response: ClientResponse, exchange: Exchange, verdict: Verdict, coding: str
+    ) -> None:
+        """Keep the lease until the response is done with; its content comes in a coding."""
         lease, account = exchange.lease, exchange.account
         _ROUTES[response] = {"node": exchange.node_id, "attempts": exchange.attempts}
         reader = None
         if account is not None and exchange.used is None and verdict.outcome is Outcome.SUCCESS:
             reader = account.reader(response.headers.get("Content-Type", ""))
-        decoded = None if reader is None else Decoded(reader, "")
+        decoded = None if reader is None else Decoded(reader, coding)
+        watch = None
+        if verdict.watch is not None and verdict.outcome is Outcome.SUCCESS:
+            watch = Watch(verdict.watch, coding)
         events = _is_of_events(response)
-        hold = Hold(exchange, lease, verdict, decoded, events=events)
-        if account is not None or events:
-            response.content = cast("aiohttp.StreamReader", MeteredContent(response.content, hold))
+        hold = Hold(exchange, lease, verdict, decoded, events=events, watch=watch)
+        content = MeteredContent(response.content, hold)
+        if account is not None or events or watch is not None:
+            response.content = cast("aiohttp.StreamReader", content)
         if response.connection is None:
+            content.look_ahead()
             hold.end()
             return
         reference = weakref.ref(response)
@@ -470,6 +468,8 @@ class LoadwiseMiddleware:
             broken = what_broke(alive)
             if broken is not None:
                 hold.broke(broken)
+            else:
+                content.look_ahead()
             hold.end()
             if not alive.content.is_eof():  # nobody will read on
                 hold.settle()

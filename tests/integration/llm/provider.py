@@ -6,9 +6,12 @@ answers from now on, ``GET /NODE`` tells how many prompts it has been asked sinc
 
     status, headers, body   an answer in one piece; 200 without a body is a good answer
     lose                    the connection ends without an answer
+    break                   the connection ends amid an answer, whose length is not told
     onward                  where a prompt is sent on to by a redirect, below the same origin
-    stream                  how a stream goes: "well", "error" (an event amid it) or "cut" (it ends
-                            without its end marker, though as HTTP has it)
+    stream                  how a stream goes: "well", "error" (an event amid it), "cut" (it ends
+                            without its end marker, though as HTTP has it), "refused" (an error is
+                            all that comes), "empty" (nothing comes) or "lost" (the connection ends
+                            instead)
     error                   the error of such an event
     times                   how many prompts are answered so; later ones are answered well
     hold                    how many prompts have to have come before the first is answered; if
@@ -90,10 +93,15 @@ def events_of(kind: str) -> tuple[list[Any], list[Any]]:
 def stream_of(kind: str, script: dict[str, Any]) -> Iterator[tuple[str | None, str]]:
     """Return the names and the data of a stream's events."""
     before, after = events_of(kind)
+    how = script["stream"]
+    if how in ("empty", "lost"):
+        return
+    if how == "refused":
+        before = [{"type": "ping"}] if kind == "messages" else []
     events = before
-    if script["stream"] == "well":
+    if how == "well":
         events = before + after
-    elif script["stream"] == "error":
+    elif how in ("error", "refused"):
         error = script.get("error", {"type": "overloaded_error", "message": "Overloaded"})
         if kind == "chat/completions":
             events = [*before, {"error": error}]
@@ -146,9 +154,14 @@ class Handler(BaseHTTPRequestHandler):
             return
         status = script.get("status", 200) if held else 504
         if asked.get("stream") and status == 200:
-            self.stream(stream_of(kind, {"stream": "well", **script}))
+            self.stream(stream_of(kind, {"stream": "well", **script}), **script)
             return
         body = answer_of(kind) if status == 200 else script.get("body", {})
+        if "break" in script:
+            self.begin("application/json")
+            self.chunk(json.dumps(body).encode()[:-2])
+            self.close_connection = True
+            return
         self.reply(status, json.dumps(body).encode(), script.get("headers", {}))
 
     def body(self) -> bytes:
@@ -166,18 +179,31 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def stream(self, events: Iterator[tuple[str | None, str]]) -> None:
-        """Send server-sent events, each in two chunks."""
+    def begin(self, kind: str) -> None:
+        """Begin a response in chunks."""
         self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Content-Type", kind)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+
+    def chunk(self, piece: bytes) -> None:
+        """Send a chunk."""
+        self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+        self.wfile.flush()
+
+    def stream(
+        self, events: Iterator[tuple[str | None, str]], stream: str = "well", **_: object
+    ) -> None:
+        """Send server-sent events, each in two chunks."""
+        self.begin("text/event-stream; charset=utf-8")
         for name, data in events:
             text = (f"event: {name}\n" if name else "") + f"data: {data}\n\n"
-            for piece in (text[:7].encode(), text[7:].encode()):
-                self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
-                self.wfile.flush()
-        self.wfile.write(b"0\r\n\r\n")
+            self.chunk(text[:7].encode())
+            self.chunk(text[7:].encode())
+        if stream == "lost":
+            self.close_connection = True
+        else:
+            self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         """Stay silent."""

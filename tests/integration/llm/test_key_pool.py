@@ -19,10 +19,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadwise import NoNodeAvailable, RoundRobin, by_id
+from loadwise import NoNodeAvailable, QuotaTracker, RoundRobin, by_id
 from loadwise.integrations._llm.asked import asked_in
 from loadwise.integrations.llm import KeyPool
-from loadwise.testing import ManualClock
+from loadwise.testing import ManualClock, VirtualClock
 
 OPENAI = "https://api.openai.com/v1"
 AZURE = "https://res.openai.azure.com"
@@ -178,6 +178,70 @@ def test_azure_has_paths_and_versions_by_deployment(base: str) -> None:
     assert [json.loads(each.content)["model"] for each in providers.sent[::2]] == ["my dep"] * 2
 
 
+def test_azures_own_client_asks_for_deployments_by_itself() -> None:
+    """By the name that is asked for; each key is asked under its own, also one of OpenAI."""
+    providers = Providers()
+    pool = KeyPool(
+        [
+            {"key": "az-1", "base_url": AZURE, "api_version": "2024-10-21", "models": {"m": "dep"}},
+            {"key": "sk-1", "base_url": OPENAI, "models": {"m": "gpt-5"}},
+        ],
+        RoundRobin(),
+    )
+    http = httpx2.Client(transport=pool.transport(providers.transport))
+    with openai.AzureOpenAI(
+        api_key="unused", azure_endpoint="http://llm", api_version="2024-02-01", http_client=http
+    ) as client:
+        assert [chat(client) for _ in range(2)] == ["hi", "hi"]
+    assert [each.url.path for each in providers.sent] == [
+        "/openai/deployments/dep/chat/completions",
+        "/v1/chat/completions",
+    ]
+    assert providers.sent[0].url.params["api-version"] == "2024-10-21"
+    assert providers.keys() == ["api-key=az-1", "authorization=Bearer sk-1"]
+
+
+@pytest.mark.parametrize("given", [{}, {"timeout": 60.0}, {"timeout": None}])
+def test_nobody_waits_for_a_key_for_longer_than_for_a_connection(given: dict[str, Any]) -> None:
+    """The timeout of the client, and that of a call, hold for that wait, too."""
+    providers = Providers()
+    clock = VirtualClock()
+    pool = KeyPool([{**GOOD, "rpm": 1}], clock=clock, **given)
+    with pool.openai(transport=providers.transport, timeout=7.0) as client:
+        assert chat(client) == "hi"
+        for call, waited in ((client, 7.0), (client.with_options(timeout=2.0), 9.0)):
+            with pytest.raises(openai.APIConnectionError) as caught:
+                chat(call)
+            assert isinstance(caught.value.__cause__, NoNodeAvailable)
+            assert clock() == waited
+        own = {"loadwise": {"timeout": 60.0}}
+        with httpx2.Client(transport=pool.transport(providers.transport), timeout=1.0) as http:
+            assert http.post("http://llm/responses", json={}, extensions=own).is_success
+    assert 60.0 <= clock() < 69.0
+
+
+def test_limits_are_kept_where_it_is_told() -> None:
+    """By a quota that others use, too; one that is to be awaited is refused."""
+    providers = Providers()
+    clock = ManualClock()
+    quota = QuotaTracker(clock)
+    pools = [KeyPool([{**GOOD, "rpm": 9, "name": "a"}], quota=quota) for _ in range(2)]
+    for pool in pools:
+        assert pool.quota is quota
+        assert pool.balancer.clock is clock
+        with pool.openai(transport=providers.transport) as client:
+            assert chat(client) == "hi"
+    assert quota.remaining("a", "rpm") == 7
+
+    class Awaited(QuotaTracker):
+        async def try_acquire(self, *_: Any, **__: Any) -> Any:  # type: ignore[override]
+            raise AssertionError("nobody asks it")
+
+    awaited: Any = Awaited()
+    with pytest.raises(TypeError, match="awaited"):
+        KeyPool([GOOD], quota=awaited)
+
+
 @pytest.mark.parametrize("base", ["https://api.anthropic.com", "https://api.anthropic.com/v1"])
 def test_anthropics_sdk_is_served_with_and_without_the_version(base: str) -> None:
     """Limits of prompts and answers are apart, and the key goes in its own header."""
@@ -259,7 +323,8 @@ def test_prompts_are_repeated_and_what_makes_something_is_not() -> None:
         broken = request.headers["authorization"] == "Bearer sk-0"
         return httpx2.Response(500, json={}) if broken else None
 
-    for path, code in (("/chat/completions", 200), ("/batches", 500), ("/fine_tuning/jobs", 500)):
+    made = ("/batches", "/fine_tuning/jobs", "/assistants", "/videos", "/threads/runs")
+    for path, code in (("/chat/completions", 200), *((path, 500) for path in made)):
         pool = KeyPool([{"key": f"sk-{i}", "base_url": OPENAI} for i in range(2)], RoundRobin())
         transport = pool.transport(Providers(answer).transport)
         with httpx2.Client(transport=transport, base_url="http://llm") as client:

@@ -14,7 +14,15 @@ import pytest
 from tests.integration.llm.asking import ask, client_of, openai_url, over, run
 from tests.integration.llm.conftest import Scripted
 
-from loadwise import Balancer, PowerOfTwoChoices, RetryBudget, RoundRobin, Strategy
+from loadwise import (
+    Balancer,
+    NoNodeAvailable,
+    PowerOfTwoChoices,
+    RetryBudget,
+    RoundRobin,
+    Strategy,
+    by_id,
+)
 from loadwise.integrations.aiohttp import LoadwiseMiddleware
 from loadwise.integrations.httpx import LoadwiseTransport as HttpxTransport
 from loadwise.integrations.httpx2 import AsyncLoadwiseTransport, LoadwiseTransport
@@ -224,11 +232,16 @@ def test_httpx_and_aiohttp_do_the_same(provider: Scripted) -> None:
 
 
 class Retries(NoopCollector):
-    """Keeps what is told of retries."""
+    """Keeps what is told of retries, and of requests without a node."""
 
     def __init__(self) -> None:
         self.retries: list[str] = []
         self.refused: list[str] = []
+        self.without: list[str] = []
+
+    def on_unavailable(self, reason: str) -> None:
+        """Keep why there was no node."""
+        self.without.append(reason)
 
     def on_retry(self, node_id: Hashable, reason: str) -> None:
         """Keep why there was one."""
@@ -255,13 +268,78 @@ def test_retries_and_those_refused_are_counted() -> None:
         response = client.post("http://llm/v1/responses")
         assert (response.status_code, response.extensions["loadwise"]["attempts"]) == (200, 5)
     assert collector.retries == ["rate_limited", "rate_limited", "failure", "rate_limited"]
-    assert collector.refused == []
+    # It was served: that it had to wait is told as a wait.
+    assert (collector.refused, collector.without) == ([], [])
     assert clock() == 2.0
 
     bad = iter([429] * 20)
     with httpx2.Client(transport=transport) as client:
         assert client.post("http://llm/v1/responses").status_code == 429
-    assert collector.refused == ["no_node"]
+    assert (collector.refused, collector.without) == (["no_node"], ["rate_limited"])
+
+
+@pytest.mark.parametrize("client", ["sync", "async", "aiohttp"])
+def test_keys_that_rest_for_longer_are_not_waited_for_at_first_either(client: str) -> None:
+    """Who asks next is told at once, and that is counted once; a shorter rest is waited for."""
+    clock, collector = VirtualClock(), Retries()
+    balancer = Balancer(["http://a", "http://b"], clock=clock, metrics=collector)
+    for node in balancer.nodes:
+        balancer.acquire(where=by_id(node)).rate_limited(3_600.0)
+    options: dict[str, Any] = {"classify": classify_llm, "timeout": 60.0}
+    good = httpx2.MockTransport(lambda _: httpx2.Response(200))
+
+    def ask_sync() -> None:
+        with httpx2.Client(transport=LoadwiseTransport(balancer, good, **options)) as http:
+            http.post("http://llm/")
+
+    async def ask_async() -> None:
+        transport = AsyncLoadwiseTransport(balancer, good, **options)
+        async with httpx2.AsyncClient(transport=transport) as http:
+            await http.post("http://llm/")
+
+    async def ask_aiohttp() -> None:
+        middleware = LoadwiseMiddleware(balancer, **options)
+        async with aiohttp.ClientSession(middlewares=[middleware]) as session:
+            await session.post("http://llm/")
+
+    def ask_once() -> None:
+        if client == "sync":
+            ask_sync()
+        else:
+            asking = ask_async() if client == "async" else ask_aiohttp()
+            asyncio.run(asyncio.wait_for(asking, 30))
+
+    for _ in range(2):
+        with pytest.raises(NoNodeAvailable) as caught:
+            ask_once()
+        assert caught.value.retry_after == 3_600.0
+    assert collector.without == ["rate_limited"] * 2
+    assert clock() == 0.0
+    if client == "sync":
+        clock.advance(3_550.0)
+        ask_once()
+        assert clock() == 3_600.0
+
+
+def test_a_synchronous_client_waits_in_a_notebook_too() -> None:
+    """There an event loop runs in the thread; any request of such a client stops it."""
+    clock = VirtualClock()
+    statuses = iter([429, 200, 429])
+    inner = httpx2.MockTransport(lambda _: httpx2.Response(next(statuses)))
+    balancer = Balancer(["http://a"], clock=clock)
+
+    async def cell() -> None:
+        transport = LoadwiseTransport(balancer, inner, classify=classify_llm, timeout=30.0)
+        with httpx2.Client(transport=transport) as client:
+            assert client.post("http://llm/").status_code == 200
+            # For any time is too long: what it waits for may be for another task to do.
+            forever = {"loadwise": {"timeout": None}}
+            with pytest.raises(RuntimeError, match="would stop the event loop"):
+                client.post("http://llm/", extensions=forever)
+
+    asyncio.run(cell())
+    assert clock() == 1.0
+    assert balancer.status()[0].in_flight == 0
 
 
 def test_wrong_timeouts_are_refused() -> None:

@@ -137,6 +137,35 @@ def test_a_caller_cannot_take_keys_out(provider: Scripted) -> None:
         assert [each.cooldown for each in balancer.status()] == [None, None]
 
 
+@BOTH
+@MODES
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_request_that_every_key_refuses_is_at_fault_itself(
+    provider: Scripted, sdk: str, mode: str, status: int, nodes: int
+) -> None:
+    """A firewall that dislikes a prompt, or a wrong header of a caller, rests no key for others."""
+    keys = [provider.node(status=status, times=1) for _ in range(nodes)]
+    answers, balancer = ask_over(sdk, mode, keys, timeout=30.0)
+    assert answers[0].endswith(f" {status}")
+    assert [provider.asked(key) for key in keys] == [1] * nodes
+    assert [each.cooldown for each in balancer.status()] == [None] * nodes
+    assert ask_over(sdk, mode, keys, balancer=balancer)[0] == ["answer"]
+
+
+@MODES
+def test_a_prompt_that_is_too_large_for_the_limits(provider: Scripted, mode: str) -> None:
+    """It is told by a 429 that no waiting mends; other keys may have higher limits."""
+    message = "Request too large for gpt-5 in organization org-1 on tokens per min (TPM): Limit 1"
+    error = {"type": "tokens", "code": "rate_limit_exceeded", "message": message}
+    small = [provider.node(status=429, body={"error": error}) for _ in range(2)]
+    answers, balancer = ask_over("chat", mode, small, timeout=30.0)
+    assert answers == ["RateLimitError 429"]
+    assert [provider.asked(key) for key in small] == [1, 1]
+    assert [each.cooldown for each in balancer.status()] == [None, None]
+    assert ask_over("chat", mode, [*small, provider.node()])[0] == ["answer"]
+
+
 @MODES
 def test_an_account_of_anthropic_without_credit(provider: Scripted, mode: str) -> None:
     """That is said by a 400, and in words."""

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadwise import Balancer, Outcome, RoundRobin
-from loadwise.integrations._llm.bodies import peek, peek_async
+from loadwise.integrations._http.bodies import peek, peek_async
 from loadwise.integrations._llm.streams import StreamWatch
 from loadwise.integrations.httpx2 import LoadwiseTransport, Verdict
 from loadwise.integrations.llm import classify_llm

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 from loadwise.balancer import Lease
@@ -52,6 +53,12 @@ class Hold:
                 raise
         if self._watch is not None:
             self._watch.feed(chunk)
+
+    def show(self, pieces: Iterable[bytes]) -> None:
+        """Show who watches what has come and will be read later."""
+        if self._watch is not None:
+            for piece in pieces:
+                self._watch.feed(piece)
 
     def complete(self) -> None:
         """The body has come to its end."""
@@ -105,9 +112,14 @@ class Watch:
         """Take in a piece of the body as it came."""
         self._decoded.feed(chunk)
 
+    @property
+    def is_legible(self) -> bool:
+        """Whether all that has come could be unpacked."""
+        return self._decoded.is_legible
+
     def verdict(self, *, complete: bool) -> Verdict | None:
         """Judge what has been read; of what could not be unpacked nothing is said."""
-        return self._watch.verdict(complete=complete) if self._decoded.is_legible else None
+        return self._watch.verdict(complete=complete) if self.is_legible else None
 
 
 class _Feeding:

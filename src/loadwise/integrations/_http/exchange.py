@@ -6,17 +6,19 @@ The state machine is the same for every HTTP library, sync or async; a library's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import suppress
 from math import inf
 from typing import Any, NamedTuple
 
 from loadwise.balancer import Lease
+from loadwise.balancer.acquiring import Acquisition
 from loadwise.balancer.blame import Blame
 from loadwise.balancer.failures import outcome_of
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.metering import Account, Amounts, Left
+from loadwise.integrations._http.patience import search_of
 from loadwise.integrations._http.settings import Options, Settings
 from loadwise.integrations._http.span_events import current_events
 from loadwise.integrations._http.stale import frame_of
@@ -24,10 +26,10 @@ from loadwise.integrations._http.verdict import Verdict
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 
-__all__ = ["Exchange", "Prior", "cost_of"]
+__all__ = ["Exchange", "Prior"]
 
 _READ_AHEAD = 65_536
-_SITTING_OUT = frozenset({"rate_limited", "excluded", "filtered", "drained"})
+_WHOLE = 4_194_304
 _NOT_SET_UP = Verdict(Outcome.FAILURE, retry=True, never_sent=True)
 _RATE_LIMITED = 429
 _NOTHING_LEFT: Mapping[str, Left] = {}
@@ -81,9 +83,7 @@ class Exchange:
     __slots__ = (
         "_blame",
         "_client",
-        "_cost",
         "_events",
-        "_hash_key",
         "_left",
         "_limited",
         "_options",
@@ -91,6 +91,7 @@ class Exchange:
         "_refused",
         "_replayable",
         "_request",
+        "_search",
         "_settings",
         "_stranded",
         "_tried",
@@ -122,9 +123,8 @@ class Exchange:
     ) -> None:
         self._settings = settings
         self._options = options
-        self._hash_key = hash_key
         self.account = account
-        self._cost = cost_of(options, account)
+        self._search = search_of(settings, options, hash_key, account)
         self._request = request
         self._client = client
         self._replayable = replayable
@@ -137,8 +137,8 @@ class Exchange:
         self.ends = own if prior.ends is None else prior.ends
         # Until when a node is waited for, if there is none.
         self._patient_until = began + patience if patience and began is not None else None
-        # Whether nothing but a node is missing for the next attempt.
-        self._stranded = False
+        # Where nothing but a node is missing for the next attempt: the search, and what it found.
+        self._stranded: tuple[Acquisition[Any], NoNodeAvailable] | None = None
         self._tried: tuple[Hashable, ...] = ()
         # Those of them that a rate limit has refused.
         self._limited: tuple[Hashable, ...] = ()
@@ -252,6 +252,25 @@ class Exchange:
         """
         return length is not None and length <= _READ_AHEAD and self.may_repeat()
 
+    def may_read(self, length: int | None, verdict: Verdict) -> int:
+        """Return how much of a body is better read before the response is handed on.
+
+        Of small ones that is all, of others as much as the ``verdict`` wants.
+        """
+        if self.may_read_ahead(length):
+            return _READ_AHEAD
+        wanted = verdict.whole and self.may_repeat() and (length or 0) <= _WHOLE
+        return _WHOLE if wanted else 0
+
+    @property
+    def is_stranded(self) -> bool:
+        """Whether nothing but a node is missing for the next attempt, and may be waited for."""
+        return self._stranded is not None
+
+    def may_open(self, verdict: Verdict) -> bool:
+        """Whether a response is better held back until its body has begun."""
+        return verdict.watch is not None and self._settings.max_attempts > 1 and self.may_repeat()
+
     def broke(self, lease: Lease[Any], verdict: Verdict, error: BaseException) -> None:
         """Report that the body of a response did not come to its end.
 
@@ -279,6 +298,7 @@ class Exchange:
         elif verdict.outcome is Outcome.FAILURE:
             ended = lease.failure(verdict.reason if error is None else error, verdict.retry_after)
         elif verdict.outcome is Outcome.RATE_LIMITED:
+            self._blame.doubts_limits = verdict.confirm
             ended = lease.rate_limited(verdict.retry_after, verdict.reason)
         else:
             ended = lease.call_off()
@@ -318,7 +338,8 @@ class Exchange:
         limited = verdict.outcome is Outcome.RATE_LIMITED and settings.max_attempts > 1
         if limited:
             self._refused += 1
-            self._limited = (*self._limited, failed)
+            if not verdict.confirm:  # that one does not sit out yet
+                self._limited = (*self._limited, failed)
         if not limited and self.attempts - self._refused >= settings.max_attempts:
             return self._refuse("attempts")
         left = self.time_left()
@@ -327,13 +348,21 @@ class Exchange:
         if not limited and not settings.budget.try_withdraw():
             return self._refuse("budget")
         self._tried = (*self._tried, failed)
-        try:
-            self._hold(self._find(self._options.where))
-        except NoNodeAvailable:
-            self._stranded = self._patient_until is not None
-            return False if self._stranded else self._refuse("no_node")
+        search = self._search.besides(self._tried)
+        found = search.look()
+        if isinstance(found, NoNodeAvailable):
+            self._stranded = search, found
+            return self._give_up_search() if self._patient_until is None else False
+        self._hold(found)
         self._tell_retry(failed, verdict)
         return True
+
+    def _give_up_search(self) -> bool:
+        stranded, self._stranded = self._stranded, None
+        if stranded is not None:
+            search, refusal = stranded
+            search.refused(refusal)
+        return self._refuse("no_node")
 
     def wait(self, verdict: Verdict) -> bool:
         """Wait for a node for the next attempt, where nothing else is missing.
@@ -348,7 +377,7 @@ class Exchange:
             return False
         failed = self.node_id
         try:
-            self._hold(self._find(self._options.where, seconds))
+            self._hold(self._search.wait(seconds, self._tried))
         except NoNodeAvailable:
             return self._refuse("no_node")
         self._tell_retry(failed, verdict)
@@ -361,13 +390,7 @@ class Exchange:
             return False
         failed = self.node_id
         try:
-            lease = await self._settings.balancer.acquire_async(
-                hash_key=self._hash_key,
-                exclude=self._tried,
-                cost=self._cost,
-                where=self._options.where,
-                timeout=seconds,
-            )
+            lease = await self._search.wait_async(seconds, self._tried)
         except NoNodeAvailable:
             return self._refuse("no_node")
         self._hold(lease)
@@ -376,30 +399,17 @@ class Exchange:
 
     def _patience_left(self, verdict: Verdict) -> float:
         """Return for how long a node may be waited for; end the present attempt if it may."""
-        stranded, self._stranded = self._stranded, False
-        if not stranded:
+        if self._stranded is None:
             return 0.0
         seconds = 0.0 if self._client.closed else self._seconds_patient()
-        if seconds:
-            self.end(self.lease, verdict, used=self.used)
-            self._tried = tuple(each for each in self._tried if each not in self._limited)
-            self._limited = ()
-            if (verdict.retry_after or 0.0) > seconds and self._is_in_vain(seconds):
-                seconds = 0.0
         if not seconds:
-            self._refuse("no_node")
+            self._give_up_search()
+            return 0.0
+        self._stranded = None
+        self.end(self.lease, verdict, used=self.used)
+        self._tried = tuple(each for each in self._tried if each not in self._limited)
+        self._limited = ()
         return seconds
-
-    def _is_in_vain(self, seconds: float) -> bool:
-        """Whether all nodes that there are sit out for longer than may be waited for them."""
-        try:
-            lease = self._find(self._options.where)
-        except NoNodeAvailable as error:
-            wait, reasons = error.retry_after, set(error.reasons)
-            return wait is not None and wait > seconds and reasons <= _SITTING_OUT
-        lease.refund()
-        lease.call_off()
-        return False
 
     def _seconds_patient(self) -> float:
         if self._patient_until is None:
@@ -422,22 +432,14 @@ class Exchange:
         challenger, found = prior.challenger, prior.found
         if challenger is not None and found is None:
             with suppress(NoNodeAvailable):
-                self._hold(self._find(lambda node: node_id(node) == challenger))
+                self._hold(self._search.of(lambda node: node_id(node) == challenger))
                 return
         if isinstance(found, NoNodeAvailable):
             raise found
         if found is None:
-            found = self._find(self._options.where, self._seconds_patient())
+            seconds = self._seconds_patient()
+            found = self._search.wait(seconds) if seconds else self._search.now()
         self._hold(found)
-
-    def _find(self, where: Callable[[Any], bool] | None, timeout: float = 0.0) -> Lease[Any]:
-        return self._settings.balancer.acquire(
-            hash_key=self._hash_key,
-            exclude=self._tried,
-            cost=self._cost,
-            where=where,
-            timeout=timeout,
-        )
 
     def tell_span(self, outcome: Outcome | None = None, error: BaseException | None = None) -> None:
         """Add the event of the present attempt to the current span, once.
@@ -460,8 +462,3 @@ class Exchange:
         self.used = None
         self._left = _NOTHING_LEFT
         self.attempts += 1
-
-
-def cost_of(options: Options, account: Account | None) -> Amounts | None:
-    """Return what a request is expected to use, as it says for itself or else as its account."""
-    return account.amounts if options.cost is None and account is not None else options.cost

@@ -6,11 +6,14 @@ from collections.abc import Hashable
 from time import monotonic
 from typing import Any
 
+from loadwise.integrations._http.body import Watch
 from loadwise.integrations._http.exchange import Exchange
+from loadwise.integrations._http.verdict import OpeningWatch, Verdict
 from loadwise.integrations._http.wires import TimeLeft
 
 __all__ = [
     "CHALLENGES",
+    "Opening",
     "Rest",
     "Spare",
     "challenger_of",
@@ -22,31 +25,81 @@ __all__ = [
 _PATIENCE = 1.0
 _SPARE_TIME = 0.1
 _SPARE_BYTES = 65_536
+_OPENING = 65_536
 _ENDS = "loadwise.ends"
 
 # Requests and responses are Any: they are those of either package.
 
 
 class Rest:
-    """The body of a response that comes so slowly that it is no longer read ahead.
+    """The body of a response that is read ahead, as long as it is not too long or too slow.
 
     Args:
-        exchange: The request's way through the fleet. Without a deadline it is read for a second;
-            with one, until then.
+        exchange: The request's way through the fleet. Without a deadline a small body is read for
+            a second; with one, until then.
+        most: Bytes to read.
+        is_small: Whether it is known to be no longer. Else it may take any time.
+
+    Attributes:
+        pieces: What has been read.
     """
 
-    __slots__ = ("_began", "_exchange", "pieces")
+    __slots__ = ("_began", "_exchange", "_is_small", "_room", "pieces")
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, most: int, *, is_small: bool) -> None:
         self._exchange = exchange
+        self._room = most
+        self._is_small = is_small
         self._began = monotonic()
         self.pieces: list[bytes] = []
 
-    def is_slow(self) -> bool:
-        """Whether it is time to stop."""
+    def is_enough(self, piece: bytes) -> bool:
+        """Take in a piece; whether it is time to stop."""
+        self.pieces.append(piece)
+        self._room -= len(piece)
+        if not self._is_small:
+            return self._room < 0
         if self._exchange.ends is None:
             return monotonic() - self._began > _PATIENCE
         return self._exchange.seconds_left() <= 0
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it ends where it stops, for its deadline has passed."""
+        return self._is_small and self._exchange.ends is not None
+
+
+class Opening:
+    """The beginning of a body, read before the response is handed on.
+
+    Args:
+        watch: Reads it.
+        coding: Its content encoding.
+
+    Attributes:
+        pieces: What has been read.
+        is_complete: Whether that is all.
+    """
+
+    __slots__ = ("_room", "_watch", "_watching", "is_complete", "pieces")
+
+    def __init__(self, watch: OpeningWatch, coding: str) -> None:
+        self._watch = watch
+        self._watching = Watch(watch, coding)
+        self._room = _OPENING
+        self.pieces: list[bytes] = []
+        self.is_complete = False
+
+    def is_enough(self, piece: bytes) -> bool:
+        """Take in a piece; whether the body has begun, or is none that can be told."""
+        self.pieces.append(piece)
+        self._watching.feed(piece)
+        self._room -= len(piece)
+        return self._watch.has_begun or not self._watching.is_legible or self._room < 0
+
+    def verdict(self) -> Verdict | None:
+        """Judge what has been read; ``None`` if there is nothing to object to."""
+        return self._watching.verdict(complete=self.is_complete)
 
 
 class Spare:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from loadwise.balancer import Lease
-from loadwise.errors import NoNodeAvailable
+from loadwise.integrations._http.bodies import peek_async
 from loadwise.integrations._http.body import Hold
-from loadwise.integrations._http.exchange import Exchange, cost_of
+from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.given import AsyncGiven, AsyncPerNode
-from loadwise.integrations._http.haste import Rest, Spare
+from loadwise.integrations._http.haste import Opening, Rest, Spare
 from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
 from loadwise.integrations._http.iterating import iterating
-from loadwise.integrations._http.metering import Account
+from loadwise.integrations._http.patience import waited
 from loadwise.integrations._http.pooled_async import AsyncPooled
-from loadwise.integrations._http.settings import Options, Settings, awaited
+from loadwise.integrations._http.settings import Settings, awaited
 from loadwise.integrations._http.stale import stale_of
 from loadwise.integrations._http.verdict import Verdict
 
@@ -30,6 +29,7 @@ class AsyncTransport(Transport):
         base = self.library.module.AsyncBaseTransport
         kinds = Senders(AsyncPooled, AsyncGiven, AsyncPerNode, base, "AsyncHTTPTransport")
         self._sender = self._sender_for(inner, connections, kinds)
+        self._resumed = type("Resumed", (Resumed, self.library.module.AsyncByteStream), {})
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request to a node, and to others if need be."""
@@ -38,7 +38,7 @@ class AsyncTransport(Transport):
         options = self._options(request)
         key = await awaited(self._key(request, options))
         account = self._account(request)
-        found, began = await self._waited(options, key, account)
+        found, began = await waited(self._settings, options, key, account)
         exchange = self._begin(request, options, key, found, began, account)
         if not isinstance(exchange, Exchange):
             return exchange
@@ -70,45 +70,13 @@ class AsyncTransport(Transport):
                     continue
                 raise
             try:
-                self._hasten(response, outbound)
-                verdict = await self._verdict(response)
-                if exchange.answered(
-                    verdict,
-                    response.status_code,
-                    response.headers,
-                    events=self._is_of_events(response),
-                ):
-                    await self._drop(response, outbound)
-                    continue
-                taken = await self._take(response, exchange, verdict, outbound)
-                if not taken or await exchange.wait_async(verdict):
-                    await response.aclose()
+                if not await self._receive(response, exchange, outbound):
                     continue
             except BaseException:
                 await response.aclose()
                 raise
             self._complete(response, exchange, request, outbound)
             return response
-
-    async def _waited(
-        self, options: Options, key: Any, account: Account | None
-    ) -> tuple[Lease[Any] | NoNodeAvailable | None, float | None]:
-        """Wait for a node, where that is wanted; return what has come of it, and when it began."""
-        settings = self._settings
-        patience = options.patience(settings)
-        if not patience:
-            return None, None
-        limit, began = options.time(settings), settings.balancer.clock()
-        try:
-            found = await settings.balancer.acquire_async(
-                hash_key=key,
-                cost=cost_of(options, account),
-                where=options.where,
-                timeout=patience if limit is None else min(patience, limit),
-            )
-        except NoNodeAvailable as error:
-            return error, began
-        return found, began
 
     async def _send(self, outbound: Any, exchange: Exchange, way: Any) -> Any:
         """Send a request; once more by a fresh connection where a kept one had ended.
@@ -124,8 +92,57 @@ class AsyncTransport(Transport):
         return await self._sender.send(outbound, way, fresh=True)
 
     async def _verdict(self, result: Any) -> Verdict:
-        """Judge a response or an exception."""
-        return self._judge(result, await awaited(self._settings.ask_ruling(result)))
+        """Judge a response or an exception.
+
+        A plain ``classify`` may read a response as it does with a synchronous client: then its body
+        is awaited first, and it is asked again.
+        """
+        try:
+            ruling = await awaited(self._settings.ask_ruling(result))
+        except RuntimeError as error:
+            if not self._wants_body(result, error):
+                raise
+            await result.aread()
+            ruling = await awaited(self._settings.ask_ruling(result))
+        return self._judge(result, ruling)
+
+    def _wants_body(self, result: Any, error: RuntimeError) -> bool:
+        """Whether an error says that a body cannot be read without awaiting it."""
+        if isinstance(result, BaseException) or result.is_closed or type(error) is not RuntimeError:
+            return False
+        step = error.__traceback__
+        while step is not None and step.tb_next is not None:
+            step = step.tb_next
+        raised_in = "" if step is None else str(step.tb_frame.f_globals.get("__name__"))
+        return raised_in.startswith(f"{self.library.module.__name__}.")
+
+    async def _receive(self, response: Any, exchange: Exchange, outbound: Any) -> bool:
+        """Judge a response, and make it ready to hand on.
+
+        Returns:
+            ``False`` if the next attempt has begun instead, and nobody will see it.
+        """
+        self._hasten(response, outbound, reads=self._settings.classify is not None)
+        verdict = await self._verdict(response)
+        opening = self._opening(response, exchange, verdict, outbound)
+        if opening is not None:
+            if not await self._open(response, exchange, opening):
+                await response.aclose()
+                return False
+            verdict = self._opened(opening, verdict)
+        if exchange.answered(
+            verdict, response.status_code, response.headers, events=self._is_of_events(response)
+        ):
+            await self._drop(response, outbound)
+            return False
+        if exchange.is_stranded:  # who waits for another node needs its connection no more
+            self._hasten(response, outbound, reads=True)
+            await peek_async(response)
+        taken = await self._take(response, exchange, verdict, outbound)
+        if not taken or await exchange.wait_async(verdict):
+            await response.aclose()
+            return False
+        return True
 
     async def _send_outside(self, request: Any) -> Any:
         """Send a request out of the fleet, which is no node's and nobody's to choose."""
@@ -135,19 +152,34 @@ class AsyncTransport(Transport):
         self._redirects.arrived(response, request, outbound)
         return response
 
+    async def _open(self, response: Any, exchange: Exchange, opening: Opening) -> bool:
+        """Read a body until it has begun; ``False`` if the next attempt has begun instead."""
+        try:
+            stream = aiter(response.stream)
+            async for piece in stream:
+                if opening.is_enough(piece):
+                    break
+            else:
+                opening.is_complete = True
+        except Exception as error:
+            verdict = await self._verdict(error)
+            if exchange.failed(error, verdict) or await exchange.wait_async(verdict):
+                return False
+            raise
+        response.stream = self._resumed(opening.pieces, stream, response.stream)
+        return True
+
     async def _take(
         self, response: Any, exchange: Exchange, verdict: Verdict, outbound: Any
     ) -> bool:
         """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
         if response.is_closed:
             self._finish(response, exchange, verdict)
-        elif exchange.may_read_ahead(self.library.access.length(response.headers)):
+        elif (rest := self._rest(response, exchange, verdict, outbound)) is not None:
             try:
-                rest = Rest(exchange)
                 stream = aiter(response.stream)
                 async for piece in stream:
-                    rest.pieces.append(piece)
-                    if rest.is_slow():
+                    if rest.is_enough(piece):
                         return await self._hand_on(response, exchange, verdict, rest, stream)
             except Exception as error:
                 if exchange.failed(error, await self._verdict(error)):
@@ -166,11 +198,11 @@ class AsyncTransport(Transport):
         self, response: Any, exchange: Exchange, verdict: Verdict, rest: Rest, stream: Any
     ) -> bool:
         """Hand on a response of which the rest is read by the caller, or end it at its deadline."""
-        if exchange.ends is not None:
+        if rest.is_late:
             raise self.library.module.ReadTimeout(
                 f"the body from node {exchange.node_id!r} had not come by the request's deadline"
             )
-        resumed = Resumed(rest.pieces, stream, response.stream)
+        resumed = self._resumed(rest.pieces, stream, response.stream)
         response.stream = self.library.async_stream(
             resumed, self._hold(response, exchange, verdict)
         )

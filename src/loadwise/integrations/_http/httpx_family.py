@@ -25,6 +25,8 @@ from loadwise.integrations._http.exchange import Exchange, Prior
 from loadwise.integrations._http.faults import judge_error
 from loadwise.integrations._http.haste import (
     CHALLENGES,
+    Opening,
+    Rest,
     challenger_of,
     deadline_of,
     note_challenger,
@@ -244,14 +246,10 @@ class Transport:
         if isinstance(timeouts, TimeLeft):
             timeouts.lift()
 
-    def _hasten(self, response: Any, outbound: Any) -> None:
-        """Have ``classify`` wait for an error's body no longer than for one that is at hand."""
+    def _hasten(self, response: Any, outbound: Any, *, reads: bool) -> None:
+        """Have who ``reads`` an error's body wait no longer for it than for one at hand."""
         timeouts = outbound.extensions.get("timeout", {})
-        if (
-            self._settings.classify is None
-            or response.status_code < _ERRORS
-            or isinstance(timeouts, TimeLeft)
-        ):
+        if not reads or response.status_code < _ERRORS or isinstance(timeouts, TimeLeft):
             return
         told = timeouts.get("read")
         read = _ERROR_PATIENCE if told is None else min(told, _ERROR_PATIENCE)
@@ -265,6 +263,32 @@ class Transport:
         if isinstance(result, BaseException):
             return judge_error(self.library.module, result, per_node=self._per_node)
         return judge_status(result.status_code, result.headers).cut(self._settings.max_pause)
+
+    def _opening(
+        self, response: Any, exchange: Exchange, verdict: Verdict, outbound: Any
+    ) -> Opening | None:
+        """Return what reads a body until it has begun; ``None`` if it is handed on as it is."""
+        opening = getattr(verdict.watch, "opening", None)
+        if opening is None or response.is_closed or not exchange.may_open(verdict):
+            return None
+        self._lift_deadline(outbound)
+        return Opening(opening(), response.headers.get("content-encoding", ""))
+
+    def _opened(self, opening: Opening, verdict: Verdict) -> Verdict:
+        """Return what is said of a response once its body has begun."""
+        said = opening.verdict()
+        return verdict if said is None else said.cut(self._settings.max_pause)
+
+    def _rest(
+        self, response: Any, exchange: Exchange, verdict: Verdict, outbound: Any
+    ) -> Rest | None:
+        """Return what reads a body ahead; ``None`` if the caller is to read it."""
+        length = self.library.access.length(response.headers)
+        most = exchange.may_read(length, verdict)
+        is_small = exchange.may_read_ahead(length)
+        if not is_small:
+            self._lift_deadline(outbound)
+        return Rest(exchange, most, is_small=is_small) if most else None
 
     def _hold(
         self, response: Any, exchange: Exchange, verdict: Verdict, *, decoded: bool = False

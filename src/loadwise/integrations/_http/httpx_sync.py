@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
+from loadwise.integrations._http.bodies import peek
 from loadwise.integrations._http.body import Hold
 from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.given import SyncGiven, SyncPerNode
-from loadwise.integrations._http.haste import Rest, Spare
+from loadwise.integrations._http.haste import Opening, Rest, Spare
 from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
 from loadwise.integrations._http.pooled_sync import SyncPooled
 from loadwise.integrations._http.settings import Settings
@@ -27,6 +28,7 @@ class SyncTransport(Transport):
         base = self.library.module.BaseTransport
         kinds = Senders(SyncPooled, SyncGiven, SyncPerNode, base, "HTTPTransport")
         self._sender = self._sender_for(inner, connections, kinds)
+        self._resumed = type("Resumed", (Resumed, self.library.module.SyncByteStream), {})
 
     def handle_request(self, request: Any) -> Any:
         """Send a request to a node, and to others if need be."""
@@ -64,25 +66,41 @@ class SyncTransport(Transport):
                     continue
                 raise
             try:
-                self._hasten(response, outbound)
-                verdict = self._judge(response, settings.ask_ruling(response))
-                if exchange.answered(
-                    verdict,
-                    response.status_code,
-                    response.headers,
-                    events=self._is_of_events(response),
-                ):
-                    self._drop(response, outbound)
-                    continue
-                taken = self._take(response, exchange, verdict, outbound)
-                if not taken or exchange.wait(verdict):
-                    response.close()
+                if not self._receive(response, exchange, outbound):
                     continue
             except BaseException:
                 response.close()
                 raise
             self._complete(response, exchange, request, outbound)
             return response
+
+    def _receive(self, response: Any, exchange: Exchange, outbound: Any) -> bool:
+        """Judge a response, and make it ready to hand on.
+
+        Returns:
+            ``False`` if the next attempt has begun instead, and nobody will see it.
+        """
+        self._hasten(response, outbound, reads=self._settings.classify is not None)
+        verdict = self._judge(response, self._settings.ask_ruling(response))
+        opening = self._opening(response, exchange, verdict, outbound)
+        if opening is not None:
+            if not self._open(response, exchange, opening):
+                response.close()
+                return False
+            verdict = self._opened(opening, verdict)
+        if exchange.answered(
+            verdict, response.status_code, response.headers, events=self._is_of_events(response)
+        ):
+            self._drop(response, outbound)
+            return False
+        if exchange.is_stranded:  # who waits for another node needs its connection no more
+            self._hasten(response, outbound, reads=True)
+            peek(response)
+        taken = self._take(response, exchange, verdict, outbound)
+        if not taken or exchange.wait(verdict):
+            response.close()
+            return False
+        return True
 
     def _send_outside(self, request: Any) -> Any:
         """Send a request out of the fleet, which is no node's and nobody's to choose."""
@@ -105,17 +123,32 @@ class SyncTransport(Transport):
                 raise
         return self._sender.send(outbound, way, fresh=True)
 
+    def _open(self, response: Any, exchange: Exchange, opening: Opening) -> bool:
+        """Read a body until it has begun; ``False`` if the next attempt has begun instead."""
+        try:
+            stream = iter(response.stream)
+            for piece in stream:
+                if opening.is_enough(piece):
+                    break
+            else:
+                opening.is_complete = True
+        except Exception as error:
+            verdict = self._judge(error, self._settings.ask_ruling(error))
+            if exchange.failed(error, verdict) or exchange.wait(verdict):
+                return False
+            raise
+        response.stream = self._resumed(opening.pieces, stream, response.stream)
+        return True
+
     def _take(self, response: Any, exchange: Exchange, verdict: Verdict, outbound: Any) -> bool:
         """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
         if response.is_closed:
             self._finish(response, exchange, verdict)
-        elif exchange.may_read_ahead(self.library.access.length(response.headers)):
+        elif (rest := self._rest(response, exchange, verdict, outbound)) is not None:
             try:
-                rest = Rest(exchange)
                 stream = iter(response.stream)
                 for piece in stream:
-                    rest.pieces.append(piece)
-                    if rest.is_slow():
+                    if rest.is_enough(piece):
                         return self._hand_on(response, exchange, verdict, rest, stream)
             except Exception as error:
                 if exchange.failed(error, self._judge(error, self._settings.ask_ruling(error))):
@@ -134,11 +167,11 @@ class SyncTransport(Transport):
         self, response: Any, exchange: Exchange, verdict: Verdict, rest: Rest, stream: Any
     ) -> bool:
         """Hand on a response of which the rest is read by the caller, or end it at its deadline."""
-        if exchange.ends is not None:
+        if rest.is_late:
             raise self.library.module.ReadTimeout(
                 f"the body from node {exchange.node_id!r} had not come by the request's deadline"
             )
-        resumed = Resumed(rest.pieces, stream, response.stream)
+        resumed = self._resumed(rest.pieces, stream, response.stream)
         response.stream = self.library.sync_stream(resumed, self._hold(response, exchange, verdict))
         return True
 

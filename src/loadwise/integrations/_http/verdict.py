@@ -10,7 +10,14 @@ from loadwise._numbers import finite, shown
 from loadwise.integrations._http.pauses import EVER, LONGEST_PAUSE, parse_retry_after
 from loadwise.outcome import Outcome, check_outcome
 
-__all__ = ["BodyWatch", "Verdict", "are_repeatable", "judge_status", "of_repeatable"]
+__all__ = [
+    "BodyWatch",
+    "OpeningWatch",
+    "Verdict",
+    "are_repeatable",
+    "judge_status",
+    "of_repeatable",
+]
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -39,6 +46,15 @@ class BodyWatch(Protocol):
         ...
 
 
+class OpeningWatch(BodyWatch, Protocol):
+    """Reads the beginning of a body, which nobody has seen yet."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether enough has been read to know that the answer has begun, or that it is none."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What an attempt says about its node, and whether another node might do better.
@@ -50,10 +66,17 @@ class Verdict:
             that must not be repeated may be sent again.
         retry_after: Seconds the node asks to be left alone; ``None`` if it does not say.
         reason: In words, for those who ask about the node; not compared.
+        confirm: Whether the pause of a RATE_LIMITED begins only once another node has answered the
+            same request well, so that the request was sound. Until then the node is not waited for.
         ceiling: Seconds to which ``retry_after`` is cut, where the client has no ``max_pause``,
             which else takes its place; ``None``: it is not cut, by ``max_pause`` neither.
         watch: Has the last word, once the body has been read, where ``outcome`` is SUCCESS; not
-            compared. Only httpx2 and httpx ask it.
+            compared. If it has an ``opening()``, that returns an `OpeningWatch`, by which httpx2
+            and httpx read the body until it has begun, before the response is handed on: a request
+            that may be repeated is retried then if its ``verdict`` says so.
+        whole: Whether the body, up to 4 MiB of it, has to come before the response is handed on,
+            where the request may be repeated: one that breaks off is retried then. For httpx2 and
+            httpx.
 
     Raises:
         TypeError: ``outcome`` is no `Outcome`, or another attribute of the wrong type.
@@ -67,12 +90,14 @@ class Verdict:
     reason: str | None = field(default=None, compare=False)
     ceiling: float | None = None
     watch: BodyWatch | None = field(default=None, compare=False)
+    confirm: bool = False
+    whole: bool = False
 
     def __post_init__(self) -> None:
         check_outcome(self.outcome)
         if not isinstance(self.reason, str | None):
             raise TypeError(f"reason is {shown(self.reason)}; it must be a str, or None")
-        for name in ("retry", "never_sent"):
+        for name in ("retry", "never_sent", "confirm", "whole"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise TypeError(f"{name} is {shown(value)}; it must be True or False")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 from urllib.parse import quote
@@ -30,6 +31,8 @@ _DEPLOYED = frozenset(
         "/images/edits",
     }
 )
+# Azure's own client names the deployment by itself, as it was asked for.
+_BY_DEPLOYMENT = re.compile(r"^/openai/deployments/[^/]+/")
 _LONGEST_SHOWN = 100
 
 
@@ -52,17 +55,28 @@ class _Serves(Filter[LlmKey]):
         return f"model {self._model[:_LONGEST_SHOWN]!r}"
 
 
-def address(request: Any) -> None:
+def address(request: Any, timeout: float | None) -> None:
     """Have a request, whose body has been read, reach only keys that are good for it.
 
     What its ``extensions["loadwise"]`` say for themselves holds; their ``where`` holds, too.
+
+    Args:
+        request: The request.
+        timeout: Seconds for which it would wait for a key; ``None`` for any time. A request that
+            would wait less for a connection waits less for a key, too.
     """
     asked = asked_in(request.url.path, request.content)
     said: object = request.extensions.get("loadwise", {})
     if not isinstance(said, Mapping):
         return  # it is refused where options are read
     given = cast("Mapping[str, Any]", said)
-    options: dict[str, Any] = {"retry": asked.is_prompt, **given}
+    waits: float | None = request.extensions.get("timeout", {}).get("pool")
+    shorter = waits is not None and (timeout is None or waits < timeout)
+    options: dict[str, Any] = {
+        "retry": asked.is_prompt,
+        "timeout": waits if shorter else timeout,
+        **given,
+    }
     if asked.model is not None:
         serves: Callable[[Any], bool] = _Serves(asked.model)
         where = given.get("where")
@@ -80,13 +94,14 @@ def prepare(request: Any, key: LlmKey) -> None:
             give_body(request, asked.renamed(request.content, model))
     base, path, query = _split(request.url, key)
     if key.api_version is not None:
-        target = _azures_path(base, path, model) + query
-        request.url = request.url.copy_with(raw_path=target.encode("ascii"))
+        target = _azures_path(base, path, model)
+        request.url = request.url.copy_with(raw_path=(target + query).encode("ascii"))
         request.url = request.url.copy_set_param("api-version", key.api_version)
-    elif base.endswith("/v1") and path.startswith("/v1/"):  # both tell the version
-        request.url = request.url.copy_with(
-            raw_path=(base.removesuffix("/v1") + path + query).encode("ascii")
-        )
+    else:
+        both = base.endswith("/v1") and path.startswith("/v1/")  # both tell the version
+        target = (base.removesuffix("/v1") if both else base) + path + query
+        if target.encode("ascii") != request.url.raw_path:
+            request.url = request.url.copy_with(raw_path=target.encode("ascii"))
     _give_credentials(request, key, path)
 
 
@@ -95,7 +110,7 @@ def _split(url: Any, key: LlmKey) -> tuple[str, str, str]:
     base = key.base_url.partition("://")[2].partition("/")[2]
     base = f"/{base}" if base else ""
     path, question, query = url.raw_path.decode("ascii").partition("?")
-    return base, path.removeprefix(base), question + query
+    return base, _BY_DEPLOYMENT.sub("/", path.removeprefix(base)), question + query
 
 
 def _azures_path(base: str, path: str, model: str | None) -> str:

@@ -70,4 +70,5 @@ def _is_prompt(kind: Kind, path: str, *, named: bool = True) -> bool:
     """Whether nothing is made at a path that would be there twice."""
     if kind is Kind.ELSEWHERE:
         return path.partition("?")[0].endswith(("count_tokens", "input_tokens", ":countTokens"))
-    return kind is not Kind.UNKNOWN or named
+    # A run of a thread adds to it, and may name a model.
+    return kind is not Kind.UNKNOWN or (named and "/threads" not in path)

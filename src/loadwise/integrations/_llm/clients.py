@@ -26,7 +26,7 @@ class _Addressed:
 
     def handle_request(self, request: Any) -> Any:
         request.read()
-        address(request)
+        address(request, self._settings.timeout)  # type: ignore[attr-defined]  # as below
         return super().handle_request(request)  # type: ignore[misc]  # of the transport beside it
 
 
@@ -35,7 +35,7 @@ class _AsyncAddressed:
 
     async def handle_async_request(self, request: Any) -> Any:
         await request.aread()
-        address(request)
+        address(request, self._settings.timeout)  # type: ignore[attr-defined]  # as below
         return await super().handle_async_request(request)  # type: ignore[misc]  # as above
 
 

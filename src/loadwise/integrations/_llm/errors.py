@@ -84,6 +84,8 @@ _ORDER: Final = (Fault.SPENT, Fault.KEY, Fault.REQUEST, Fault.RATE)
 _MESSAGES: Final = (
     ("Your credit balance is too low", Told(Fault.SPENT, "credit balance is too low")),
     ("API key not valid", Told(Fault.KEY, "API key not valid")),
+    # A 429 that no waiting mends, with the code of one that it does.
+    ("Request too large", Told(Fault.REQUEST, "request too large")),
 )
 
 

@@ -53,14 +53,16 @@ class Kind(Enum):
     DRAWING = auto()
     HEARING = auto()
     ELSEWHERE = auto()
-    """Nothing that counts against the limits of tokens: batches, files, the counting of tokens."""
+    """Nothing that counts against the limits of tokens: batches, files, videos, the counting of
+    tokens. What is asked for there may be made."""
     UNKNOWN = auto()
 
 
 _KINDS = [
     (
         re.compile(
-            r"/(batches|files|uploads|fine_tuning|vector_stores|models|evals|containers)(/[^:]*)?$"
+            r"/(assistants|batches|containers|conversations|evals|files|fine_tuning|models|realtime"
+            r"|skills|uploads|vector_stores|videos)(/[^:]*)?$"
             r"|/messages/count_tokens$|/responses/input_tokens(/count)?$|:countTokens$"
         ),
         Kind.ELSEWHERE,

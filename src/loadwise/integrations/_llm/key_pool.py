@@ -16,7 +16,7 @@ from loadwise.integrations._llm.keys import LIMITS, LlmKey, keys_of
 from loadwise.integrations._llm.meters import TokenMeter
 from loadwise.integrations._llm.verdict import classify_llm
 from loadwise.metrics import MetricsCollector
-from loadwise.quota import QuotaTracker
+from loadwise.quota import QuotaSource, QuotaTracker
 from loadwise.retry_budget import RetryBudget
 from loadwise.strategies import Strategy
 
@@ -37,7 +37,8 @@ class KeyPoolOptions(TypedDict, total=False):
 
     Attributes:
         timeout: Seconds that a prompt waits for a key where none has room, >= 0; 60 by default, a
-            window of the limits. ``None`` for any time.
+            window of the limits. ``None`` for any time. It waits no longer than the client, or the
+            call, would wait for a connection: the ``timeout`` of those holds, too.
         deadline: Seconds for all attempts of a prompt, up to the answer's headers.
         max_attempts: Attempts per prompt, rate limits not counted, >= 1; 3 by default.
         budget: Limits retries; by default 20 % of the prompts and 10 per second.
@@ -84,6 +85,9 @@ class KeyPool:
             goes by prompts in flight, if ``None``.
         name: The name of the balancer, in logs and metrics.
         metrics: Told what happens.
+        quota: Keeps the limits, which are registered in it: a `QuotaTracker` of its own by default;
+            a ``SharedQuota`` of `loadwise.integrations.redis` for processes with the same keys,
+            which it tells apart by their names.
         clock: Source of monotonic seconds.
         options: See `KeyPoolOptions`.
 
@@ -120,6 +124,7 @@ class KeyPool:
         *,
         name: str = "llm",
         metrics: MetricsCollector | Sequence[MetricsCollector] | None = None,
+        quota: QuotaSource | None = None,
         clock: Clock | None = None,
         **options: Unpack[KeyPoolOptions],
     ) -> None:
@@ -131,14 +136,17 @@ class KeyPool:
                     f"(the arguments are {', '.join(known)})"
                 )
         members = keys_of(keys)
-        self.quota = QuotaTracker() if clock is None else QuotaTracker(clock)
+        if quota is None:
+            quota = QuotaTracker() if clock is None else QuotaTracker(clock)
+        self.quota = quota
+        # It refuses a quota that is none, before anything is registered there.
+        self.balancer: Balancer[LlmKey] = Balancer(
+            members, strategy, quota=quota, metrics=metrics, clock=clock, name=name
+        )
         for member in members:
             config = member.quota()
             if config is not None:
-                self.quota.register(member.id, config)
-        self.balancer: Balancer[LlmKey] = Balancer(
-            members, strategy, quota=self.quota, metrics=metrics, clock=clock, name=name
-        )
+                quota.register(member.id, config)
         self._options: dict[str, Any] = {
             "budget": RetryBudget(clock=self.balancer.clock),
             "timeout": _PATIENCE,

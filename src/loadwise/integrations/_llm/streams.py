@@ -36,6 +36,8 @@ class StreamWatch:
     messages, ``response.completed`` and the like of OpenAI's responses. Streams of other kinds have
     to have an event at least. Who leaves a stream early is no reason to object.
 
+    An error that comes before all else, pings excepted, is retried where that can be.
+
     Source: the HTML standard, section 9.2.6: lines end in CR, LF or both.
 
     Not thread-safe: it belongs to one response.
@@ -43,16 +45,27 @@ class StreamWatch:
     Cost: O(length); few events are parsed.
     """
 
-    __slots__ = ("_after_cr", "_awaited", "_ended", "_event", "_line", "_seen", "_told")
+    __slots__ = ("_after_cr", "_awaited", "_begun", "_ended", "_event", "_line", "_seen", "_told")
 
     def __init__(self) -> None:
         self._line = bytearray()
         self._after_cr = False
         self._event = b""
         self._seen = False
+        self._begun = False
         self._ended = False
         self._awaited: str | None = None
         self._told: Told | None = None
+
+    @staticmethod
+    def opening() -> StreamWatch:
+        """Return what watches over the beginning alone."""
+        return StreamWatch()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether an event has come that is no ping."""
+        return self._begun
 
     def feed(self, chunk: bytes) -> None:
         """Take in a piece of the stream."""
@@ -83,6 +96,7 @@ class StreamWatch:
             return None
         return Verdict(
             Outcome.FAILURE,
+            retry=True,
             reason=f"the stream ended without {self._awaited or 'an event'}",
         )
 
@@ -105,9 +119,10 @@ class StreamWatch:
 
     def _take_data(self, data: bytes) -> None:
         if data.startswith(b"[DONE]"):
-            self._ended = True
+            self._begun = self._ended = True
             return
         kind = self._event
+        self._begun = self._begun or not _is(data, kind, "ping")
         if kind == b"error" or b'"error"' in data:
             found = _object(data)
             if kind == b"error" or found.get("type") == "error" or found.get("error"):
@@ -158,6 +173,12 @@ def _verdict_of(told: Told) -> Verdict:
     if told.fault == Fault.REQUEST:
         return Verdict(Outcome.SUCCESS, reason=reason)
     if told.fault == Fault.SERVER:
-        return Verdict(Outcome.FAILURE, reason=reason)
+        return Verdict(Outcome.FAILURE, retry=True, reason=reason)
     rest = None if told.fault == Fault.RATE else LONG_REST
-    return Verdict(Outcome.RATE_LIMITED, reason=reason, retry_after=rest)
+    return Verdict(
+        Outcome.RATE_LIMITED,
+        retry=True,
+        reason=reason,
+        retry_after=rest,
+        confirm=told.fault == Fault.KEY,
+    )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from loadwise.integrations._http.bodies import is_async, is_readable, peek, peek_async
 from loadwise.integrations._http.pauses import LONGEST_PAUSE
 from loadwise.integrations._http.verdict import Verdict, of_repeatable
-from loadwise.integrations._llm.bodies import is_async, is_readable, peek, peek_async
 from loadwise.integrations._llm.errors import Fault, Told, told_by
 from loadwise.integrations._llm.streams import StreamWatch
 from loadwise.integrations._llm.waits import LONG_REST, LONGEST_RESET, asked_wait, reset_wait
@@ -28,6 +28,7 @@ _UNDONE = frozenset({408, 409})
 _TOLD = frozenset({400, _UNAUTHORIZED, _PAYMENT, _FORBIDDEN, _TOO_MANY})
 _WHY = {Fault.SPENT: "the account has nothing left", Fault.KEY: "the key is refused"}
 _NOTHING = Told()
+_WHOLE = Verdict(Outcome.SUCCESS, whole=True)
 _VAGUE = (None, "invalid_request_error")
 """Words for all that may be wrong with a request, and so for nothing in particular."""
 
@@ -46,11 +47,14 @@ def classify_llm(result: Any) -> Any:
       the provider's headers tell when limits are restored of which nothing remains (these an hour
       at most, unless the transport has a ``max_pause``).
     - 401, 402 and 403, and codes such as ``insufficient_quota``, take the key out for an hour, and
-      another is asked. Why is told by ``Balancer.status()``.
+      another is asked. Why is told by ``Balancer.status()``. After 401 and 403 it is out once
+      another key has answered the same prompt, for the prompt may be refused everywhere.
+    - A 429 that says that the prompt is larger than the limit says nothing about the key.
     - 400, 404, 413, 422 and all else are the caller's own doing, and so is a 403 whose code blames
       the model or the content.
     - An error event in a stream, or a stream that ends without its end marker, is a failure,
-      although it began with 200.
+      although it began with 200. If it is the first that comes, another key is asked.
+    - An answer in JSON that breaks off is retried, too.
     - Whose fault it is that no response came is judged as ever.
 
     Args:
@@ -61,8 +65,8 @@ def classify_llm(result: Any) -> Any:
         A `Verdict`, or a coroutine that returns it where a body has to be awaited; ``None`` for the
         default rule.
 
-    Of a body 64 KiB at most are read, of 400, 401, 402, 403 and 429 alone; whoever comes after
-    finds all of it. Nothing of it is repeated in reasons but codes that are known.
+    Of an error's body 64 KiB at most are read, of 400, 401, 402, 403 and 429 alone; whoever comes
+    after finds all of it. Nothing of it is repeated in reasons but codes that are known.
 
     Thread-safety: it has no state.
 
@@ -83,8 +87,7 @@ def classify_llm(result: Any) -> Any:
     if not isinstance(status, int) or isinstance(result, BaseException):
         return None
     if status < _ERRORS:
-        watched = status == _OK and _is_of_events(result.headers)
-        return Verdict(Outcome.SUCCESS, watch=StreamWatch()) if watched else None
+        return _good(result.headers) if status == _OK else None
     if status not in _TOLD or not is_readable(result):
         return _judge(status, result.headers, _NOTHING)
     if is_async(result):
@@ -96,9 +99,12 @@ async def _read_and_judge(status: int, response: Any) -> Verdict:
     return _judge(status, response.headers, told_by(await peek_async(response)))
 
 
-def _is_of_events(headers: Mapping[str, str]) -> bool:
-    kind = headers.get("content-type", "").partition(";")[0]
-    return kind.strip().lower() == "text/event-stream"
+def _good(headers: Mapping[str, str]) -> Verdict | None:
+    """Return what is said at the headers of an answer: its body may still break off."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "text/event-stream":
+        return Verdict(Outcome.SUCCESS, watch=StreamWatch())
+    return _WHOLE if kind == "application/json" else None
 
 
 def _judge(status: int, headers: Mapping[str, str], told: Told) -> Verdict:
@@ -109,7 +115,16 @@ def _judge(status: int, headers: Mapping[str, str], told: Told) -> Verdict:
     if fault is not None:
         # Whatever is said of trying again is said of this key.
         reason += f": {_WHY[fault]}{word}"
-        return Verdict(Outcome.RATE_LIMITED, retry=True, retry_after=LONG_REST, reason=reason)
+        return Verdict(
+            Outcome.RATE_LIMITED,
+            retry=True,
+            retry_after=LONG_REST,
+            reason=reason,
+            # A request may be refused for what is in it, or beside it, with any key.
+            confirm=fault == Fault.KEY,
+        )
+    if status == _TOO_MANY and told.word not in _VAGUE and told.fault == Fault.REQUEST:
+        return Verdict(Outcome.CANCELLED, retry=retry, reason=reason + word)
     if status == _TOO_MANY:
         return _limited(headers, reason + word, retry=retry)
     if status >= _SERVER_ERRORS:

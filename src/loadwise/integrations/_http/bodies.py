@@ -56,6 +56,18 @@ class _SyncRest:
         self._stream.close()
 
 
+class _EitherRest(_SyncRest):
+    """The same of a body that need not be awaited, but may be."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self:
+            yield piece
+
+    async def aclose(self) -> None:
+        """Give back the connection."""
+        await self._stream.aclose()
+
+
 class _AsyncRest:
     """A body of which the beginning has been read."""
 
@@ -96,6 +108,7 @@ def peek(response: Any) -> bytes:
     if response.is_closed:
         return _content_of(response)
     head, stream = _Head(), response.stream
+    kind = _EitherRest if hasattr(stream, "__aiter__") else _SyncRest
     rest = iter(stream)
     try:
         for piece in rest:
@@ -105,7 +118,7 @@ def peek(response: Any) -> bytes:
             stream.close()  # who waits for another node needs its connection no more
     except Exception as error:  # noqa: BLE001 - raised again where the body is read
         head.error = error
-    response.stream = _kin(_SyncRest, stream.__class__, "SyncByteStream")(head, rest, stream)
+    response.stream = _kin(kind, stream.__class__)(head, rest, stream)
     return _unpacked(head, response)
 
 
@@ -121,14 +134,19 @@ async def peek_async(response: Any) -> bytes:
             await stream.aclose()
     except Exception as error:  # noqa: BLE001 - raised again where the body is read
         head.error = error
-    response.stream = _kin(_AsyncRest, stream.__class__, "AsyncByteStream")(head, rest, stream)
+    response.stream = _kin(_AsyncRest, stream.__class__)(head, rest, stream)
     return _unpacked(head, response)
 
 
 @lru_cache(maxsize=64)
-def _kin(kind: type[Any], stream: type[Any], base: str) -> type[Any]:
-    """Return a kind of stream as a subclass of the package's own base, where a stream has that."""
-    bases = tuple(each for each in stream.__mro__ if each.__name__ == base)
+def _kin(kind: type[Any], stream: type[Any]) -> type[Any]:
+    """Return a kind of stream as a subclass of the package's own bases, as far as it has those."""
+    wanted = [
+        name
+        for name, method in (("SyncByteStream", "__iter__"), ("AsyncByteStream", "__aiter__"))
+        if hasattr(kind, method)
+    ]
+    bases = tuple(each for each in stream.__mro__ if each.__name__ in wanted)
     return type(kind.__name__, (kind, *bases), {})
 
 
