@@ -7,17 +7,10 @@ await session.get("http://service/users/42")
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Generator, Hashable, Iterable, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from loadwise._base_url import LONGEST_KEPT
-from loadwise._url_paths import confined
 from loadwise.errors import NoNodeAvailable
-from loadwise.integrations._http.aiohttp_content import MeteredContent
-from loadwise.integrations._http.body import Decoded, Hold, Watch
 from loadwise.integrations._http.errors import refusal_of
 from loadwise.integrations._http.exchange import Exchange, Prior
 from loadwise.integrations._http.haste import CHALLENGES
@@ -34,7 +27,6 @@ from loadwise.integrations._http.verdict import Verdict, judge_status
 from loadwise.outcome import Outcome
 
 if TYPE_CHECKING:
-    from types import EllipsisType
     from typing import Unpack
 
     from loadwise.balancer import Balancer
@@ -45,7 +37,6 @@ try:
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, RequestInfo
     from aiohttp.hdrs import CONTENT_LENGTH, COOKIE, HOST, SET_COOKIE
     from multidict import CIMultiDict, CIMultiDictProxy
-    from yarl import URL
 except ImportError as error:
     raise ImportError(
         "loadwise.integrations.aiohttp needs aiohttp >= 3.12.4: pip install 'loadwise[aiohttp]'"
@@ -54,6 +45,8 @@ except ImportError as error:
 from loadwise.integrations._http.aiohttp_answers import answer
 from loadwise.integrations._http.aiohttp_connections import Passage
 from loadwise.integrations._http.aiohttp_headers import replace_headers
+from loadwise.integrations._http.aiohttp_leases import hold_until_read, is_of_events
+from loadwise.integrations._http.aiohttp_options import OPTIONS, request_options
 from loadwise.integrations._http.aiohttp_redirects import Note, Redirects
 from loadwise.integrations._http.aiohttp_session import (
     deadline_of,
@@ -65,9 +58,9 @@ from loadwise.integrations._http.aiohttp_session import (
     send,
     stop_sending,
     wait_for_body,
-    what_broke,
 )
 from loadwise.integrations._http.aiohttp_twins import twin_of
+from loadwise.integrations._http.aiohttp_urls import join
 
 __all__ = [
     "LoadwiseMiddleware",
@@ -78,51 +71,6 @@ __all__ = [
     "request_options",
     "route_of",
 ]
-
-_NO_OPTIONS = Options()
-_OPTIONS: ContextVar[Options] = ContextVar("loadwise_request_options", default=_NO_OPTIONS)
-
-
-@contextmanager
-def request_options(
-    *,
-    retry: bool = False,
-    hash_key: HashKey = None,
-    cost: Mapping[str, float] | None = None,
-    deadline: float | None = None,
-    where: Callable[[Any], bool] | None = None,
-    timeout: float | EllipsisType | None = ...,
-) -> Generator[None, None, None]:
-    """Say something about the requests that are sent within a ``with`` block.
-
-    aiohttp has no place for it in a request, so it is a matter of context: it holds for the
-    requests that this task begins in the block, and for tasks started there. A block within the
-    block replaces it altogether.
-
-    Args:
-        retry: Whether they may be sent again although a server may have acted on them.
-        hash_key: What they belong to.
-        cost: What each is expected to use, by quota dimension.
-        deadline: Seconds for all attempts of each together, up to the response's headers.
-        where: A filter, or a function of a node, that their nodes have to pass.
-        timeout: Seconds to wait for a node if there is none, >= 0; ``None`` for any time. By
-            default they wait as the middleware says.
-
-    Example:
-        >>> async def order(session):
-        ...     with request_options(retry=True, hash_key="user-42"):
-        ...         async with session.post("http://service/orders", json={}) as response:
-        ...             return await response.json()
-    """
-    options = Options(
-        retry=retry, hash_key=hash_key, cost=cost, deadline=deadline, where=where, timeout=timeout
-    )
-    token = _OPTIONS.set(options)
-    try:
-        yield
-    finally:
-        _OPTIONS.reset(token)
-
 
 _CHALLENGERS: weakref.WeakKeyDictionary[ClientRequest, Hashable] = weakref.WeakKeyDictionary()
 _ROUTES: weakref.WeakKeyDictionary[ClientResponse, Mapping[str, Any]] = weakref.WeakKeyDictionary()
@@ -305,7 +253,7 @@ class LoadwiseMiddleware:
         passage.has_arrived()
         verdict = await self._judge(response, outbound, passage)
         if exchange.answered(
-            verdict, response.status, response.headers, events=_is_of_events(response)
+            verdict, response.status, response.headers, events=is_of_events(response)
         ):
             await drop(response)
             return False
@@ -325,7 +273,8 @@ class LoadwiseMiddleware:
         coding = ""
         if not request.session.auto_decompress:
             coding = response.headers.get("Content-Encoding", "")
-        self._hold(response, exchange, verdict, coding)
+        _ROUTES[response] = {"node": exchange.node_id, "attempts": exchange.attempts}
+        hold_until_read(response, exchange, verdict, coding)
         return True
 
     async def _send_outside(
@@ -343,7 +292,7 @@ class LoadwiseMiddleware:
     async def _begin(self, request: ClientRequest) -> Exchange | ClientResponse:
         """Return the exchange of a request, or the response to one for which there is no node."""
         settings = self._settings
-        options = _OPTIONS.get()
+        options = OPTIONS.get()
         body = request.body
         # Text, JSON and urlencoded forms are bytes by now.
         replayable = not body or isinstance(body, aiohttp.BytesPayload)
@@ -396,7 +345,7 @@ class LoadwiseMiddleware:
         node = exchange.lease.node
         asked = request.url
         exchange.base_url = settings.base_url(node, exchange.node_id)
-        target = _join(exchange.base_url, asked.raw_path_qs)
+        target = join(exchange.base_url, asked.raw_path_qs)
         outbound = twin_of(request)
         outbound.url = target
         if outbound.headers.get(HOST) == asked.host_port_subcomponent:
@@ -435,64 +384,3 @@ class LoadwiseMiddleware:
                 return Verdict(Outcome.CANCELLED, retry=True, never_sent=passage.unsent)
             return judge_error(result, outbound, passage)
         return judge_status(result.status, result.headers).cut(self._settings.max_pause)
-
-    def _hold(
-        self, response: ClientResponse, exchange: Exchange, verdict: Verdict, coding: str
-    ) -> None:
-        """Keep the lease until the response is done with; its content comes in a coding."""
-        lease, account = exchange.lease, exchange.account
-        _ROUTES[response] = {"node": exchange.node_id, "attempts": exchange.attempts}
-        reader = None
-        if account is not None and exchange.used is None and verdict.outcome is Outcome.SUCCESS:
-            reader = account.reader(response.headers.get("Content-Type", ""))
-        decoded = None if reader is None else Decoded(reader, coding)
-        watch = None
-        if verdict.watch is not None and verdict.outcome is Outcome.SUCCESS:
-            watch = Watch(verdict.watch, coding)
-        events = _is_of_events(response)
-        hold = Hold(exchange, lease, verdict, decoded, events=events, watch=watch)
-        content = MeteredContent(response.content, hold)
-        if account is not None or events or watch is not None:
-            response.content = cast("aiohttp.StreamReader", content)
-        if response.connection is None:
-            content.look_ahead()
-            hold.end()
-            return
-        reference = weakref.ref(response)
-
-        def done() -> None:
-            alive = reference()
-            if alive is None or not alive.closed:
-                # It is being collected, where no lock may be taken: the lease sees to itself.
-                return
-            broken = what_broke(alive)
-            if broken is not None:
-                hold.broke(broken)
-            else:
-                content.look_ahead()
-            hold.end()
-            if not alive.content.is_eof():  # nobody will read on
-                hold.settle()
-
-        response.connection.add_callback(done)
-
-
-def _is_of_events(response: ClientResponse) -> bool:
-    """Whether a response is a stream of events, which begins long after its headers."""
-    return response.content_length is None and response.content_type == "text/event-stream"
-
-
-def _join(base: str, path: str) -> URL:
-    """Return the URL of a path (with its query) below a node's base URL."""
-    return _known(base, path) if len(path) <= LONGEST_KEPT else _joined(base, path)
-
-
-def _joined(base: str, path: str) -> URL:
-    url = URL(base)
-    path, question, query = path.partition("?")
-    below = f"/{confined(path).removeprefix('/')}{question}{query}"
-    return URL(f"{url.origin()}{url.raw_path.rstrip('/')}{below}", encoded=True)
-
-
-# Kept, for making one and all that is read off it is the dearest part of a request's way.
-_known = lru_cache(maxsize=4096)(_joined)

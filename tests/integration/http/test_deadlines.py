@@ -12,7 +12,7 @@ import pytest
 from tests.integration.http.conversing import AIOHTTP, ASYNC, SYNC, Client, Scripted
 
 from loadwise import Balancer, RoundRobin
-from loadwise.integrations import aiohttp as for_aiohttp
+from loadwise.integrations._http import aiohttp_urls
 from loadwise.integrations._http.body import Decoded
 from loadwise.integrations.aiohttp import LoadwiseMiddleware, request_options
 
@@ -210,7 +210,7 @@ def test_a_small_body_that_breaks_off_is_had_from_another_node(
 def test_long_urls_are_not_kept(client: Client, plain: list[str]) -> None:
     """What is kept of thousands of them would be hundreds of megabytes."""
     balancer = Balancer(plain[:1])
-    known = for_aiohttp._known if client is AIOHTTP else client.ours._LIBRARY._known
+    known = aiohttp_urls.known if client is AIOHTTP else client.ours._LIBRARY._known
     client.converse(balancer, [GET])
     before = known.cache_info().currsize
     calls = [("GET", f"/{number}{'x' * 3000}") for number in range(5)]
