@@ -286,7 +286,8 @@ def test_a_note_that_arrives_late_keeps_its_time(client: redis.Redis, prefix: st
     now = int(client.time()[0]) * 1_000_000
 
     def put(at: int) -> Put:
-        return parse_put(run(cast("Any", client), HEALTH_PUT, key, key, "a", note, at, 10**7), 0.0)
+        arguments = ("PUBLISH", "a", note, at, 10**7, 10**4)
+        return parse_put(run(cast("Any", client), HEALTH_PUT, key, *arguments), 0.0)
 
     first = put(now - 5_000_000)
     assert (first.at, first.later) == (now - 5_000_000, None)

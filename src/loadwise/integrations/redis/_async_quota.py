@@ -110,8 +110,7 @@ class AsyncSharedQuota(QuotaFace):
         if await self._worker.aclose():
             if self._link.up:
                 await self._drive(self._core.chores(last=True))
-            if self._client is not self._given:
-                await self._client.aclose()
+            await self._client.aclose()
         self._link.close()
         self._core.reconsider_all()
 
@@ -142,6 +141,7 @@ class AsyncSharedQuota(QuotaFace):
                 try:
                     raw = await run_async(self._client, QUOTA, self._key(call), call.payload)
                 except TROUBLE as error:
+                    self._unanswered = self._key(call)
                     self._failed(error)
                     call = steps.throw(Unreachable())
                 else:
@@ -157,7 +157,7 @@ class AsyncSharedQuota(QuotaFace):
             if (early := self._early()) > 0:
                 return early
             try:
-                await check_writable_async(self._client, self._prefix)
+                await check_writable_async(self._client, self._unanswered)
             except TROUBLE as error:
                 return self._failed(error)
             self._restored()

@@ -8,19 +8,16 @@ import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from loadwise.clock import Clock
 from loadwise.health import HealthPolicy, HealthStatus, HealthTracker, NodeHealth
-from loadwise.integrations.redis._connection import as_client
+from loadwise.integrations.redis._connection import Client, as_client
 from loadwise.integrations.redis._events import EventLog, SharedEvent
 from loadwise.integrations.redis._health_protocol import MOST_NODES, Note
 from loadwise.integrations.redis._health_sync import HealthSync
 from loadwise.integrations.redis._parsing import as_seconds, check_prefix
 from loadwise.nodes import id_of
-
-if TYPE_CHECKING:
-    import redis
 
 __all__ = ["SharedHealth"]
 
@@ -70,7 +67,7 @@ class SharedHealth(HealthTracker):
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Client,
         prefix: str = "loadwise",
         policy: HealthPolicy | None = None,
         clock: Clock = time.monotonic,

@@ -158,8 +158,7 @@ class SharedQuota(QuotaFace, ForkAware):
             self._drive(self._core.chores(last=True))
         self._link.close()
         self._core.reconsider_all()
-        if self._client is not self._given:
-            self._client.close()
+        self._client.close()
 
     def __enter__(self) -> Self:
         return self
@@ -179,6 +178,7 @@ class SharedQuota(QuotaFace, ForkAware):
                 try:
                     raw = run(cast("Commands", self._client), QUOTA, self._key(call), call.payload)
                 except TROUBLE as error:
+                    self._unanswered = self._key(call)
                     self._failed(error)
                     call = steps.throw(Unreachable())
                 else:
@@ -194,7 +194,7 @@ class SharedQuota(QuotaFace, ForkAware):
             if (early := self._early()) > 0:
                 return early
             try:
-                check_writable(cast("Commands", self._client), self._prefix)
+                check_writable(cast("Commands", self._client), self._unanswered)
             except TROUBLE as error:
                 return self._failed(error)
             self._restored()

@@ -64,6 +64,8 @@ class QuotaFace:
         self._prefix = prefix
         self._wake = wake
         self._next_try = clock()
+        # The key of the last call that failed, which is to work when the server is asked again.
+        self._unanswered = f"{prefix}:quota:".encode()
         self._log = EventLog("quota", on_event)
         self._link = CircuitBreaker(self._log, clock, _MEANWHILE[on_outage])
         self._core: Core = (

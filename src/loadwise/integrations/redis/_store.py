@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from redis.exceptions import ResponseError
 
@@ -15,7 +15,9 @@ from loadwise._callables import refuse_async, refuse_awaitable
 from loadwise._numbers import whole
 from loadwise.integrations.redis._connection import (
     STORE_PUT,
+    AsyncClient,
     AsyncCommands,
+    Client,
     Commands,
     as_async_client,
     as_client,
@@ -30,10 +32,6 @@ from loadwise.integrations.redis._parsing import (
     check_schema,
     decode_json,
 )
-
-if TYPE_CHECKING:
-    import redis
-    import redis.asyncio
 
 __all__ = ["AsyncRedisStore", "RedisStore"]
 
@@ -74,7 +72,7 @@ class RedisStore(Generic[S]):
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Client,
         prefix: str = "loadwise",
         *,
         ttl: float = _DAY,
@@ -138,7 +136,7 @@ class AsyncRedisStore(Generic[S]):
 
     def __init__(
         self,
-        client: redis.asyncio.Redis,
+        client: AsyncClient,
         prefix: str = "loadwise",
         *,
         ttl: float = _DAY,
