@@ -264,7 +264,7 @@ def _cluster(given: Untyped, timeout: float) -> RedisCluster:
         startup_nodes=startup,
         connection_class=bounded(pool.connection_class),
         connection_pool_class=ConnectionPool,
-        cluster_error_retry_attempts=1,
+        retry=Retry(NoBackoff(), 1),
         require_full_coverage=False,
         address_remap=given.nodes_manager.address_remap,
         **settings,
@@ -283,7 +283,7 @@ def _async_cluster(given: Untyped, timeout: float) -> redis.asyncio.RedisCluster
     nodes = sorted({(node.host, node.port) for node in known})
     return redis.asyncio.RedisCluster(
         startup_nodes=[AsyncClusterNode(host, port) for host, port in sample(nodes, len(nodes))],
-        cluster_error_retry_attempts=1,
+        retry=AsyncRetry(NoBackoff(), 1),
         require_full_coverage=False,
         address_remap=given.nodes_manager.address_remap,
         **{name: value for name, value in settings.items() if name in takes},
