@@ -151,7 +151,7 @@ class Cluster:
     def owner(self, key: str) -> Node:
         """Return the master that has the slot of a key."""
         with self.client() as client:
-            port = client.get_node_from_key(key).port  # type: ignore[no-untyped-call]
+            port = client.get_node_from_key(key).port
         return next(node for node in self.nodes if node.port == port)
 
     def move(self, key: str) -> None:

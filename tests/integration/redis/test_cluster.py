@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
@@ -81,9 +82,9 @@ def test_quotas_are_spread_over_the_masters(
         granted = [quota.try_acquire(node_id) is not None for quota in quotas for _ in range(8)]
         assert sum(granted) == 10
     with cluster.client() as client:
-        keys = [key.decode() for key in client.scan_iter(f"{prefix}*")]  # type: ignore[no-untyped-call]
+        keys = [key.decode() for key in client.scan_iter(f"{prefix}*")]
         assert len(keys) == len(NODES)
-        owners = {client.get_node_from_key(key).port for key in keys}  # type: ignore[no-untyped-call]
+        owners = {client.get_node_from_key(key).port for key in keys}
     assert owners == {node.port for node in cluster.nodes}
 
 
@@ -93,7 +94,7 @@ def test_leased_quotas_on_a_cluster(cluster: Cluster, prefix: str, stack: ExitSt
     for node_id in NODES:
         quota.register(node_id, rpm(100))
     for node_id in NODES:
-        until(lambda node_id=node_id: quota.try_acquire(node_id))
+        until(partial(quota.try_acquire, node_id))
     quota.close()
     other = stack.enter_context(SharedQuota(cluster.client(), prefix, timeout=PATIENCE))
     for node_id in NODES:
@@ -167,7 +168,7 @@ def test_state_goes_on_when_its_slot_moves(cluster: Cluster, prefix: str, stack:
     sees(other, "before", UNHEALTHY)
     channel = f"{prefix}:health"
     with cluster.client() as client:
-        keys = [key.decode() for key in client.scan_iter(f"{prefix}:quota*")]  # type: ignore[no-untyped-call]
+        keys = [key.decode() for key in client.scan_iter(f"{prefix}:quota*")]
     for key in (channel, *keys):
         cluster.move(key)
     assert sum(quota.try_acquire("node") is not None for _ in range(10)) == 4
@@ -206,10 +207,10 @@ def test_a_master_that_is_lost_is_replaced(
     until(lambda: quota.try_acquire(mine, {"rpm": 1}) and not quota.connected)
     one.report_failure("during")
     for each in (quota, other):
-        until(lambda each=each: each.connected, LONG)
+        until(partial(getattr, each, "connected"), LONG)
         assert each.try_acquire(mine)
     for tracker in (one, two):
-        until(lambda tracker=tracker: tracker.connected, LONG)
+        until(partial(getattr, tracker, "connected"), LONG)
     for node_id in ("before", "during"):
         sees(two, node_id, UNHEALTHY)
     two.report_success("during")

@@ -57,7 +57,7 @@ def test_the_replica_takes_over(
     )
     for each in (quota, other):
         each.register("node", rpm(1000))
-        until(lambda each=each: each.connected)
+        until(partial(getattr, each, "connected"))
         assert each.try_acquire("node", {"rpm": 50})
     one.report_failure("before")
     until(partial(is_told, two, "before"))
@@ -65,7 +65,7 @@ def test_the_replica_takes_over(
     until(lambda: quota.try_acquire("node") and not quota.connected)
     one.report_failure("during")
     for shared in (quota, other, one, two):
-        until(lambda shared=shared: shared.connected, 2 * DEADLINE)
+        until(partial(getattr, shared, "connected"), 2 * DEADLINE)
     for node_id in ("before", "during"):
         until(partial(is_told, two, node_id))
     two.report_failure("after")

@@ -84,6 +84,7 @@ class Look:
         now: The server's time, in microseconds.
         dropped: How many fields it had to drop.
         entries: The changes of health, for `parse_note`; none if nothing has changed.
+        unreadable: Why there are none though it keeps some; the next news makes room. Else ``""``.
     """
 
     changed: str
@@ -91,6 +92,7 @@ class Look:
     now: int
     dropped: int
     entries: list[object]
+    unreadable: str = ""
 
 
 def encode_note(health: NodeHealth, when: float) -> bytes:
@@ -141,6 +143,8 @@ def parse_look(raw: object) -> Look:
         Rejected: It makes no sense, or what the server keeps is not of loadwise.
     """
     status, answer = _status_of(raw)
+    if status == "full" and len(answer) == len(("now", "why")):
+        return Look("", "", whole(answer[0]), 0, [], text(answer[1]))
     head = ("changed", "now", "dropped", "epoch")
     if status != "ok" or len(answer) < len(head):
         raise Rejected(f"the health of nodes: {text(answer[0]) if answer else status}")

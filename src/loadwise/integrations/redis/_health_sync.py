@@ -240,13 +240,14 @@ class HealthSync:
         try:
             found = parse_look(raw)
         except Rejected as error:
-            if self._changed != _UNREADABLE:
-                self._changed = _UNREADABLE
-                self._log.add("rejected", str(error))
+            self._cannot_read(str(error))
             return
         if self._ahead is None or received - asked <= self._timeout:
             # Else this process was held up since, and what it knew before is better.
             self._ahead = found.now - round((asked + received) / 2 * _SECOND)
+        if found.unreadable:
+            self._cannot_read(f"the health of nodes: {found.unreadable}")
+            return
         if found.dropped:
             self._log.add("rejected", f"{found.dropped} fields of the health of nodes")
         for entry in found.entries:
@@ -261,6 +262,11 @@ class HealthSync:
         self._changed = found.changed
         self._port.expire(self._ttl, found.now - ttl, found.now)
         self._follow(found.epoch, lost=lost)
+
+    def _cannot_read(self, why: str) -> None:
+        if self._changed != _UNREADABLE:
+            self._changed = _UNREADABLE
+            self._log.add("rejected", why)
 
 
 class ChangeSubscriber:
