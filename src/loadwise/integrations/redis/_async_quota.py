@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from loadwise.clock import Clock
 from loadwise.integrations.redis._background import BackgroundTask
 from loadwise.integrations.redis._connection import (
     QUOTA,
     TROUBLE,
+    AsyncClient,
     AsyncCommands,
     as_async_client,
     check_writable_async,
@@ -25,9 +26,6 @@ from loadwise.integrations.redis._quota_face import Mode, QuotaFace
 from loadwise.integrations.redis._reservation import SharedReservation
 from loadwise.nodes import id_of
 from loadwise.quota import QuotaConfig
-
-if TYPE_CHECKING:
-    import redis.asyncio
 
 __all__ = ["AsyncSharedQuota"]
 
@@ -61,7 +59,7 @@ class AsyncSharedQuota(QuotaFace):
 
     def __init__(
         self,
-        client: redis.asyncio.Redis,
+        client: AsyncClient,
         prefix: str = "loadwise",
         mode: Mode = "strict",
         on_outage: OutagePolicy = "local",

@@ -35,8 +35,9 @@ class SharedHealth(HealthTracker):
     within milliseconds. Of two changes the later one holds, by the server's clock.
 
     Args:
-        client: A ``redis.Redis`` that says where the server is. Connections of its own are opened
-            with the same settings, but for ``timeout`` and without retries.
+        client: A ``redis.Redis``, or a ``redis.RedisCluster``, that says where the server is.
+            Connections of its own are opened with the same settings, but for ``timeout`` and
+            without retries.
         prefix: States are kept in a HASH named ``{prefix}:health``, for processes that start
             later, and told on a channel of the same name.
         policy: When a node changes its state; the same in every process.
@@ -56,7 +57,7 @@ class SharedHealth(HealthTracker):
 
     Raises:
         TypeError: An argument is of the wrong kind.
-        ValueError: An argument is out of range.
+        ValueError: An argument is out of range, or the client is of one node of a cluster.
 
     Thread-safety: that of `loadwise.HealthTracker`. Two daemon threads work in the background,
     anew in the child of a fork. `close` it, or use it in a ``with`` block; it also ends by itself

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.clock import Clock
@@ -13,6 +13,7 @@ from loadwise.integrations.redis._background import BackgroundThread
 from loadwise.integrations.redis._connection import (
     QUOTA,
     TROUBLE,
+    Client,
     Commands,
     abandon,
     as_client,
@@ -28,9 +29,6 @@ from loadwise.integrations.redis._reservation import SharedReservation
 from loadwise.nodes import id_of
 from loadwise.quota import QuotaConfig
 
-if TYPE_CHECKING:
-    import redis
-
 __all__ = ["SharedQuota"]
 
 T = TypeVar("T")
@@ -43,8 +41,9 @@ class SharedQuota(QuotaFace, ForkAware):
     the same limits in every process. A node without a registered quota is unlimited.
 
     Args:
-        client: A ``redis.Redis`` that says where the server is. Connections of its own are opened
-            with the same settings, but for ``timeout`` and without retries.
+        client: A ``redis.Redis``, or a ``redis.RedisCluster``, that says where the server is.
+            Connections of its own are opened with the same settings, but for ``timeout`` and
+            without retries.
         prefix: A node's HASH is named ``{prefix}:quota:{id}``; it expires when nothing in it
             counts any more.
         mode: ``"strict"``: the server decides on each request, in one round trip, for all
@@ -76,7 +75,7 @@ class SharedQuota(QuotaFace, ForkAware):
 
     Raises:
         TypeError: An argument is of the wrong kind.
-        ValueError: An argument is out of range.
+        ValueError: An argument is out of range, or the client is of one node of a cluster.
 
     Thread-safety: full. A daemon thread works in the background, anew in the child of a fork, which
     leaves to the parent what the parent reserved. `close` it, or use it in a ``with`` block.
@@ -86,7 +85,7 @@ class SharedQuota(QuotaFace, ForkAware):
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Client,
         prefix: str = "loadwise",
         mode: Mode = "strict",
         on_outage: OutagePolicy = "local",

@@ -47,7 +47,7 @@ class RedisStore(Generic[S]):
     """A `loadwise.StateStore` on Redis or Valkey: one HASH, with a JSON value per node.
 
     Args:
-        client: A ``redis.Redis``; its timeouts and retries hold.
+        client: A ``redis.Redis`` or ``redis.RedisCluster``; its timeouts and retries hold.
         prefix: The HASH is named ``{prefix}:state``.
         ttl: Seconds after the last `put` when the HASH expires, finite and > 0.
         encode: Turns a state into what JSON can express; needed if it is not so already.
@@ -62,7 +62,8 @@ class RedisStore(Generic[S]):
     Raises:
         TypeError: An argument is of the wrong kind; from the methods, the id is no str, or the
             state cannot be written as JSON.
-        ValueError: An argument is out of range; from `put`, the state is too long.
+        ValueError: An argument is out of range, or the client is of one node of a cluster; from
+            `put`, the state is too long.
         redis.RedisError: From the methods: the server cannot be reached, or refuses.
 
     Thread-safety: that of the client. A state of ``None`` is as good as none.
@@ -121,7 +122,8 @@ class AsyncRedisStore(Generic[S]):
     """`RedisStore` for asyncio: the same arguments and data, with methods to await.
 
     Args:
-        client: A ``redis.asyncio.Redis``; its timeouts and retries hold.
+        client: A ``redis.asyncio.Redis`` or ``redis.asyncio.RedisCluster``; its timeouts and
+            retries hold.
         prefix: As for `RedisStore`, and so are all others.
         ttl: Seconds.
         encode: Turns a state into what JSON can express.
