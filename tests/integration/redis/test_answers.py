@@ -73,10 +73,11 @@ LIKELY = st.lists(st.one_of(WORDS, NUMBERS, BUCKETS, NOTES), min_size=1, max_siz
         lambda raw: parse_reply(raw, ASKED),
         lambda raw: parse_put(raw, 5.0),
         parse_look,
-        lambda raw: parse_message(raw, 5.0),
+        lambda raw: parse_message(raw, None, 5.0),
+        lambda raw: parse_message(raw, 7, 5.0),
         lambda raw: parse_note(raw, 7, 5.0),
     ],
-    ids=["quota", "put", "look", "message", "note"],
+    ids=["quota", "put", "look", "message", "message by own clock", "note"],
 )
 @given(raw=st.one_of(ANSWERS, LIKELY, NOTES, REPLIES))
 def test_nothing_but_a_rejection_is_raised(parse: Callable[[Any], object], raw: object) -> None:

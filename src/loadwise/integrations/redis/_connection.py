@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-import os
+from copy import copy
+from functools import partial
 from importlib.resources import files
+from inspect import signature
+from random import sample
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import redis
 import redis.asyncio
+from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.connection import BlockingConnectionPool as AsyncBlockingPool
 from redis.asyncio.connection import ConnectionPool as AsyncPool
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import BlockingConnectionPool, ConnectionPool
-from redis.exceptions import NoScriptError
+from redis.exceptions import MovedError, NoScriptError
 from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
 
 from loadwise._fork import ForkAware, reset_in_child
+from loadwise.integrations.redis._bounded import (
+    Argument,
+    AsyncBoundedClient,
+    BoundedClient,
+    Untyped,
+    bounded,
+)
 
 if TYPE_CHECKING:
     from loadwise.clock import Clock
@@ -31,8 +44,10 @@ __all__ = [
     "QUOTA",
     "STORE_PUT",
     "TROUBLE",
+    "AsyncClient",
     "AsyncCommands",
     "CircuitBreaker",
+    "Client",
     "Commands",
     "Script",
     "abandon",
@@ -50,9 +65,13 @@ __all__ = [
 # off), it must not reach a pick.
 TROUBLE = Exception
 
-Argument = str | bytes | int
+Client = redis.Redis | RedisCluster
+AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
 
-_CHECK_EXPIRES = 1000
+_FOR_THREADS = "a redis.Redis, or a redis.RedisCluster for a cluster"
+_FOR_ASYNCIO = "a redis.asyncio.Redis, or a redis.asyncio.RedisCluster for a cluster"
+_ONE_NODE = "which is one node of a cluster; give a client of all: RedisCluster(host=..., port=...)"
+_ASKING = 0.25
 
 # Bound to the pool that they were made for.
 _NOT_TO_COPY = (
@@ -79,6 +98,7 @@ class Script:
 
 
 QUOTA = Script("quota.lua")
+CHECK = Script("check.lua")
 HEALTH_PUT = Script("health_put.lua")
 HEALTH_READ = Script("health_read.lua")
 LEADER = Script("leader.lua")
@@ -109,56 +129,82 @@ class AsyncCommands(Protocol):
         ...
 
 
-def as_client(client: object) -> redis.Redis:
-    """Return ``client`` if it is a redis-py client for threads.
+def as_client(client: object) -> Client:
+    """Return ``client`` if it is a redis-py client for threads, of one server or of a cluster.
+
+    Raises:
+        TypeError: It is something else.
+        ValueError: It is a client of one server, and that is one node of a cluster.
+
+    Cost: one connection, for as long as it takes the server to say what it is, at most 0.25 s.
+    """
+    if isinstance(client, redis.asyncio.Redis | redis.asyncio.RedisCluster):
+        raise TypeError(f"client is {client!r}, for asyncio; it must be {_FOR_THREADS}")
+    if not isinstance(client, redis.Redis | RedisCluster):
+        raise TypeError(f"client is {client!r}; it must be {_FOR_THREADS}")
+    if isinstance(client, redis.Redis) and _is_node_of_cluster(client):
+        raise ValueError(f"client is {client!r}, {_ONE_NODE}")
+    return client
+
+
+def as_async_client(client: object) -> AsyncClient:
+    """Return ``client`` if it is a redis-py client for asyncio, of one server or of a cluster.
 
     Raises:
         TypeError: It is something else.
     """
-    if not isinstance(client, redis.Redis):
-        raise TypeError(f"client is {client!r}; it must be a redis.Redis")
+    if isinstance(client, redis.Redis | RedisCluster):
+        raise TypeError(f"client is {client!r}, for threads; it must be {_FOR_ASYNCIO}")
+    if not isinstance(client, redis.asyncio.Redis | redis.asyncio.RedisCluster):
+        raise TypeError(f"client is {client!r}; it must be {_FOR_ASYNCIO}")
     return client
 
 
-def as_async_client(client: object) -> redis.asyncio.Redis:
-    """Return ``client`` if it is a redis-py client for asyncio.
+def _is_node_of_cluster(client: redis.Redis) -> bool:
+    """Ask the server; one that cannot be asked now is found out by its redirections later."""
+    asking = with_short_timeouts(client, _ASKING)
+    try:
+        greeting = asking.execute_command("HELLO")  # which no user is refused
+    except TROUBLE:
+        return False
+    finally:
+        asking.close()
+    words: object = greeting
+    if isinstance(greeting, dict):
+        words = list(cast("dict[object, object]", greeting).values())
+    return isinstance(words, list) and b"cluster" in words
 
-    Raises:
-        TypeError: It is something else.
+
+def with_short_timeouts(client: Client, timeout: float) -> BoundedClient:
+    """Return a client of the same servers with connections of its own, whose calls end in time.
+
+    One with a pool of a kind that is not redis-py's is used as it is: its own timeouts hold.
     """
-    if not isinstance(client, redis.asyncio.Redis):
-        raise TypeError(f"client is {client!r}; it must be a redis.asyncio.Redis")
-    return client
-
-
-def with_short_timeouts(client: redis.Redis, timeout: float) -> redis.Redis:
-    """Return a client of the same server with connections of its own, that gives up soon.
-
-    One with a pool of another kind (Sentinel, say) is returned as it is.
-    """
+    if isinstance(client, RedisCluster):
+        return BoundedClient(partial(_cluster, client, timeout), timeout, is_cluster=True)
     pool = cast("Any", client).connection_pool
+    if type(pool) is SentinelConnectionPool:
+        return BoundedClient(partial(_client_of_sentinel, pool, timeout), timeout)
     if type(pool) not in (ConnectionPool, BlockingConnectionPool):
-        return client
-    settings = _settings(pool.connection_kwargs, timeout, Retry(NoBackoff(), 0))
-    return redis.Redis.from_pool(ConnectionPool(pool.connection_class, **settings))
+        return BoundedClient(lambda: client, timeout, is_own=False)
+    return BoundedClient(partial(_client_of_server, pool, timeout), timeout)
 
 
-def with_short_timeouts_async(client: redis.asyncio.Redis, timeout: float) -> redis.asyncio.Redis:
+def with_short_timeouts_async(client: AsyncClient, timeout: float) -> AsyncBoundedClient:
     """Return an asyncio client like that of `with_short_timeouts`."""
+    if isinstance(client, redis.asyncio.RedisCluster):
+        return AsyncBoundedClient(_async_cluster(client, timeout), timeout, is_cluster=True)
     pool = cast("Any", client).connection_pool
     if type(pool) not in (AsyncPool, AsyncBlockingPool):
-        return client
+        return AsyncBoundedClient(client, timeout, is_own=False)
     settings = _settings(pool.connection_kwargs, timeout, AsyncRetry(NoBackoff(), 0))
-    return redis.asyncio.Redis.from_pool(AsyncPool(pool.connection_class, **settings))
+    own = redis.asyncio.Redis.from_pool(AsyncPool(pool.connection_class, **settings))
+    return AsyncBoundedClient(own, timeout)
 
 
-def abandon(client: redis.Redis) -> None:
-    """Let go of a client that the parent of a fork goes on with.
-
-    Closing it would take a lock that another thread may have held at that moment, and would now
-    hold for ever.
-    """
-    client.auto_close_connection_pool = False
+def abandon(client: BoundedClient) -> None:
+    """Let go of a client that the parent of a fork goes on with."""
+    client.abandon()
 
 
 def _settings(given: dict[str, Any], timeout: float, retry: object) -> dict[str, Any]:
@@ -173,6 +219,75 @@ def _settings(given: dict[str, Any], timeout: float, retry: object) -> dict[str,
         # Nothing of the third is needed, and it tells late that the server has hung up.
         "protocol": 2,
     }
+
+
+def _client_of_server(pool: Untyped, timeout: float) -> redis.Redis:
+    settings = _settings(pool.connection_kwargs, timeout, Retry(NoBackoff(), 0))
+    own = ConnectionPool(bounded(pool.connection_class), **settings)
+    return redis.Redis.from_pool(own)
+
+
+def _client_of_sentinel(pool: Untyped, timeout: float) -> redis.Redis:
+    manager = copy(pool.sentinel_manager)
+    # Each sentinel has its share of the time: one that hangs does not hide the others.
+    share = timeout / (1 + len(manager.sentinels))
+    manager.sentinels = [
+        _client_of_server(sentinel.connection_pool, share) for sentinel in manager.sentinels
+    ]
+    settings = _settings(pool.connection_kwargs, timeout, Retry(NoBackoff(), 0))
+    del settings["connection_pool"]
+    make: Untyped = SentinelConnectionPool
+    own = make(
+        pool.service_name,
+        manager,
+        connection_class=bounded(pool.connection_class),
+        is_master=pool.is_master,
+        check_connection=pool.check_connection,
+        **settings,
+    )
+    return redis.Redis.from_pool(own)
+
+
+def _cluster(given: Untyped, timeout: float) -> RedisCluster:
+    known = list(given.nodes_manager.nodes_cache.values())
+    nodes = {(node.host, node.port) for node in [*given.startup_nodes, *known]}
+    pool = next(node.redis_connection for node in known if node.redis_connection).connection_pool
+    settings = _settings(pool.connection_kwargs, timeout, None)
+    for name in ("retry", "host", "port", "db", "cache", "redis_connect_func"):
+        settings.pop(name, None)
+    # In any order: one that hangs must not always be asked first.
+    make: Untyped = ClusterNode
+    startup = [make(host, port) for host, port in sample(sorted(nodes), len(nodes))]
+    # As from a URL, for only then a cluster's connections can be of a class of one's own.
+    return RedisCluster(
+        url=_url_of(startup.pop()),
+        startup_nodes=startup,
+        connection_class=bounded(pool.connection_class),
+        connection_pool_class=ConnectionPool,
+        retry=Retry(NoBackoff(), 1),
+        require_full_coverage=False,
+        address_remap=given.nodes_manager.address_remap,
+        **settings,
+    )
+
+
+def _url_of(node: Untyped) -> str:
+    return f"redis://{f'[{node.host}]' if ':' in node.host else node.host}:{node.port}"
+
+
+def _async_cluster(given: Untyped, timeout: float) -> redis.asyncio.RedisCluster:
+    settings = _settings(given.connection_kwargs, timeout, None)
+    takes = signature(redis.asyncio.RedisCluster).parameters.keys() - {"retry", "host", "port"}
+    settings["ssl"] = issubclass(settings["connection_class"], redis.asyncio.SSLConnection)
+    known = [*given.startup_nodes, *given.get_nodes()]
+    nodes = sorted({(node.host, node.port) for node in known})
+    return redis.asyncio.RedisCluster(
+        startup_nodes=[AsyncClusterNode(host, port) for host, port in sample(nodes, len(nodes))],
+        retry=AsyncRetry(NoBackoff(), 1),
+        require_full_coverage=False,
+        address_remap=given.nodes_manager.address_remap,
+        **{name: value for name, value in settings.items() if name in takes},
+    )
 
 
 def run(client: Commands, script: Script, key: bytes, *args: Argument) -> object:
@@ -191,18 +306,17 @@ async def run_async(client: AsyncCommands, script: Script, key: bytes, *args: Ar
         return await client.execute_command("EVAL", script.text, 1, key, *args)
 
 
-def check_writable(client: Commands, prefix: str) -> None:
-    """See whether the server does what is needed: run scripts and write, not just answer."""
-    run(client, STORE_PUT, _unused_key(prefix), "v", "1", _CHECK_EXPIRES)
+def check_writable(client: Commands, key: bytes) -> None:
+    """See whether the server does what is needed: run a script that writes to this very key.
+
+    Raises: whatever stands against it. The key is left as it is.
+    """
+    run(client, CHECK, key)
 
 
-async def check_writable_async(client: AsyncCommands, prefix: str) -> None:
-    """See whether the server does what is needed."""
-    await run_async(client, STORE_PUT, _unused_key(prefix), "v", "1", _CHECK_EXPIRES)
-
-
-def _unused_key(prefix: str) -> bytes:
-    return f"{prefix}:check:{os.urandom(8).hex()}".encode()
+async def check_writable_async(client: AsyncCommands, key: bytes) -> None:
+    """See whether the server does what is needed, as `check_writable` does."""
+    await run_async(client, CHECK, key)
 
 
 class CircuitBreaker(ForkAware):
@@ -242,6 +356,8 @@ class CircuitBreaker(ForkAware):
             self.wait = _FIRST_WAIT if steady else min(2 * self.wait, _LONGEST_WAIT)
             self._since = now
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        if isinstance(error, MovedError):
+            what = f"the client is of one server, {_ONE_NODE}"
         self._log.add("outage", f"the server cannot be reached ({what}); {self._meanwhile}")
         return True
 

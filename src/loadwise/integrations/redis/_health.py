@@ -8,19 +8,16 @@ import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from loadwise.clock import Clock
 from loadwise.health import HealthPolicy, HealthStatus, HealthTracker, NodeHealth
-from loadwise.integrations.redis._connection import as_client
+from loadwise.integrations.redis._connection import Client, as_client
 from loadwise.integrations.redis._events import EventLog, SharedEvent
 from loadwise.integrations.redis._health_protocol import MOST_NODES, Note
 from loadwise.integrations.redis._health_sync import HealthSync
 from loadwise.integrations.redis._parsing import as_seconds, check_prefix
 from loadwise.nodes import id_of
-
-if TYPE_CHECKING:
-    import redis
 
 __all__ = ["SharedHealth"]
 
@@ -38,8 +35,9 @@ class SharedHealth(HealthTracker):
     within milliseconds. Of two changes the later one holds, by the server's clock.
 
     Args:
-        client: A ``redis.Redis`` that says where the server is. Connections of its own are opened
-            with the same settings, but for ``timeout`` and without retries.
+        client: A ``redis.Redis``, or a ``redis.RedisCluster``, that says where the server is.
+            Connections of its own are opened with the same settings, but for ``timeout`` and
+            without retries.
         prefix: States are kept in a HASH named ``{prefix}:health``, for processes that start
             later, and told on a channel of the same name.
         policy: When a node changes its state; the same in every process.
@@ -59,7 +57,7 @@ class SharedHealth(HealthTracker):
 
     Raises:
         TypeError: An argument is of the wrong kind.
-        ValueError: An argument is out of range.
+        ValueError: An argument is out of range, or the client is of one node of a cluster.
 
     Thread-safety: that of `loadwise.HealthTracker`. Two daemon threads work in the background,
     anew in the child of a fork. `close` it, or use it in a ``with`` block; it also ends by itself
@@ -70,7 +68,7 @@ class SharedHealth(HealthTracker):
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Client,
         prefix: str = "loadwise",
         policy: HealthPolicy | None = None,
         clock: Clock = time.monotonic,

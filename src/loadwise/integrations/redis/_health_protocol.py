@@ -39,6 +39,7 @@ _SECOND = 1_000_000
 _LONGEST_ID = 1024
 _LONGEST_EPOCH = 20
 _LONGEST_REASON = 300
+_LONGEST_ERROR = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,13 @@ class Put:
     Attributes:
         at: When it happened, by the server's clock, in microseconds; 0 if it came too late.
         epoch: As in `Look`; ``""`` if the note came too late.
+        unpublished: Why others are not told at once; ``""`` if they are.
         later: What the server knows that happened later.
     """
 
     at: int
     epoch: str = ""
+    unpublished: str = ""
     later: Note | None = None
 
 
@@ -81,6 +84,7 @@ class Look:
         now: The server's time, in microseconds.
         dropped: How many fields it had to drop.
         entries: The changes of health, for `parse_note`; none if nothing has changed.
+        unreadable: Why there are none though it keeps some; the next news makes room. Else ``""``.
     """
 
     changed: str
@@ -88,6 +92,7 @@ class Look:
     now: int
     dropped: int
     entries: list[object]
+    unreadable: str = ""
 
 
 def encode_note(health: NodeHealth, when: float) -> bytes:
@@ -123,8 +128,9 @@ def parse_put(raw: object, received: float) -> Put:
         Rejected: It makes no sense, or what the server keeps is not of loadwise.
     """
     status, answer = _status_of(raw)
-    if status == "ok" and len(answer) == len(("at", "epoch")):
-        return Put(whole(answer[0]), text(answer[1], _LONGEST_EPOCH))
+    if status == "ok" and len(answer) == len(("at", "epoch", "error")):
+        unpublished = text(answer[2], _LONGEST_ERROR)
+        return Put(whole(answer[0]), text(answer[1], _LONGEST_EPOCH), unpublished)
     if status == "old" and len(answer) == len(("now", "note")):
         return Put(0, later=parse_note(answer[1], whole(answer[0]), received))
     raise Rejected(f"the health of nodes: {text(answer[0]) if answer else status}")
@@ -137,6 +143,8 @@ def parse_look(raw: object) -> Look:
         Rejected: It makes no sense, or what the server keeps is not of loadwise.
     """
     status, answer = _status_of(raw)
+    if status == "full" and len(answer) == len(("now", "why")):
+        return Look("", "", whole(answer[0]), 0, [], text(answer[1]))
     head = ("changed", "now", "dropped", "epoch")
     if status != "ok" or len(answer) < len(head):
         raise Rejected(f"the health of nodes: {text(answer[0]) if answer else status}")
@@ -155,14 +163,23 @@ def _status_of(raw: object) -> tuple[str, list[object]]:
     return text(answer[0], 16), answer[1:]
 
 
-def parse_message(raw: object, received: float) -> Note:
+def parse_message(raw: object, now: int | None, received: float) -> Note:
     """Return the change of health that a message tells of.
 
+    Args:
+        raw: The message.
+        now: The server's time, in microseconds; ``None`` to go by what the message says it is.
+        received: The local clock's at the same moment, in seconds.
+
     Raises:
-        Rejected: It makes no sense.
+        Rejected: It makes no sense, or is dated ahead.
     """
-    now, _, note = text(raw, _LONGEST_NOTE + 40).partition(" ")
-    return parse_note(note, whole(now), received)
+    said, _, note = text(raw, _LONGEST_NOTE + 40).partition(" ")
+    now = whole(said) if now is None else now
+    ahead = whole(note.partition(" ")[0]) - now
+    if ahead > _SECOND:
+        raise Rejected(f"dated {ahead / _SECOND:.0f} s ahead")
+    return parse_note(note, now, received)
 
 
 def parse_note(raw: object, now: int, received: float) -> Note:
@@ -177,14 +194,14 @@ def parse_note(raw: object, now: int, received: float) -> Note:
         Rejected: It makes no sense.
     """
     at_text, _, body = text(raw, _LONGEST_NOTE + 20).partition(" ")
-    at = whole(at_text)
+    # What is dated ahead happened just now: nothing that comes later may seem older.
+    at = min(whole(at_text), now)
     content = decode_json(body)
     if not isinstance(content, dict):
         raise Rejected("no note of loadwise")
     said = cast("dict[str, Any]", content)
     check_schema(said.get("v"), _SCHEMA)
-    # If the server's clock was set back in between, it happened just now.
-    when = received - max(0, now - at) / _SECOND
+    when = received - (now - at) / _SECOND
     status, reason = said.get("status"), said.get("reason")
     if not isinstance(status, str) or status not in HealthStatus.__members__:
         raise Rejected(f"{status!r:.40} is no state of health")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
+
+from redis.exceptions import AskError, ClusterError, ResponseError
 
 from loadwise.health import NodeHealth
 from loadwise.integrations.redis._background import BackgroundThread
+from loadwise.integrations.redis._bounded import BoundedClient, Subscription
 from loadwise.integrations.redis._connection import (
     HEALTH_PUT,
     HEALTH_READ,
     TROUBLE,
     CircuitBreaker,
-    Commands,
-    abandon,
+    Client,
     check_writable,
     run,
     with_short_timeouts,
@@ -32,15 +35,16 @@ from loadwise.integrations.redis._health_protocol import (
 from loadwise.integrations.redis._parsing import Rejected
 
 if TYPE_CHECKING:
-    import redis
-
     from loadwise.clock import Clock
 
 __all__ = ["HealthPort", "HealthSync"]
 
+_log = logging.getLogger("loadwise")
+
 _SECOND = 1_000_000
 _UNREADABLE = "unreadable"
 _HEARS_AT_LEAST_EVERY = 0.2
+_ASKS_AGAIN = 60.0
 
 
 class HealthPort(Protocol):
@@ -90,7 +94,7 @@ class HealthSync:
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Client,
         prefix: str,
         port: HealthPort,
         clock: Clock,
@@ -101,7 +105,6 @@ class HealthSync:
         timeout: float,
     ) -> None:
         self._given = client
-        self._prefix = prefix
         self._key = f"{prefix}:health".encode()
         self._port = port
         self._clock = clock
@@ -116,15 +119,15 @@ class HealthSync:
         # By how many microseconds the server's clock is ahead of the local one, once it is known.
         self._ahead: int | None = None
         self._next_look = self._next_try = clock()
-        self._subscriber = ChangeSubscriber(self._key, port, self.breaker, clock, log, self.wake)
-        self._connect()
+        self._client = with_short_timeouts(client, timeout)
+        self._subscriber = ChangeSubscriber(self._key, port, self.breaker, self._heard, self.wake)
         self._sender.start(self._step)
         self._subscriber.start(self._client)
 
     def restart_in_child(self) -> None:
         """Begin anew in the child of a fork."""
-        abandon(self._client)
-        self._connect()
+        self._client.abandon()
+        self._client = with_short_timeouts(self._given, self._timeout)
         self._sender.restart_in_child()
         self._subscriber.restart_in_child(self._client)
 
@@ -144,12 +147,7 @@ class HealthSync:
             except TROUBLE as error:
                 self.breaker.failed(error)
         self.breaker.close()
-        if self._client is not self._given:
-            self._commands.close()
-
-    def _connect(self) -> None:
-        self._client = with_short_timeouts(self._given, self._timeout)
-        self._commands = cast("Commands", self._client)
+        self._client.close()
 
     def _step(self) -> float:
         if not self._port.is_open():
@@ -159,9 +157,9 @@ class HealthSync:
                 early = self._next_try - self._clock()
                 if early > 0:
                     return early
-                check_writable(self._commands, self._prefix)
+                check_writable(self._client, self._key)
                 self._next_look, self._ahead = self._clock(), None
-                self._subscriber.is_stale = True
+                self._subscriber.restart()
                 self.breaker.restored()
             if self._clock() >= self._next_look:
                 self._next_look = self._clock() + self._poll
@@ -177,6 +175,8 @@ class HealthSync:
         if self._ahead is None:
             return
         pending = self._port.pending()
+        publish = "SPUBLISH" if self._client.is_cluster else "PUBLISH"
+        ttl = round(self._ttl * _SECOND)
         try:
             while pending:
                 node_id = next(iter(pending))
@@ -189,11 +189,8 @@ class HealthSync:
                 else:
                     # Told by the server's clock, for the call may wait there before it is run.
                     at = round(when * _SECOND) + self._ahead
-                    ttl = round(self._ttl * _SECOND)
-                    raw = run(
-                        self._commands, HEALTH_PUT, self._key, self._key, node_id, note, at, ttl
-                    )
-                    self._sent(node_id, raw)
+                    arguments = (publish, node_id, note, at, ttl, MOST_NODES)
+                    self._sent(node_id, run(self._client, HEALTH_PUT, self._key, *arguments))
                 del pending[node_id]
         finally:
             for node_id, (_, when) in pending.items():
@@ -211,6 +208,8 @@ class HealthSync:
             self._port.adopt(put.later)
         if put.epoch:
             self._follow(put.epoch)
+        if put.unpublished:
+            self._subscriber.refused(put.unpublished)
 
     def _follow(self, epoch: str, *, lost: bool = False) -> None:
         """Record the epoch; if it is another one, what was told before is lost."""
@@ -220,22 +219,35 @@ class HealthSync:
             self._log.add("resynchronised", "what is known of nodes' health is told anew")
             self._sender.wake()
 
+    def _heard(self, message: object) -> None:
+        """Take in what somebody published."""
+        clock = self._clock()
+        now = None if self._ahead is None else round(clock * _SECOND) + self._ahead
+        try:
+            self._port.adopt(parse_message(message, now, clock))
+        except Rejected as error:
+            self._log.add("rejected", f"a message about health: {error}")
+            # If it is the clocks that have moved, the HASH tells all the same.
+            self._next_look = clock
+            self._sender.wake()
+
     def _look(self) -> None:
         """Read what the server keeps, if it has changed."""
         ttl = round(self._ttl * _SECOND)
         asked = self._clock()
-        raw = run(self._commands, HEALTH_READ, self._key, self._changed, ttl, MOST_NODES)
+        raw = run(self._client, HEALTH_READ, self._key, self._changed, ttl, MOST_NODES)
         received = self._clock()
         try:
             found = parse_look(raw)
         except Rejected as error:
-            if self._changed != _UNREADABLE:
-                self._changed = _UNREADABLE
-                self._log.add("rejected", str(error))
+            self._cannot_read(str(error))
             return
         if self._ahead is None or received - asked <= self._timeout:
             # Else this process was held up since, and what it knew before is better.
             self._ahead = found.now - round((asked + received) / 2 * _SECOND)
+        if found.unreadable:
+            self._cannot_read(f"the health of nodes: {found.unreadable}")
+            return
         if found.dropped:
             self._log.add("rejected", f"{found.dropped} fields of the health of nodes")
         for entry in found.entries:
@@ -245,11 +257,16 @@ class HealthSync:
                 self._log.add("rejected", f"a node's health: {error}")
                 continue
             if self._port.adopt(note) and found.now - note.at > _SECOND:
-                self._subscriber.is_stale = True
+                self._subscriber.restart()
         lost = self._changed == _UNREADABLE
         self._changed = found.changed
         self._port.expire(self._ttl, found.now - ttl, found.now)
         self._follow(found.epoch, lost=lost)
+
+    def _cannot_read(self, why: str) -> None:
+        if self._changed != _UNREADABLE:
+            self._changed = _UNREADABLE
+            self._log.add("rejected", why)
 
 
 class ChangeSubscriber:
@@ -257,14 +274,10 @@ class ChangeSubscriber:
 
     Args:
         channel: The channel.
-        port: Whom to tell.
+        port: The tracker that wants to know.
         breaker: Whether the server can be reached.
-        clock: Source of monotonic seconds.
-        log: Where to report what makes no sense.
+        hear: Called with each message.
         alarm: Called when the subscription breaks.
-
-    Attributes:
-        is_stale: Whether messages have been missed, so that it should subscribe again.
     """
 
     def __init__(
@@ -272,33 +285,47 @@ class ChangeSubscriber:
         channel: bytes,
         port: HealthPort,
         breaker: CircuitBreaker,
-        clock: Clock,
-        log: EventLog,
+        hear: Callable[[object], None],
         alarm: Callable[[], None],
     ) -> None:
         self._channel = channel
         self._port = port
         self._breaker = breaker
-        self._clock = clock
-        self._log = log
+        self._hear = hear
         self._alarm = alarm
-        self._client: redis.Redis | None = None
-        self._news: Any = None  # what redis-py calls a PubSub is not typed
+        self._client: BoundedClient | None = None
+        self._subscription: Subscription | None = None
         self._thread = BackgroundThread(f"loadwise listens to {channel.decode()}")
-        self.is_stale = False
+        self._is_stale = False
+        self._has_complained = False
 
-    def start(self, client: redis.Redis) -> None:
+    def start(self, client: BoundedClient) -> None:
         """Begin."""
         self._client = client
         self._thread.start(self._step)
 
-    def restart_in_child(self, client: redis.Redis) -> None:
+    def restart(self) -> None:
+        """Subscribe again, because messages have been missed. Does not wait."""
+        self._is_stale = True
+        self._thread.wake()
+
+    def restart_in_child(self, client: BoundedClient) -> None:
         """Begin again in the child of a fork."""
-        if self._news is not None:
-            # The parent's subscription goes on there. (Why: see `abandon`.)
-            self._news.connection = None
-        self._client, self._news = client, None
+        if self._subscription is not None:
+            self._subscription.abandon()
+        self._client, self._subscription = client, None
         self._thread.restart_in_child()
+
+    def refused(self, why: str) -> None:
+        """Report that the server refuses the channel; only the first time."""
+        if not self._has_complained:
+            self._has_complained = True
+            _log.error(
+                "shared health: the server refuses the channel %r (%s), so news is found by "
+                "polling; to have it at once, let the user publish and subscribe there",
+                self._channel.decode(),
+                why,
+            )
 
     def close(self) -> None:
         """End."""
@@ -306,30 +333,29 @@ class ChangeSubscriber:
         self._hang_up()
 
     def _step(self) -> float:
-        if not self._port.is_open() or not self._breaker.up:
+        if self._client is None or not self._port.is_open() or not self._breaker.up:
             self._hang_up()
             return self._breaker.wait
-        try:
-            if self.is_stale:
-                self.is_stale = False
-                self._hang_up()
-            if self._news is None:
-                self._news = cast("Any", self._client).pubsub(ignore_subscribe_messages=True)
-                self._news.subscribe(self._channel)
-            message: Any = self._news.get_message(timeout=_HEARS_AT_LEAST_EVERY)
-        except TROUBLE:
-            # Whether the server is away is for others to find out.
+        if self._is_stale:
+            self._is_stale = False
             self._hang_up()
+        try:
+            if self._subscription is None:
+                self._subscription = self._client.subscribe(self._channel)
+            message = self._subscription.next(_HEARS_AT_LEAST_EVERY)
+        except TROUBLE as error:
+            self._hang_up()
+            if isinstance(error, ResponseError) and not isinstance(error, AskError | ClusterError):
+                self.refused(str(error))
+                return _ASKS_AGAIN
+            # Whether the server is away, or the shard elsewhere, is for others to find out.
             self._alarm()
             return _HEARS_AT_LEAST_EVERY
         if message is not None:
-            try:
-                self._port.adopt(parse_message(message["data"], self._clock()))
-            except Rejected as error:
-                self._log.add("rejected", f"a message about health: {error}")
+            self._hear(message)
         return 0
 
     def _hang_up(self) -> None:
-        news, self._news = self._news, None
-        if news is not None:
-            news.close()
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            subscription.close()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.integrations.redis._background import BackgroundThread
@@ -15,6 +15,7 @@ from loadwise.integrations.redis._connection import (
     LEADER,
     TROUBLE,
     CircuitBreaker,
+    Client,
     abandon,
     as_client,
     run,
@@ -22,9 +23,6 @@ from loadwise.integrations.redis._connection import (
 )
 from loadwise.integrations.redis._events import EventLog, SharedEvent
 from loadwise.integrations.redis._parsing import as_seconds, check_prefix
-
-if TYPE_CHECKING:
-    import redis
 
 __all__ = ["SharedLeader"]
 
@@ -38,8 +36,9 @@ class SharedLeader(ForkAware):
     `SharedHealth` to its balancer, by which the others hear what is found out.
 
     Args:
-        client: A ``redis.Redis`` that says where the server is. Connections of its own are opened
-            with the same settings, but for ``timeout`` and without retries.
+        client: A ``redis.Redis``, or a ``redis.RedisCluster``, that says where the server is.
+            Connections of its own are opened with the same settings, but for ``timeout`` and
+            without retries.
         prefix: The key is named ``{prefix}:leader``. Give each set of processes that check the
             same nodes a prefix of its own.
         ttl: Seconds after which another process leads where this one has ended without a word,
@@ -51,7 +50,7 @@ class SharedLeader(ForkAware):
 
     Raises:
         TypeError: An argument is of the wrong kind.
-        ValueError: An argument is out of range.
+        ValueError: An argument is out of range, or the client is of one node of a cluster.
 
     Thread-safety: all methods may be called from any thread, and several checkers may have the same
     leader. A daemon thread works in the background from the first question on, anew in the child of
@@ -62,7 +61,7 @@ class SharedLeader(ForkAware):
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Client,
         prefix: str = "loadwise",
         *,
         ttl: float = 5.0,
@@ -121,8 +120,7 @@ class SharedLeader(ForkAware):
         if self._started and self._breaker.up:
             self._give_up()
         self._breaker.close()
-        if self._client is not self._given:
-            self._client.close()
+        self._client.close()
 
     def __enter__(self) -> Self:
         return self

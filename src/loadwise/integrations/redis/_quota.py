@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import Self, cast
 
 from loadwise.clock import Clock
 from loadwise.integrations.redis._background import BackgroundTask, BackgroundThread
 from loadwise.integrations.redis._connection import (
     QUOTA,
     TROUBLE,
+    AsyncClient,
     AsyncCommands,
+    Client,
     Commands,
     abandon,
     as_async_client,
@@ -31,10 +33,6 @@ from loadwise.nodes import id_of
 from loadwise.quota import QuotaConfig
 from loadwise.quota.protocol import Amounts
 
-if TYPE_CHECKING:
-    import redis
-    import redis.asyncio
-
 __all__ = ["AsyncSharedQuota", "SharedQuota"]
 
 
@@ -45,8 +43,9 @@ class SharedQuota(SharedCounts):
     the same limits in every process. A node without a registered quota is unlimited.
 
     Args:
-        client: A ``redis.Redis`` that says where the server is. Connections of its own are opened
-            with the same settings, but for ``timeout`` and without retries.
+        client: A ``redis.Redis``, or a ``redis.RedisCluster``, that says where the server is.
+            Connections of its own are opened with the same settings, but for ``timeout`` and
+            without retries.
         prefix: A node's HASH is named ``{prefix}:quota:{id}``; it expires when nothing in it
             counts any more.
         mode: ``"strict"``: the server decides on each request, in one round trip, for all
@@ -78,7 +77,7 @@ class SharedQuota(SharedCounts):
 
     Raises:
         TypeError: An argument is of the wrong kind.
-        ValueError: An argument is out of range.
+        ValueError: An argument is out of range, or the client is of one node of a cluster.
 
     Thread-safety: full. A daemon thread works in the background, anew in the child of a fork, which
     leaves to the parent what the parent reserved. `close` it, or use it in a ``with`` block.
@@ -88,7 +87,7 @@ class SharedQuota(SharedCounts):
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Client,
         prefix: str = "loadwise",
         mode: Mode = "strict",
         on_outage: OutagePolicy = "local",
@@ -163,8 +162,7 @@ class SharedQuota(SharedCounts):
         self._tell_the_rest()
         self._circuit.close()
         self._reconsider_all()
-        if self._client is not self._given:
-            self._client.close()
+        self._client.close()
 
     def __enter__(self) -> Self:
         return self
@@ -188,6 +186,7 @@ class SharedQuota(SharedCounts):
             client = cast("Commands", self._client)
             raw = run(client, QUOTA, self._key(request), request.call.payload)
         except TROUBLE as error:
+            self._unanswered = self._key(request)
             self._failed(error)
         else:
             self._received(request, raw)
@@ -200,7 +199,7 @@ class SharedQuota(SharedCounts):
             if (early := self._early()) > 0:
                 return early
             try:
-                check_writable(cast("Commands", self._client), self._prefix)
+                check_writable(cast("Commands", self._client), self._unanswered)
             except TROUBLE as error:
                 return self._failed(error)
             self._restored()
@@ -220,7 +219,8 @@ class AsyncSharedQuota(SharedCounts):
     no request waits for the network.)
 
     Args:
-        client: A ``redis.asyncio.Redis`` that says where the server is.
+        client: A ``redis.asyncio.Redis``, or a ``redis.asyncio.RedisCluster``, that says where the
+            server is.
         prefix: As for `SharedQuota`, and so are all others.
         mode: ``"strict"`` or ``"leased"``.
         on_outage: ``"local"`` or ``"refuse"``.
@@ -237,7 +237,7 @@ class AsyncSharedQuota(SharedCounts):
 
     def __init__(
         self,
-        client: redis.asyncio.Redis,
+        client: AsyncClient,
         prefix: str = "loadwise",
         mode: Mode = "strict",
         on_outage: OutagePolicy = "local",
@@ -291,8 +291,7 @@ class AsyncSharedQuota(SharedCounts):
         if await self._worker.aclose():
             for request in self._due_requests(last=True):
                 await self._ask(request)
-            if self._client is not self._given:
-                await self._client.aclose()
+            await self._client.aclose()
         self._circuit.close()
         self._reconsider_all()
 
@@ -321,6 +320,7 @@ class AsyncSharedQuota(SharedCounts):
         try:
             raw = await run_async(self._client, QUOTA, self._key(request), request.call.payload)
         except TROUBLE as error:
+            self._unanswered = self._key(request)
             self._failed(error)
         else:
             self._received(request, raw)
@@ -333,7 +333,7 @@ class AsyncSharedQuota(SharedCounts):
             if (early := self._early()) > 0:
                 return early
             try:
-                await check_writable_async(self._client, self._prefix)
+                await check_writable_async(self._client, self._unanswered)
             except TROUBLE as error:
                 return self._failed(error)
             self._restored()

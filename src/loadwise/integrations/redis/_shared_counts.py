@@ -108,6 +108,8 @@ class SharedCounts(QuotaCounts):
         self._log = EventLog("quota", on_event)
         self._circuit = CircuitBreaker(self._log, clock, _MEANWHILE[on_outage])
         self._next_try = clock()
+        # The key of the last call that failed, which is to work when the server is asked again.
+        self._unanswered = f"{prefix}:quota:".encode()
         # Whether all nodes have been considered since the server was away: not by a request.
         self._is_known = True
         self._forks = 0

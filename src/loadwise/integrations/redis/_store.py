@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from redis.exceptions import ResponseError
 
@@ -15,7 +15,9 @@ from loadwise._callables import refuse_async, refuse_awaitable
 from loadwise._numbers import whole
 from loadwise.integrations.redis._connection import (
     STORE_PUT,
+    AsyncClient,
     AsyncCommands,
+    Client,
     Commands,
     as_async_client,
     as_client,
@@ -31,10 +33,6 @@ from loadwise.integrations.redis._parsing import (
     decode_json,
 )
 
-if TYPE_CHECKING:
-    import redis
-    import redis.asyncio
-
 __all__ = ["AsyncRedisStore", "RedisStore"]
 
 S = TypeVar("S")
@@ -49,7 +47,7 @@ class RedisStore(Generic[S]):
     """A `loadwise.StateStore` on Redis or Valkey: one HASH, with a JSON value per node.
 
     Args:
-        client: A ``redis.Redis``; its timeouts and retries hold.
+        client: A ``redis.Redis`` or ``redis.RedisCluster``; its timeouts and retries hold.
         prefix: The HASH is named ``{prefix}:state``.
         ttl: Seconds after the last `put` when the HASH expires, finite and > 0.
         encode: Turns a state into what JSON can express; needed if it is not so already.
@@ -64,7 +62,8 @@ class RedisStore(Generic[S]):
     Raises:
         TypeError: An argument is of the wrong kind; from the methods, the id is no str, or the
             state cannot be written as JSON.
-        ValueError: An argument is out of range; from `put`, the state is too long.
+        ValueError: An argument is out of range, or the client is of one node of a cluster; from
+            `put`, the state is too long.
         redis.RedisError: From the methods: the server cannot be reached, or refuses.
 
     Thread-safety: that of the client. A state of ``None`` is as good as none.
@@ -74,7 +73,7 @@ class RedisStore(Generic[S]):
 
     def __init__(
         self,
-        client: redis.Redis,
+        client: Client,
         prefix: str = "loadwise",
         *,
         ttl: float = _DAY,
@@ -123,7 +122,8 @@ class AsyncRedisStore(Generic[S]):
     """`RedisStore` for asyncio: the same arguments and data, with methods to await.
 
     Args:
-        client: A ``redis.asyncio.Redis``; its timeouts and retries hold.
+        client: A ``redis.asyncio.Redis`` or ``redis.asyncio.RedisCluster``; its timeouts and
+            retries hold.
         prefix: As for `RedisStore`, and so are all others.
         ttl: Seconds.
         encode: Turns a state into what JSON can express.
@@ -138,7 +138,7 @@ class AsyncRedisStore(Generic[S]):
 
     def __init__(
         self,
-        client: redis.asyncio.Redis,
+        client: AsyncClient,
         prefix: str = "loadwise",
         *,
         ttl: float = _DAY,

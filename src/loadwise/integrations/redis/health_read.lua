@@ -2,9 +2,9 @@
 --
 -- KEYS[1]: the HASH of all nodes' health. ARGV: what `changed` was when last read ("" at first),
 -- how long what happened is remembered, how many nodes there may be at most.
--- Returns "ok", `changed`, the time, the number of fields dropped, the epoch ("" if there is none:
--- see health_put) and, if anything has changed, all entries. Times are microseconds of the server's
--- clock.
+-- Returns "full", the time and why, if there are more, for which the next news makes room; else "ok",
+-- `changed`, the time, the number of fields dropped, the epoch ("" if there is none: see health_put)
+-- and, if anything has changed, all entries. Times are microseconds of the server's clock.
 
 local SCHEMA = '1'
 local LONGEST = 8192
@@ -25,7 +25,7 @@ if redis.call('HSTRLEN', key, 'v') > 16 or redis.call('HGET', key, 'v') ~= SCHEM
   return { 'foreign', 'not of schema ' .. SCHEMA }
 end
 if redis.call('HLEN', key) > tonumber(ARGV[3]) then
-  return { 'foreign', 'of ' .. redis.call('HLEN', key) .. ' fields' }
+  return { 'full', string.format('%.0f', now), 'of ' .. redis.call('HLEN', key) .. ' fields' }
 end
 
 local changed = redis.call('HSTRLEN', key, 'changed') <= 20 and redis.call('HGET', key, 'changed')
