@@ -295,6 +295,29 @@ def test_an_answer_is_read_to_its_end_up_to_a_bound(package: Any, mode: str) -> 
 
 
 @PACKAGES
+@MODES
+def test_what_is_meant_to_be_read_as_it_comes_is_handed_on(package: Any, mode: str) -> None:
+    """Google streams arrays as JSON; blanks that keep a connection are no beginning."""
+    kind = Pieces if package is httpx2 else PiecesOfHttpx
+
+    class Slow(kind):  # type: ignore[misc, valid-type]  # one of two
+        def __iter__(self) -> Iterator[bytes]:
+            for piece in super().__iter__():
+                now.append(now[-1] + 0.9)
+                yield piece
+
+    now = [0.0]
+    balancer = Balancer(["http://n0"], clock=lambda: now[-1])
+    pieces = [b"[1", b",2", b",3", b"]"]
+    content, _, before = send(package, mode, [Slow(*pieces)], JSON, balancer=balancer)
+    assert (content, before) == (b"[1,2,3]", [3])
+    now = [0.0]
+    pieces = [b"\n"] * 9 + [b"{", b"}"]
+    content, _, before = send(package, mode, [Slow(*pieces)], JSON, balancer=balancer)
+    assert (content, before) == (b"\n" * 9 + b"{}", [11])
+
+
+@PACKAGES
 def test_a_plain_classify_reads_bodies_that_are_awaited(package: Any) -> None:
     """As with a synchronous client; its own errors are its own."""
     kind = Pieces if package is httpx2 else PiecesOfHttpx
