@@ -43,15 +43,16 @@ class Rest:
             slowly may be meant to be read as it comes.
 
     Attributes:
+        is_small: Whether it is known to be no longer.
         pieces: What has been read.
     """
 
-    __slots__ = ("_began", "_exchange", "_has_begun", "_is_small", "_room", "pieces")
+    __slots__ = ("_began", "_exchange", "_has_begun", "_room", "is_small", "pieces")
 
     def __init__(self, exchange: Exchange, most: int, *, is_small: bool) -> None:
         self._exchange = exchange
         self._room = most
-        self._is_small = is_small
+        self.is_small = is_small
         self._has_begun = False
         self._began = monotonic()
         self.pieces: list[bytes] = []
@@ -60,7 +61,7 @@ class Rest:
         """Take in a piece; whether it is time to stop."""
         self.pieces.append(piece)
         self._room -= len(piece)
-        if not self._is_small:
+        if not self.is_small:
             if not self._has_begun:
                 self._has_begun = bool(piece.strip())
                 self._began = self._exchange.clock()
@@ -72,7 +73,7 @@ class Rest:
     @property
     def is_late(self) -> bool:
         """Whether it ends where it stops, for its deadline has passed."""
-        return self._is_small and self._exchange.ends is not None
+        return self.is_small and self._exchange.ends is not None
 
 
 class Opening:
