@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 import httpx
 import httpx2
 import pytest
-from tests.integration.llm.asking import ask, ask_over, client_of, run
+from tests.integration.llm.asking import MESSAGES, ask, ask_over, client_of, over, run
 from tests.integration.llm.conftest import Scripted
 
 from loadwise import Balancer, QuotaConfig, QuotaDimension, QuotaTracker, RoundRobin
@@ -85,6 +86,35 @@ def test_a_stream_that_begins_with_a_limit_is_no_attempt(provider: Scripted, mod
     assert answers == ["answer"] * 2
     assert [provider.asked(key) for key in keys] == [1, 1, 1, 1, 2]
     assert balancer.status()[0].cooldown is not None
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # a stream is to be closed, and that tells
+@pytest.mark.parametrize("sdk", ["chat", "anthropic"])
+def test_a_stream_that_is_dropped_is_no_error_of_the_loop(provider: Scripted, sdk: str) -> None:
+    """Who leaves it and forgets it gives back its key, once it is collected."""
+    node = provider.node(times=60)
+    balancer = Balancer([node])
+    told: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        url = {"url": str} if sdk == "anthropic" else {}
+        client = client_of(
+            sdk, "async", base_url="http://llm", http_client=over(balancer, "async", **url)
+        )
+        create: Any = client.messages if sdk == "anthropic" else client.chat.completions
+        for _ in range(20):
+            stream = await create.create(model="m", messages=MESSAGES, max_tokens=9, stream=True)
+            async for _event in stream:
+                break
+            del stream
+        while gc.collect() or balancer.status()[0].in_flight:  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.001)
+        await client.close()
+
+    asyncio.run(asyncio.wait_for(main(), 60))
+    assert told == []
+    assert balancer.status()[0].recent_failures == 0
 
 
 class Pieces(httpx2.SyncByteStream, httpx2.AsyncByteStream, httpx.SyncByteStream):
@@ -262,6 +292,29 @@ def test_an_answer_is_read_to_its_end_up_to_a_bound(package: Any, mode: str) -> 
         content, balancer, _ = send(package, mode, bodies, JSON)
         assert content == expected
         assert balancer.status()[0].recent_failures == 1
+
+
+@PACKAGES
+@MODES
+def test_what_is_meant_to_be_read_as_it_comes_is_handed_on(package: Any, mode: str) -> None:
+    """Google streams arrays as JSON; blanks that keep a connection are no beginning."""
+    kind = Pieces if package is httpx2 else PiecesOfHttpx
+
+    class Slow(kind):  # type: ignore[misc, valid-type]  # one of two
+        def __iter__(self) -> Iterator[bytes]:
+            for piece in super().__iter__():
+                now.append(now[-1] + 0.9)
+                yield piece
+
+    now = [0.0]
+    balancer = Balancer(["http://n0"], clock=lambda: now[-1])
+    pieces = [b"[1", b",2", b",3", b"]"]
+    content, _, before = send(package, mode, [Slow(*pieces)], JSON, balancer=balancer)
+    assert (content, before) == (b"[1,2,3]", [3])
+    now = [0.0]
+    pieces = [b"\n"] * 9 + [b"{", b"}"]
+    content, _, before = send(package, mode, [Slow(*pieces)], JSON, balancer=balancer)
+    assert (content, before) == (b"\n" * 9 + b"{}", [11])
 
 
 @PACKAGES

@@ -150,6 +150,10 @@ class Exchange:
         settings.budget.deposit()
         self._begin(prior)
 
+    def clock(self) -> float:
+        """Return the seconds of the balancer's clock."""
+        return self._settings.balancer.clock()
+
     def time_left(self) -> float | None:
         """Return the seconds until the deadline; ``None`` without one."""
         return None if self.ends is None else self.seconds_left()

@@ -38,18 +38,22 @@ class Rest:
         exchange: The request's way through the fleet. Without a deadline a small body is read for
             a second; with one, until then.
         most: Bytes to read.
-        is_small: Whether it is known to be no longer. Else it may take any time.
+        is_small: Whether it is known to be no longer. Else it may take any time to begin, blanks by
+            which a server keeps the connection excepted, and a second from then on: what comes more
+            slowly may be meant to be read as it comes.
 
     Attributes:
+        is_small: Whether it is known to be no longer.
         pieces: What has been read.
     """
 
-    __slots__ = ("_began", "_exchange", "_is_small", "_room", "pieces")
+    __slots__ = ("_began", "_exchange", "_has_begun", "_room", "is_small", "pieces")
 
     def __init__(self, exchange: Exchange, most: int, *, is_small: bool) -> None:
         self._exchange = exchange
         self._room = most
-        self._is_small = is_small
+        self.is_small = is_small
+        self._has_begun = False
         self._began = monotonic()
         self.pieces: list[bytes] = []
 
@@ -57,8 +61,11 @@ class Rest:
         """Take in a piece; whether it is time to stop."""
         self.pieces.append(piece)
         self._room -= len(piece)
-        if not self._is_small:
-            return self._room < 0
+        if not self.is_small:
+            if not self._has_begun:
+                self._has_begun = bool(piece.strip())
+                self._began = self._exchange.clock()
+            return self._room < 0 or self._exchange.clock() - self._began > _PATIENCE
         if self._exchange.ends is None:
             return monotonic() - self._began > _PATIENCE
         return self._exchange.seconds_left() <= 0
@@ -66,7 +73,7 @@ class Rest:
     @property
     def is_late(self) -> bool:
         """Whether it ends where it stops, for its deadline has passed."""
-        return self._is_small and self._exchange.ends is not None
+        return self.is_small and self._exchange.ends is not None
 
 
 class Opening:

@@ -176,9 +176,12 @@ class AsyncTransport(Transport):
         if response.is_closed:
             self._finish(response, exchange, verdict)
         elif (rest := self._rest(response, exchange, verdict, outbound)) is not None:
+            reader = None if rest.is_small else self._early_reader(response, exchange, verdict)
             try:
                 stream = aiter(response.stream)
                 async for piece in stream:
+                    if reader is not None:
+                        reader.feed(piece)
                     if rest.is_enough(piece):
                         return await self._hand_on(response, exchange, verdict, rest, stream)
             except Exception as error:
@@ -186,7 +189,7 @@ class AsyncTransport(Transport):
                     return False
                 raise
             await response.stream.aclose()
-            self._keep(response, exchange, verdict, b"".join(rest.pieces))
+            self._keep(response, exchange, verdict, b"".join(rest.pieces), reader)
         else:
             self._lift_deadline(outbound)
             response.stream = self.library.async_stream(

@@ -290,17 +290,37 @@ class Transport:
             self._lift_deadline(outbound)
         return Rest(exchange, most, is_small=is_small) if most else None
 
+    def _early_reader(self, response: Any, exchange: Exchange, verdict: Verdict) -> Decoded | None:
+        """Return what reads the usage of a long body as it comes; ``None`` if it is read later."""
+        if verdict.watch is not None:
+            return None
+        return self._reader(
+            response, exchange, verdict, response.headers.get("content-encoding", "")
+        )
+
+    def _reader(
+        self, response: Any, exchange: Exchange, verdict: Verdict, coding: str
+    ) -> Decoded | None:
+        account = exchange.account
+        if account is None or exchange.used is not None or verdict.outcome is not Outcome.SUCCESS:
+            return None
+        inner = account.reader(response.headers.get("content-type", ""))
+        return None if inner is None else Decoded(inner, coding)
+
     def _hold(
-        self, response: Any, exchange: Exchange, verdict: Verdict, *, decoded: bool = False
+        self,
+        response: Any,
+        exchange: Exchange,
+        verdict: Verdict,
+        *,
+        decoded: bool = False,
+        reader: Decoded | None = None,
     ) -> Hold:
         """Keep the lease until the response is done with."""
-        reader = watch = None
+        watch = None
         coding = "" if decoded else response.headers.get("content-encoding", "")
-        account = exchange.account
-        if account is not None and exchange.used is None and verdict.outcome is Outcome.SUCCESS:
-            inner = account.reader(response.headers.get("content-type", ""))
-            if inner is not None:
-                reader = Decoded(inner, coding)
+        if reader is None:
+            reader = self._reader(response, exchange, verdict, coding)
         if verdict.watch is not None and verdict.outcome is Outcome.SUCCESS:
             watch = Watch(verdict.watch, coding)
         events = not decoded and self._is_of_events(response)
@@ -313,13 +333,24 @@ class Transport:
         told: str = response.headers.get("content-type", "")
         return told.partition(";")[0].strip().lower() == "text/event-stream"
 
-    def _keep(self, response: Any, exchange: Exchange, verdict: Verdict, body: bytes) -> None:
-        """End the lease on a response of which every byte has come: the node is done with it."""
+    def _keep(
+        self,
+        response: Any,
+        exchange: Exchange,
+        verdict: Verdict,
+        body: bytes,
+        reader: Decoded | None,
+    ) -> None:
+        """End the lease on a response of which every byte has come: the node is done with it.
+
+        A ``reader`` has been shown all of it.
+        """
         if exchange.account is None and verdict.watch is None:
             exchange.end(exchange.lease, verdict)
         else:
-            hold = self._hold(response, exchange, verdict)
-            hold.read(body)
+            hold = self._hold(response, exchange, verdict, reader=reader)
+            if reader is None:
+                hold.read(body)
             hold.complete()
             hold.close()
         response.stream = self.library.byte_stream(body)

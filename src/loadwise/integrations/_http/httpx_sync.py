@@ -145,9 +145,12 @@ class SyncTransport(Transport):
         if response.is_closed:
             self._finish(response, exchange, verdict)
         elif (rest := self._rest(response, exchange, verdict, outbound)) is not None:
+            reader = None if rest.is_small else self._early_reader(response, exchange, verdict)
             try:
                 stream = iter(response.stream)
                 for piece in stream:
+                    if reader is not None:
+                        reader.feed(piece)
                     if rest.is_enough(piece):
                         return self._hand_on(response, exchange, verdict, rest, stream)
             except Exception as error:
@@ -155,7 +158,7 @@ class SyncTransport(Transport):
                     return False
                 raise
             response.stream.close()
-            self._keep(response, exchange, verdict, b"".join(rest.pieces))
+            self._keep(response, exchange, verdict, b"".join(rest.pieces), reader)
         else:
             self._lift_deadline(outbound)
             response.stream = self.library.sync_stream(

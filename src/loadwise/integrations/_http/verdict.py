@@ -75,8 +75,8 @@ class Verdict:
             and httpx read the body until it has begun, before the response is handed on: a request
             that may be repeated is retried then if its ``verdict`` says so.
         whole: Whether the body, up to 4 MiB of it, has to come before the response is handed on,
-            where the request may be repeated: one that breaks off is retried then. For httpx2 and
-            httpx.
+            where the request may be repeated: one that breaks off is retried then. It may take any
+            time to begin, and a second from then on. For httpx2 and httpx.
 
     Raises:
         TypeError: ``outcome`` is no `Outcome`, or another attribute of the wrong type.
