@@ -112,7 +112,8 @@ def test_errors_are_safe(text: str) -> None:
 
 def crowded(text: str) -> None:
     """Have a collector complain of a balancer."""
-    balancer = Balancer([text, f"{text}b"], metrics=PrometheusCollector(None, max_nodes=1), name=text)
+    metrics = PrometheusCollector(None, max_nodes=1)
+    balancer = Balancer([text, f"{text}b"], metrics=metrics, name=text)
     for _ in range(4):
         balancer.acquire().success()
 
