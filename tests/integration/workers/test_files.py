@@ -87,6 +87,7 @@ tell.on_retry_refused("budget")
 tell.on_wait(0.5, False)
 for _ in range(3):
     balancer.health.report_failure("a")
+until("quota_remaining x rpm a", 8)
 until("shared_events_total x outage health", 2)  # the last to be written
 families = list(collector.collect())
 assert all(family.samples for family in families), families
