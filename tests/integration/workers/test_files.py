@@ -18,7 +18,7 @@ TIMEOUT = 90.0
 
 # Each script tells what a scrape shows, as JSON: by metric and labels in the order of their names.
 BEGINNING = """
-import json, os, sys, threading, time
+import json, os, struct, sys, threading, time
 from prometheus_client import CollectorRegistry
 from prometheus_client.multiprocess import MultiProcessCollector
 from loadwise import Balancer, RoundRobin, QuotaConfig, QuotaDimension, QuotaTracker
@@ -27,10 +27,14 @@ from loadwise.integrations.prometheus import PrometheusCollector
 def scrape():
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
+    try:
+        families = list(registry.collect())
+    except struct.error:  # another process is making a file: prometheus/client_python#1199
+        families = []
     return {
         " ".join([s.name.removeprefix("loadwise_"), *(s.labels[k] for k in sorted(s.labels))]):
             s.value
-        for family in registry.collect() for s in family.samples
+        for family in families for s in family.samples
     }
 
 def until(key, value):
