@@ -12,6 +12,8 @@ import sys
 from operator import index as as_index
 from typing import SupportsFloat, TypeGuard
 
+from loadwise._text import visible
+
 __all__ = ["finite", "number", "shown", "whole"]
 
 _MOST_SHOWN = 100
@@ -80,7 +82,7 @@ def whole(name: str, value: object, least: int | None = None) -> int:
 def shown(value: object) -> str:
     """Return a value as messages show it: its repr, cut short."""
     try:
-        text = repr(value)
+        text = visible(repr(value))
     except Exception:  # noqa: BLE001 - such as an int of too many digits
         return f"<{type(value).__name__}>"
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."

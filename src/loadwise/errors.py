@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from loadwise._text import visible, visible_lines
+
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
@@ -24,7 +26,12 @@ class LoadwiseError(Exception):
     """The root of every exception that loadwise defines.
 
     Wrong arguments are plain ``ValueError`` and ``TypeError``, raised where the value is given.
+
+    Its text is safe to show: control characters of names and the like are escaped.
     """
+
+    def __str__(self) -> str:
+        return visible_lines(super().__str__())
 
 
 class MissingHashKey(LoadwiseError, ValueError):  # noqa: N818 - names the fact, as KeyError does
@@ -49,7 +56,7 @@ class UnknownNode(LoadwiseError, KeyError):  # noqa: N818 - names the fact, as K
         super().__init__(node_id, place)
 
     def __str__(self) -> str:
-        return f"{self.place} has no node with id {self.node_id!r}{self.hint}"
+        return visible(f"{self.place} has no node with id {self.node_id!r}{self.hint}")
 
 
 class NoNodeAvailable(LoadwiseError):  # noqa: N818 - names the fact, as KeyError does
@@ -121,7 +128,7 @@ class NoNodeAvailable(LoadwiseError):  # noqa: N818 - names the fact, as KeyErro
         text = f"{start}: of {self.total} nodes {counts}"
         if self.retry_after is not None:
             text += f"; retry after {round(self.retry_after, 3):g} s"
-        return text
+        return visible(text)
 
 
 def nearest(name: object, known: Iterable[object]) -> str:

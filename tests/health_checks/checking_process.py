@@ -38,7 +38,7 @@ def main(kind: str, where: str, prefix: str, directory: Path) -> None:
     health: HealthTracker = Told(policy)
     if where.isdecimal():
         client = redis.Redis(port=int(where))
-        leader = SharedLeader(client, prefix, ttl=3.0, timeout=5.0)
+        leader = SharedLeader(client, prefix, ttl=6.0, timeout=5.0)
         health = SharedHealth(client, prefix, policy, timeout=5.0)
     balancer = Balancer(["a", "b"], health=health)
 

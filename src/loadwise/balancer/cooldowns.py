@@ -9,6 +9,7 @@ from typing import Final
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._numbers import finite
+from loadwise._text import visible
 from loadwise.balancer.plain import as_json
 from loadwise.balancer.slot import Cause, Slot
 from loadwise.metrics import GuardedCollector
@@ -60,7 +61,7 @@ class Cooldown:
         return {each.name: as_json(getattr(self, each.name)) for each in fields(self)}
 
     def __str__(self) -> str:
-        return f"{self.reason}; {self.seconds_left:.3g} s left"
+        return f"{visible(self.reason)}; {self.seconds_left:.3g} s left"
 
 
 class Cooldowns(ForkAware):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from inspect import iscoroutine
 from typing import Final, Protocol
 
+from loadwise._text import visible
 from loadwise.outcome import Outcome
 
 __all__ = ["ANY_EXCEPTION", "FailureRule", "Failures", "in_words", "outcome_of"]
@@ -127,7 +128,7 @@ def outcome_of(exc_type: type[BaseException]) -> Outcome:
 
 
 def in_words(reason: object) -> str | None:
-    """Return the reason for an outcome as text of at most 200 characters."""
+    """Return the reason for an outcome as text of at most 200 characters, safe to show."""
     if reason is None:
         return None
     try:
@@ -136,4 +137,4 @@ def in_words(reason: object) -> str | None:
         text = ""
     if isinstance(reason, BaseException):
         text = type(reason).__name__ + (f": {text}" if text else "")
-    return text[:_LONGEST_REASON]
+    return visible(text[:_LONGEST_REASON])[:_LONGEST_REASON]

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from loadwise._text import visible
 from loadwise.balancer.cooldowns import Cooldown
 from loadwise.balancer.panic import Panic
 from loadwise.balancer.plain import as_json
@@ -127,7 +128,7 @@ class Explanation:
     cooldowns: Mapping[Hashable, Cooldown] = field(default_factory=dict[Hashable, Cooldown])
 
     def __str__(self) -> str:
-        lines = [f"{self.balancer}: {self.strategy}"]
+        lines = [f"{self.balancer}: {self.strategy}"]  # each is made safe to show in the end
         if not self.foreseeable:
             lines[0] += " cannot tell its choice without making it"
         elif self.choice is None:
@@ -143,4 +144,4 @@ class Explanation:
         for node_id, reason in self.ineligible.items():
             cooldown = self.cooldowns.get(node_id)
             lines.append(f"  {node_id!r}: {reason}" + (f" ({cooldown})" if cooldown else ""))
-        return "\n".join(lines)
+        return "\n".join(map(visible, lines))

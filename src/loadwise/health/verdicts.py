@@ -7,6 +7,7 @@ from typing import Final
 
 from loadwise._callables import refuse_async_methods, refuse_awaitable
 from loadwise._numbers import number, shown, whole
+from loadwise._text import visible
 from loadwise.errors import LoadwiseError
 from loadwise.health.policy import HealthPolicy, NodeHealth
 from loadwise.health.status import HealthStatus
@@ -82,7 +83,7 @@ def after_failure(
     plural = "" if counted.consecutive_failures == 1 else "s in a row"
     text = f"{counted.consecutive_failures} failure{plural}"
     if reason:
-        text += f", the last: {reason}"
+        text += f", the last: {visible(reason)}"
     return _judge(policy, counted, Outcome.FAILURE, text)
 
 

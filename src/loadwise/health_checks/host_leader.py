@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -10,10 +11,8 @@ from weakref import WeakSet, WeakValueDictionary
 
 from loadwise._fork import ForkAware, reset_in_child
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # pragma: no cover - not on systems that the tests run on
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["HostLeader"]
 
@@ -66,7 +65,8 @@ class _FileLock(ForkAware):
     def _take(self) -> int | None:
         file = self.open()
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if sys.platform != "win32":  # elsewhere no leader is made
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(file)
             return None
@@ -91,7 +91,7 @@ class _FileLock(ForkAware):
             self._close()
 
 
-_locks: WeakValueDictionary[str, _FileLock] = WeakValueDictionary()
+_locks: WeakValueDictionary[Path, _FileLock] = WeakValueDictionary()
 
 
 class HostLeader:
@@ -124,13 +124,12 @@ class HostLeader:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        if fcntl is None:  # pragma: no cover - not on systems that the tests run on
+        if sys.platform == "win32":
             raise NotImplementedError(
                 "this system has no flock; give the checker leader= a function of your own"
             )
-        name = os.path.realpath(os.fspath(path))
-        self._path = name
-        self._lock = _locks.setdefault(name, _FileLock(Path(name)))
+        self._path = Path(path).resolve()
+        self._lock = _locks.setdefault(self._path, _FileLock(self._path))
         os.close(self._lock.open())  # what is wrong with it is told now
 
     def leads(self) -> bool:
@@ -142,4 +141,4 @@ class HostLeader:
         self._lock.release(self)
 
     def __repr__(self) -> str:
-        return f"HostLeader({self._path!r})"
+        return f"HostLeader({str(self._path)!r})"

@@ -16,6 +16,7 @@ from itertools import count
 from random import Random
 from typing import Generic, TypeVar
 
+from loadwise._text import visible
 from loadwise.balancer import Balancer
 from loadwise.health import HealthStatus, Probe
 from loadwise.health_checks.checkable import tracker_of
@@ -220,6 +221,7 @@ class Plan(Generic[N]):
             now: The time.
         """
         if self._is_open(check):
+            fault = None if fault is None else visible(fault)  # a server may say what it likes
             self._judge(check, fault, now, check.began)
 
     def put_off(self, check: Check[N], now: float) -> None:

@@ -98,7 +98,8 @@ def test_without_the_server_every_process_leads(
     until(lambda: all(each.leads() for each in two))
     fragile.start()
     until(lambda: sum([each.leads() for each in two]) == 1)
-    until(lambda: sorted(events) == ["outage", "outage", "restored", "restored"])
+    # The one that led may not have noticed, if the server was back before it asked again.
+    until(lambda: sorted(events) in (["outage", "restored"], ["outage"] * 2 + ["restored"] * 2))
 
 
 def test_it_works_from_the_first_question_on(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,6 +16,17 @@ from loadwise.integrations.prometheus import PrometheusCollector
 
 balancer = Balancer(["a", "b"], RoundRobin(), metrics=PrometheusCollector(), name="search")
 held: list[Lease[str]] = []
+
+
+def scrape() -> bytes:
+    """Return the metrics of all workers."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    for _ in range(100):
+        # Another process may be making a file: prometheus/client_python#1199.
+        with suppress(struct.error):
+            return generate_latest(registry)
+    return b""
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
@@ -27,8 +40,6 @@ def app(environ: dict[str, Any], start_response: Callable[..., object]) -> Itera
     elif path == "/hold":
         held.append(balancer.acquire())
     elif path == "/metrics":
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-        text = generate_latest(registry)
+        text = scrape()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
     return [text]

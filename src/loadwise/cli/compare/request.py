@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 from msgspec.structs import replace
 
+from loadwise._text import visible_lines
 from loadwise.cli.files import check_writable
 from loadwise.simulation.check import check, check_strategy
 from loadwise.simulation.contenders import contender
@@ -179,5 +180,5 @@ def _names(scenario: Scenario, strategies: Sequence[str]) -> tuple[str, ...]:
 
 
 def _sentence(error: Exception) -> str:
-    text = str(error)
+    text = visible_lines(str(error))
     return text if text.endswith((".", ")", "?")) else f"{text}."

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from loadwise._text import visible, visible_lines
 from loadwise.cli.compare.progress import watching
 from loadwise.cli.compare.request import Request
 from loadwise.cli.compare.table import show_tables, show_verdict
@@ -60,15 +61,14 @@ def run_compare(request: Request, write_report: Write | None = None) -> int:
         return INTERRUPTED
     except (LoadwiseError, OSError, ValueError) as error:
         # A ValueError is what a strategy has for a fleet with which it cannot work.
-        sys.stderr.write(f"the comparison cannot be made: {error}\n")
+        sys.stderr.write(visible_lines(f"the comparison cannot be made: {error}\n"))
         return FAILED
 
 
 def _introduce(console: Console, request: Request) -> None:
     scenario = request.scenario
-    console.print(
-        Text.assemble((scenario.name, "bold cyan"), ": ", " ".join(scenario.about.split()))
-    )
+    name, about = visible(scenario.name), visible(" ".join(scenario.about.split()))
+    console.print(Text.assemble((name, "bold cyan"), ": ", about))
     servers = sum(group.count for group in server_groups(scenario))
     runs = len(request.strategies) * request.seeds
     console.print(
@@ -97,7 +97,7 @@ def _write_all(
         try:
             write_whole(path, write, comparison)
         except OSError as error:
-            sys.stderr.write(f"{option} {path} was not written: {error}\n")
+            sys.stderr.write(visible_lines(f"{option} {path} was not written: {error}\n"))
             code = FAILED
         else:
             written.append(f"{option} {path} is written")

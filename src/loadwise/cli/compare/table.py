@@ -12,6 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from loadwise._text import visible
 from loadwise.simulation.comparison import Comparison, Estimate, Summary
 from loadwise.simulation.units import duration, duration_unit, percentage, rounded
 
@@ -101,7 +102,7 @@ def show_verdict(console: Console, sentences: Iterable[str]) -> None:
     """Print what the figures support saying."""
     points = Table.grid(padding=(0, 1))
     for sentence in sentences:
-        points.add_row("-", Text(sentence))
+        points.add_row("-", Text(visible(sentence)))
     console.print(Group(Text("\nVerdict", "bold"), points))
 
 
@@ -135,7 +136,7 @@ def _table(
         table.add_column(column.heading, justify="right", no_wrap=True)
     for summary in summaries:
         # A long name gives way to its option, which has the second line of the row to itself.
-        name, slash, option = summary.strategy.partition("/")
+        name, slash, option = visible(summary.strategy).partition("/")
         cells = [_cell(column, column.of(summary), _plus_minus(console)) for column in columns]
         table.add_row(Text(f"{name}\n  {slash}{option}" if slash else name), *cells)
     return table

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 import loadwise
+from loadwise._text import visible_lines
 from loadwise.cli.demo.choices import CHOICES, DEFAULTS, choose
 from loadwise.cli.demo.figures import Figures, figures_of
 from loadwise.cli.demo.fleet import Fleet
@@ -149,13 +150,15 @@ def demo(
         sys.stderr.write("\nstopped; all servers have been ended\n")
         raise typer.Exit(INTERRUPTED) from None
     except ServerError as error:
-        sys.stderr.write(f"the demo cannot run: {error}\n")
+        sys.stderr.write(visible_lines(f"the demo cannot run: {error}\n"))
         raise typer.Exit(FAILED) from None
     if json_file is not None:
         try:
             write_whole(json_file, _write, {**asdict(plan), "runs": [*map(asdict, results)]})
         except OSError as error:
-            sys.stderr.write(f"the figures were not written to --json {json_file}: {error}\n")
+            sys.stderr.write(
+                visible_lines(f"the figures were not written to --json {json_file}: {error}\n")
+            )
             raise typer.Exit(FAILED) from None
     if any(figures.lost or figures.unaccounted for figures in results):
         raise typer.Exit(FAILED)

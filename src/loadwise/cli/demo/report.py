@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from loadwise._text import visible
 from loadwise.cli.demo.figures import Figures, ServerFigures
 from loadwise.cli.demo.plan import Plan
 from loadwise.health import HealthStatus
@@ -84,7 +85,7 @@ def verdict(figures: Figures) -> Text:
         f"retried, {figures.lost:,} lost."
     )
     if figures.lost:
-        return Text(f"{counts} The first to be lost: {figures.why_lost}", "bold red")
+        return Text(f"{counts} The first to be lost: {visible(str(figures.why_lost))}", "bold red")
     if figures.unaccounted:
         return Text(
             f"{counts} But the servers know nothing of {figures.unaccounted} answers.", "bold red"

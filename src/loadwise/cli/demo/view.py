@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from loadwise._text import visible
 from loadwise.cli.demo.fleet import Fleet
 from loadwise.cli.demo.run import ACTS, Event, Run
 from loadwise.health import HealthStatus
@@ -145,7 +146,7 @@ def _tell_events(console: Console, run: Run) -> None:
 def _line(event: Event) -> Text:
     line = Text(f"{event.seconds:6.2f} s  ", "dim")
     if event.act is None:
-        line.append(f"       {event.text}", "not dim")
+        line.append(f"       {visible(event.text)}", "not dim")
         for status, look in _LOOKS.items():
             line.highlight_words([f" {status.name}"], f"not dim {look}")
     else:

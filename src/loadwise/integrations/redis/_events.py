@@ -10,6 +10,7 @@ from typing import Literal
 
 from loadwise._callables import refuse_async, refuse_awaitable
 from loadwise._fork import ForkAware, reset_in_child
+from loadwise._text import visible
 
 __all__ = ["EventKind", "EventLog", "SharedEvent"]
 
@@ -65,6 +66,7 @@ class EventLog(ForkAware):
 
     def add(self, kind: EventKind, detail: str) -> None:
         """Take note of an event. Hold no lock that the callback may want."""
+        detail = visible(detail)
         with self._lock:
             self.counts[kind] += 1
             first = self.counts[kind] == 1

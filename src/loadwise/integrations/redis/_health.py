@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import Self
 
+from loadwise._text import visible
 from loadwise.clock import Clock
 from loadwise.health import HealthPolicy, HealthStatus, HealthTracker, NodeHealth
 from loadwise.integrations.redis._connection import Client, as_client
@@ -184,7 +185,9 @@ class SharedHealth(HealthTracker):
                 if new.status is HealthStatus.HEALTHY:
                     new = NodeHealth(node_id)
                 elif new.reason is not None:
-                    new = replace(new, reason=f"{new.reason} (found out by another process)")
+                    new = replace(
+                        new, reason=f"{visible(new.reason)} (found out by another process)"
+                    )
                 super()._store(new)
         if forgotten is not None:
             self._forget(forgotten)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loadwise.simulation.report.looks import Figure
-from loadwise.simulation.report.words import listed
+from loadwise.simulation.report.words import listed, markup, plain
 from loadwise.simulation.result import Mark
 from loadwise.simulation.units import duration
 
@@ -59,8 +58,8 @@ def key(faults: Sequence[Fault]) -> str:
     if not faults:
         return ""
     items = (
-        f"<li><b>{fault.letter}</b> <span><strong>{html.escape(fault.kind)}</strong> "
-        f"{html.escape(_whom_and_when(fault))}</span></li>"
+        f"<li><b>{fault.letter}</b> <span><strong>{markup(fault.kind)}</strong> "
+        f"{markup(_whom_and_when(fault))}</span></li>"
         for fault in faults
     )
     return f'<ul class="faults" aria-label="Faults">{"".join(items)}</ul>'
@@ -122,7 +121,7 @@ def _name(layout: Figure, faults: Sequence[Fault], end: float) -> None:
         left = min(begin, end - width)
         lane = next((lane for lane, taken in enumerate(lanes) if taken <= left), len(lanes))
         lanes[lane : lane + 1] = [left + width]
-        word = f" {html.escape(fault.kind, quote=False)}" if spelt else ""
+        word = f" {plain(fault.kind)}" if spelt else ""
         layout["annotations"].append(
             {
                 "text": f"<b>{fault.letter}</b>{word}",

@@ -7,12 +7,11 @@ depends on colour.
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterable
 from typing import Any
 
-from loadwise.simulation.report.words import plain
+from loadwise.simulation.report.words import markup, plain
 from loadwise.simulation.units import duration_unit
 
 __all__ = ["Figure", "decades", "layout", "legend", "line_over_time", "style_of", "time_axis"]
@@ -61,7 +60,7 @@ def legend(names: Iterable[str], group: str, *, dashed: bool) -> str:
     """Return a legend of buttons, each of which shows or hides its line."""
     keys = (
         f'<button type="button" aria-pressed="true" data-group="{group}" data-index="{index}">'
-        f"{_swatch(index, dashed=dashed)}<span>{html.escape(name)}</span></button>"
+        f"{_swatch(index, dashed=dashed)}<span>{markup(name)}</span></button>"
         for index, name in enumerate(names)
     )
     return f'<div class="legend" role="group" aria-label="Lines to show">{"".join(keys)}</div>'

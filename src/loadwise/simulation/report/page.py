@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 from importlib.resources import files
 from string import Template
@@ -23,6 +22,7 @@ from loadwise.simulation.report.servers import FEW, load, queue
 from loadwise.simulation.report.table import table
 from loadwise.simulation.report.toml_text import toml_of
 from loadwise.simulation.report.views import views_of
+from loadwise.simulation.report.words import markup
 
 __all__ = ["render"]
 
@@ -43,10 +43,10 @@ def render(comparison: Comparison) -> str:
     servers = list(views[0].timeline.queues)
     library, script = get_plotlyjs(), _asset("page.js")
     return Template(_asset("page.html")).substitute(
-        title=html.escape(scenario.name),
-        about=html.escape(scenario.about.strip()),
-        verdict="".join(f"<p>{html.escape(sentence)}</p>" for sentence in comparison.verdict),
-        run=html.escape(_run(comparison)),
+        title=markup(scenario.name),
+        about=markup(scenario.about.strip()),
+        verdict="".join(f"<p>{markup(sentence)}</p>" for sentence in comparison.verdict),
+        run=markup(_run(comparison)),
         policy=f"script-src {_hash(library)} {_hash(script)}",
         style=_asset("page.css"),
         table=table(comparison),
@@ -55,13 +55,12 @@ def render(comparison: Comparison) -> str:
         faults=key(views[0].faults),
         seed=views[0].seed,
         options="".join(
-            f'<option value="{index}">{html.escape(name)}</option>'
-            for index, name in enumerate(names)
+            f'<option value="{index}">{markup(name)}</option>' for index, name in enumerate(names)
         ),
         servers=legend(servers, "servers", dashed=False) if len(servers) <= FEW else "",
         states=legend_of_states(),
-        scenario=html.escape(toml_of(scenario)),
-        notes="".join(f"<li>{html.escape(note)}</li>" for note in notes(comparison)),
+        scenario=markup(toml_of(scenario)),
+        notes="".join(f"<li>{markup(note)}</li>" for note in notes(comparison)),
         data=_json({"charts": charts, "strategies": per_strategy}),
         library=library,
         script=script,

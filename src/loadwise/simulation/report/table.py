@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from loadwise.simulation.comparison import Comparison, Estimate, Summary
 from loadwise.simulation.ranking import Figure, confidence_for, rank
+from loadwise.simulation.report.words import markup
 from loadwise.simulation.result import Result
 from loadwise.simulation.summary import LATENCIES, error_share, unhealthy_share
 from loadwise.simulation.units import duration_unit, percentage, rounded
@@ -55,7 +55,7 @@ def table(comparison: Comparison) -> str:
             _cell(column, column.values[row], best=summary in marked)
             for column, marked in zip(columns, best, strict=True)
         )
-        name = html.escape(summary.strategy)
+        name = markup(summary.strategy)
         rows.append(f'<tr><th scope="row">{name}</th>{"".join(cells)}</tr>')
     head = f'<thead><tr><th scope="col">strategy</th>{heads}</tr></thead>'
     return f"{head}<tbody>{''.join(rows)}</tbody>"

@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 import msgspec
 
+from loadwise._text import visible
 from loadwise.simulation.scenario import Scenario
 
 __all__ = ["toml_of"]
@@ -59,5 +60,8 @@ def _value(value: object) -> str:
 
 
 def _escaped(line: str) -> str:
-    # JSON's escapes are TOML's, but TOML wants DEL escaped, too.
-    return json.dumps(line, ensure_ascii=False)[1:-1].replace("\x7f", "\\u007f")
+    # JSON's escapes are TOML's. TOML wants DEL escaped, too, and readers what they cannot see.
+    escaped = json.dumps(line, ensure_ascii=False)[1:-1]
+    if escaped.isprintable():
+        return escaped
+    return "".join(each if visible(each) == each else f"\\U{ord(each):08x}" for each in escaped)

@@ -6,7 +6,9 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 
-__all__ = ["for_chart", "listed", "plain", "rank"]
+from loadwise._text import visible, visible_lines
+
+__all__ = ["for_chart", "listed", "markup", "plain", "rank"]
 
 
 def rank(share: float) -> str:
@@ -26,7 +28,12 @@ def for_chart(values: Iterable[float]) -> list[float | None]:
 
 def plain(text: str) -> str:
     """Return text that plotly shows as it is; it would take ``<b>`` and ``&amp;`` for markup."""
-    return html.escape(text, quote=False)
+    return html.escape(visible(text), quote=False)
+
+
+def markup(text: str) -> str:
+    """Return text as HTML that shows it, line by line."""
+    return html.escape(visible_lines(text))
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:
