@@ -83,7 +83,6 @@ if fresh then
   seq, open = ask.seq, {}
   for _, each in ipairs(ask.open) do open[whole(each)] = true end
 end
-open[call] = nil
 
 local rest = number(held[2] or 0, now + LONGEST_REST) or 0
 writes = writes or known or ask.news[1] > heard
