@@ -47,6 +47,19 @@ class Member:
                 granted, refused = granted + 1, 0
         return granted
 
+    def exhaust_connected(self, cost: float, refusals: int) -> float:
+        """Acquire until the server has refused so many in a row; return the units it granted."""
+        granted: float = 0
+        refused = 0
+        while refused < refusals:
+            if self.quota.try_acquire(NODE, {"rpm": cost}) is not None:
+                granted, refused = granted + cost, 0
+            elif self.quota.connected and self.quota.remaining(NODE, "rpm") == 0:
+                refused += 1
+            else:
+                time.sleep(0.001)
+        return granted
+
     def exhaust_balancer(self, refusals: int) -> int:
         """Do the same through a balancer."""
         granted = refused = 0

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from threading import current_thread
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import redis
 import redis.asyncio
@@ -88,11 +88,17 @@ class CountingConnection(redis.Connection):
         return super().send_packed_command(command, check_health)  # type: ignore[no-untyped-call]  # it has no types
 
 
+class Listening(Protocol):
+    """A server, or what stands before it."""
+
+    port: int
+
+
 class Peer:
     """Another process that shares state; it does what it is told, one thing at a time."""
 
-    def __init__(self, valkey: Valkey, prefix: str, **settings: Any) -> None:
-        settings = {"port": valkey.port, "prefix": prefix, "timeout": PATIENCE} | settings
+    def __init__(self, server: Listening, prefix: str, **settings: Any) -> None:
+        settings = {"port": server.port, "prefix": prefix, "timeout": PATIENCE} | settings
         self._process = subprocess.Popen(
             [sys.executable, str(PEER), json.dumps(settings)],
             stdin=subprocess.PIPE,

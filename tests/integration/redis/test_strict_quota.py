@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Callable
@@ -358,14 +359,15 @@ def test_a_key_that_is_not_loadwises_is_left_alone(
         ("d:rpm", b'{"end":"nan"}', 0),
         ("d:rpm", b'{"end":"inf"}', 0),
         ("d:rpm", b'{"end":"1e300"}', 0),
-        ("d:rpm", b'{"end":"0x10"}', 0),
         ("d:rpm", b'{"end":{}}', 0),
+        ("d:rpm", b'{"9e15":"1"}', 0),
         ("d:rpm", b'{"' + b"9" * 30 + b'":"1"}', 0),
         ("d:rpm", b'{"end":"3","garbage":"1","17end":"2"}', 3),
         ("d:rpm", b" " * 200_000, 0),
         ("rest", b"garbage", 0),
         ("rest", b"9" * 16, 0),
         ("rest", b"9" * 100_000, 0),
+        ("rest", b"nan", 0),
     ],
     ids=lambda value: repr(value)[:30],
 )
@@ -385,6 +387,39 @@ def test_garbage_in_a_quota_is_dropped(
     assert quota.try_acquire("node", {"rpm": 10 - used})
     assert quota.try_acquire("node") is None
     assert len(heard) == 1
+
+
+@pytest.mark.parametrize("cursor", [b"garbage", b"0x1f", b"9" * 30, b"-1", b"", b"7"])
+def test_a_garbled_cursor_does_no_harm(
+    share: Share, client: redis.Redis, prefix: str, cursor: bytes
+) -> None:
+    """Where the search for accounts of the past left off may be anything."""
+    client.hset(f"{prefix}:quota:node", mapping={"v": "2", "scan": cursor})
+    quota = share(rpm(10))
+    assert quota.try_acquire("node", {"rpm": 3})
+    assert quota.connected
+    assert quota.remaining("node", "rpm") == 7
+
+
+def test_accounts_of_the_past_are_cleared_away(
+    share: Share, client: redis.Redis, prefix: str
+) -> None:
+    """Whoever comes makes room: what 200 processes left behind does not stay for ever."""
+    key = f"{prefix}:quota:node"
+    gone: dict[Any, Any] = {
+        f"a:{i:016x}": json.dumps({"gone": str(microseconds() - 1)}, separators=(",", ":"))
+        for i in range(200)
+    }
+    client.hset(key, mapping={"v": "2"} | gone)
+    quota = share(rpm(1000))
+    assert quota.try_acquire("node", {"rpm": 100})
+
+    def few_are_left() -> bool:
+        share(rpm(1000)).record_usage("node", {"rpm": 1})
+        return client.hlen(key) < 100
+
+    until(few_are_left)
+    until(lambda: is_refused(quota, {"rpm": 2000}) and quota.remaining("node", "rpm") < 900)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -28,15 +27,24 @@ from loadwise.integrations.redis._reservation import SharedReservation
 from loadwise.integrations.redis._shared_counts import Mode, Request, SharedCounts
 from loadwise.testing import ManualClock
 
-LIMIT, WINDOW = 20, 60.0
+LIMIT, WINDOW = 10, 60.0
 WIDTH = WINDOW / 6
 KEY = b"unreliable:quota:node"
 # The script as it is, but for its clock.
 SCRIPT = QUOTA.text.decode().replace("redis.call('TIME')", "{ ARGV[2], ARGV[3] }")
 MODES: list[Mode] = ["strict", "strict", "leased"]
 
+FATES = ["arrive", "repeat", "answer", "lose", "time out"]
+TROUBLES = ["forget", "save", "restore"]
+ACTS = [
+    *["be granted", "ask", "arrive", "answer"] * 3,
+    *["speak", "settle", "wait", "record", "settle down"],
+    *["repeat", "lose", "time out"],
+    *TROUBLES,
+]
+
 index = st.integers(0, 2**16)
-amounts = st.integers(0, 8)
+amounts = st.integers(0, LIMIT)
 
 
 class Process(SharedCounts):
@@ -105,7 +113,7 @@ class Message(NamedTuple):
 
 
 class Network(RuleBasedStateMachine):
-    """Processes that share a quota of 20, and messages that may meet any fate."""
+    """Processes that share a quota of 10, and messages that may meet any fate."""
 
     client: redis.Redis
 
@@ -134,57 +142,70 @@ class Network(RuleBasedStateMachine):
             SCRIPT, 1, KEY, message.request.call.payload, str(seconds), str(micros)
         )
 
-    @rule(which=index, amount=amounts)
-    def acquire(self, which: int, amount: float) -> None:
-        """A process asks for quota."""
+    @rule(what=st.sampled_from(ACTS), which=index, amount=amounts)
+    def act(self, what: str, which: int, amount: int) -> None:
+        """Do one thing; one rule for all, so that Hypothesis leaves none out."""
+        if what in ("ask", "be granted"):
+            self.acquire(which, amount, at_once=what == "be granted")
+        elif what == "speak":
+            self.speak(which)
+        elif what == "settle":
+            self.settle(which, amount)
+        elif what == "settle down":
+            self.settle_down()
+        elif what == "wait":
+            self.wait([0.1, 3.0, WIDTH, WINDOW / 2, WINDOW][which % 5])
+        elif what in FATES:
+            self.befall(which, what)
+        elif not self.gentle:
+            if what == "record":
+                process = self.processes[which % len(self.processes)]
+                process.record_usage("node", {"rpm": amount})
+            else:
+                self.trouble_the_server(what)
+
+    def acquire(self, which: int, amount: float, *, at_once: bool) -> None:
+        """A process asks for quota, and is perhaps answered before anything else happens."""
         process = self.processes[which % len(self.processes)]
         begun = process.begin(amount)
         if isinstance(begun, Request):
-            self.flying.append(Message(process, begun))
-        elif begun is not None:
+            message = Message(process, begun)
+            if not at_once:
+                self.flying.append(message)
+                return
+            begun = process.answer(begun, self.run(message))
+        if begun is not None:
             self.uses.append(Use(self.time, amount, begun))
 
-    @rule(which=index)
     def speak(self, which: int) -> None:
         """The background of a process sends what is due."""
         process = self.processes[which % len(self.processes)]
         self.flying.extend(Message(process, request) for request in process.due())
 
-    @precondition(lambda self: self.flying)
-    @rule(which=index, again=st.booleans())
-    def arrive(self, which: int, again: bool) -> None:  # noqa: FBT001 - as Hypothesis calls it
-        """A request arrives, in any order, and perhaps not for the last time."""
-        which %= len(self.flying)
-        message = self.flying[which]
-        if not again:
-            del self.flying[which]
-        self.replies.append((message, self.time, self.run(message)))
+    def befall(self, which: int, fate: str) -> None:
+        """A message meets its fate, in any order."""
+        if self.flying and fate in ("arrive", "repeat", "lose"):
+            which %= len(self.flying)
+            message = self.flying[which] if fate == "repeat" else self.flying.pop(which)
+            if fate == "lose":
+                self.give_up(message)
+            else:
+                self.replies.append((message, self.time, self.run(message)))
+        elif self.replies and fate == "answer":
+            self.take_in(*self.replies.pop(which % len(self.replies)))
+        elif fate == "time out" and (
+            self.flying or self.replies
+        ):  # what is on its way may still arrive
+            messages = self.flying + [message for message, _, _ in self.replies]
+            self.give_up(messages[which % len(messages)])
 
-    @precondition(lambda self: self.replies)
-    @rule(which=index)
-    def answer(self, which: int) -> None:
-        """A reply arrives, in any order, if somebody still waits for it."""
-        message, at, raw = self.replies.pop(which % len(self.replies))
+    def take_in(self, message: Message, at: float, raw: object) -> None:
+        """Have a process take in a reply, if it still waits for one."""
         process, request = message
-        if id(request) in self.given_up or request.reply is not None:
-            return
-        reservation = process.answer(request, raw)
-        if reservation is not None:
-            self.uses.append(Use(at, reservation.amounts["rpm"], reservation))
-
-    @precondition(lambda self: self.flying)
-    @rule(which=index)
-    def lose(self, which: int) -> None:
-        """A request is lost for good."""
-        message = self.flying.pop(which % len(self.flying))
-        self.give_up(message)
-
-    @precondition(lambda self: self.flying or self.replies)
-    @rule(which=index)
-    def time_out(self, which: int) -> None:
-        """A process gives up a call; what is on its way may still arrive."""
-        messages = self.flying + [message for message, _, _ in self.replies]
-        self.give_up(messages[which % len(messages)])
+        if id(request) not in self.given_up and request.reply is None:
+            reservation = process.answer(request, raw)
+            if reservation is not None:
+                self.uses.append(Use(at, reservation.amounts["rpm"], reservation))
 
     def give_up(self, message: Message) -> None:
         """Have a process wait no longer."""
@@ -192,11 +213,11 @@ class Network(RuleBasedStateMachine):
             self.given_up.add(id(message.request))
             message.process.give_up(message.request)
 
-    @precondition(lambda self: any(not use.settled for use in self.uses))
-    @rule(which=index, amount=amounts)
     def settle(self, which: int, amount: float) -> None:
         """The true amount of a use becomes known."""
         unsettled = [use for use in self.uses if not use.settled]
+        if not unsettled:
+            return
         use = unsettled[which % len(unsettled)]
         if self.gentle:
             amount = min(amount, use.amount)
@@ -204,37 +225,22 @@ class Network(RuleBasedStateMachine):
         use.settled = True
         use.amount = amount
 
-    @precondition(lambda self: not self.gentle)
-    @rule(which=index, amount=amounts)
-    def record(self, which: int, amount: float) -> None:
-        """A process has used something without asking."""
-        self.processes[which % len(self.processes)].record_usage("node", {"rpm": amount})
-
-    @rule(seconds=st.sampled_from([0.1, 3.0, WIDTH, WINDOW / 2, WINDOW]))
     def wait(self, seconds: float) -> None:
         """Time passes, for all alike."""
         self.time += int(seconds * 1e6)
         for process in self.processes:
             process.local.advance(seconds)
 
-    @precondition(lambda self: not self.gentle)
-    @rule()
-    def forget(self) -> None:
-        """The server forgets everything."""
-        self.client.delete(KEY)
-        self.forgot = True
-
-    @rule()
-    def save(self) -> None:
-        """The server saves what it knows."""
-        self.snapshot = self.client.dump(KEY)
-
-    @precondition(lambda self: not self.gentle and self.snapshot)
-    @rule()
-    def restore(self) -> None:
-        """The server comes back with what it knew some time ago."""
-        self.client.restore(KEY, 0, self.snapshot, replace=True)
-        self.forgot = True
+    def trouble_the_server(self, what: str) -> None:
+        """The server forgets all, or comes back with what it knew some time ago."""
+        if what == "save":
+            self.snapshot = self.client.dump(KEY)
+        elif what == "forget":
+            self.client.delete(KEY)
+            self.forgot = True
+        elif self.snapshot:
+            self.client.restore(KEY, 0, self.snapshot, replace=True)
+            self.forgot = True
 
     @invariant()
     def no_window_is_overfull(self) -> None:
@@ -250,7 +256,6 @@ class Network(RuleBasedStateMachine):
         self.flying.clear()
         self.replies.clear()
 
-    @rule()
     def settle_down(self) -> None:
         """Once each process got a call through, all counts are right, whatever arrives late."""
         for message in [*self.flying, *(message for message, _, _ in self.replies)]:

@@ -207,7 +207,9 @@ class Account:
 
     def take_in(self, call: Call, reply: Reply, received: float) -> Granted:
         """Record what the server has counted, and return what it granted."""
-        self._ahead = reply.now - micros(received), reply.now - micros(call.sent)
+        low = reply.now - micros(received)
+        # The server takes no use that is further ahead.
+        self._ahead = low, min(reply.now - micros(call.sent), low + micros(_FAR))
         if not self._met:
             self._met = True
             self._place()

@@ -4,8 +4,8 @@
 -- KEYS[1]: the HASH. ARGV[1], JSON: who (account), seq (number of its call), open (its calls under
 -- way), news (of the pause: number, whether it ends older ones, its end or 0), op ("acquire": all
 -- dimensions or none; "take": what there is; "sync": nothing), ahead (what is granted counts as used
--- so long after now), marks (whether to
--- remember its number in any case), dims (name, limit, window, width, amount, need: the room it takes, used).
+-- so long after now), marks (whether to remember its number in any case), dims (name, limit, window,
+-- width, amount, need: the room it takes, used).
 -- Returns JSON: status, now, rest (end of the pause), dropped (fields), known (whether the account
 -- was), dims (granted, others: what all other accounts have used). Amounts are given by bucket. A
 -- bucket is named by its end on the server's clock in microseconds, a multiple of `width`, and
@@ -16,26 +16,22 @@ local SCHEMA, EXACT, LONGEST = '2', 9007199254740992, 131072
 local LONGEST_REST, FAR = 30 * 24 * 3600 * 1000000, 5 * 1000000
 local key, ask = KEYS[1], cjson.decode(ARGV[1])
 local clock = redis.call('TIME')
-local now, dropped, writes = clock[1] * 1000000 + clock[2], 0, false
+local now = clock[1] * 1000000 + clock[2]
+local dropped, writes, latest = 0, ask.marks, now
 
 local function whole(value) return string.format('%.0f', value) end
 local function map(value) return type(value) == 'table' and value or {} end
 
 local function number(value, most)
-  local found = string.match(tostring(value), '^[%d.e+-]+$') and tonumber(value)
+  local found = tonumber(value)
   if found and found >= 0 and found <= (most or EXACT) then return found end
   dropped = dropped + 1
 end
 
-local function read(field, longest)
-  if redis.call('HSTRLEN', key, field) <= longest then return redis.call('HGET', key, field) end
-  dropped = dropped + 1
-end
-
-local function read_map(field)
-  local fine, found = pcall(cjson.decode, read(field, LONGEST) or '{}')
+local function read_map(text)
+  local fine, found = pcall(cjson.decode, text and #text <= LONGEST and text)
   if fine and type(found) == 'table' then return found end
-  dropped = dropped + 1
+  if text then dropped = dropped + 1 end
   return {}
 end
 
@@ -43,9 +39,14 @@ end
 local function buckets(given, dim, draw_in)
   local found, far = {}, now + dim.window + FAR
   for at, amount in pairs(map(given)) do
-    at, amount = number(at), number(amount)
-    if at and at > far then at, writes = draw_in and far, writes or draw_in end
-    if at and amount and at + dim.window > now then found[at] = (found[at] or 0) + amount end
+    local ends, much = number(string.match(at, '^%d+$')), number(amount)
+    if ends and ends > far then
+      at, ends, writes = whole(far), draw_in and far, writes or draw_in
+    end
+    if ends and much and ends + dim.window > now then
+      found[at] = (found[at] or 0) + much
+      latest = math.max(latest, ends + dim.window)
+    end
   end
   return found
 end
@@ -54,23 +55,26 @@ local function add(amounts, at, amount)
   amounts[at] = math.min(math.max((amounts[at] or 0) + amount, 0), EXACT)
 end
 
+-- Amounts as JSON keeps them: of a number it keeps 14 digits.
 local function texts(amounts)
   local found = {}
   for at, amount in pairs(amounts) do
-    if amount > 0 then found[whole(at)] = string.format('%.17g', amount) end
+    local short = amount % 1 == 0 and amount < 1e14
+    if amount > 0 then found[at] = short and amount or string.format('%.17g', amount) end
   end
   return found
 end
 
-local kind = redis.call('TYPE', key)['ok']
-local schema = kind == 'hash' and read('v', 16)
-if kind ~= 'none' and schema ~= SCHEMA then
-  local detail = kind == 'hash' and 'schema ' .. (schema or '?') or kind
+local kind, me, call = redis.call('TYPE', key)['ok'], 'a:' .. ask.who, whole(ask.seq)
+local names = { 'v', 'rest', 'scan', me }
+for _, dim in ipairs(ask.dims) do names[#names + 1] = 'd:' .. dim.name end
+local held = kind == 'hash' and redis.call('HMGET', key, unpack(names)) or {}
+if kind ~= 'none' and held[1] ~= SCHEMA then
+  local detail = kind == 'hash' and 'schema ' .. string.sub(held[1] or '?', 1, 16) or kind
   return cjson.encode({ status = 'foreign', detail = detail })
 end
 
-local me, call = 'a:' .. ask.who, whole(ask.seq)
-local known, account = redis.call('HEXISTS', key, me) == 1, read_map(me)
+local account, known = read_map(held[4]), held[4] and true or false
 local seq, heard = number(account.seq or 0) or 0, number(account.news or 0) or 0
 local open, granted = map(account.open), map(account.granted)
 local fresh = ask.seq > seq
@@ -79,18 +83,17 @@ if fresh then
   seq, open = ask.seq, {}
   for _, each in ipairs(ask.open) do open[whole(each)] = true end
 end
-open[call] = nil
 
-local rest = number(read('rest', 20) or 0, now + LONGEST_REST) or 0
-writes = writes or known or ask.marks or ask.news[1] > heard
+local rest = number(held[2] or 0, now + LONGEST_REST) or 0
+writes = writes or known or ask.news[1] > heard
 if ask.news[1] > heard then
   rest = math.max(ask.news[2] and 0 or rest, math.min(ask.news[3], now + LONGEST_REST))
   heard = ask.news[1]
 end
 
 local fits, used = rest <= now and not stale, {}
-for _, dim in ipairs(ask.dims) do
-  dim.sums = buckets(read_map('d:' .. dim.name), dim, true)
+for i, dim in ipairs(ask.dims) do
+  dim.sums = buckets(read_map(held[4 + i]), dim, true)
   dim.mine = buckets(map(account.used)[dim.name], dim)
   for at, amount in pairs(fresh and buckets(dim.used, dim) or {}) do
     add(dim.sums, at, amount - (dim.mine[at] or 0))
@@ -115,39 +118,41 @@ local grant = granted[call] -- if the call is repeated
 if fits and not grant and ask.op ~= 'sync' then
   grant, writes = {}, true
   for _, dim in ipairs(ask.dims) do
-    local at = (math.floor((now + ask.ahead) / dim.width) + 1) * dim.width
+    local ends = (math.floor((now + ask.ahead) / dim.width) + 1) * dim.width
     local room = ask.op == 'take' and dim.limit - dim.total - dim.need or dim.amount
-    local amount = math.max(0, math.min(dim.amount, room))
+    local at, amount = whole(ends), math.max(0, math.min(dim.amount, room))
     add(dim.sums, at, amount)
     add(dim.mine, at, amount)
     grant[dim.name] = texts({ [at] = amount })
+    if amount > 0 then latest = math.max(latest, ends + dim.window) end
   end
   granted[call] = grant
 end
 
 if writes or dropped > 0 then
-  local latest, gone = math.max(rest, now), now + FAR
+  local gone = now + FAR
   local fields = { 'v', SCHEMA, 'rest', whole(rest) }
   local function set(field, value)
     fields[#fields + 1], fields[#fields + 2] = field, value
   end
   for _, dim in ipairs(ask.dims) do
     set('d:' .. dim.name, cjson.encode(texts(dim.sums)))
-    for at in pairs(dim.sums) do latest = math.max(latest, at + dim.window) end
     gone = math.max(gone, now + 2 * dim.window + FAR)
   end
-  if ask.marks then latest = gone end
-  set(me, cjson.encode({ gone = whole(gone), seq = seq, open = open, news = heard, used = used, granted = granted }))
+  local record = { gone = whole(gone), seq = seq, open = open, news = heard, used = used, granted = granted }
+  set(me, cjson.encode(record))
   if not known then -- of those that are gone, as many go as can ever come
-    local page = redis.call('HSCAN', key, string.match(read('scan', 20) or '', '^%d+$') or '0', 'MATCH', 'a:*')
+    local cursor = string.match(held[3] or '', '^%d+$') or '0'
+    local page = redis.call('HSCAN', key, #cursor < 20 and cursor or '0', 'MATCH', 'a:*')
     set('scan', page[1])
     for i = 1, #page[2], 2 do
-      local ends = string.match(page[2][i + 1], '"gone":"(%d+)"')
-      if not ends or tonumber(ends) <= now then redis.call('HDEL', key, page[2][i]) end
+      local ends = tonumber(string.match(page[2][i + 1], '"gone":"(%d+)"') or 0)
+      if ends <= now then redis.call('HDEL', key, page[2][i]) end
     end
   end
   redis.call('HSET', key, unpack(fields))
   -- Others may count dimensions with longer windows under the same key.
+  latest = math.max(latest, rest, ask.marks and gone or 0)
   local expiry = math.ceil((latest - now) / 1000) + 1000
   if expiry > redis.call('PTTL', key) then redis.call('PEXPIRE', key, whole(expiry)) end
 end
