@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from loadwise.simulation.engine import simulate
+from loadwise.simulation.runs.engine import simulate
 from loadwise.simulation.scenario import Scenario, Servers
 
 STRATEGIES = ("round-robin", "random", "p2c", "p2c-peak-ewma", "least-load")

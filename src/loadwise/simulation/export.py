@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 
-from loadwise.simulation.comparison import Comparison
-from loadwise.simulation.result import Result
-from loadwise.simulation.statistics import Estimate
-from loadwise.simulation.summary import LATENCIES, Summary
+from loadwise.simulation.analysis.comparison import Comparison
+from loadwise.simulation.analysis.statistics import Estimate
+from loadwise.simulation.analysis.summary import LATENCIES, Summary
+from loadwise.simulation.runs.result import Result
 
 __all__ = ["SCHEMA", "json_text", "to_csv", "to_json"]
 
@@ -48,7 +48,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     A value that is unknown, such as the latency of a run without a completed request, is ``None``.
 
     Example:
-        >>> from loadwise.simulation.comparison import compare
+        >>> from loadwise.simulation.analysis.comparison import compare
         >>> from loadwise.simulation.scenario import Scenario, Servers
         >>> scenario = Scenario(name="two", about="", servers=Servers(count=2), requests=500)
         >>> data = to_json(compare(scenario, ["p2c"], seeds=1))

@@ -12,7 +12,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from loadwise.simulation.comparison import Comparison, Estimate, Summary
+from loadwise.simulation.analysis.comparison import Comparison, Estimate, Summary
 from loadwise.simulation.units import duration, duration_unit, percentage, rounded
 
 __all__ = ["show_tables", "show_verdict"]

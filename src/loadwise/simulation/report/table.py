@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from loadwise.simulation.comparison import Comparison, Estimate, Summary
-from loadwise.simulation.ranking import Figure, confidence_for, rank
-from loadwise.simulation.result import Result
-from loadwise.simulation.summary import LATENCIES, error_share, unhealthy_share
+from loadwise.simulation.analysis.comparison import Comparison, Estimate, Summary
+from loadwise.simulation.analysis.ranking import Figure, confidence_for, rank
+from loadwise.simulation.analysis.summary import LATENCIES, error_share, unhealthy_share
+from loadwise.simulation.analysis.verdict import lossy_of
+from loadwise.simulation.runs.result import Result
 from loadwise.simulation.units import duration_unit, percentage, rounded
-from loadwise.simulation.verdict import lossy_of
 
 __all__ = ["table"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from loadwise.simulation.comparison import Comparison
+from loadwise.simulation.analysis.comparison import Comparison
 from loadwise.simulation.report.faults import Fault, faults_of
-from loadwise.simulation.result import Timeline
+from loadwise.simulation.world.timeline import Timeline
 
 __all__ = ["View", "views_of"]
 
