@@ -1,4 +1,4 @@
-"""The lab: real strategies, health tracking and quotas against a fleet in virtual time.
+"""Simulator: real strategies, health tracking and quotas against a fleet in virtual time.
 
 >>> from loadwise.simulation import load_scenario, simulate
 >>> scenario = load_scenario("slow-node", ["requests=2000"])
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 try:
     from loadwise.simulation.analysis.comparison import Comparison, Estimate, Summary, compare
-    from loadwise.simulation.errors import ScenarioError
-    from loadwise.simulation.runs.engine import ConservationError, simulate
-    from loadwise.simulation.runs.result import Latency, Result
+    from loadwise.simulation.errors import ConservationError, ScenarioError
+    from loadwise.simulation.runs.engine import simulate
+    from loadwise.simulation.runs.result import Counts, Latency, Result
     from loadwise.simulation.scenario import Scenario
     from loadwise.simulation.scenario.contenders import STRATEGIES
     from loadwise.simulation.scenario.file import load_scenario
@@ -30,6 +30,7 @@ __all__ = [
     "STRATEGIES",
     "Comparison",
     "ConservationError",
+    "Counts",
     "Estimate",
     "HealthChange",
     "Latency",

@@ -9,7 +9,8 @@ import pytest
 from tests.simulation.results import summary
 
 from loadwise.simulation.analysis.ranking import confidence_for, differ, rank
-from loadwise.simulation.analysis.summary import Summary, error_share
+from loadwise.simulation.analysis.summary import Summary
+from loadwise.simulation.runs.figures import ERRORS
 from loadwise.simulation.runs.result import Result
 
 
@@ -92,10 +93,10 @@ def test_zeros_are_compared_by_difference() -> None:
     """There is no ratio to nothing; shares of errors are often that."""
     good = summary("good", [1.0] * 4)
     bad = summary("bad", [1.0] * 4, failed=[50, 52, 51, 50])
-    assert differ(good, bad, error_share, 0.95)
-    assert differ(bad, good, error_share, 0.95)
+    assert differ(good, bad, ERRORS.less, 0.95)
+    assert differ(bad, good, ERRORS.less, 0.95)
     rare = summary("rare", [1.0] * 4, failed=[1, 0, 0, 0])
-    assert not differ(good, rare, error_share, 0.95)
+    assert not differ(good, rare, ERRORS.less, 0.95)
 
 
 def test_one_seed_shows_no_difference() -> None:

@@ -1,4 +1,4 @@
-"""Several strategies on the same scenario over several seeds, and what that supports saying."""
+"""Comparison of strategies on the same scenario over several seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is best by one measure, as far as paired intervals can tell.
+"""Ranking of contenders by one figure, as far as paired intervals can tell.
 
 Two contenders are compared by the ratios of their values per seed, or by the differences where one
 is 0 or they differ in sign.
@@ -22,12 +22,12 @@ from loadwise.simulation.runs.result import Result
 
 __all__ = ["Ranking", "confidence_for", "differ", "rank"]
 
-Figure = Callable[[Result], float]
+Value = Callable[[Result], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The contenders by one measure, the least first.
+    """The contenders by one figure, the least first.
 
     Attributes:
         first: The one with the least mean over seeds.
@@ -44,7 +44,7 @@ class Ranking:
     means: dict[str, float]
 
 
-def rank(summaries: Sequence[Summary], figure: Figure, confidence: float) -> Ranking | None:
+def rank(summaries: Sequence[Summary], figure: Value, confidence: float) -> Ranking | None:
     """Return the contenders by a figure of their runs, compared with the first seed by seed.
 
     Args:
@@ -70,12 +70,12 @@ def rank(summaries: Sequence[Summary], figure: Figure, confidence: float) -> Ran
     )
 
 
-def differ(one: Summary, other: Summary, figure: Figure, confidence: float) -> bool:
+def differ(one: Summary, other: Summary, figure: Value, confidence: float) -> bool:
     """Whether the paired runs show a difference; those of a single seed never do."""
     return _exceeds(one, other, figure, confidence) or _exceeds(other, one, figure, confidence)
 
 
-def _exceeds(one: Summary, other: Summary, figure: Figure, confidence: float) -> bool:
+def _exceeds(one: Summary, other: Summary, figure: Value, confidence: float) -> bool:
     """Whether the interval says that the figure of the other is the higher one."""
     first = [figure(run) for run in one.runs]
     second = [figure(run) for run in other.runs]

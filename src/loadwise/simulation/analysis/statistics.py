@@ -1,4 +1,4 @@
-"""What a handful of runs supports saying: means with confidence intervals, and paired differences.
+"""Statistics of a handful of runs: means with confidence intervals, and paired differences.
 
 Runs with different seeds are independent, so Student's t holds for the mean over them; runs of two
 strategies with the same seed see the same requests, so what differs between the two is judged by

@@ -1,28 +1,41 @@
-"""What came of one strategy over all seeds."""
+"""Summary of one strategy over all seeds: an estimate of every figure."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
 
 from loadwise.simulation.analysis.statistics import Estimate, estimate
+from loadwise.simulation.runs.figures import FIGURES, LATENCIES, Figure
 from loadwise.simulation.runs.result import Result
 
-__all__ = ["LATENCIES", "Summary", "error_share", "summarise", "unhealthy_share"]
+__all__ = ["Summary", "summarise"]
 
-LATENCIES = ("mean", "p50", "p90", "p99", "p999")
-"""Names of the figures that describe the latencies of a run."""
+E = TypeVar("E", bound=Estimate | None)
+
+
+class _Named(Generic[E]):
+    """A figure of a summary that can be read as an attribute of the same name."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, summary: Summary, owner: type) -> E:
+        # Whether it can be None is said where it stands.
+        return cast("E", summary.figures[self._name])
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What came of one strategy over all seeds.
+    """Summary of one strategy over all seeds.
 
     Attributes:
         strategy: Name of the contender.
         runs: Its results, by seed.
         latency: Estimates of mean, p50, p90, p99 and p999 in seconds, by these names.
+        figures: Estimates of all other figures, by the names that follow. ``None`` for one that
+            does not apply.
         throughput: Requests completed per second.
         errors: Share of the requests that failed, were dropped or had no end.
         retries: Retries per request.
@@ -37,58 +50,35 @@ class Summary:
 
     strategy: str
     runs: tuple[Result, ...]
-    latency: dict[str, Estimate]
-    throughput: Estimate
-    errors: Estimate
-    retries: Estimate
-    imbalance: Estimate
-    jain: Estimate
-    keys_moved: Estimate | None
-    unhealthy_picks: Estimate
-    cache_hits: Estimate | None
-    panic: Estimate
+    latency: Mapping[str, Estimate]
+    figures: Mapping[str, Estimate | None]
 
-
-def error_share(run: Result) -> float:
-    """Return the share of a run's requests that failed, were dropped or had no end.
-
-    A run ends when nothing can happen any more: what is in flight then will never be answered.
-    """
-    lost = run.failed + run.dropped + run.in_flight
-    return lost / run.arrived if run.arrived else math.nan
-
-
-def unhealthy_share(run: Result) -> float:
-    """Return the share of a run's attempts that went to servers down, hanging or failing."""
-    return run.unhealthy_picks / run.attempts if run.attempts else math.nan
+    throughput = _Named[Estimate]()
+    errors = _Named[Estimate]()
+    retries = _Named[Estimate]()
+    imbalance = _Named[Estimate]()
+    jain = _Named[Estimate]()
+    keys_moved = _Named[Estimate | None]()
+    unhealthy_picks = _Named[Estimate]()
+    cache_hits = _Named[Estimate | None]()
+    panic = _Named[Estimate]()
 
 
 def summarise(strategy: str, runs: Sequence[Result]) -> Summary:
-    """Return what came of a strategy's runs, one per seed.
+    """Return the summary of a strategy's runs, one per seed.
 
     Raises:
         ValueError: There is no run.
     """
-
-    def over_seeds(figure: Callable[[Result], float]) -> Estimate:
-        return estimate(map(figure, runs))
-
     return Summary(
         strategy=strategy,
         runs=tuple(runs),
-        latency={name: estimate(getattr(run.latency, name) for run in runs) for name in LATENCIES},
-        throughput=over_seeds(lambda run: run.throughput),
-        errors=over_seeds(error_share),
-        retries=over_seeds(lambda run: run.retries / run.arrived if run.arrived else math.nan),
-        imbalance=over_seeds(lambda run: run.imbalance),
-        jain=over_seeds(lambda run: run.jain),
-        keys_moved=_where_known([run.keys_moved for run in runs]),
-        unhealthy_picks=over_seeds(unhealthy_share),
-        cache_hits=_where_known([run.cache_hits for run in runs]),
-        panic=over_seeds(lambda run: run.panic),
+        latency={figure.name: estimate(figure.less(run) for run in runs) for figure in LATENCIES},
+        figures={figure.name: _over_seeds(figure, runs) for figure in FIGURES},
     )
 
 
-def _where_known(values: Sequence[float | None]) -> Estimate | None:
+def _over_seeds(figure: Figure, runs: Sequence[Result]) -> Estimate | None:
+    values = [figure.of(run) for run in runs]
     known = [value for value in values if value is not None]
     return estimate(known) if known else None

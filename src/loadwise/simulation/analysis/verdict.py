@@ -1,16 +1,25 @@
-"""What a comparison says, in words: no more than its intervals support."""
+"""Verdict of a comparison, in words: no more than its intervals support."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from math import comb
 from types import MappingProxyType
 
-from loadwise.simulation.analysis.ranking import Figure, Ranking, confidence_for, differ, rank
-from loadwise.simulation.analysis.summary import Summary, error_share, unhealthy_share
+from loadwise.simulation.analysis.ranking import Ranking, confidence_for, differ, rank
+from loadwise.simulation.analysis.summary import Summary
+from loadwise.simulation.runs.figures import (
+    ERRORS,
+    FIGURES,
+    LATENCIES,
+    PANIC,
+    UNHEALTHY_PICKS,
+    Figure,
+    Part,
+)
 from loadwise.simulation.scenario import Crash, Fail, Flap, Hang, Scenario, Trace
-from loadwise.simulation.units import duration, percentage
+from loadwise.simulation.units import percentage
 
 __all__ = ["lossy_of", "verdict"]
 
@@ -24,27 +33,6 @@ _MANY_TIMES = 9.95
 """From this ratio on a decimal is too much."""
 _NOTABLE_SHARE = 0.01
 """So many more of the requests lost count as much as that ratio."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Measure:
-    """What is looked at: its name, its value in a run (less is better), and how it is shown."""
-
-    name: str
-    figure: Figure
-    shown: Callable[[float], str]
-    best: str = "lowest"
-    by_ratio: bool = False
-
-
-_LATENCIES = (
-    _Measure("Mean latency", lambda run: run.latency.mean, duration, by_ratio=True),
-    _Measure("p99 latency", lambda run: run.latency.p99, duration, by_ratio=True),
-)
-_KEYS_MOVED = _Measure("Requests whose key moved", lambda run: run.keys_moved or 0.0, percentage)
-_CACHE_HITS = _Measure(
-    "Cache hits", lambda run: -(run.cache_hits or 0.0), lambda less: percentage(-less), "highest"
-)
 
 
 def verdict(scenario: Scenario, summaries: Sequence[Summary]) -> tuple[str, ...]:
@@ -71,23 +59,22 @@ def verdict(scenario: Scenario, summaries: Sequence[Summary]) -> tuple[str, ...]
 
 def _points(scenario: Scenario, summaries: Sequence[Summary], seeds: int) -> Iterator[str]:
     confidence = confidence_for(len(summaries))
-    by_errors = rank(summaries, error_share, confidence)
+    by_errors = rank(summaries, ERRORS.less, confidence)
     reliable = summaries
     if by_errors is not None:
         lossy = lossy_of(by_errors)
         reliable = [each for each in summaries if each not in lossy]
         yield _on_errors(by_errors, lossy, seeds)
     if len(reliable) > 1:
-        for measure in _LATENCIES:
-            yield _on(measure, rank(reliable, measure.figure, confidence), seeds)
+        for figure in LATENCIES:
+            if figure.spoken:
+                yield _on(figure, rank(reliable, figure.less, confidence), seeds)
     yield from _on_troubles(scenario, summaries, confidence)
     yield from _on_panic(summaries)
-    for measure, applies in (
-        (_KEYS_MOVED, summaries[0].keys_moved),
-        (_CACHE_HITS, summaries[0].cache_hits),
-    ):
-        if applies is not None:
-            yield _on(measure, rank(summaries, measure.figure, confidence), seeds)
+    for figure in FIGURES:
+        applies = summaries[0].figures[figure.name] is not None
+        if figure.spoken and applies and figure is not ERRORS:
+            yield _on(figure, rank(summaries, figure.less, confidence), seeds)
     pairs = comb(len(summaries), 2)
     together = f", for all {pairs} pairs of strategies together (Bonferroni)" if pairs > 1 else ""
     yield f"Compared seed by seed; each point holds with 95 % confidence{together}."
@@ -107,47 +94,48 @@ def lossy_of(ranking: Ranking) -> list[Summary]:
 
 def _on_errors(ranking: Ranking, lossy: Sequence[Summary], seeds: int) -> str:
     if not any(ranking.means.values()):
-        return "Requests lost: none."
+        return f"{ERRORS.spoken}: none."
     if not lossy:
-        return _on(_Measure("Requests lost", error_share, percentage), ranking, seeds)
+        return _on(ERRORS, ranking, seeds)
     lose, they = ("loses", "it is") if len(lossy) == 1 else ("lose", "they are")
     return (
-        f"Requests lost: {_with_values(ranking, lossy, percentage)} {lose} more than the best, "
-        f"{_with_values(ranking, [ranking.first], percentage)}; {they} not ranked by latency."
+        f"{ERRORS.spoken}: {_with_values(ranking, lossy, ERRORS.shown)} {lose} more than the best, "
+        f"{_with_values(ranking, [ranking.first], ERRORS.shown)}; {they} not ranked by latency."
     )
 
 
-def _on(measure: _Measure, ranking: Ranking | None, seeds: int) -> str:
-    """Say who is best by a measure, or who may be."""
+def _on(figure: Figure, ranking: Ranking | None, seeds: int) -> str:
+    """Say who is best by a figure, or who may be."""
     if ranking is None:
-        return f"{measure.name}: unknown, for in some run of each no request was completed."
-    first, shown = ranking.first.strategy, measure.shown
+        return f"{figure.spoken}: unknown, for in some run of each no request was completed."
+    first, shown = ranking.first.strategy, figure.shown
+    best = "highest" if figure.better == "higher" else "lowest"
     least = ranking.means[first]
     if ranking.tied:
         alike = all(ranking.means[each.strategy] == least for each in ranking.tied)
         text = (
-            f"{measure.name}: {_with_values(ranking, ranking.tied, shown)} cannot be told apart "
-            f"from {first} ({shown(least)}, the {measure.best}) with {seeds} seeds"
+            f"{figure.spoken}: {_with_values(ranking, ranking.tied, shown)} cannot be told apart "
+            f"from {first} ({shown(least)}, the {best}) with {seeds} seeds"
             f"{'' if alike else ': raise --seeds'}."
         )
     elif ranking.behind:
-        text = f"{measure.name}: {first} has the {measure.best}, {shown(least)}."
+        text = f"{figure.spoken}: {first} has the {best}, {shown(least)}."
     else:
-        text = f"{measure.name}: {shown(least)} with {first}."
+        text = f"{figure.spoken}: {shown(least)} with {first}."
     if ranking.behind:
-        text += f" {_distances(measure, ranking)}"
+        text += f" {_distances(figure, ranking)}"
     if ranking.unknown:
         unknown = _listed([each.strategy for each in ranking.unknown])
         text += f" Unknown for {unknown}: in some run no request was completed."
     return text
 
 
-def _distances(measure: _Measure, ranking: Ranking) -> str:
+def _distances(figure: Figure, ranking: Ranking) -> str:
     """Say how far those behind are from the best, and nothing of their own order."""
     least = ranking.means[ranking.first.strategy]
 
     def distance(each: Summary) -> str:
-        if not measure.by_ratio or not least:
+        if figure.part is not Part.LATENCY or not least:
             return ""
         ratio = ranking.means[each.strategy] / least
         if ratio < _NOTABLE:
@@ -155,7 +143,7 @@ def _distances(measure: _Measure, ranking: Ranking) -> str:
         return f", {ratio:,.{1 if ratio < _MANY_TIMES else 0}f} times as much"
 
     def value(each: Summary) -> str:
-        return measure.shown(ranking.means[each.strategy])
+        return figure.shown(ranking.means[each.strategy])
 
     nearest, farthest = ranking.behind[0], ranking.behind[-1]
     if nearest is farthest:
@@ -174,18 +162,18 @@ def _on_troubles(
     if not states:
         return
     where = f"servers that were {' or '.join(states)}"
-    ranking = rank(summaries, unhealthy_share, confidence)
+    ranking = rank(summaries, UNHEALTHY_PICKS.less, confidence)
     if ranking is None or not any(ranking.means.values()):
         return
     seeds = len(summaries[0].runs)
-    yield _on(_Measure(f"Attempts sent to {where}", unhealthy_share, percentage), ranking, seeds)
+    yield _on(replace(UNHEALTHY_PICKS, spoken=f"Attempts sent to {where}"), ranking, seeds)
     by_name = {each.strategy: each for each in summaries}
     for name, tracked in by_name.items():
         blind = by_name.get(name + _NO_HEALTH)
         if blind is None:
             continue
         with_it, without = (percentage(ranking.means[each.strategy]) for each in (tracked, blind))
-        if differ(tracked, blind, unhealthy_share, confidence):
+        if differ(tracked, blind, UNHEALTHY_PICKS.less, confidence):
             yield (
                 f"With health tracking {name} sends {with_it} of its attempts to {where} instead "
                 f"of {without}."
@@ -200,7 +188,7 @@ def _on_troubles(
 def _on_panic(summaries: Sequence[Summary]) -> Iterator[str]:
     """Say who was in panic, for then health tracking keeps from fewer servers."""
     shares = [
-        f"{each.strategy} for {percentage(each.panic.mean)}"
+        f"{each.strategy} for {PANIC.shown(each.panic.mean)}"
         for each in summaries
         if each.panic.mean > 0
     ]

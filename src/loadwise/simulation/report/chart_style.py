@@ -1,4 +1,4 @@
-"""What all charts have in common: colours, line styles, axes.
+"""Style that all charts have in common: colours, lines, axes.
 
 Colours are names of the page's CSS custom properties, ``--line-1`` and the like: the page's script
 puts in what they stand for in light or dark. Lines differ in dash and marker, too, so that nothing

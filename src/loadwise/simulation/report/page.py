@@ -1,4 +1,4 @@
-"""Makes the page of its parts: one file with all that it needs, and nothing fetched."""
+"""Page of the report, made of its parts: one file with all that it needs, and nothing fetched."""
 
 from __future__ import annotations
 

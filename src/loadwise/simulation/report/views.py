@@ -1,4 +1,4 @@
-"""What the charts over time show of each strategy: its first run, as far as something happened."""
+"""Views for the charts over time: the first run of each strategy, while something happened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many runs, one after another or several at a time."""
+"""Runs of a comparison, one after another or several at a time."""
 
 from __future__ import annotations
 

@@ -1,27 +1,24 @@
-"""Runs a scenario: the real balancers, in virtual time."""
+"""Simulation of one run: the real balancers, in virtual time."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from random import Random
 
-import numpy as np
-
 from loadwise._log import hushed
 from loadwise._numbers import whole
 from loadwise.balancer import Balancer
-from loadwise.errors import LoadwiseError
 from loadwise.health import ConsecutiveFailurePolicy, HealthStatus, HealthTracker
 from loadwise.metrics import NoopCollector
 from loadwise.quota import QuotaConfig, QuotaDimension, QuotaTracker
-from loadwise.simulation.runs.result import QUANTILES, Latency, Result
+from loadwise.simulation.runs.result import Ended, Result, result_of
 from loadwise.simulation.scenario import Group, Quota, Scenario, Tokens, Trace
 from loadwise.simulation.scenario.consistency import check_faults, check_strategy, validated
 from loadwise.simulation.scenario.contenders import Contender, Recipe, contender
 from loadwise.simulation.scenario.fleet import ids_of, server_groups
-from loadwise.simulation.world.client import Client, Request
+from loadwise.simulation.world.attempt import Request
+from loadwise.simulation.world.client import Client
 from loadwise.simulation.world.faults import plan_faults
 from loadwise.simulation.world.loop import Loop
 from loadwise.simulation.world.network import Delays
@@ -30,11 +27,7 @@ from loadwise.simulation.world.server import Server
 from loadwise.simulation.world.timeline import HealthChange
 from loadwise.simulation.world.workload import Workload
 
-__all__ = ["ConservationError", "simulate"]
-
-
-class ConservationError(LoadwiseError):
-    """Requests got lost or were made up in a simulation: a fault of the simulator."""
+__all__ = ["simulate"]
 
 
 def simulate(scenario: Scenario, strategy: Recipe = "p2c", seed: int = 1) -> Result:
@@ -72,7 +65,7 @@ def simulate(scenario: Scenario, strategy: Recipe = "p2c", seed: int = 1) -> Res
     with hushed():
         run = _Run(scenario, contender(strategy), seed)
         run.play()
-        return run.result(time.perf_counter() - began)
+        return result_of(run.end(), time.perf_counter() - began)
 
 
 class _Run:
@@ -111,7 +104,7 @@ class _Run:
             loop.advance(at)
             if number == warm:
                 recorder.warm()
-            request = Request(at, work, key)
+            request: Request[Server] = Request(at, work, key)
             if costs:
                 self._price(request, tokens)
             choose().send(request)
@@ -216,7 +209,7 @@ class _Run:
             tracker.register(server.id, _config(quotas, parts))
         return tracker
 
-    def _price(self, request: Request, tokens: tuple[float, float] | None) -> None:
+    def _price(self, request: Request[Server], tokens: tuple[float, float] | None) -> None:
         """Say what a request is expected to use of the quotas, and what it will use."""
         service = self._scenario.service
         expected, true = {}, {}
@@ -284,61 +277,17 @@ class _Run:
             client.leave()
         self._start_clients()
 
-    def result(self, wall_seconds: float) -> Result:
-        """Say what came of it."""
-        recorder = self._recorder
-        in_flight = self._end_in_flight()
-        arrived = self._workload.requests
-        ended = recorder.answered + recorder.failed + recorder.dropped
-        if arrived != ended + in_flight:
-            raise ConservationError(
-                f"scenario {self._scenario.name!r}, {self._who.name}, seed {self._seed}: {arrived} "
-                f"requests arrived, but {recorder.answered} completed + {recorder.failed} failed + "
-                f"{recorder.dropped} dropped + {in_flight} in flight are {ended + in_flight}"
-            )
-        seconds = max(recorder.last_end, self._last_arrival)
-        recorder.calm(seconds)
-        picks = {identity: server.picks for identity, server in self._servers.items()}
-        attempts = sum(picks.values())
-        served = sum(server.served for server in self._servers.values())
-        latencies = np.frombuffer(recorder.latencies) if recorder.latencies else np.array([np.nan])
-        values = [float(value) for value in np.quantile(latencies, QUANTILES)]
-        p50, p90, p99, p999 = (float(q) for q in np.quantile(latencies, (0.5, 0.9, 0.99, 0.999)))
-        return Result(
-            scenario=self._scenario.name,
+    def end(self) -> Ended:
+        """Give up what has no end yet, and return what is left of the run."""
+        return Ended(
+            scenario=self._scenario,
             strategy=self._who.name,
             seed=self._seed,
-            arrived=arrived,
-            completed=recorder.answered,
-            failed=recorder.failed,
-            dropped=recorder.dropped,
-            in_flight=in_flight,
-            retries=recorder.retries,
-            hedges=recorder.hedges,
-            timeouts=recorder.timeouts,
-            rate_limited=recorder.rate_limited,
-            unhealthy_picks=sum(server.troubled_picks for server in self._servers.values()),
-            seconds=seconds,
-            throughput=recorder.answered / seconds if seconds else 0.0,
-            latency=Latency(float(latencies.mean()), p50, p90, p99, p999),
-            quantiles=tuple(values),
-            share={identity: count / max(1, attempts) for identity, count in picks.items()},
-            imbalance=max(picks.values()) * len(picks) / attempts if attempts else math.nan,
-            jain=_jain(list(picks.values())),
-            keys_moved=(
-                recorder.keys_moved / max(1, recorder.keyed_requests)
-                if self._scenario.clients.keys
-                else None
-            ),
-            cache_hits=(
-                sum(server.hits for server in self._servers.values()) / max(1, served)
-                if self._scenario.servers.cache
-                else None
-            ),
-            timeline=recorder.timeline(),
-            wall_seconds=wall_seconds,
-            attempts=attempts,
-            panic=recorder.panic_share(self._scenario.clients.count, seconds),
+            recorder=self._recorder,
+            servers=self._servers.values(),
+            arrived=self._workload.requests,
+            in_flight=self._end_in_flight(),
+            last_arrival=self._last_arrival,
         )
 
     def _end_in_flight(self) -> int:
@@ -361,9 +310,3 @@ def _config(quotas: tuple[Quota, ...], parts: int) -> QuotaConfig:
         QuotaDimension(quota.name, limit=quota.limit / parts, window=quota.window, default_cost=0)
         for quota in quotas
     )
-
-
-def _jain(amounts: list[int]) -> float:
-    """Return Jain's fairness index; NaN of nothing."""
-    squares = sum(amount * amount for amount in amounts)
-    return sum(amounts) ** 2 / (len(amounts) * squares) if squares else math.nan

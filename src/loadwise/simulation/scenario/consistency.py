@@ -1,4 +1,4 @@
-"""What single values of a scenario cannot say: whether they go together."""
+"""Consistency of a scenario: its values go together, and its faults can happen."""
 
 from __future__ import annotations
 

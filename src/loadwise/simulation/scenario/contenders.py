@@ -1,4 +1,4 @@
-"""Who can be compared: strategies by name, or classes of the user's own."""
+"""Contenders of a comparison: strategies by name, or classes of the user's own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NO_HEALTH = "no-health"
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """Who takes part in a comparison.
+    """A strategy that takes part in a comparison.
 
     Attributes:
         name: Its name in results.

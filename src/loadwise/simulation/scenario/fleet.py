@@ -1,4 +1,4 @@
-"""Who serves in a scenario, what the servers are called, and how much they can do."""
+"""Servers of a scenario: their groups and ids, and how much they can do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a scenario that does not validate, in words: the value, the place, the remedy.
+"""Messages about a scenario that does not validate: the value, the place, the remedy.
 
 msgspec says where it stopped; what stands there and what may stand there is looked up.
 """

@@ -1,4 +1,4 @@
-"""What to simulate: a fleet, its load, its callers and what goes wrong, as frozen records.
+"""Records of a scenario: a fleet, its load, its callers and its faults, all frozen.
 
 The records are what a scenario's TOML file holds, one table each, and all of it stands on this one
 page, as long as it is. Bounds and units stand beside the fields; reading a file checks them.

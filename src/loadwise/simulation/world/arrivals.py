@@ -1,4 +1,4 @@
-"""When requests arrive: endless streams of times, from a random source."""
+"""Arrival times: endless streams of seconds, from a random source."""
 
 from __future__ import annotations
 

@@ -2,81 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from loadwise.balancer import Balancer, Lease
+from loadwise.balancer import Balancer
 from loadwise.errors import NoNodeAvailable
 from loadwise.retry_budget import RetryBudget
 from loadwise.simulation.scenario import Callers
+from loadwise.simulation.world.attempt import Attempt, Request
 from loadwise.simulation.world.loop import Action, Loop
+from loadwise.simulation.world.network import Delays
 from loadwise.simulation.world.recorder import Recorder
 from loadwise.simulation.world.server import Server
 
-if TYPE_CHECKING:
-    from loadwise.simulation.world.network import Delays
-
-__all__ = ["Attempt", "Client", "Request"]
-
-Amounts = Mapping[str, float]
-
-
-class Request:
-    """What a caller wants done, through all its attempts.
-
-    Attributes:
-        arrived: When it arrived.
-        work: Seconds that it takes at speed 1.
-        key: Its hash key.
-        cost: What it is expected to use of the quotas.
-        true_cost: What it does use.
-        over: Whether it has its answer, or has been given up.
-        failures: Attempts that failed.
-        under_way: The attempts that may still bring an answer, where there may be several.
-        tried: Ids of the servers tried, where there may be another attempt.
-    """
-
-    __slots__ = (
-        "arrived",
-        "cost",
-        "failures",
-        "key",
-        "over",
-        "tried",
-        "true_cost",
-        "under_way",
-        "work",
-    )
-
-    def __init__(self, arrived: float, work: float, key: str | None) -> None:
-        self.arrived = arrived
-        self.work = work
-        self.key = key
-        self.over = False
-        self.failures = 0
-        self.under_way: list[Attempt] | None = None
-        self.tried: list[str] | None = None
-        self.cost: Amounts | None = None
-        self.true_cost: Amounts | None = None
-
-
-class Attempt:
-    """One request on one server.
-
-    Attributes:
-        client: Who sent it.
-        request: What is wanted.
-        lease: The balancer's hold on the server.
-        over: Whether the client has done with it.
-    """
-
-    __slots__ = ("client", "lease", "over", "request")
-
-    def __init__(self, client: Client, request: Request, lease: Lease[Server]) -> None:
-        self.client = client
-        self.request = request
-        self.lease = lease
-        self.over = False
+__all__ = ["Client"]
 
 
 class Client:
@@ -87,7 +25,7 @@ class Client:
         balancer: Who chooses; it is the one that ships.
         callers: What callers do about trouble.
         delays: How long messages take, or ``None`` where they take no time.
-        recorder: Who takes note.
+        recorder: Counts what happens.
 
     Attributes:
         done: Called by a server that has done its work, with the attempt.
@@ -114,8 +52,8 @@ class Client:
         # Whether anything but the plain way of a request has to be thought of.
         self._watchful = self._retries or callers.timeout is not None or callers.hedge is not None
 
-    def send(self, request: Request) -> None:
-        """Have a request done."""
+    def send(self, request: Request[Server]) -> None:
+        """Send a request, and see it through."""
         if self._watchful or request.key is not None or request.cost is not None:
             self._send_watchfully(request)
             return
@@ -126,7 +64,7 @@ class Client:
             return
         self._dispatch(Attempt(self, request, lease))
 
-    def _send_watchfully(self, request: Request) -> None:
+    def _send_watchfully(self, request: Request[Server]) -> None:
         if self._retries:
             self._budget.deposit()
         attempt = self._attempt(request)
@@ -140,7 +78,7 @@ class Client:
             self._loop.at(self._loop.now + self._callers.hedge, self._hedge, request)
         self._dispatch(attempt)
 
-    def _attempt(self, request: Request) -> Attempt | None:
+    def _attempt(self, request: Request[Server]) -> Attempt[Server] | None:
         """Begin an attempt on a server not tried before, if there is one."""
         tried = request.tried
         try:
@@ -158,7 +96,7 @@ class Client:
             self._loop.at(self._loop.now + self._callers.timeout, self._time_out, attempt)
         return attempt
 
-    def _dispatch(self, attempt: Attempt) -> None:
+    def _dispatch(self, attempt: Attempt[Server]) -> None:
         server = attempt.lease.node
         server.picks += 1
         if server.troubled:
@@ -168,37 +106,37 @@ class Client:
         else:
             self._tell(attempt, server.accept)
 
-    def _tell(self, attempt: Attempt, action: Callable[[Attempt], None]) -> None:
+    def _tell(self, attempt: Attempt[Server], action: Callable[[Attempt[Server]], None]) -> None:
         """Have the server of an attempt do something, once it hears of it."""
         if self._delays is None:
             action(attempt)
         else:
             self._loop.at(self._loop.now + self._delay(attempt), action, attempt)
 
-    def _delay(self, attempt: Attempt) -> float:
+    def _delay(self, attempt: Attempt[Server]) -> float:
         """Return the seconds that a message takes to the server of an attempt, or back."""
-        return 0.0 if self._delays is None else self._delays.to(attempt.lease.node)
+        return 0.0 if self._delays is None else self._delays.to(attempt.lease.node.zone)
 
-    def _answer_later(self, attempt: Attempt) -> None:
+    def _answer_later(self, attempt: Attempt[Server]) -> None:
         self._loop.at(self._loop.now + self._delay(attempt), self._answered, attempt)
 
-    def broke(self, attempt: Attempt) -> None:
+    def broke(self, attempt: Attempt[Server]) -> None:
         """A server refused or broke the connection, or answered with an error."""
         self._after_delay(attempt, self._failed, "error")
 
-    def rejected(self, attempt: Attempt) -> None:
+    def rejected(self, attempt: Attempt[Server]) -> None:
         """A server had no room in its queue."""
         self._after_delay(attempt, self._rejected, "queue full")
 
-    def limited(self, attempt: Attempt, retry_after: float) -> None:
+    def limited(self, attempt: Attempt[Server], retry_after: float) -> None:
         """A server refused a request by its quota."""
         self._after_delay(attempt, self._refused, retry_after)
 
-    def _after_delay(self, attempt: Attempt, then: Action, word: object) -> None:
+    def _after_delay(self, attempt: Attempt[Server], then: Action, word: object) -> None:
         # By way of the loop even without a delay: a retry then begins on a clean stack.
         self._loop.at(self._loop.now + self._delay(attempt), then, (attempt, word))
 
-    def _answered(self, attempt: Attempt) -> None:
+    def _answered(self, attempt: Attempt[Server]) -> None:
         if attempt.over:
             return
         attempt.over = True
@@ -215,7 +153,7 @@ class Client:
         if request.under_way is not None:
             self._call_off(request.under_way)
 
-    def _call_off(self, attempts: list[Attempt]) -> None:
+    def _call_off(self, attempts: list[Attempt[Server]]) -> None:
         """Wait no longer for the other copies of a request that has its answer."""
         for attempt in attempts:
             if not attempt.over:
@@ -223,19 +161,19 @@ class Client:
                 attempt.lease.call_off()
                 self._tell(attempt, attempt.lease.node.call_off)
 
-    def _failed(self, what: tuple[Attempt, str]) -> None:
+    def _failed(self, what: tuple[Attempt[Server], str]) -> None:
         attempt, reason = what
         if self._ended(attempt):
             attempt.lease.failure(reason)
             self._go_on(attempt)
 
-    def _rejected(self, what: tuple[Attempt, str]) -> None:
+    def _rejected(self, what: tuple[Attempt[Server], str]) -> None:
         attempt, reason = what
         if self._ended(attempt):
             attempt.lease.failure(reason)
             self._go_on(attempt, rejected=True)
 
-    def _refused(self, what: tuple[Attempt, float]) -> None:
+    def _refused(self, what: tuple[Attempt[Server], float]) -> None:
         attempt, retry_after = what
         if self._ended(attempt):
             attempt.lease.rate_limited(retry_after)
@@ -243,20 +181,20 @@ class Client:
             self._recorder.rate_limited += 1
             self._go_on(attempt)
 
-    def _time_out(self, attempt: Attempt) -> None:
+    def _time_out(self, attempt: Attempt[Server]) -> None:
         if self._ended(attempt):
             attempt.lease.failure("timeout")
             self._recorder.timeouts += 1
             self._go_on(attempt)
 
-    def _ended(self, attempt: Attempt) -> bool:
+    def _ended(self, attempt: Attempt[Server]) -> bool:
         """Take note that an attempt has failed; return whether that is news."""
         if attempt.over:
             return False
         attempt.over = True
         return True
 
-    def _go_on(self, attempt: Attempt, *, rejected: bool = False) -> None:
+    def _go_on(self, attempt: Attempt[Server], *, rejected: bool = False) -> None:
         """After an attempt that failed: try another server, or give the request up."""
         request = attempt.request
         request.failures += 1
@@ -280,7 +218,7 @@ class Client:
         else:
             self._recorder.failed += 1
 
-    def _hedge(self, request: Request) -> None:
+    def _hedge(self, request: Request[Server]) -> None:
         if request.over or self._gone:
             return
         attempt = self._attempt(request)

@@ -1,4 +1,4 @@
-"""What goes wrong in a run, put on the timeline."""
+"""Faults of a run, put on the timeline."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["FleetControl", "plan_faults"]
 
 
 class FleetControl(Protocol):
-    """What faults need of a run."""
+    """A run, as faults change it."""
 
     def server(self, id: str) -> Server:  # noqa: A002 - the name of the thing everywhere else
         """Return a server by its id."""

@@ -1,9 +1,8 @@
-"""How long messages are under way between zones."""
+"""Delays of messages between zones."""
 
 from __future__ import annotations
 
 from loadwise.simulation.scenario import Network
-from loadwise.simulation.world.server import Server
 
 __all__ = ["Delays"]
 
@@ -27,8 +26,6 @@ class Delays:
             if here == zone
         }
 
-    def to(self, server: Server) -> float:
-        """Return the seconds that a message takes to a server, or back."""
-        if server.zone is None:
-            return self._default
-        return self._by_zone.get(server.zone, self._default)
+    def to(self, zone: str | None) -> float:
+        """Return the seconds that a message takes to a server in a zone, or back."""
+        return self._default if zone is None else self._by_zone.get(zone, self._default)

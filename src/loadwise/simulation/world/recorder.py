@@ -1,18 +1,35 @@
-"""What is noted down while a run goes on."""
+"""Record of a run while it goes on: counts, latencies, and looks at the fleet in even steps."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
+from typing import Protocol
 
 from loadwise.simulation.world.loop import Loop
-from loadwise.simulation.world.server import Server
 from loadwise.simulation.world.timeline import HealthChange, Mark, Panicked, Timeline
 
-__all__ = ["Recorder"]
+__all__ = ["Observed", "Recorder"]
 
 _STEPS = 200
 _LONGEST = 1.5
+
+
+class Observed(Protocol):
+    """A server, as the recorder looks at it."""
+
+    @property
+    def size(self) -> int:
+        """Requests here, waiting or in work."""
+        ...
+
+    @property
+    def all_picks(self) -> int:
+        """Attempts sent here since the beginning."""
+        ...
+
+    def reset_counts(self) -> None:
+        """Count from here on."""
 
 
 class Recorder:
@@ -32,7 +49,7 @@ class Recorder:
         last_end: When the last request was completed.
     """
 
-    def __init__(self, loop: Loop, servers: Mapping[str, Server], seconds: float) -> None:
+    def __init__(self, loop: Loop, servers: Mapping[str, Observed], seconds: float) -> None:
         self.failed = 0
         self.dropped = 0
         self.retries = 0
@@ -69,13 +86,13 @@ class Recorder:
         return len(self.latencies) + len(self.early)
 
     def completed(self, arrived: float) -> None:
-        """Take note of a request that has its answer now."""
+        """Record that a request has its answer now."""
         self.last_end = now = self._loop.now
         kept = self.latencies if arrived >= self.warm_at else self.early
         kept.append(now - arrived)
 
     def keyed(self, key: str, server: str) -> None:
-        """Take note of where a request with a key went first."""
+        """Record where a request with a key went first."""
         before = self._last_server.get(key)
         if before is not None and self._loop.now >= self.warm_at:
             self.keyed_requests += 1

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from math import prod
 from random import Random
-from typing import TYPE_CHECKING
 
 from loadwise.quota import QuotaTracker
 from loadwise.simulation.scenario import Fail, Group, Slow
+from loadwise.simulation.world.attempt import Attempt
 from loadwise.simulation.world.loop import Loop
-
-if TYPE_CHECKING:
-    from loadwise.simulation.world.client import Attempt
 
 __all__ = ["Server"]
 
@@ -95,7 +92,7 @@ class Server:
         self._loop = loop
         self._parallelism = self._free = group.parallelism or 1
         self._queue_limit = group.queue_limit
-        self._waiting: deque[Attempt] = deque()
+        self._waiting: deque[Attempt[Server]] = deque()
         self._cache: OrderedDict[str, None] = OrderedDict()
         self._cache_size = cache
         self._cached = cached
@@ -103,9 +100,9 @@ class Server:
         self._down = 0
         self._hung = 0
         # What was in work when it came to a standstill, with the seconds left.
-        self._still: list[tuple[float, Attempt]] = []
+        self._still: list[tuple[float, Attempt[Server]]] = []
         # What came since: it has yet to be taken on, or turned away.
-        self._knocking: deque[Attempt] = deque()
+        self._knocking: deque[Attempt[Server]] = deque()
         self._finish = self.finish
 
     @property
@@ -129,7 +126,7 @@ class Server:
             return next(iter(self.limits.remaining_by_dimension(self.id).values()))
         return self._parallelism - self.size
 
-    def accept(self, attempt: Attempt) -> None:
+    def accept(self, attempt: Attempt[Server]) -> None:
         """Take a request on, or turn it away."""
         if (self.troubled or self.limits is not None) and self._turned_away(attempt):
             return
@@ -141,7 +138,7 @@ class Server:
         else:
             self._waiting.append(attempt)
 
-    def finish(self, attempt: Attempt) -> None:
+    def finish(self, attempt: Attempt[Server]) -> None:
         """Hand a request back, done, and go on with the next one."""
         if self._waiting:
             self._begin(self._waiting.popleft())
@@ -149,13 +146,13 @@ class Server:
             self._free += 1
         attempt.client.done(attempt)
 
-    def call_off(self, attempt: Attempt) -> None:
+    def call_off(self, attempt: Attempt[Server]) -> None:
         """Drop a request that its caller waits for no longer, unless it is in work already."""
         for line in (self._waiting, self._knocking):
             if attempt in line:
                 line.remove(attempt)
 
-    def _begin(self, attempt: Attempt) -> None:
+    def _begin(self, attempt: Attempt[Server]) -> None:
         request = attempt.request
         seconds = request.work * self.pace
         if self._cache_size and request.key is not None:
@@ -175,7 +172,7 @@ class Server:
             cache.popitem(last=False)
         return 1.0
 
-    def _turned_away(self, attempt: Attempt) -> bool:
+    def _turned_away(self, attempt: Attempt[Server]) -> bool:
         if self._down:
             attempt.client.broke(attempt)
             return True
@@ -264,6 +261,6 @@ class Server:
     def _update(self) -> None:
         self.troubled = bool(self._down or self._hung or self._failing)
 
-    def held(self) -> list[Attempt]:
+    def held(self) -> list[Attempt[Server]]:
         """Return the requests that are here but not on the loop: waiting, or in a standstill."""
         return [*self._waiting, *self._knocking, *(attempt for _, attempt in self._still)]

@@ -1,4 +1,4 @@
-"""How long requests take to serve: endless streams of seconds at speed 1."""
+"""Service times: endless streams of seconds at speed 1, from a random source."""
 
 from __future__ import annotations
 
