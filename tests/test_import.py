@@ -27,6 +27,7 @@ LAYERS = {
     "_native": 0,
     "_callables": 0,
     "_numbers": 0,
+    "_random": 0,
     "clock": 0,
     "context": 0,
     "errors": 0,

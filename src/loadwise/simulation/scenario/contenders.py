@@ -9,7 +9,7 @@ from typing import Any
 from loadwise._callables import refuse_async
 from loadwise.errors import nearest
 from loadwise.strategies import Strategy
-from loadwise.strategies._by_name import STRATEGIES, Maker, known_name
+from loadwise.strategies.catalogue import STRATEGIES, Maker, known_name
 
 __all__ = ["STRATEGIES", "Contender", "Recipe", "contender"]
 

@@ -10,7 +10,7 @@ from threading import Barrier
 import pytest
 
 from loadwise._gil import HAS_GIL
-from loadwise.strategies._draws import fork_of, random_of_this_thread, source_of
+from loadwise._random import fork_of, random_of_this_thread, source_of
 
 
 def several(draws: int = 5) -> tuple[float, ...]:

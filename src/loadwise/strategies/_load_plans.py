@@ -1,4 +1,4 @@
-"""Sources of loads for a strategy: the nodes, a function, or a measure."""
+"""Plans of the strategies that read a load: of the nodes, by a function, or of a measure."""
 
 from __future__ import annotations
 
