@@ -40,7 +40,7 @@ COMPILED = [
     "load/in_flight",
     "load/peak_ewma",
     "strategies/_in_turn",
-    "strategies/_loads",
+    "strategies/_load_plans",
     "strategies/_planned",
     "strategies/consistent_hash",
     "strategies/fallback",

@@ -7,11 +7,12 @@ from benchmarks.balancer import operations
 from benchmarks.changes import building, changes
 from benchmarks.memory import memory
 from benchmarks.model import Subject
-from benchmarks.parts import simulator, transport
 from benchmarks.quotas import quotas
+from benchmarks.simulator import simulator
 from benchmarks.startup import startup
 from benchmarks.strategies import acquire_and_release, select_on_list, select_on_node_set
 from benchmarks.threads import threads
+from benchmarks.transport import transport
 from benchmarks.waiting import waiting
 
 __all__ = ["SUBJECTS"]

@@ -11,10 +11,9 @@ import random
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from benchmarks import compiled, pages, peers, registry, simulation, transport
+from benchmarks import compiled, pages, peers, registry
 from benchmarks.__main__ import main, scorecard
 from benchmarks.duels import DUELS
 from benchmarks.fleets import CONTEXTS, RULES, Rule, servers
@@ -197,29 +196,6 @@ def test_what_is_compiled_for_another_python_is_refused(
     monkeypatch.setattr("sys.argv", ["compiled", str(tmp_path)])
     monkeypatch.setattr(compiled, "_TURNS", 1)
     assert compiled.main() == 2
-
-
-@pytest.mark.parametrize(
-    ("program", "option", "value"),
-    [
-        (transport, "--nodes", "0"),
-        (transport, "--batches", "1"),
-        (transport, "--requests", "0"),
-        (simulation, "--requests", "0"),
-    ],
-)
-def test_too_little_to_do_is_refused(
-    program: ModuleType,
-    option: str,
-    value: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """The programs say what is too small, and how much there must be."""
-    monkeypatch.setattr("sys.argv", ["program", option, value])
-    with pytest.raises(SystemExit):
-        program.main()
-    assert f"{option} is {value}; it must be at least {int(value) + 1}" in capsys.readouterr().err
 
 
 def test_the_transport_leaves_nothing_frozen() -> None:

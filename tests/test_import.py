@@ -28,6 +28,7 @@ LAYERS = {
     "_callables": 0,
     "_numbers": 0,
     "_text": 0,
+    "_random": 0,
     "clock": 0,
     "context": 0,
     "errors": 0,

@@ -40,7 +40,7 @@ from loadwise import (
     by_zone,
 )
 from loadwise._memo import MOST_KNOWN
-from loadwise.strategies._loads import LoadPlan
+from loadwise.strategies._load_plans import LoadPlan
 from loadwise.testing import ManualClock
 
 NODES = [

@@ -26,7 +26,7 @@ What this proves: where a fleet is simple enough for a formula, such as servers 
 requests that arrive independently and no faults, the simulator and the strategies give what the
 formula says, as closely as the tolerance. A second simulator, written separately on top of
 [simpy](https://simpy.readthedocs.io), agrees request by request also on queue limits, timeouts
-and crashes (`tests/simulation/test_oracle.py`).
+and crashes (`tests/simulation/runs/test_oracle.py`).
 
 What it does not prove: that your fleet is like the scenario that describes it. There are no
 formulas for retries, health tracking, quotas, delays between zones or bursts; they are tested one

@@ -12,7 +12,7 @@ from tests.proof.row import Measured, Row, of_runs
 from tests.strategies.support import ring_entries
 
 from loadwise import ConsistentHash, NodeSet, SelectionContext
-from loadwise.simulation.engine import simulate
+from loadwise.simulation.runs.engine import simulate
 from loadwise.simulation.scenario import Add, Clients, Fault, Group, Scenario, Servers
 
 __all__ = ["ROWS"]

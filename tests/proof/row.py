@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from statistics import fmean, stdev
 
-from loadwise.simulation.statistics import t_probability
+from loadwise.simulation.analysis.statistics import t_probability
 
 __all__ = ["Measured", "Row", "measured", "of_runs"]
 

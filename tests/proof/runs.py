@@ -12,8 +12,8 @@ from tests.proof.row import Measured, of_runs
 
 from loadwise import InFlight, SelectionContext, Strategy
 from loadwise.load import Cell
-from loadwise.simulation.engine import simulate
-from loadwise.simulation.result import Latency
+from loadwise.simulation.runs.engine import simulate
+from loadwise.simulation.runs.result import Latency
 from loadwise.simulation.scenario import Exponential, Scenario, Servers, Service
 
 __all__ = ["BestOfThree", "Case", "latencies", "mean", "three_choices"]

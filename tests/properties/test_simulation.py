@@ -15,11 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from loadwise.simulation.check import check
-from loadwise.simulation.contenders import STRATEGIES
-from loadwise.simulation.engine import simulate
 from loadwise.simulation.errors import ScenarioError
-from loadwise.simulation.result import Result
+from loadwise.simulation.runs.engine import simulate
+from loadwise.simulation.runs.result import Result
 from loadwise.simulation.scenario import (
     Add,
     Bursty,
@@ -47,6 +45,8 @@ from loadwise.simulation.scenario import (
     Slow,
     Tokens,
 )
+from loadwise.simulation.scenario.consistency import check
+from loadwise.simulation.scenario.contenders import STRATEGIES
 
 pytestmark = pytest.mark.slow
 

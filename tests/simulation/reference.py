@@ -12,7 +12,14 @@ from pathlib import Path
 import msgspec
 from msgspec.inspect import Field, StructType
 
-from loadwise.simulation.schema import child, described, fields_of, kinds_of, root, table_of
+from loadwise.simulation.scenario.schema import (
+    child,
+    described,
+    fields_of,
+    kinds_of,
+    root,
+    table_of,
+)
 
 __all__ = ["PAGE", "reference", "with_reference"]
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from loadwise.simulation.result import Latency, Result, Timeline
-from loadwise.simulation.summary import Summary, summarise
+from loadwise.simulation.analysis.summary import Summary, summarise
+from loadwise.simulation.runs.result import Latency, Result
+from loadwise.simulation.world.timeline import Timeline
 
 __all__ = ["latency", "result", "summary"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.simulation.results import result, summary
 
-from loadwise.simulation.comparison import Comparison, compare
+from loadwise.simulation.analysis.comparison import Comparison, compare
 from loadwise.simulation.export import SCHEMA, json_text, to_csv, to_json
 from loadwise.simulation.scenario import Clients, Scenario, Servers
 

@@ -9,11 +9,11 @@ from random import Random
 from typing import TypedDict
 
 from loadwise._numbers import finite, whole
+from loadwise._random import check_rng
 from loadwise.clock import Clock, check_clock
 from loadwise.errors import nearest
 from loadwise.health import HealthTracker
 from loadwise.health_checks.leader import LeaderArgument
-from loadwise.strategies._draws import check_rng
 
 __all__ = ["CheckOptions", "Settings"]
 

@@ -1,4 +1,4 @@
-"""The lab: real strategies, health tracking and quotas against a fleet in virtual time.
+"""Simulator: real strategies, health tracking and quotas against a fleet in virtual time.
 
 >>> from loadwise.simulation import load_scenario, simulate
 >>> scenario = load_scenario("slow-node", ["requests=2000"])
@@ -10,14 +10,15 @@ True
 from __future__ import annotations
 
 try:
-    from loadwise.simulation.comparison import Comparison, Estimate, Summary, compare
-    from loadwise.simulation.contenders import STRATEGIES
-    from loadwise.simulation.engine import ConservationError, simulate
-    from loadwise.simulation.errors import ScenarioError
-    from loadwise.simulation.gallery import scenario_names
-    from loadwise.simulation.result import HealthChange, Latency, Mark, Result, Timeline
+    from loadwise.simulation.analysis.comparison import Comparison, Estimate, Summary, compare
+    from loadwise.simulation.errors import ConservationError, ScenarioError
+    from loadwise.simulation.runs.engine import simulate
+    from loadwise.simulation.runs.result import Counts, Latency, Result
     from loadwise.simulation.scenario import Scenario
-    from loadwise.simulation.scenario_file import load_scenario
+    from loadwise.simulation.scenario.contenders import STRATEGIES
+    from loadwise.simulation.scenario.file import load_scenario
+    from loadwise.simulation.scenario.gallery import scenario_names
+    from loadwise.simulation.world.timeline import HealthChange, Mark, Timeline
 except ModuleNotFoundError as error:
     if error.name not in {"msgspec", "numpy"}:
         raise
@@ -29,6 +30,7 @@ __all__ = [
     "STRATEGIES",
     "Comparison",
     "ConservationError",
+    "Counts",
     "Estimate",
     "HealthChange",
     "Latency",

@@ -10,36 +10,24 @@ import csv
 import io
 import json
 import math
-from dataclasses import fields
 from typing import Any
 
 import msgspec
 
-from loadwise.simulation.comparison import Comparison
-from loadwise.simulation.result import Result
-from loadwise.simulation.statistics import Estimate
-from loadwise.simulation.summary import LATENCIES, Summary
+from loadwise.simulation.analysis.comparison import Comparison
+from loadwise.simulation.analysis.statistics import Estimate
+from loadwise.simulation.analysis.summary import Summary
+from loadwise.simulation.runs.figures import FIGURES, LATENCIES, Part
+from loadwise.simulation.runs.result import COUNTS, Result
 
 __all__ = ["SCHEMA", "json_text", "to_csv", "to_json"]
 
 SCHEMA = 1
 """Version of the layout: a key that changes its meaning or goes makes a new one."""
 
-_COUNTS = (
-    "arrived",
-    "completed",
-    "failed",
-    "dropped",
-    "in_flight",
-    "attempts",
-    "retries",
-    "hedges",
-    "timeouts",
-    "rate_limited",
-    "unhealthy_picks",
-)
-_AMOUNTS = ("seconds", "throughput")
-_SPREAD = ("imbalance", "jain", "keys_moved", "cache_hits", "panic")
+_OF_RUNS = tuple(figure for figure in FIGURES if not figure.counted)
+_BEFORE_LATENCY = tuple(figure for figure in _OF_RUNS if figure.part is Part.SERVICE)
+_AFTER_LATENCY = tuple(figure for figure in _OF_RUNS if figure.part is not Part.SERVICE)
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
@@ -48,7 +36,7 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     A value that is unknown, such as the latency of a run without a completed request, is ``None``.
 
     Example:
-        >>> from loadwise.simulation.comparison import compare
+        >>> from loadwise.simulation.analysis.comparison import compare
         >>> from loadwise.simulation.scenario import Scenario, Servers
         >>> scenario = Scenario(name="two", about="", servers=Servers(count=2), requests=500)
         >>> data = to_json(compare(scenario, ["p2c"], seeds=1))
@@ -76,30 +64,34 @@ def to_csv(comparison: Comparison) -> str:
     The columns are the keys of a result in `to_json`, but for the shares of the servers, and with
     ``latency_mean`` and so on for the latencies. What is unknown is left empty.
     """
+    rows = [_row(run) for summary in comparison.summaries for run in summary.runs]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    latencies = [f"latency_{name}" for name in LATENCIES]
-    writer.writerow(["strategy", "seed", *_COUNTS, *_AMOUNTS, *latencies, *_SPREAD])
-    for summary in comparison.summaries:
-        for run in summary.runs:
-            result = _result(run)
-            latency = result["latency"]
-            after = [result[key] for key in (*_COUNTS, *_AMOUNTS)]
-            writer.writerow(
-                [run.strategy, run.seed, *after, *latency.values()]
-                + [result[key] for key in _SPREAD]
-            )
+    writer.writerow(rows[0])
+    writer.writerows(row.values() for row in rows)
     return text.getvalue()
+
+
+def _row(run: Result) -> dict[str, Any]:
+    """Return a result without the shares, all of it on one level."""
+    row: dict[str, Any] = {}
+    for key, value in _result(run).items():
+        if key == "latency":
+            row |= {f"latency_{name}": latency for name, latency in value.items()}
+        elif key != "share":
+            row[key] = value
+    return row
 
 
 def _result(run: Result) -> dict[str, Any]:
     return {
         "strategy": run.strategy,
         "seed": run.seed,
-        **{name: getattr(run, name) for name in _COUNTS},
-        **{name: _known(getattr(run, name)) for name in _AMOUNTS},
-        "latency": {name: _known(getattr(run.latency, name)) for name in LATENCIES},
-        **{name: _known(getattr(run, name)) for name in _SPREAD},
+        **{name: getattr(run, name) for name in COUNTS},
+        "seconds": _known(run.seconds),
+        **{figure.name: _known(figure.of(run)) for figure in _BEFORE_LATENCY},
+        "latency": {figure.name: _known(figure.of(run)) for figure in LATENCIES},
+        **{figure.name: _known(figure.of(run)) for figure in _AFTER_LATENCY},
         "share": {server: _known(share) for server, share in run.share.items()},
     }
 
@@ -109,11 +101,7 @@ def _summary(summary: Summary) -> dict[str, Any]:
         "strategy": summary.strategy,
         "seeds": [run.seed for run in summary.runs],
         "latency": {name: _estimate(each) for name, each in summary.latency.items()},
-        **{
-            field.name: _estimate(getattr(summary, field.name))
-            for field in fields(summary)
-            if field.name not in {"strategy", "runs", "latency"}
-        },
+        **{name: _estimate(each) for name, each in summary.figures.items()},
     }
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-__all__ = ["duration", "duration_unit", "percentage", "rounded"]
+__all__ = ["Written", "duration", "duration_unit", "index", "percentage", "rounded"]
+
+Written = Callable[[float, float | None], str]
+"""Writes a value, with as many digits and in the unit that another one would have, if given."""
 
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"))
 _MISSING = "-"
@@ -43,17 +47,32 @@ def duration_unit(seconds: float) -> tuple[float, str]:
     return _UNITS[0] if seconds == 0 or math.isnan(seconds) else _UNITS[-1]
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float, like: float | None = None) -> str:
     """Return a time with the unit that suits it.
 
+    Args:
+        seconds: The time; NaN becomes a dash.
+        like: The time that says the unit and how many decimals there are; by default the time
+            itself.
+
     Example:
-        >>> duration(2.6041), duration(0.0123), duration(0.00045)
-        ('2.60 s', '12.3 ms', '450 us')
+        >>> duration(2.6041), duration(0.0123), duration(0.00045), duration(0.0123, like=2.6041)
+        ('2.60 s', '12.3 ms', '450 us', '0.01 s')
     """
     if math.isnan(seconds):
         return _MISSING
-    length, name = duration_unit(seconds)
-    return f"{rounded(seconds / length)} {name}"
+    length, name = duration_unit(seconds if like is None else like)
+    return f"{rounded(seconds / length, None if like is None else like / length)} {name}"
+
+
+def index(value: float, like: float | None = None) -> str:  # noqa: ARG001 - all are written so
+    """Return an index from 0 to 1, with three decimals; NaN becomes a dash.
+
+    Example:
+        >>> index(0.8)
+        '0.800'
+    """
+    return f"{value:.3f}" if math.isfinite(value) else rounded(value)
 
 
 def percentage(share: float, like: float | None = None) -> str:

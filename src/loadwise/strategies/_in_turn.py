@@ -11,9 +11,9 @@ from weakref import WeakKeyDictionary
 from loadwise._membership import Content, Owner
 from loadwise._native import mypyc_attr
 from loadwise._numbers import whole
+from loadwise._random import check_rng, fork_of, source_of
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
-from loadwise.strategies._draws import check_rng, fork_of, source_of
 from loadwise.strategies._planned import N, Plan, Planned
 from loadwise.strategies._sequences import Candidates, Cycle, Source, resumed
 from loadwise.strategies._turn_book import Book

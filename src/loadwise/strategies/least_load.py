@@ -8,10 +8,10 @@ from random import Random as RandomSource
 from typing import Any
 
 from loadwise._native import mypyc_attr
+from loadwise._random import check_rng, fork_of, source_of
 from loadwise.context import EMPTY, SelectionContext
-from loadwise.strategies._best import draw_lowest
-from loadwise.strategies._draws import check_rng, fork_of, source_of
-from loadwise.strategies._loads import PLAIN, Load, LoadPlan, LoadPlanned, as_loads
+from loadwise.strategies._extremes import draw_lowest
+from loadwise.strategies._load_plans import PLAIN, Load, LoadPlan, LoadPlanned, as_loads
 from loadwise.strategies._planned import N, check_excluded
 
 __all__ = ["LeastLoad"]

@@ -10,11 +10,11 @@ from typing import Any
 from loadwise._callables import refuse_awaitable
 from loadwise._native import mypyc_attr
 from loadwise._numbers import finite, number, shown
+from loadwise._random import check_rng, fork_of, source_of
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
 from loadwise.nodes import node_id
-from loadwise.strategies._best import draw_highest
-from loadwise.strategies._draws import check_rng, fork_of, source_of
+from loadwise.strategies._extremes import draw_highest
 from loadwise.strategies._planned import N, Plan, Planned, check_excluded, followed
 from loadwise.strategies._requirements import require_method
 

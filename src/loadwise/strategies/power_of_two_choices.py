@@ -9,15 +9,10 @@ from random import Random as RandomSource
 from typing import Any
 
 from loadwise._native import mypyc_attr
+from loadwise._random import check_rng, fork_of, source_of
 from loadwise.context import EMPTY, SelectionContext
-from loadwise.strategies._draws import (
-    check_rng,
-    draw_one,
-    fork_of,
-    position_besides,
-    source_of,
-)
-from loadwise.strategies._loads import Load, LoadPlan, LoadPlanned, as_loads
+from loadwise.strategies._draws import draw_one, position_besides
+from loadwise.strategies._load_plans import Load, LoadPlan, LoadPlanned, as_loads
 from loadwise.strategies._planned import N, check_excluded, none_left
 from loadwise.strategies._weight_table import WeightTable
 

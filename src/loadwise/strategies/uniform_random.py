@@ -7,9 +7,10 @@ from random import Random as RandomSource
 from typing import ClassVar
 
 from loadwise._native import mypyc_attr
+from loadwise._random import check_rng, fork_of, source_of
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
-from loadwise.strategies._draws import check_rng, draw_one, fork_of, source_of
+from loadwise.strategies._draws import draw_one
 from loadwise.strategies._planned import N, Plan, Planned, check_excluded, followed
 
 __all__ = ["Random"]

@@ -7,9 +7,9 @@ from random import Random as RandomSource
 from typing import Any, ClassVar
 
 from loadwise._native import mypyc_attr
+from loadwise._random import check_rng, fork_of, source_of
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
-from loadwise.strategies._draws import check_rng, fork_of, source_of
 from loadwise.strategies._planned import N, Plan, Planned, check_excluded, none_left
 from loadwise.strategies._requirements import require_weights
 from loadwise.strategies._weight_table import WeightTable, table_for

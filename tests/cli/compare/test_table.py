@@ -10,10 +10,10 @@ from rich.console import Console
 from tests.simulation.results import summary
 
 from loadwise.cli.compare.table import show_tables, show_verdict
-from loadwise.simulation.comparison import Comparison
-from loadwise.simulation.contenders import STRATEGIES
+from loadwise.simulation.analysis.comparison import Comparison
+from loadwise.simulation.analysis.summary import Summary
 from loadwise.simulation.scenario import Scenario, Servers
-from loadwise.simulation.summary import Summary
+from loadwise.simulation.scenario.contenders import STRATEGIES
 
 SCENARIO = Scenario(name="test", about="", servers=Servers(count=2))
 

@@ -18,8 +18,8 @@ pytest.importorskip("msgspec")
 
 from loadwise.cli.app import app
 from loadwise.cli.scenarios.listing import show
-from loadwise.simulation.gallery import scenario_names, scenario_text
-from loadwise.simulation.scenario_file import load_scenario
+from loadwise.simulation.scenario.file import load_scenario
+from loadwise.simulation.scenario.gallery import scenario_names, scenario_text
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
@@ -127,7 +127,7 @@ def test_a_missing_extra_is_named() -> None:
 
 def test_other_missing_modules_are_not_blamed_on_the_extra() -> None:
     """A module that is missing for another reason is reported as itself."""
-    done = run_without("loadwise.simulation.gallery", "scenarios")
+    done = run_without("loadwise.simulation.scenario.gallery", "scenarios")
     assert done.returncode == 1
-    assert "loadwise.simulation.gallery" in done.stderr
+    assert "loadwise.simulation.scenario.gallery" in done.stderr
     assert "pip install" not in done.stderr

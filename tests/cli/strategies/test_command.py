@@ -9,35 +9,9 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-import loadwise
-import loadwise.strategies
-from loadwise import load
 from loadwise.cli.app import app
-from loadwise.cli.strategies.catalogue import CATALOGUE, show
-
-
-def listed(kind: str) -> set[str]:
-    """Return the names of one kind in the catalogue."""
-    return {entry.name for entry in CATALOGUE if entry.kind == kind}
-
-
-def test_every_strategy_is_listed() -> None:
-    """The catalogue has each class of `loadwise.strategies.__all__` but the protocols, once."""
-    everything = {name: getattr(loadwise.strategies, name) for name in loadwise.strategies.__all__}
-    concrete = {name for name, kind in everything.items() if not getattr(kind, "_is_protocol", 0)}
-    assert len(everything) - len(concrete) == 2
-    assert listed("strategy") | listed("combinator") == concrete
-    assert len({entry.name for entry in CATALOGUE}) == len(CATALOGUE)
-
-
-def test_every_load_measure_is_listed() -> None:
-    """The catalogue has each measure of `loadwise.load`."""
-    assert listed("load") == set(load.__all__) - {"Cell", "Forgetful", "LoadMeasure"}
-
-
-def test_names_can_be_imported_from_the_package() -> None:
-    """Each name of the catalogue can be had by ``from loadwise import``."""
-    assert [entry.name for entry in CATALOGUE if not hasattr(loadwise, entry.name)] == []
+from loadwise.cli.strategies.listing import show
+from loadwise.strategies.catalogue import CATALOGUE
 
 
 @pytest.mark.parametrize("width", [80, 120])

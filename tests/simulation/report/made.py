@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace as changed
 
-from loadwise.simulation.comparison import Comparison, compare
+from loadwise.simulation.analysis.comparison import Comparison, compare
 from loadwise.simulation.scenario import (
     Callers,
     Clients,

@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 from tests.simulation.report.made import few_servers, many_servers
 
-from loadwise.simulation.comparison import compare
+from loadwise.simulation.analysis.comparison import compare
+from loadwise.simulation.report.chart_style import layout
 from loadwise.simulation.report.faults import Fault, faults_of, key, mark_all, mark_rows
 from loadwise.simulation.report.health import STATES, health
-from loadwise.simulation.report.looks import layout
 from loadwise.simulation.report.overview import failures
 from loadwise.simulation.report.servers import ROWS, load, queue
 from loadwise.simulation.report.views import View, views_of
-from loadwise.simulation.result import HealthChange, Mark, Panicked, Timeline
 from loadwise.simulation.scenario import Callers, Constant, Exponential, Hang, Scenario, Servers
+from loadwise.simulation.world.timeline import HealthChange, Mark, Panicked, Timeline
 
 
 def view(

@@ -14,7 +14,7 @@ import pytest
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped] # it has no types
 from tests.simulation.report.made import STRATEGIES, few_servers, hostile, many_servers
 
-from loadwise.simulation.comparison import Comparison
+from loadwise.simulation.analysis.comparison import Comparison
 from loadwise.simulation.report import render
 from loadwise.simulation.report.toml_text import toml_of
 

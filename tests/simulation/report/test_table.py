@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from tests.simulation.report.made import few_servers, many_servers
 
-from loadwise.simulation.comparison import Comparison
-from loadwise.simulation.report.notes import notes
+from loadwise.simulation.analysis.comparison import Comparison
+from loadwise.simulation.analysis.summary import summarise
+from loadwise.simulation.report.footnotes import notes
 from loadwise.simulation.report.table import table
-from loadwise.simulation.result import Result
-from loadwise.simulation.summary import summarise
+from loadwise.simulation.runs.result import Result
 
 WIDTH = 12
 """Columns: the strategy, five latencies, six others."""

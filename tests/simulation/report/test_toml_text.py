@@ -26,11 +26,11 @@ from loadwise.simulation.scenario import (
     Servers,
     Trace,
 )
-from loadwise.simulation.scenario_file import load_scenario
+from loadwise.simulation.scenario.file import load_scenario
 
 GALLERY = sorted(
     path.name.removesuffix(".toml")
-    for path in (files("loadwise.simulation") / "gallery").iterdir()
+    for path in (files("loadwise.simulation.scenario") / "gallery").iterdir()
     if path.name.endswith(".toml")
 )
 FULL = Scenario(

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from loadwise.simulation.batch import Progress
+from loadwise.simulation.runs.batch import Progress
 
 __all__ = ["watching"]
 

@@ -12,12 +12,12 @@ from msgspec.structs import replace
 
 from loadwise._text import visible_lines
 from loadwise.cli.files import check_writable
-from loadwise.simulation.check import check, check_strategy
-from loadwise.simulation.contenders import contender
 from loadwise.simulation.errors import ScenarioError
 from loadwise.simulation.scenario import Scenario, Tokens, Trace
-from loadwise.simulation.scenario_file import load_scenario
-from loadwise.simulation.trace import read_trace
+from loadwise.simulation.scenario.consistency import check, check_strategy
+from loadwise.simulation.scenario.contenders import contender
+from loadwise.simulation.scenario.file import load_scenario
+from loadwise.simulation.world.trace import read_trace
 
 __all__ = ["Recorded", "Request", "Targets", "prepare"]
 

@@ -16,9 +16,9 @@ from loadwise.cli.compare.table import show_tables, show_verdict
 from loadwise.cli.exit_codes import FAILED, INTERRUPTED, interruptible
 from loadwise.cli.files import write_whole
 from loadwise.errors import LoadwiseError
-from loadwise.simulation.comparison import Comparison, compare
+from loadwise.simulation.analysis.comparison import Comparison, compare
 from loadwise.simulation.export import json_text, to_csv
-from loadwise.simulation.fleet import server_groups
+from loadwise.simulation.scenario.fleet import server_groups
 
 __all__ = ["run_compare"]
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console, Group
@@ -13,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from loadwise._text import visible
-from loadwise.simulation.comparison import Comparison, Estimate, Summary
-from loadwise.simulation.units import duration, duration_unit, percentage, rounded
+from loadwise.simulation.analysis.comparison import Comparison, Estimate, Summary
+from loadwise.simulation.runs.figures import FIGURES, LATENCIES, Figure, Part
 
 __all__ = ["show_tables", "show_verdict"]
 
@@ -23,74 +22,27 @@ _UNBOUNDED = 1000
 _SPREAD_LOOK = "dim"
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A column: its heading, what it shows of a summary, and how values and spreads look."""
-
-    heading: str
-    of: Callable[[Summary], Estimate | None]
-    value: Callable[[float], str]
-    spread: Callable[[float, float], str]
-
-
-def _in_its_unit(half: float, mean: float) -> str:
-    length, unit = duration_unit(mean)
-    return f"{rounded(half / length, like=mean / length)} {unit}"
-
-
-def _latency(heading: str, name: str) -> _Column:
-    return _Column(heading, lambda each: each.latency[name], duration, _in_its_unit)
-
-
-def _share(heading: str, of: Callable[[Summary], Estimate | None]) -> _Column:
-    return _Column(heading, of, percentage, percentage)
-
-
-_LATENCY = (
-    _latency("mean", "mean"),
-    _latency("p50", "p50"),
-    _latency("p90", "p90"),
-    _latency("p99", "p99"),
-    _latency("p99.9", "p999"),
+_TABLES = (
+    ("Latency of the completed requests", (Part.LATENCY,)),
+    ("Service", (Part.SERVICE, Part.BALANCE)),
+    ("Affinity and health", (Part.AFFINITY, Part.HEALTH)),
 )
-_SERVICE = (
-    _Column(
-        "completed\nper second",
-        lambda each: each.throughput,
-        rounded,
-        lambda half, mean: rounded(half, like=mean),
-    ),
-    _share("requests\nlost", lambda each: each.errors),
-    _share("retries per\nrequest", lambda each: each.retries),
-    _Column(
-        "max/mean\nload",
-        lambda each: each.imbalance,
-        rounded,
-        lambda half, mean: rounded(half, like=mean),
-    ),
-    _Column(
-        "Jain's\nindex",
-        lambda each: each.jain,
-        lambda index: rounded(index) if math.isnan(index) else f"{index:.3f}",
-        lambda half, _: f"{half:.3f}",
-    ),
-)
-_SPECIAL = (
-    _share("keys\nmoved", lambda each: each.keys_moved),
-    _share("cache\nhits", lambda each: each.cache_hits),
-    _share("attempts on\nunhealthy", lambda each: each.unhealthy_picks),
-    _share("time in\npanic", lambda each: each.panic),
-)
+_WHERE_IT_MATTERS = {Part.AFFINITY, Part.HEALTH}
 
 
 def show_tables(console: Console, comparison: Comparison) -> None:
     """Print what came of each strategy: latency, then service, then what only some runs have."""
     summaries = comparison.summaries
-    _show(console, _table(console, "Latency of the completed requests", _LATENCY, summaries))
-    _show(console, _table(console, "Service", _SERVICE, summaries))
-    special = [column for column in _SPECIAL if _matters(column, summaries)]
-    if special:
-        _show(console, _table(console, "Affinity and health", special, summaries))
+    for title, parts in _TABLES:
+        columns = [
+            figure
+            for part in parts
+            for figure in (*LATENCIES, *FIGURES)
+            if figure.part is part
+            and (part not in _WHERE_IT_MATTERS or _matters(figure, summaries))
+        ]
+        if columns:
+            _show(console, _table(console, title, columns, summaries))
     seeds = len(summaries[0].runs)
     if seeds > 1:
         sign = _plus_minus(console)
@@ -106,9 +58,15 @@ def show_verdict(console: Console, sentences: Iterable[str]) -> None:
     console.print(Group(Text("\nVerdict", "bold"), points))
 
 
-def _matters(column: _Column, summaries: Sequence[Summary]) -> bool:
+def _estimate(summary: Summary, figure: Figure) -> Estimate | None:
+    if figure.part is Part.LATENCY:
+        return summary.latency[figure.name]
+    return summary.figures[figure.name]
+
+
+def _matters(figure: Figure, summaries: Sequence[Summary]) -> bool:
     """Return whether some strategy has a figure that is not 0."""
-    estimates = [column.of(each) for each in summaries]
+    estimates = [_estimate(each, figure) for each in summaries]
     return any(each is not None and (each.mean != 0) for each in estimates)
 
 
@@ -121,7 +79,7 @@ def _show(console: Console, table: Table) -> None:
 
 
 def _table(
-    console: Console, title: str, columns: Sequence[_Column], summaries: Sequence[Summary]
+    console: Console, title: str, columns: Sequence[Figure], summaries: Sequence[Summary]
 ) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -137,18 +95,20 @@ def _table(
     for summary in summaries:
         # A long name gives way to its option, which has the second line of the row to itself.
         name, slash, option = visible(summary.strategy).partition("/")
-        cells = [_cell(column, column.of(summary), _plus_minus(console)) for column in columns]
+        cells = [
+            _cell(column, _estimate(summary, column), _plus_minus(console)) for column in columns
+        ]
         table.add_row(Text(f"{name}\n  {slash}{option}" if slash else name), *cells)
     return table
 
 
-def _cell(column: _Column, estimate: Estimate | None, sign: str) -> Text:
+def _cell(figure: Figure, estimate: Estimate | None, sign: str) -> Text:
     if estimate is None:
         return Text("-")
-    cell = Text(column.value(estimate.mean))
+    cell = Text(figure.written(estimate.mean, None))
     half = estimate.high - estimate.mean
     if not math.isnan(half):
-        cell.append(f"\n{sign}{column.spread(half, estimate.mean)}", _SPREAD_LOOK)
+        cell.append(f"\n{sign}{figure.written(half, estimate.mean)}", _SPREAD_LOOK)
     return cell
 
 

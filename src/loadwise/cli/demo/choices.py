@@ -9,7 +9,7 @@ from types import MappingProxyType
 from loadwise.errors import nearest
 from loadwise.nodes import Endpoint
 from loadwise.strategies import Strategy
-from loadwise.strategies._by_name import STRATEGIES, known_name
+from loadwise.strategies.catalogue import STRATEGIES, known_name
 
 __all__ = ["CHOICES", "DEFAULTS", "choose", "make"]
 

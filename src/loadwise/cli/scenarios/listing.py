@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from loadwise.errors import nearest
-from loadwise.simulation.fleet import server_groups
-from loadwise.simulation.gallery import scenario_names, scenario_text
-from loadwise.simulation.scenario_file import load_scenario
+from loadwise.simulation.scenario.file import load_scenario
+from loadwise.simulation.scenario.fleet import server_groups
+from loadwise.simulation.scenario.gallery import scenario_names, scenario_text
 
 __all__ = ["Entry", "as_json", "entries", "show", "text_of"]
 

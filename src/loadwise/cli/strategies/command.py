@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from loadwise.cli.exit_codes import exit_codes
-from loadwise.cli.strategies.catalogue import as_json, show
+from loadwise.cli.strategies.listing import as_json, show
 
 __all__ = ["HELP", "strategies"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from loadwise.simulation.comparison import Comparison
+from loadwise.simulation.analysis.comparison import Comparison
 
 try:
     from loadwise.simulation.report.page import render

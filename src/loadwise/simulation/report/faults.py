@@ -6,10 +6,10 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from loadwise.simulation.report.looks import Figure
-from loadwise.simulation.report.words import listed, markup, plain
-from loadwise.simulation.result import Mark
+from loadwise.simulation.report.chart_style import Figure
+from loadwise.simulation.report.text import listed, markup, plain
 from loadwise.simulation.units import duration
+from loadwise.simulation.world.timeline import Mark
 
 __all__ = ["Fault", "Span", "faults_of", "key", "mark_all", "mark_rows"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from loadwise.simulation.report.chart_style import Figure, layout, time_axis
 from loadwise.simulation.report.faults import mark_rows
-from loadwise.simulation.report.looks import Figure, layout, time_axis
 from loadwise.simulation.report.servers import room_for_names, row_labels
+from loadwise.simulation.report.text import plain
 from loadwise.simulation.report.views import View
-from loadwise.simulation.report.words import plain
-from loadwise.simulation.result import HealthChange
 from loadwise.simulation.units import duration
+from loadwise.simulation.world.timeline import HealthChange
 
 __all__ = ["STATES", "health", "legend_of_states"]
 

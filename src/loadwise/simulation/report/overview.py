@@ -6,9 +6,8 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from loadwise.simulation.comparison import Comparison, Summary
-from loadwise.simulation.report.faults import mark_all
-from loadwise.simulation.report.looks import (
+from loadwise.simulation.analysis.comparison import Comparison, Summary
+from loadwise.simulation.report.chart_style import (
     Figure,
     decades,
     layout,
@@ -16,9 +15,10 @@ from loadwise.simulation.report.looks import (
     style_of,
     time_axis,
 )
+from loadwise.simulation.report.faults import mark_all
+from loadwise.simulation.report.text import for_chart, plain, rank
 from loadwise.simulation.report.views import View
-from loadwise.simulation.report.words import for_chart, plain, rank
-from loadwise.simulation.result import QUANTILES
+from loadwise.simulation.runs.result import QUANTILES
 from loadwise.simulation.units import duration
 
 __all__ = ["failures", "latency_over_time", "quantiles"]

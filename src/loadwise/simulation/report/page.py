@@ -1,4 +1,4 @@
-"""Makes the page of its parts: one file with all that it needs, and nothing fetched."""
+"""Page of the report, made of its parts: one file with all that it needs, and nothing fetched."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped] # it has no types
 
 import loadwise
-from loadwise.simulation.comparison import Comparison
+from loadwise.simulation.analysis.comparison import Comparison
+from loadwise.simulation.report.chart_style import legend
 from loadwise.simulation.report.faults import key
+from loadwise.simulation.report.footnotes import notes
 from loadwise.simulation.report.health import health, legend_of_states
-from loadwise.simulation.report.looks import legend
-from loadwise.simulation.report.notes import notes
 from loadwise.simulation.report.overview import failures, latency_over_time, quantiles
 from loadwise.simulation.report.servers import FEW, load, queue
 from loadwise.simulation.report.table import table
+from loadwise.simulation.report.text import markup
 from loadwise.simulation.report.toml_text import toml_of
 from loadwise.simulation.report.views import views_of
-from loadwise.simulation.report.words import markup
 
 __all__ = ["render"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
 
+from loadwise.simulation.report.chart_style import Figure, layout, line_over_time, time_axis
 from loadwise.simulation.report.faults import mark_all, mark_rows
-from loadwise.simulation.report.looks import Figure, layout, line_over_time, time_axis
+from loadwise.simulation.report.text import for_chart, plain
 from loadwise.simulation.report.views import View
-from loadwise.simulation.report.words import for_chart, plain
 from loadwise.simulation.units import duration, rounded
 
 __all__ = ["FEW", "ROWS", "load", "queue", "room_for_names", "row_labels"]

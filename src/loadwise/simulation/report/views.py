@@ -1,13 +1,13 @@
-"""What the charts over time show of each strategy: its first run, as far as something happened."""
+"""Views for the charts over time: the first run of each strategy, while something happened."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from loadwise.simulation.comparison import Comparison
+from loadwise.simulation.analysis.comparison import Comparison
 from loadwise.simulation.report.faults import Fault, faults_of
-from loadwise.simulation.result import Timeline
+from loadwise.simulation.world.timeline import Timeline
 
 __all__ = ["View", "views_of"]
 

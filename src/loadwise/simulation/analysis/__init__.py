@@ -1,0 +1,1 @@
+"""Statistics of many runs: estimates, rankings and the verdict."""

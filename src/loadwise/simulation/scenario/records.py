@@ -1,0 +1,524 @@
+"""Records of a scenario: a fleet, its load, its callers and its faults, all frozen.
+
+The records are what a scenario's TOML file holds, one table each, and all of it stands on this one
+page, as long as it is. Bounds and units stand beside the fields; reading a file checks them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+__all__ = [
+    "Add",
+    "Arrivals",
+    "Bursty",
+    "Callers",
+    "Clients",
+    "Constant",
+    "Crash",
+    "Deterministic",
+    "Drain",
+    "Exponential",
+    "Fail",
+    "Fault",
+    "Flap",
+    "Group",
+    "Hang",
+    "Health",
+    "Lognormal",
+    "Network",
+    "Pair",
+    "Pareto",
+    "Poisson",
+    "Quota",
+    "Ramp",
+    "RestartClients",
+    "Scenario",
+    "Servers",
+    "Service",
+    "Slow",
+    "Tokens",
+    "Trace",
+]
+
+Count = Annotated[int, Meta(ge=1, le=100_000, description="a whole number")]
+Seconds = Annotated[float, Meta(ge=0, le=1e9, description="a number of seconds")]
+PositiveSeconds = Annotated[float, Meta(gt=0, le=1e9, description="a number of seconds")]
+Factor = Annotated[float, Meta(gt=0, le=1e6, description="a factor")]
+Share = Annotated[float, Meta(ge=0, le=1, description="a share")]
+Rate = Annotated[float, Meta(gt=0, le=1e9, description="a number of requests per second")]
+TokenRate = Annotated[float, Meta(gt=0, le=1e12, description="a number of tokens per second")]
+Moment = (
+    Seconds
+    | Annotated[
+        str,
+        Meta(pattern=r"^[0-9]+(\.[0-9]+)?%\Z", description='a share of the run such as "30%"'),
+    ]
+)
+"""A point of the timeline or a length of it: seconds, or a share of the run such as ``"30%"``."""
+
+
+class _Record(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of a scenario file."""
+
+
+class Group(_Record, frozen=True):
+    """Servers that are alike. What is not said is as in ``[servers]``.
+
+    Attributes:
+        name: Their ids are this name and a number: ``slow-1``.
+        count: How many there are.
+        parallelism: Requests that one works on at a time.
+        speed: How fast it works; 1 is the speed that service times are given for.
+        queue_limit: Requests that may wait at one; more are rejected.
+        zone: Where they stand.
+        weight: Their weight, for strategies that go by weight.
+    """
+
+    name: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z][A-Za-z0-9_-]*\Z",
+            description="a name of letters, digits, - and _ that begins with a letter",
+        ),
+    ]
+    count: Count = 1
+    parallelism: Count | None = None
+    speed: Factor | None = None
+    queue_limit: Annotated[int, Meta(ge=0, description="a whole number")] | None = None
+    zone: str | None = None
+    weight: Annotated[float, Meta(ge=0, le=1e6, description="a weight")] | None = None
+
+
+class Servers(_Record, frozen=True):
+    """The fleet: ``count`` servers that are alike, or groups of them.
+
+    Attributes:
+        count: How many, unless there are groups; they are called ``server-1`` and so on.
+        parallelism: Requests that one works on at a time.
+        speed: How fast it works; 1 is the speed that service times are given for.
+        queue_limit: Requests that may wait at one; more are rejected. No limit by default.
+        zone: Where they stand.
+        weight: Their weight, for strategies that go by weight.
+        cache: Keys whose data one server keeps at hand, the least recently used given up first.
+            0 for none.
+        cached: Service time of a request whose key is at hand, as a share of the full one.
+        groups: Servers that differ.
+    """
+
+    count: Count | None = None
+    parallelism: Count = 1
+    speed: Factor = 1.0
+    queue_limit: Annotated[int, Meta(ge=0, description="a whole number")] | None = None
+    zone: str | None = None
+    weight: Annotated[float, Meta(ge=0, le=1e6, description="a weight")] = 1.0
+    cache: Annotated[int, Meta(ge=0, description="a whole number")] = 0
+    cached: Share = 0.1
+    groups: tuple[Group, ...] = ()
+
+
+class Poisson(_Record, frozen=True, tag="poisson", tag_field="kind"):
+    """Requests that arrive independently of each other.
+
+    Attributes:
+        rate: Requests per second; by default what the scenario's ``load`` says.
+    """
+
+    rate: Rate | None = None
+
+
+class Constant(_Record, frozen=True, tag="constant", tag_field="kind"):
+    """Requests at even intervals.
+
+    Attributes:
+        rate: Requests per second; by default what the scenario's ``load`` says.
+    """
+
+    rate: Rate | None = None
+
+
+class Bursty(_Record, frozen=True, tag="bursty", tag_field="kind"):
+    """A Poisson process that switches between calm and burst (Markov-modulated, two states).
+
+    Attributes:
+        rate: Mean requests per second; by default what the scenario's ``load`` says.
+        burst: How many times higher the rate is in a burst than in between.
+        burst_seconds: Mean length of a burst.
+        calm_seconds: Mean time between bursts.
+    """
+
+    rate: Rate | None = None
+    burst: Annotated[float, Meta(ge=1, le=1e6, description="a factor")] = 5.0
+    burst_seconds: PositiveSeconds = 1.0
+    calm_seconds: PositiveSeconds = 9.0
+
+
+class Ramp(_Record, frozen=True, tag="ramp", tag_field="kind"):
+    """A Poisson process whose rate goes evenly from one value to another over the run.
+
+    Attributes:
+        rate: Mean requests per second; by default what the scenario's ``load`` says.
+        begin: Rate at the beginning, as a share of the mean. It ends as far on the other side.
+    """
+
+    rate: Rate | None = None
+    begin: Annotated[float, Meta(ge=0, le=1.9, description="a factor")] = 0.2
+
+
+class Trace(_Record, frozen=True, tag="trace", tag_field="kind"):
+    """Requests that arrive as recorded in a CSV file with a header.
+
+    Attributes:
+        file: The file; a relative path is relative to the scenario's own file.
+        time: Column of the arrival times: numbers of seconds, or dates with times.
+        cost: Columns of what a request costs, in the order in which ``service`` takes them.
+        speed: How many times faster than recorded it is played.
+    """
+
+    file: str
+    time: str
+    cost: tuple[str, ...] = ()
+    speed: Factor = 1.0
+
+
+Arrivals = Poisson | Constant | Bursty | Ramp | Trace
+
+
+class Deterministic(_Record, frozen=True, tag="deterministic", tag_field="kind"):
+    """Service times that are all the same.
+
+    Attributes:
+        mean: Seconds at speed 1.
+    """
+
+    mean: PositiveSeconds = 1.0
+
+
+class Exponential(_Record, frozen=True, tag="exponential", tag_field="kind"):
+    """Service times without memory.
+
+    Attributes:
+        mean: Mean seconds at speed 1.
+    """
+
+    mean: PositiveSeconds = 1.0
+
+
+class Lognormal(_Record, frozen=True, tag="lognormal", tag_field="kind"):
+    """Service times whose logarithm is normal, as those of many real services are, nearly.
+
+    Attributes:
+        mean: Mean seconds at speed 1.
+        sigma: Standard deviation of the logarithm.
+    """
+
+    mean: PositiveSeconds = 1.0
+    sigma: Annotated[float, Meta(gt=0, le=5, description="a standard deviation")] = 1.0
+
+
+class Pareto(_Record, frozen=True, tag="pareto", tag_field="kind"):
+    """Service times with a heavy tail that ends at a bound.
+
+    Attributes:
+        mean: Mean seconds at speed 1.
+        alpha: Shape: the smaller, the heavier the tail.
+        bound: The longest, as a multiple of the shortest.
+    """
+
+    mean: PositiveSeconds = 1.0
+    alpha: Annotated[float, Meta(gt=0, le=20, description="a shape")] = 1.5
+    bound: Annotated[float, Meta(gt=1, le=1e9, description="a factor")] = 1000.0
+
+
+class Tokens(_Record, frozen=True, tag="tokens", tag_field="kind"):
+    """Service times of a language model: tokens read and tokens written, each at its rate.
+
+    With a trace the tokens are its two cost columns; without one they are drawn, lognormal.
+
+    Attributes:
+        prefill: Tokens read per second at speed 1.
+        decode: Tokens written per second at speed 1.
+        prompt: Mean tokens to read.
+        output: Mean tokens to write.
+        sigma: Standard deviation of the logarithm of either.
+    """
+
+    prefill: TokenRate = 5000.0
+    decode: TokenRate = 50.0
+    prompt: Annotated[float, Meta(gt=0, le=1e9, description="a number of tokens")] = 1155.0
+    output: Annotated[float, Meta(gt=0, le=1e9, description="a number of tokens")] = 211.0
+    sigma: Annotated[float, Meta(gt=0, le=5, description="a standard deviation")] = 1.0
+
+
+Service = Deterministic | Exponential | Lognormal | Pareto | Tokens
+
+
+class Clients(_Record, frozen=True):
+    """Independent balancers, each of which sees its own requests only.
+
+    Attributes:
+        count: How many; a request comes to each with the same chance.
+        stagger: Seconds over which they start, one after another; those that are up take the
+            requests. 0 has them all start together.
+        zones: Where they stand, in turn.
+        keys: How many different hash keys the requests have; 0 for none.
+        skew: How unevenly: the k-th most frequent key is k ** -skew times as frequent.
+    """
+
+    count: Count = 1
+    stagger: Seconds = 0.0
+    zones: tuple[str, ...] = ()
+    keys: Annotated[int, Meta(ge=0, le=10_000_000, description="a whole number")] = 0
+    skew: Annotated[float, Meta(ge=0, le=5, description="an exponent")] = 0.0
+
+
+class Pair(_Record, frozen=True):
+    """The way between two zones.
+
+    Attributes:
+        zones: The two.
+        delay: Seconds that a message takes, either way.
+    """
+
+    zones: tuple[str, str]
+    delay: Seconds
+
+
+class Network(_Record, frozen=True):
+    """How long messages are under way.
+
+    Attributes:
+        delay: Seconds that a message takes, where no pair says otherwise.
+        pairs: Ways that take longer, or shorter.
+    """
+
+    delay: Seconds = 0.0
+    pairs: tuple[Pair, ...] = ()
+
+
+class Callers(_Record, frozen=True):
+    """How those who send requests deal with trouble.
+
+    Attributes:
+        timeout: Seconds after which an attempt is given up; the server works on.
+        attempts: Attempts per request, each on another server; hedges are not counted.
+        budget: Share of the requests that may be retried (and 10 per second).
+        hedge: Seconds after which a request without an answer is sent to a second server; the
+            first answer counts.
+    """
+
+    timeout: PositiveSeconds | None = None
+    attempts: Annotated[int, Meta(ge=1, le=100, description="a whole number")] = 1
+    budget: Share = 0.2
+    hedge: PositiveSeconds | None = None
+
+
+class Health(_Record, frozen=True):
+    """How clients track the health of servers.
+
+    Attributes:
+        enabled: Whether they do.
+        failure_threshold: Failures in a row that make a server UNHEALTHY.
+        recovery_successes: Successes in a row that make it HEALTHY again.
+        probe_interval: Seconds between probes of an UNHEALTHY server.
+        probe_backoff: By how much each failed probe multiplies the interval.
+        max_probe_interval: Seconds that the interval grows to at most.
+        jitter: Share by which each interval is lengthened at random.
+        panic_threshold: Share of available servers below which a client is in panic, and sends to
+            ailing ones, too; 0 for only when none is available, ``"none"`` for never.
+        panic_window: Seconds since its last success for which a server may count as ailing; by
+            default the probe interval, but at least 1 and at most 60.
+    """
+
+    enabled: bool = True
+    failure_threshold: Annotated[int, Meta(ge=1, le=1000, description="a whole number")] = 3
+    recovery_successes: Annotated[int, Meta(ge=1, le=1000, description="a whole number")] = 2
+    probe_interval: PositiveSeconds = 10.0
+    probe_backoff: Annotated[float, Meta(ge=1, le=1e6, description="a factor")] = 1.0
+    max_probe_interval: Seconds = 300.0
+    jitter: Share = 0.0
+    panic_threshold: Share | Annotated[str, Meta(pattern=r"^none\Z", description='"none"')] = 0.5
+    panic_window: PositiveSeconds | None = None
+
+
+class Quota(_Record, frozen=True):
+    """A limit that every server enforces, with an answer 429, and every client knows.
+
+    Attributes:
+        name: Name of the dimension, such as ``rpm``.
+        limit: Amount per window, for all clients together.
+        window: Seconds that the window is long.
+        counts: What is counted: ``"requests"`` or ``"tokens"``.
+        aware: Whether clients keep to it, each to its part; else they learn by 429s only.
+    """
+
+    name: str
+    limit: Annotated[float, Meta(gt=0, le=1e12, description="an amount")]
+    window: PositiveSeconds = 60.0
+    counts: Annotated[
+        str, Meta(pattern=r"^(requests|tokens)\Z", description='"requests" or "tokens"')
+    ] = "requests"
+    aware: bool = True
+
+
+class _OnServers(_Record, frozen=True):
+    """A fault of some servers.
+
+    Attributes:
+        servers: Ids of servers, or names of groups.
+    """
+
+    servers: tuple[str, ...]
+
+
+class Crash(_OnServers, frozen=True, tag="crash", tag_field="kind"):
+    """Servers that die with all they have, and come back empty.
+
+    Attributes:
+        at: When.
+        lasts: How long they are down; for good by default.
+    """
+
+    at: Moment
+    lasts: Moment | None = None
+
+
+class Slow(_OnServers, frozen=True, tag="slow", tag_field="kind"):
+    """Servers that work slower for a while: service that begins then takes longer.
+
+    Attributes:
+        at: When.
+        lasts: How long; for good by default.
+        factor: How many times longer.
+    """
+
+    at: Moment
+    lasts: Moment | None = None
+    factor: Factor = 10.0
+
+
+class Fail(_OnServers, frozen=True, tag="fail", tag_field="kind"):
+    """Servers that answer at once, with an error: black holes that look idle.
+
+    Attributes:
+        at: When.
+        lasts: How long; for good by default.
+        probability: The chance that a request is answered so.
+        after: Seconds that such an answer takes.
+    """
+
+    at: Moment
+    lasts: Moment | None = None
+    probability: Share = 1.0
+    after: Seconds = 0.001
+
+
+class Hang(_OnServers, frozen=True, tag="hang", tag_field="kind"):
+    """Servers that stand still, and then go on where they were.
+
+    Attributes:
+        at: When.
+        lasts: How long; for good by default.
+    """
+
+    at: Moment
+    lasts: Moment | None = None
+
+
+class Flap(_OnServers, frozen=True, tag="flap", tag_field="kind"):
+    """Servers that crash and come back over and over.
+
+    Attributes:
+        at: When it begins.
+        down: How long they are down each time.
+        up: How long they are up in between.
+        lasts: How long it goes on; for good by default.
+    """
+
+    at: Moment
+    down: Moment
+    up: Moment
+    lasts: Moment | None = None
+
+
+class Add(_Record, frozen=True, tag="add", tag_field="kind"):
+    """Servers that join.
+
+    Attributes:
+        at: When.
+        group: Who.
+    """
+
+    at: Moment
+    group: Group
+
+
+class Drain(_OnServers, frozen=True, tag="drain", tag_field="kind"):
+    """Servers that finish what they have and leave.
+
+    Attributes:
+        at: When.
+    """
+
+    at: Moment
+
+
+class RestartClients(_Record, frozen=True, tag="restart-clients", tag_field="kind"):
+    """All clients start anew at once and know nothing; their requests under way are lost.
+
+    Attributes:
+        at: When.
+    """
+
+    at: Moment
+
+
+Fault = Crash | Slow | Fail | Hang | Flap | Add | Drain | RestartClients
+
+
+class Scenario(_Record, frozen=True):
+    """A fleet, its load, its callers and what goes wrong.
+
+    Attributes:
+        name: Its name.
+        about: What it shows, in two lines.
+        servers: The fleet.
+        schema: Version of this layout; 1.
+        strategies: Contenders to compare when none are named.
+        requests: Requests that arrive in a run.
+        load: Work that arrives, as a share of what the servers of the beginning can do; sets the
+            arrival rate where ``arrivals`` names none.
+        warmup: Share of the requests, the first ones, that do not enter the statistics.
+        tau: Seconds in which peak EWMA forgets a peak; how soon a server that was slow is tried
+            again.
+        arrivals: When requests arrive.
+        service: How long they take to serve.
+        clients: Who balances.
+        network: How long messages are under way.
+        callers: How those who send requests deal with trouble.
+        health: How clients track the health of servers.
+        quotas: Limits that servers enforce.
+        faults: What goes wrong, and when.
+    """
+
+    name: str
+    about: str
+    servers: Servers
+    schema: Annotated[int, Meta(ge=1, le=1, description="the version of the layout")] = 1
+    strategies: tuple[str, ...] = ("round-robin", "random", "p2c", "p2c-peak-ewma", "least-load")
+    requests: Annotated[
+        int, Meta(ge=1, le=20_000_000, description="a whole number of requests")
+    ] = 50_000
+    load: Annotated[float, Meta(gt=0, le=100, description="a share of the fleet's capacity")] = 0.7
+    warmup: Annotated[float, Meta(ge=0, le=0.9, description="a share of the requests")] = 0.1
+    tau: PositiveSeconds = 10.0
+    arrivals: Arrivals = Poisson()
+    service: Service = Exponential()
+    clients: Clients = Clients()
+    network: Network = Network()
+    callers: Callers = Callers()
+    health: Health = Health()
+    quotas: tuple[Quota, ...] = ()
+    faults: tuple[Fault, ...] = ()

@@ -1,0 +1,138 @@
+"""The layout of a scenario, to find one's way in it and to say what belongs where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any, TypeGuard, cast
+
+from msgspec import inspect
+
+from loadwise.simulation.scenario.records import Scenario
+
+__all__ = [
+    "Place",
+    "Raw",
+    "child",
+    "described",
+    "fields_of",
+    "is_list",
+    "is_table",
+    "kinds_of",
+    "root",
+    "table_of",
+]
+
+Place = inspect.Type
+"""What may stand at some place of a scenario."""
+
+Raw = Any
+"""What a TOML file holds, before it has been validated."""
+
+_NUMBERS = {2: "two", 3: "three"}
+
+
+def is_table(value: Raw) -> TypeGuard[dict[str, Raw]]:
+    """Whether a value is a table."""
+    return isinstance(value, dict)
+
+
+def is_list(value: Raw) -> TypeGuard[list[Raw]]:
+    """Whether a value is a list."""
+    return isinstance(value, list)
+
+
+@cache
+def root() -> Place:
+    """Return the place of the whole scenario."""
+    return inspect.type_info(Scenario)
+
+
+def fields_of(table: inspect.StructType) -> dict[str, inspect.Field]:
+    """Return the keys of a table, by name."""
+    return {field.encode_name: field for field in table.fields}
+
+
+def kinds_of(place: Place) -> dict[str, inspect.StructType]:
+    """Return the kinds of table that a place takes; none if it does not take several."""
+    tables = [each for each in _choices(place) if isinstance(each, inspect.StructType)]
+    return {str(table.tag): table for table in tables if table.tag is not None}
+
+
+def table_of(place: Place, value: Raw) -> inspect.StructType | None:
+    """Return the layout of a table at this place, by its kind where there are several."""
+    if kinds := kinds_of(place):
+        kind = value.get("kind") if is_table(value) else None
+        return kinds.get(kind) if isinstance(kind, str) else None
+    tables = [each for each in _choices(place) if isinstance(each, inspect.StructType)]
+    return tables[0] if tables else None
+
+
+def child(place: Place, value: Raw, key: str | int) -> Place | None:
+    """Return the place of a table's key or a list's item, if there is one."""
+    if isinstance(key, str):
+        table = table_of(place, value)
+        field = fields_of(table).get(key) if table else None
+        return field.type if field else None
+    for each in _choices(place):
+        if isinstance(each, inspect.VarTupleType):
+            return each.item_type
+        if isinstance(each, inspect.TupleType) and key < len(each.item_types):
+            return each.item_types[key]
+    return None
+
+
+def described(place: Place) -> str:
+    """Return what may stand at a place, with its unit and its range, in words.
+
+    Example:
+        >>> scenario = table_of(root(), {})
+        >>> described(fields_of(scenario)["load"].type)
+        "a share of the fleet's capacity above 0 and at most 100"
+    """
+    if kinds := kinds_of(place):
+        names = " or ".join(f'"{kind}"' for kind in sorted(kinds))
+        return f"a table whose kind is {names}"
+    return ", or ".join(_described(each) for each in _choices(place, plain=False))
+
+
+def _choices(place: Place, *, plain: bool = True) -> Iterable[Place]:
+    if isinstance(place, inspect.UnionType):
+        for each in place.types:
+            if not isinstance(each, inspect.NoneType):
+                yield from _choices(each, plain=plain)
+    elif isinstance(place, inspect.Metadata) and plain:
+        yield from _choices(place.type)
+    else:
+        yield place
+
+
+def _described(place: Place) -> str:
+    if isinstance(place, inspect.Metadata):
+        # What msgspec calls a dict is one of texts here.
+        schema = cast("dict[str, str]", place.extra_json_schema)  # pyright: ignore[reportUnknownMemberType]
+        return " ".join(filter(None, (schema.get("description", ""), _range(place.type))))
+    match place:
+        case inspect.StrType():
+            return "a text in quotes"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.VarTupleType():
+            return f"a list, each item {described(place.item_type)}"
+        case inspect.TupleType():
+            count = _NUMBERS.get(len(place.item_types), len(place.item_types))
+            return f"a list of {count}, each {described(place.item_types[0])}"
+        case _:
+            return "a table"
+
+
+def _range(place: Place) -> str:
+    if not isinstance(place, inspect.FloatType | inspect.IntType):
+        return ""
+    if place.le is not None and place.le == place.ge:
+        return f"({place.le:g})"
+    least = f"from {place.ge:g}" if place.ge is not None else f"above {place.gt:g}"
+    if place.le is None:
+        return f"{least} on"
+    most = f"{place.le:,.15g}"
+    return f"{least} to {most}" if place.ge is not None else f"{least} and at most {most}"

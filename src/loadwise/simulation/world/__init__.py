@@ -1,0 +1,1 @@
+"""Model of a fleet and its clients in virtual time."""

@@ -1,0 +1,92 @@
+"""Requests of the simulated callers, and their attempts on servers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Generic, Protocol, TypeVar
+
+from loadwise.balancer import Lease
+from loadwise.simulation.world.loop import Action
+
+__all__ = ["Attempt", "Request", "Sender"]
+
+S = TypeVar("S")
+"""The kind of server."""
+
+Amounts = Mapping[str, float]
+
+
+class Request(Generic[S]):
+    """A request of a caller, through all its attempts.
+
+    Attributes:
+        arrived: When it arrived.
+        work: Seconds that it takes at speed 1.
+        key: Its hash key.
+        cost: What it is expected to use of the quotas.
+        true_cost: What it does use.
+        over: Whether it has its answer, or has been given up.
+        failures: Attempts that failed.
+        under_way: The attempts that may still bring an answer, where there may be several.
+        tried: Ids of the servers tried, where there may be another attempt.
+    """
+
+    __slots__ = (
+        "arrived",
+        "cost",
+        "failures",
+        "key",
+        "over",
+        "tried",
+        "true_cost",
+        "under_way",
+        "work",
+    )
+
+    def __init__(self, arrived: float, work: float, key: str | None) -> None:
+        self.arrived = arrived
+        self.work = work
+        self.key = key
+        self.over = False
+        self.failures = 0
+        self.under_way: list[Attempt[S]] | None = None
+        self.tried: list[str] | None = None
+        self.cost: Amounts | None = None
+        self.true_cost: Amounts | None = None
+
+
+class Attempt(Generic[S]):
+    """One request on one server.
+
+    Attributes:
+        client: The sender, which is told how it ends.
+        request: The request.
+        lease: The balancer's hold on the server.
+        over: Whether the client has done with it.
+    """
+
+    __slots__ = ("client", "lease", "over", "request")
+
+    def __init__(self, client: Sender[S], request: Request[S], lease: Lease[S]) -> None:
+        self.client = client
+        self.request = request
+        self.lease = lease
+        self.over = False
+
+
+class Sender(Protocol[S]):
+    """The client of an attempt, as its server sees it."""
+
+    @property
+    def done(self) -> Action:
+        """Function to call with an attempt whose work is done."""
+        ...
+
+    def broke(self, attempt: Attempt[S]) -> None:
+        """Report that the connection was refused or broke, or that the answer is an error."""
+
+    def rejected(self, attempt: Attempt[S]) -> None:
+        """Report that there was no room in the queue."""
+
+    def limited(self, attempt: Attempt[S], retry_after: float) -> None:
+        """Report that the quota does not allow it for so many seconds."""

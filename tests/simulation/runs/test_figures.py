@@ -1,0 +1,116 @@
+"""Figures: each declared once, and shown by all that show figures."""
+
+from __future__ import annotations
+
+import io
+import math
+from dataclasses import fields
+
+import pytest
+from rich.console import Console
+from tests.simulation.results import latency, result, summary
+
+from loadwise.cli.compare.table import show_tables
+from loadwise.simulation.analysis.comparison import Comparison
+from loadwise.simulation.analysis.summary import Summary
+from loadwise.simulation.analysis.verdict import verdict
+from loadwise.simulation.export import to_json
+from loadwise.simulation.report.table import table
+from loadwise.simulation.runs.figures import FIGURES, LATENCIES, Figure
+from loadwise.simulation.runs.result import COUNTS, Latency, Result
+from loadwise.simulation.scenario import Scenario, Servers
+
+ALL = (*LATENCIES, *FIGURES)
+
+
+def comparison() -> Comparison:
+    """Return one in which every figure applies and none is 0."""
+    scenario = Scenario(name="test", about="", servers=Servers(count=2))
+    summaries = tuple(
+        summary(
+            name,
+            [mean, 1.1 * mean],
+            failed=10,
+            retries=20,
+            unhealthy_picks=30,
+            keys_moved=0.1 * mean,
+            cache_hits=0.2 * mean,
+            panic=0.3,
+        )
+        for name, mean in (("quick", 1.0), ("slow", 2.0))
+    )
+    return Comparison(scenario, summaries, verdict(scenario, summaries))
+
+
+def test_names_are_unique() -> None:
+    """Each is the key of one figure."""
+    assert len({figure.name for figure in ALL}) == len(ALL)
+
+
+def test_latencies_are_those_of_the_record() -> None:
+    """All that a run keeps of its latencies is declared, in this order."""
+    assert [figure.name for figure in LATENCIES] == [field.name for field in fields(Latency)]
+    run = result(latency=latency(2.0))
+    assert [figure.of(run) for figure in LATENCIES] == [
+        getattr(run.latency, field.name) for field in fields(Latency)
+    ]
+
+
+@pytest.mark.parametrize("figure", ALL, ids=lambda figure: figure.name)
+def test_every_figure_is_everywhere(figure: Figure) -> None:
+    """In summaries, in the JSON, in both tables, and in the verdict where it has a name there."""
+    made = comparison()
+    data = to_json(made)
+    is_latency = figure in LATENCIES
+    for summed, exported in zip(made.summaries, data["summaries"], strict=True):
+        estimates = summed.latency if is_latency else summed.figures
+        estimate = estimates[figure.name]
+        assert estimate is not None
+        keys = exported["latency"] if is_latency else exported
+        assert keys[figure.name]["mean"] == estimate.mean
+    for exported in data["results"]:
+        keys = exported["latency"] if is_latency else exported
+        assert (figure.name in keys) == (not figure.counted or figure.name in COUNTS)
+    assert f">{figure.title}<small>" in table(made)
+    console = Console(file=io.StringIO(), width=80)
+    with console.capture() as capture:
+        show_tables(console, made)
+    for word in figure.heading.split("\n"):
+        assert word in capture.get()
+    assert any(line.startswith(f"{figure.spoken}: ") for line in made.verdict) or not figure.spoken
+
+
+NAMED = sorted(name for name, value in vars(Summary).items() if hasattr(value, "__set_name__"))
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_attributes_of_a_summary_are_its_figures(name: str) -> None:
+    """An attribute is the estimate of the figure of its name, as it always was for these."""
+    (summed, _) = comparison().summaries
+    assert len(NAMED) >= 9
+    assert getattr(summed, name) is summed.figures[name]
+
+
+def test_more_is_better_by_its_negative() -> None:
+    """What `less` turns round, `shown` turns back."""
+    for figure in FIGURES:
+        run = result(failed=7, retries=3, unhealthy_picks=5, keys_moved=0.5, cache_hits=0.25)
+        value = figure.of(run)
+        assert value is not None
+        sign = -1.0 if figure.better == "higher" else 1.0
+        assert figure.less(run) == sign * value
+        assert figure.shown(figure.less(run)) == figure.written(value, None)
+
+
+def test_nothing_known_of_no_requests() -> None:
+    """A share of none is unknown, and not 0."""
+    nothing = result(arrived=0, completed=0, attempts=0)
+    unknown = {figure.name for figure in FIGURES if math.isnan(figure.less(nothing))}
+    assert unknown == {"errors", "retries", "unhealthy_picks"}
+
+
+def test_counts_are_fields_of_a_result() -> None:
+    """Exports name them all, and they are whole numbers of a run."""
+    run = result()
+    assert set(COUNTS) < {field.name for field in fields(Result)}
+    assert all(isinstance(getattr(run, name), int) for name in COUNTS)
