@@ -23,7 +23,7 @@ except ModuleNotFoundError as error:
     if error.name not in {"msgspec", "numpy"}:
         raise
     raise ImportError(
-        f"loadwise.simulation needs {error.name}: install loadwise[simulation]"
+        f"loadwise.simulation needs {error.name}: pip install 'loadwise[simulation]'"
     ) from error
 
 __all__ = [

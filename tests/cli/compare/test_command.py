@@ -140,7 +140,7 @@ def test_recording_has_no_more_requests_than_it_has() -> None:
         (["slow-node", "-s", "p2c/health"], ["--strategy", "'p2c/health'", "/no-health"]),
         (["slow-node", "-s", "consistent-hash"], ["--strategy", "set clients.keys"]),
         (["slow-node", "--set", "laod=1"], ["--set", "laod=1", "'load'?"]),
-        (["slow-node", "--set", "load=900"], ["--set", "load=900", "at most 100"]),
+        (["slow-node", "--set", "load=80"], ["--set", "load=80", 'such as 0.8 or "80%"']),
         (["slow-node", "--seeds", "0"], ["--seeds", "0 is not between 1 and 10,000"]),
         (["slow-node", "--seeds", "few"], ["--seeds", "'few' is not a whole number"]),
         (["slow-node", "--jobs", "0"], ["--jobs", "0 is not between 1"]),

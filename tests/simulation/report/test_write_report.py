@@ -67,5 +67,5 @@ def test_without_plotly_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "plotly", None)
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    with pytest.raises(ImportError, match=r"needs plotly: install loadwise\[simulation\]"):
+    with pytest.raises(ImportError, match=r"needs plotly: pip install 'loadwise\[simulation\]'"):
         importlib.import_module("loadwise.simulation.report")

@@ -50,7 +50,7 @@ def test_the_settings_in_the_page_work() -> None:
     """Each of the table of settings changes a scenario that has what it is about."""
     page = PAGE.read_text(encoding="utf-8")
     settings = re.findall(r"^\| `([^`]*=[^`]*)` \|", page, re.MULTILINE)
-    assert len(settings) == 8
+    assert len(settings) == 9
     groups = {"groups": [{"name": "a"}, {"name": "b"}]}
     faults = [{"kind": "crash", "at": 0, "servers": ["a"]}]
     source = {"name": "x", "about": "", "servers": groups, "faults": faults}

@@ -16,7 +16,7 @@ except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "plotly":
         raise
     raise ImportError(
-        "loadwise.simulation.report needs plotly: install loadwise[simulation]"
+        "loadwise.simulation.report needs plotly: pip install 'loadwise[simulation]'"
     ) from error
 
 __all__ = ["render", "write_report"]

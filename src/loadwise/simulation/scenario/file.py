@@ -16,6 +16,7 @@ from loadwise.simulation.scenario.consistency import check
 from loadwise.simulation.scenario.gallery import scenario_names, scenario_text
 from loadwise.simulation.scenario.messages import Route, explained, path_in
 from loadwise.simulation.scenario.overrides import apply_setting, check_text
+from loadwise.simulation.scenario.percentages import read_percentages
 from loadwise.simulation.scenario.records import Scenario
 from loadwise.simulation.scenario.schema import Raw, is_table
 
@@ -48,6 +49,7 @@ def load_scenario(source: str | Path | Mapping[str, Raw], settings: Iterable[str
     """
     raw, name = _read(source)
     changed = [(apply_setting(raw, setting), setting) for setting in settings]
+    read_percentages(raw)
     try:
         scenario = msgspec.convert(raw, Scenario)
     except msgspec.ValidationError as error:

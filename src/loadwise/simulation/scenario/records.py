@@ -511,7 +511,10 @@ class Scenario(_Record, frozen=True):
     requests: Annotated[
         int, Meta(ge=1, le=20_000_000, description="a whole number of requests")
     ] = 50_000
-    load: Annotated[float, Meta(gt=0, le=100, description="a share of the fleet's capacity")] = 0.7
+    load: Annotated[
+        float,
+        Meta(gt=0, le=10, description='a share of the fleet\'s capacity, such as 0.8 or "80%",'),
+    ] = 0.7
     warmup: Annotated[float, Meta(ge=0, le=0.9, description="a share of the requests")] = 0.1
     tau: PositiveSeconds = 10.0
     arrivals: Arrivals = Poisson()

@@ -17,6 +17,7 @@ __all__ = [
     "described",
     "fields_of",
     "is_list",
+    "is_share",
     "is_table",
     "kinds_of",
     "root",
@@ -82,13 +83,29 @@ def child(place: Place, value: Raw, key: str | int) -> Place | None:
     return None
 
 
+def is_share(place: Place) -> bool:
+    """Return whether a number at this place is a share of something.
+
+    Example:
+        >>> scenario = fields_of(table_of(root(), {}))
+        >>> is_share(scenario["load"].type), is_share(scenario["tau"].type)
+        (True, False)
+    """
+    return any(
+        isinstance(each, inspect.Metadata)
+        and isinstance(each.type, inspect.FloatType)
+        and _description(each).startswith("a share")
+        for each in _choices(place, plain=False)
+    )
+
+
 def described(place: Place) -> str:
     """Return what may stand at a place, with its unit and its range, in words.
 
     Example:
         >>> scenario = table_of(root(), {})
-        >>> described(fields_of(scenario)["load"].type)
-        "a share of the fleet's capacity above 0 and at most 100"
+        >>> print(described(fields_of(scenario)["load"].type))
+        a share of the fleet's capacity, such as 0.8 or "80%", above 0 and at most 10
     """
     if kinds := kinds_of(place):
         names = " or ".join(f'"{kind}"' for kind in sorted(kinds))
@@ -109,9 +126,7 @@ def _choices(place: Place, *, plain: bool = True) -> Iterable[Place]:
 
 def _described(place: Place) -> str:
     if isinstance(place, inspect.Metadata):
-        # What msgspec calls a dict is one of texts here.
-        schema = cast("dict[str, str]", place.extra_json_schema)  # pyright: ignore[reportUnknownMemberType]
-        return " ".join(filter(None, (schema.get("description", ""), _range(place.type))))
+        return " ".join(filter(None, (_description(place), _range(place.type))))
     match place:
         case inspect.StrType():
             return "a text in quotes"
@@ -124,6 +139,12 @@ def _described(place: Place) -> str:
             return f"a list of {count}, each {described(place.item_types[0])}"
         case _:
             return "a table"
+
+
+def _description(place: inspect.Metadata) -> str:
+    # What msgspec calls a dict is one of texts here.
+    schema = cast("dict[str, str]", place.extra_json_schema)  # pyright: ignore[reportUnknownMemberType]
+    return schema.get("description", "")
 
 
 def _range(place: Place) -> str:
