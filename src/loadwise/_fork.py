@@ -3,14 +3,21 @@
 After `os.fork` only the forking thread lives on in the child: a lock that another thread held
 stays held for ever, and the requests of all other threads are gone though they were counted. Each
 object that owns a lock or a count registers here and starts afresh in the child.
+
+uWSGI forks its workers without running Python's own hooks, unless it is told to by
+``py-call-uwsgi-fork-hooks``; but it calls ``uwsgi.post_fork_hook``.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
+from threading import RLock
+from types import ModuleType
 from weakref import WeakKeyDictionary
 
-__all__ = ["ForkAware", "reset_in_child"]
+__all__ = ["ForkAware", "call_in_child", "is_uwsgi_master", "notice_fork", "reset_in_child"]
 
 
 class ForkAware:
@@ -22,6 +29,12 @@ class ForkAware:
 
 # In order of construction: whoever uses another object was made after it.
 _objects: WeakKeyDictionary[ForkAware, None] = WeakKeyDictionary()
+_calls: list[Callable[[], None]] = []
+# The process that all state here belongs to, and the one that is being made to own it.
+_pid = _next_pid = os.getpid()
+_locks: dict[int, RLock] = {}
+_uwsgi: ModuleType | None = sys.modules.get("uwsgi")
+_in_worker = False
 
 
 def reset_in_child(obj: ForkAware) -> None:
@@ -33,10 +46,62 @@ def reset_in_child(obj: ForkAware) -> None:
     _objects[obj] = None
 
 
+def call_in_child(function: Callable[[], None]) -> None:
+    """Have a function called in every forked child, after all objects have been reset."""
+    _calls.append(function)
+
+
+def notice_fork() -> None:
+    """Reset now what uWSGI's fork has left as it was, if somebody replaced its hook.
+
+    Thread-safety: of threads that call it at once, all return after the reset.
+
+    Cost: none outside uWSGI, one ``getpid`` in it.
+    """
+    if _uwsgi is not None and os.getpid() != _pid:
+        _reset_all()
+
+
 def _reset_all() -> None:
-    for obj in list(_objects):
-        obj._after_fork()  # noqa: SLF001 - the hook that ForkAware declares
+    """Reset everything, once in each process."""
+    global _pid, _next_pid  # noqa: PLW0603 - there is one process
+    pid = os.getpid()
+    # A lock of the process's own: the parent's may have been held while it forked.
+    with _locks.setdefault(pid, RLock()):
+        if pid in (_pid, _next_pid):  # it has been done, or this is a call from within it
+            return
+        _next_pid = pid
+        for obj in list(_objects):
+            obj._after_fork()  # noqa: SLF001 - the hook that ForkAware declares
+        for function in _calls:
+            function()
+        _pid = pid
+        _locks.clear()
+
+
+def is_uwsgi_master() -> bool:
+    """Tell whether this is uWSGI's master, before it forks: the program is only loaded here."""
+    return _uwsgi is not None and not _in_worker and not _uwsgi.worker_id()
+
+
+def _follow_uwsgi(uwsgi: ModuleType) -> None:
+    """Have uWSGI call the resets, and after them whatever it was to call already."""
+    before: Callable[[], object] | None = getattr(uwsgi, "post_fork_hook", None)
+
+    def begin_work() -> None:
+        global _in_worker  # noqa: PLW0603 - there is one process
+        _in_worker = True
+        if os.getpid() == _pid:  # without a master the first worker is not forked
+            for function in _calls:
+                function()
+        _reset_all()
+        if before is not None:
+            before()
+
+    uwsgi.post_fork_hook = begin_work  # type: ignore[attr-defined]  # a module made by uWSGI
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_all)
+if _uwsgi is not None:
+    _follow_uwsgi(_uwsgi)

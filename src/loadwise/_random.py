@@ -10,12 +10,12 @@ for the others. There each thread draws from a generator of its own, seeded by t
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 from copy import copy
 from threading import local
 
+from loadwise._fork import call_in_child
 from loadwise._gil import HAS_GIL
 
 __all__ = ["check_rng", "fork_of", "random_of_this_thread", "source_of"]
@@ -39,8 +39,7 @@ class _OfThread(local):
 
 
 _own = _OfThread()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_own.renew)
+call_in_child(_own.renew)
 
 
 def random_of_this_thread() -> float:

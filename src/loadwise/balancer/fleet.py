@@ -146,6 +146,8 @@ class Fleet(ForkAware, Generic[N]):
         answers = self._answers(view.nodes)
         if view.admitted == answers and self._holds(view):
             return view
+        if self._health is not None:
+            self._health.catch_up()
         present: View[N] | None = None
         while present is None:
             with self._lock:

@@ -233,6 +233,13 @@ class HealthTracker(ForkAware):
                 due = self.clock()
         return None if math.isinf(due) else due
 
+    def catch_up(self) -> None:
+        """Take in what was found out elsewhere, before a request for a node looks at the states.
+
+        There is nothing to take in here; a tracker that shares its states overrides it. A balancer
+        calls it when its view of the nodes no longer holds.
+        """
+
     def down(self) -> list[tuple[Hashable, bool]]:
         """Return the UNHEALTHY ids, each with whether its probe is due and nobody has it."""
         with self._lock:

@@ -8,7 +8,6 @@ the probe returns, and there is no pool for hanging probes to use up.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 from collections import deque
@@ -20,7 +19,9 @@ from typing import Any, Generic, Self, TypeVar, Unpack
 from weakref import WeakSet
 
 from loadwise._callables import is_awaitable, refuse_async, refuse_awaitable
+from loadwise._fork import call_in_child, is_uwsgi_master
 from loadwise._numbers import finite
+from loadwise._threads import warn_if_threads_stand_still
 from loadwise.balancer import Balancer
 from loadwise.health_checks.checkable import require_checkable
 from loadwise.health_checks.leader import as_leader
@@ -77,9 +78,12 @@ class _Run(Generic[N]):
         return self._plan.leads
 
     def start(self) -> None:
-        """Check at intervals from now on."""
+        """Check at intervals from now on, if threads may run here."""
+        if warn_if_threads_stand_still():
+            return
         with self._lock:
-            self._need_thread()
+            if not is_uwsgi_master():  # else its workers are to begin
+                self._need_thread()
             self.regular = True
             self._wake.set()
 
@@ -376,7 +380,5 @@ def _go_on_in_child() -> None:
         checker._go_on_in_child()  # noqa: SLF001 - a hook of this module
 
 
-if hasattr(os, "register_at_fork"):
-    # Those of loadwise._fork were registered before and so run before: the threads started here
-    # find no lock that a thread of the parent held.
-    os.register_at_fork(after_in_child=_go_on_in_child)
+# Called after all resets: the threads started here find no lock that a thread of the parent held.
+call_in_child(_go_on_in_child)

@@ -200,15 +200,16 @@ def test_nothing_in_the_background_outlives_its_owner(
     """Quotas that are dropped unclosed are collected, and their threads and tasks end."""
     quota = SharedQuota(client, prefix, timeout=PATIENCE)
     quota.register("node", rpm(10))
+    assert quota.try_acquire("node")
     thread = quota._worker._thread
     assert thread is not None
     gone = weakref.ref(quota)
     del quota
-    gc.collect()
-    assert gone() is None
     thread.join(DEADLINE)
     assert not thread.is_alive()
     assert thread not in threading.enumerate()
+    gc.collect()
+    assert gone() is None
 
     async def main() -> None:
         quota = AsyncSharedQuota(valkey.async_client(), prefix, timeout=PATIENCE)
@@ -218,9 +219,8 @@ def test_nothing_in_the_background_outlives_its_owner(
         assert task is not None
         gone = weakref.ref(quota)
         del quota
-        await asyncio.sleep(0)
+        await asyncio.wait_for(task, DEADLINE)
         gc.collect()
         assert gone() is None
-        await asyncio.wait_for(task, DEADLINE)
 
     asyncio.run(main())

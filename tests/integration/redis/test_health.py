@@ -48,6 +48,7 @@ def share(client: redis.Redis, prefix: str) -> Iterator[Callable[..., SharedHeal
     def make(using: redis.Redis | None = None, **settings: Any) -> SharedHealth:
         settings = dict[str, Any](policy=ABRUPT, timeout=PATIENCE) | settings
         made.append(SharedHealth(using or client, prefix, **settings))
+        made[-1].catch_up()  # as with the first request
         return made[-1]
 
     yield make
@@ -671,6 +672,7 @@ def test_closing(valkey: Valkey, prefix: str) -> None:
 def test_closing_before_the_background_has_begun(valkey: Valkey, prefix: str) -> None:
     """What was found out until then is told, although nobody has looked at the server yet."""
     tracker = SharedHealth(valkey.client(), prefix, ABRUPT, timeout=PATIENCE)
+    tracker.catch_up()
     sync = tracker._sync
     assert sync is not None
     sync._sender.close()

@@ -5,154 +5,306 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import sys
+import time
 from collections.abc import Awaitable, Callable
-from threading import Event, Thread, current_thread
+from threading import Lock, RLock, Thread, current_thread
 from weakref import WeakMethod
+
+from loadwise._fork import ForkAware, is_uwsgi_master, notice_fork, reset_in_child
+from loadwise._threads import warn_if_threads_stand_still
+from loadwise.balancer.bells import ThreadBell
+from loadwise.integrations.redis._endings import close_at_end, forget
 
 __all__ = ["BackgroundTask", "BackgroundThread"]
 
 _log = logging.getLogger("loadwise")
 
-_FORK_SETTLES = 0.05
 _AFTER_FAILURE = 1.0
+_LONGEST_STEP = 2.0
 
-Step = Callable[[], Awaitable[float]]
+Step = Callable[[], float]
+AsyncStep = Callable[[], Awaitable[float]]
+AsyncClose = Callable[[], Awaitable[None]]
 
 
 class _Signals:
-    __slots__ = ("stop", "wake")
+    """What others tell one thread.
+
+    Attributes:
+        bell: Wakes it.
+        stop: Whether it is to end.
+        close: What to do in the end, if nobody else is left to do it.
+    """
+
+    __slots__ = ("bell", "close", "stop")
 
     def __init__(self) -> None:
-        self.wake = Event()
+        self.bell = ThreadBell()
         self.stop = False
+        self.close: Callable[[], None] | None = None
 
 
-class BackgroundThread:
-    """Takes a step now and again in a daemon thread of its own.
+class BackgroundThread(ForkAware):
+    """Takes a step now and again, in a daemon thread that begins with the first use in a process.
 
     Args:
         name: The thread's name.
+        step: A bound method that returns the seconds to wait before the next call.
+        close: A bound method of the same object that ends its work, calling `close`; called when
+            the process ends, unless it has been. ``None`` for no need.
 
-    The thread ends when `close` is called, or when the step's owner is collected.
+    It keeps neither of them alive: an owner that is dropped hands its close over to `finish`. Where
+    no thread can run, the steps that are due are taken by `attend`.
+
+    Thread-safety: full. In a forked child it begins again with the first use there.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, step: Step, close: Callable[[], None] | None = None) -> None:
         self._name = name
+        self._step = _Step(step)
+        self._close = None if close is None else WeakMethod(close)
+        self._closed = False
         self._signals = _Signals()
+        self._after_fork()
+        reset_in_child(self)
+        warn_if_threads_stand_still()
+
+    def _after_fork(self) -> None:
+        # With gevent "threads" are copied by a fork: this one's copy is to end here.
+        self._signals.stop = True
+        self._signals = _Signals()
+        # Re-entrant: the collector may strike while it is held, and give back what a dropped
+        # request had reserved.
+        self._lock = RLock()
+        self._stepping = Lock()
+        self._due = 0.0
         self._thread: Thread | None = None
-        self._step: WeakMethod[Callable[[], float]] | None = None
+        self._in_use = False
+        self._is_alone = False  # whether no thread could be started
 
-    def start(self, step: Callable[[], float]) -> None:
-        """Begin.
+    @property
+    def is_begun(self) -> bool:
+        """Whether it works in this process."""
+        return self._in_use
 
-        Args:
-            step: A bound method that returns the seconds to wait before the next call.
+    @property
+    def running(self) -> bool:
+        """Whether a thread is at work in this process."""
+        thread = self._thread
+        return thread is not None and thread.is_alive() and not self._signals.stop
+
+    def begin(self) -> None:
+        """Work in this process from now on."""
+        notice_fork()
+        if not self._in_use:
+            with self._lock:
+                self._start()
+
+    def attend(self) -> None:
+        """Work in this process from now on; where no thread can run, take the step if it is due.
+
+        Cost: where a thread runs, none.
         """
-        self._step = WeakMethod(step)
-        self._spawn(0)
+        self.begin()
+        if self._is_alone and not self._closed:
+            self._take_step()
 
     def wake(self) -> None:
-        """Have the next step taken now. Does not wait."""
-        self._signals.wake.set()
+        """Have the next step taken now; where no thread can run, by `attend`. Does not wait."""
+        self.begin()
+        self._due = 0.0
+        self._signals.bell.ring()
 
-    def close(self, timeout: float = 2.0) -> None:
-        """End the thread, after the step under way."""
+    def close(self) -> None:
+        """End the thread, after the step under way. From then on there are no others."""
+        self._closed = True
         self._signals.stop = True
-        self._signals.wake.set()
-        if self._thread is not None and self._thread is not current_thread():
-            self._thread.join(timeout)
+        self._signals.bell.ring()
+        thread = self._thread
+        if thread is not None and thread is not current_thread():
+            thread.join(_LONGEST_STEP)
+        forget(self)
 
-    def restart_in_child(self) -> None:
-        """Begin anew in the child of a fork, where the thread is gone."""
-        if self._thread is None or self._signals.stop:
+    def finish(self, close: Callable[[], None]) -> None:
+        """Have the thread call ``close`` and end, because the owner has been dropped.
+
+        It may be called wherever the collector strikes. ``close`` keeps the owner alive until then.
+        """
+        if self._closed or not self._in_use:
             return
-        self._signals = _Signals()
-        # By then everybody has a new lock in place of one that may be held for ever.
-        self._spawn(_FORK_SETTLES)
+        if self.running:
+            self._signals.close = close
+            self._signals.bell.ring()
+        else:
+            close()
 
-    def _spawn(self, delay: float) -> None:
-        if self._step is not None:
-            self._thread = Thread(
-                target=_run, args=(self._step, self._signals, delay), name=self._name, daemon=True
-            )
-            self._thread.start()
+    def close_at_end(self) -> None:
+        """Have all done that the end of the process would cut off."""
+        close = None if self._close is None else self._close()
+        if close is not None:
+            close()
+        if self._thread is not None:  # which may be about to close what was dropped
+            self._thread.join(_LONGEST_STEP)
 
+    def _start(self) -> None:
+        if self._in_use or self._closed:
+            return
+        self._in_use = True
+        if self._close is not None:
+            close_at_end(self)
+        self._is_alone = not self._start_thread()
 
-def _run(reference: WeakMethod[Callable[[], float]], signals: _Signals, delay: float) -> None:
-    complained = False
-    pause = delay
-    while True:
-        if pause > 0:
-            signals.wake.wait(pause)
-        signals.wake.clear()
-        step = reference()
-        if signals.stop or step is None:
+    def _start_thread(self) -> bool:
+        # A thread of uWSGI's master would not live on in its workers, and could hold the
+        # interpreter's lock while they are forked.
+        if warn_if_threads_stand_still() or is_uwsgi_master():
+            return False
+        thread = Thread(target=_run, args=(self._step, self._signals), name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the process may have no more threads, or be about to end
+            if not sys.is_finalizing():
+                _log.warning("%r: no thread could be started: %s", self._name, error)
+            return False
+        self._thread = thread
+        return True
+
+    def _take_step(self) -> None:
+        """Take the step here, if it is due and nobody is about it."""
+        if time.monotonic() < self._due or not self._stepping.acquire(blocking=False):
             return
         try:
-            pause = step()
+            self._due = math.inf  # unless `wake` is called meanwhile
+            pause = self._step()
+            self._due = min(self._due, time.monotonic() + pause)
+        finally:
+            self._stepping.release()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._name!r}>"
+
+
+class _Step:
+    """A step of an owner that is not kept alive; its failures are logged once, and not raised."""
+
+    __slots__ = ("_complained", "_reference")
+
+    def __init__(self, step: Step) -> None:
+        self._reference = WeakMethod(step)
+        self._complained = False
+
+    def __call__(self) -> float:
+        """Take the step; return the seconds to wait before the next."""
+        step = self._reference()
+        if step is None:  # its owner is about to hand over its close
+            return _AFTER_FAILURE
+        try:
+            return step()
         except Exception:  # noqa: BLE001 - whatever it is, the next step may do better
-            if not complained:
-                complained = True
+            if not self._complained:
+                self._complained = True
                 _log.exception("%s failed; further failures are not logged", step)
-            pause = _AFTER_FAILURE
-        del step
+            return _AFTER_FAILURE
+
+
+def _run(step: _Step, signals: _Signals) -> None:
+    while not signals.stop:
+        if signals.close is not None:
+            signals.close()
+            return
+        signals.bell.wait(step())
 
 
 class BackgroundTask:
     """Takes a step now and again in a task.
 
-    It ends when `aclose` is called, when the step's owner is collected or with the event loop.
+    Args:
+        step: A bound coroutine method that returns the seconds to wait before the next call.
+        close: A bound coroutine method of the same object, awaited when the task is cancelled, as
+            by the end of `asyncio.run`.
+
+    It keeps neither of them alive. It ends when `aclose` is called, with the event loop, or when a
+    dropped owner hands its close over to `finish`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, step: AsyncStep, close: AsyncClose) -> None:
+        self._step = WeakMethod(step)
+        self._close = WeakMethod(close)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
-        self._rung = asyncio.Event()
+        self._signals = _LoopSignals()
         self._stop = False
 
-    def attend(self, step: Step) -> bool:
-        """Work in this event loop from now on; tell whether that is news.
-
-        Args:
-            step: A bound coroutine method that returns the seconds to wait before the next call.
-        """
+    def attend(self) -> bool:
+        """Work in this event loop from now on; tell whether that is news."""
         loop = asyncio.get_running_loop()
-        if self._loop is loop or self._stop:
+        is_news = self._loop is not loop
+        if self._stop or not (is_news or self._task is None or self._task.done()):
             return False
-        self._loop, self._rung = loop, asyncio.Event()
-        self._task = loop.create_task(self._work(WeakMethod(step), self._rung))
-        return True
+        self._loop, self._signals = loop, _LoopSignals()
+        self._task = loop.create_task(_work(self._step, self._close, self._signals))
+        return is_news
 
     def wake(self) -> None:
         """Have the next step taken now. From any thread."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has been closed
-                self._loop.call_soon_threadsafe(self._rung.set)
+                self._loop.call_soon_threadsafe(self._signals.rung.set)
+
+    def finish(self, close: AsyncClose) -> None:
+        """Have the task await ``close`` and end, because the owner has been dropped."""
+        if not self._stop:
+            self._stop = True
+            self._signals.close = close
+            self.wake()
 
     async def aclose(self) -> bool:
         """End, after the step under way; tell whether it worked in this event loop."""
-        self._stop = True
-        self._rung.set()
+        self._stop = self._signals.stop = True
+        self._signals.rung.set()
         task, self._task = self._task, None
         if task is None or self._loop is not asyncio.get_running_loop():
             return False
         await asyncio.wait([task])  # it may have been cancelled, which is no concern of ours
         return True
 
-    async def _work(self, reference: WeakMethod[Step], rung: asyncio.Event) -> None:
-        complained = False
-        while not self._stop:
-            rung.clear()
-            step = reference()
-            if step is None:
+
+class _LoopSignals:
+    """What others tell one task; see `_Signals`."""
+
+    __slots__ = ("close", "rung", "stop")
+
+    def __init__(self) -> None:
+        self.rung = asyncio.Event()
+        self.stop = False
+        self.close: AsyncClose | None = None
+
+
+async def _work(
+    step_of: WeakMethod[AsyncStep], close_of: WeakMethod[AsyncClose], signals: _LoopSignals
+) -> None:
+    complained = False
+    try:
+        while not signals.stop:
+            signals.rung.clear()
+            if signals.close is not None:
+                await signals.close()
                 return
+            step, pause = step_of(), _AFTER_FAILURE
             try:
-                pause = await step()
+                if step is not None:  # else its owner is about to hand over its close
+                    pause = await step()
             except Exception:  # noqa: BLE001 - whatever it is, the next step may do better
                 if not complained:
                     complained = True
                     _log.exception("%s failed; further failures are not logged", step)
-                pause = _AFTER_FAILURE
             del step
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(rung.wait(), pause)
+                await asyncio.wait_for(signals.rung.wait(), pause)
+    except asyncio.CancelledError:
+        close = signals.close or close_of()
+        if close is not None and not signals.stop:
+            await close()
+        raise

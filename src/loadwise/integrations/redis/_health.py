@@ -89,10 +89,11 @@ class SharedHealth(HealthTracker):
         self._sync: HealthSync | None = None
         super().__init__(policy, clock)
         self._events = EventLog("health", on_event)
+        self._port = _Port(self)
         self._sync = HealthSync(
             given,
             prefix,
-            _Port(self),
+            self._port,
             clock,
             self._events,
             ttl=ttl,
@@ -110,7 +111,7 @@ class SharedHealth(HealthTracker):
     @property
     def connected(self) -> bool:
         """Whether the server can be reached, as far as is known."""
-        return self._sync is not None and self._sync.breaker.up
+        return self._sync is not None and self._sync.connected
 
     @property
     def events(self) -> Mapping[str, int]:
@@ -120,7 +121,13 @@ class SharedHealth(HealthTracker):
     def close(self) -> None:
         """Report the rest, and end the background threads. The tracker works on, alone."""
         if self._sync is not None:
+            self._port.attach(self)
             self._sync.close()
+
+    def __del__(self) -> None:
+        sync: HealthSync | None = self.__dict__.get("_sync")  # none if its arguments were refused
+        if sync is not None:
+            sync.finish(self.close)
 
     def __enter__(self) -> Self:
         return self
@@ -132,6 +139,38 @@ class SharedHealth(HealthTracker):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def status(self, node_id: Hashable) -> HealthStatus:
+        """Return a node's state; HEALTHY for an id never reported."""
+        if self._sync is not None:
+            self._sync.begin()
+        return super().status(node_id)
+
+    def health(self, node_id: Hashable) -> NodeHealth:
+        """Return all that is known of one node's health."""
+        if self._sync is not None:
+            self._sync.begin()
+        return super().health(node_id)
+
+    def snapshot(self) -> dict[Hashable, NodeHealth]:
+        """Return what is known of all nodes with something to remember, by id. O(n)."""
+        if self._sync is not None:
+            self._sync.begin()
+        return super().snapshot()
+
+    def catch_up(self) -> None:
+        """Listen from now on; where no thread can run, see what others found out, now and then."""
+        if self._sync is not None:
+            self._sync.attend()
+
+    def down(self) -> list[tuple[Hashable, bool]]:
+        """Return the UNHEALTHY ids, each with whether its probe is due and nobody has it."""
+        if self._sync is not None and not self._sync.is_begun:
+            # Whoever asks may be only getting ready, perhaps to fork. The first who needs a node
+            # is to look again, and to call `catch_up` before.
+            with self._lock:
+                self.version += 1
+        return super().down()
 
     def remove(self, node_id: Hashable) -> None:
         """Forget a node in this process. An id that is not known is not an error."""
@@ -355,11 +394,20 @@ class _Port:
     """The side of a tracker that its `HealthSync` sees. It does not keep the tracker alive."""
 
     def __init__(self, tracker: SharedHealth) -> None:
+        self.attach(tracker)
+
+    def attach(self, tracker: SharedHealth) -> None:
+        """Show this side of a tracker, even if it had been given up for collected."""
         self._tracker = weakref.ref(tracker)
 
     def is_open(self) -> bool:
         """Tell whether the tracker is still there."""
         return self._tracker() is not None
+
+    def close(self) -> None:
+        """Close the tracker."""
+        if (tracker := self._tracker()) is not None:
+            tracker.close()
 
     def pending(self) -> dict[str, tuple[NodeHealth, float]]:
         """Return what the server is to be told, by id, and when it happened."""

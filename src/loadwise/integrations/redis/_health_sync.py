@@ -54,6 +54,10 @@ class HealthPort(Protocol):
         """Tell whether the tracker is still there."""
         ...
 
+    def close(self) -> None:
+        """Close the tracker, which ends the work of its `HealthSync`."""
+        ...
+
     def pending(self) -> dict[str, tuple[NodeHealth, float]]:
         """Return what the server is to be told, by id, and when it happened."""
         ...
@@ -89,7 +93,8 @@ class HealthSync:
 
         port: The tracker.
 
-    One thread sends and looks at the HASH; another, the subscriber's, hears of news sooner.
+    One thread sends and looks at the HASH; another, the subscriber's, hears of news sooner. Both
+    begin with the first use in a process.
     """
 
     def __init__(
@@ -113,7 +118,7 @@ class HealthSync:
         self._poll = poll
         self._timeout = timeout
         self.breaker = CircuitBreaker(log, clock, "meanwhile each process goes by what it sees")
-        self._sender = BackgroundThread(f"loadwise tells {prefix}:health")
+        self._sender = BackgroundThread(f"loadwise tells {prefix}:health", self._step, port.close)
         self._changed = ""
         self._epoch = ""
         # By how many microseconds the server's clock is ahead of the local one, once it is known.
@@ -121,25 +126,49 @@ class HealthSync:
         self._next_look = self._next_try = clock()
         self._client = with_short_timeouts(client, timeout)
         self._subscriber = ChangeSubscriber(self._key, port, self.breaker, self._heard, self.wake)
-        self._sender.start(self._step)
-        self._subscriber.start(self._client)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether it works in this process."""
+        return self._sender.is_begun
+
+    @property
+    def connected(self) -> bool:
+        """Whether news comes and goes, as far as is known."""
+        return self.breaker.up and (self._sender.running or not self.is_begun)
 
     def restart_in_child(self) -> None:
-        """Begin anew in the child of a fork."""
+        """Let go of the parent's connections, in the child of a fork."""
         self._client.abandon()
         self._client = with_short_timeouts(self._given, self._timeout)
-        self._sender.restart_in_child()
-        self._subscriber.restart_in_child(self._client)
+        self._subscriber.let_go()
+
+    def begin(self) -> None:
+        """Work in this process from now on."""
+        if not self._sender.is_begun:
+            self._sender.begin()
+            self._subscriber.begin(self._client)
+
+    def attend(self) -> None:
+        """Work from now on; where no thread can run, send and look here if it is time to."""
+        self.begin()
+        self._sender.attend()
 
     def wake(self) -> None:
         """Have news sent now. Does not wait."""
+        self.begin()
         self._sender.wake()
+
+    def finish(self, close: Callable[[], None]) -> None:
+        """Have the background call ``close``, because the tracker has been dropped."""
+        self._sender.finish(close)
 
     def close(self) -> None:
         """Send the rest, and end the threads."""
+        begun = self.is_begun
         self._sender.close()
         self._subscriber.close()
-        if self.breaker.up and self._port.is_open():
+        if begun and self.breaker.up and self._port.is_open():
             try:
                 if self._ahead is None:
                     self._look()
@@ -295,26 +324,25 @@ class ChangeSubscriber:
         self._alarm = alarm
         self._client: BoundedClient | None = None
         self._subscription: Subscription | None = None
-        self._thread = BackgroundThread(f"loadwise listens to {channel.decode()}")
+        self._thread = BackgroundThread(f"loadwise listens to {channel.decode()}", self._step)
         self._is_stale = False
         self._has_complained = False
 
-    def start(self, client: BoundedClient) -> None:
-        """Begin."""
+    def begin(self, client: BoundedClient) -> None:
+        """Listen in this process from now on."""
         self._client = client
-        self._thread.start(self._step)
+        self._thread.begin()
 
     def restart(self) -> None:
         """Subscribe again, because messages have been missed. Does not wait."""
         self._is_stale = True
         self._thread.wake()
 
-    def restart_in_child(self, client: BoundedClient) -> None:
-        """Begin again in the child of a fork."""
+    def let_go(self) -> None:
+        """Leave the subscription to the parent, in the child of a fork."""
         if self._subscription is not None:
             self._subscription.abandon()
-        self._client, self._subscription = client, None
-        self._thread.restart_in_child()
+        self._subscription = None
 
     def refused(self, why: str) -> None:
         """Report that the server refuses the channel; only the first time."""

@@ -77,8 +77,7 @@ class SharedLeader(ForkAware):
         self._breaker = CircuitBreaker(
             self._events, time.monotonic, "meanwhile every process checks"
         )
-        self._thread = BackgroundThread(f"loadwise leads {prefix}")
-        self._started = False
+        self._thread = BackgroundThread(f"loadwise leads {prefix}", self._step, self.close)
         self._begin()
         reset_in_child(self)
 
@@ -92,18 +91,13 @@ class SharedLeader(ForkAware):
     def _after_fork(self) -> None:
         abandon(self._client)
         self._begin()
-        self._thread.restart_in_child()
 
     def leads(self) -> bool:
         """Tell whether this process is to check now; from then on it is a candidate."""
         with self._lock:
             if not self._candidate:
                 self._candidate = True
-                if self._started:
-                    self._thread.wake()
-                else:
-                    self._started = True
-                    self._thread.start(self._step)
+                self._thread.wake()
         return not self._breaker.up or time.monotonic() < self._leads_until
 
     def resign(self) -> None:
@@ -111,13 +105,15 @@ class SharedLeader(ForkAware):
         with self._lock:
             self._candidate = False
             self._leads_until = 0.0
-        self._thread.wake()
+        if self._thread.is_begun:
+            self._thread.wake()
 
     def close(self) -> None:
         """Let another process lead, and end the background thread."""
+        begun = self._thread.is_begun
         self.resign()
         self._thread.close()
-        if self._started and self._breaker.up:
+        if begun and self._breaker.up:
             self._give_up()
         self._breaker.close()
         self._client.close()
@@ -132,6 +128,10 @@ class SharedLeader(ForkAware):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        if "_client" in self.__dict__:  # else its arguments were refused
+            self._thread.finish(self.close)
 
     def _step(self) -> float:
         if not self._candidate:

@@ -98,7 +98,7 @@ class SharedQuota(SharedCounts):
         on_event: Callable[[SharedEvent], object] | None = None,
     ) -> None:
         self._given = as_client(client)
-        self._worker = BackgroundThread(f"loadwise quota {prefix}")
+        self._worker = BackgroundThread(f"loadwise quota {prefix}", self._step, self.close)
         super().__init__(
             prefix,
             mode,
@@ -110,13 +110,11 @@ class SharedQuota(SharedCounts):
             wake=self._worker.wake,
         )
         self._client = with_short_timeouts(self._given, self._timeout)
-        self._worker.start(self._step)
 
     def _after_fork(self) -> None:
         super()._after_fork()
         abandon(self._client)
         self._client = with_short_timeouts(self._given, self._timeout)
-        self._worker.restart_in_child()
 
     def register(self, node_id: Hashable, config: QuotaConfig) -> None:
         """Set a node's limits here, and ask the server what is used of them.
@@ -130,7 +128,6 @@ class SharedQuota(SharedCounts):
         self._set_limits(id_of(node_id), config)
         for request in self._due(id_of(node_id)):
             self._ask(request)
-        self._worker.wake()
 
     def try_acquire(
         self, node_id: Hashable, amounts: Amounts | None = None
@@ -147,6 +144,7 @@ class SharedQuota(SharedCounts):
         Raises:
             ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
         """
+        self._worker.attend()
         begun = self._begin(node_id, amounts)
         if not isinstance(begun, Request):
             return begun
@@ -174,6 +172,10 @@ class SharedQuota(SharedCounts):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        if "_client" in self.__dict__:  # else its arguments were refused
+            self._worker.finish(self.close)
 
     def _tell_the_rest(self) -> None:
         """Tell the server what it has not heard, and give back what is leased."""
@@ -248,7 +250,7 @@ class AsyncSharedQuota(SharedCounts):
         on_event: Callable[[SharedEvent], object] | None = None,
     ) -> None:
         self._given = as_async_client(client)
-        self._worker = BackgroundTask()
+        self._worker = BackgroundTask(self._step, self._tell_the_rest)
         super().__init__(
             prefix,
             mode,
@@ -269,7 +271,6 @@ class AsyncSharedQuota(SharedCounts):
         self._set_limits(id_of(node_id), config)
         for request in self._due(id_of(node_id)):
             await self._ask(request)
-        self._worker.wake()
 
     async def try_acquire(
         self, node_id: Hashable, amounts: Amounts | None = None
@@ -289,8 +290,7 @@ class AsyncSharedQuota(SharedCounts):
     async def aclose(self) -> None:
         """Tell the server the rest, give back what is leased, and end the background task."""
         if await self._worker.aclose():
-            for request in self._due_requests(last=True):
-                await self._ask(request)
+            await self._tell_the_rest()
             await self._client.aclose()
         self._circuit.close()
         self._reconsider_all()
@@ -307,9 +307,18 @@ class AsyncSharedQuota(SharedCounts):
     ) -> None:
         await self.aclose()
 
+    def __del__(self) -> None:
+        if "_client" in self.__dict__:  # else its arguments were refused
+            self._worker.finish(self._tell_the_rest)
+
+    async def _tell_the_rest(self) -> None:
+        """Tell the server what it has not heard, and give back what is leased."""
+        for request in self._due_requests(last=True):
+            await self._ask(request)
+
     def _attend(self) -> None:
         """Have a task in this event loop, and connections."""
-        if self._worker.attend(self._step):
+        if self._worker.attend():
             self._client = cast(
                 "AsyncCommands", with_short_timeouts_async(self._given, self._timeout)
             )

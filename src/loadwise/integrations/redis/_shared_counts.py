@@ -123,8 +123,10 @@ class SharedCounts(QuotaCounts):
         # What the parent has used and reserved is for the parent to tell, and to give back.
         self._forks += 1
         self._leaving.clear()
-        for node in self._shared.values():
+        now = self.clock()
+        for node_id, node in self._shared.items():
             node.leave_to_parent()
+            self._reconsider(node_id, now)
 
     @property
     def connected(self) -> bool:
@@ -247,8 +249,12 @@ class SharedCounts(QuotaCounts):
                 return None
             if node is None:
                 return SharedReservation(self._settle, self._forks, node_id, NOTHING, {})
-            if node.slices is not None:
-                return self._draw(node_id, node, node.slices, named, now)
+            slices = node.slices
+            if slices is not None and (slices.begun or self._is_away(node)):
+                return self._draw(node_id, node, slices, named, now)
+            if slices is not None:
+                slices.miss(named)
+                return Request(str(node_id), node, node.take(slices, now), named)
             if not self._circuit.up:
                 return self._decide_alone(node_id, node, named)
             windows = node.quota.windows
@@ -258,7 +264,10 @@ class SharedCounts(QuotaCounts):
 
     def _finish(self, request: Request) -> SharedReservation | None:
         """Answer a request for quota by what the server replied."""
-        reply, node_id = request.reply, request.node_id
+        reply, node_id, slices = request.reply, request.node_id, request.node.slices
+        if slices is not None:
+            with self._lock:
+                return self._draw(node_id, request.node, slices, request.named, self.clock())
         if reply is not None and reply.status == "ok":
             full = {name: each["amount"] for name, each in request.call.dims.items()}
             return SharedReservation(self._settle, self._forks, node_id, full, request.granted)
@@ -411,7 +420,7 @@ class SharedCounts(QuotaCounts):
             return free
         if self._is_away(node):
             return max(free, now + self._circuit.wait) if self._refuses else free
-        return free if slices is None else max(free, now + slices.pause)
+        return free if slices is None or not slices.begun else max(free, now + slices.pause)
 
     def _key(self, request: Request) -> bytes:
         return f"{self._prefix}:quota:{request.node_id}".encode()
@@ -440,8 +449,8 @@ class SharedCounts(QuotaCounts):
         if not self._circuit.up:
             return self._circuit.wait
         self._idle = max(self._refresh, (self.clock() - began) / _IDLE_SHARE)
-        held = [node.slices for node in list(self._shared.values())]
-        return min([self._idle, *(slices.pause for slices in held if slices is not None)])
+        slices = [node.slices for node in list(self._shared.values())]
+        return min([self._idle, *(each.pause for each in slices if each is not None and each.begun)])
 
     def _tell_events(self) -> None:
         while self._news:

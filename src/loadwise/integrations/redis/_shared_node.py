@@ -89,6 +89,10 @@ class SharedNode:
             for name, part in self.slices.take_out(end):
                 self.give_back(name, [part], part[1], math.inf)
 
+    def take(self, slices: NodeSlices, now: float) -> Call:
+        """Return a call that takes as much as is to be held."""
+        return self.account.call("take", now, slices.ask(now), NOTHING, slices.life)
+
     def due(self, now: float, idle: float, *, last: bool) -> Call | None:
         """Return the call to the server that is due.
 
@@ -99,7 +103,7 @@ class SharedNode:
         """
         self.give_back_slices(math.inf if last else now)
         if self.slices is not None and not last and self.slices.is_low(now):
-            return self.account.call("take", now, self.slices.ask(now), NOTHING, self.slices.life)
+            return self.take(self.slices, now)
         if self.account.pending() or (not last and now - self.synced >= idle):
             return self.account.call("sync", now, NOTHING, NOTHING)
         return None

@@ -131,9 +131,11 @@ class NodeSlices:
     Attributes:
         life: Seconds that a slice may be used: a tenth of the shortest window, at most 5 s.
         pause: Seconds after which to ask again when there was not enough.
+        begun: Whether this process has taken any yet. It does not before it needs some: else
+            processes that are only waiting for work would hold the whole limit.
     """
 
-    __slots__ = ("_ask_at", "life", "pause", "pools")
+    __slots__ = ("_ask_at", "begun", "life", "pause", "pools")
 
     def __init__(self, dimensions: Iterable[QuotaDimension], share: float) -> None:
         self.pools = {each.name: SlicePool(each, share) for each in dimensions}
@@ -141,6 +143,7 @@ class NodeSlices:
             _LONGEST_LIFE, *(pool.dimension.window / 10 for pool in self.pools.values())
         )
         self.pause = max(self.life / 4, _LEAST_PAUSE)
+        self.begun = False
         self._ask_at = -math.inf
 
     def covers(self, amounts: Mapping[str, float], now: float) -> bool:
@@ -159,6 +162,8 @@ class NodeSlices:
 
     def is_low(self, now: float) -> bool:
         """Whether the server should be asked for more."""
+        if not self.begun:
+            return False
         pools = self.pools.values()
         return now >= self._ask_at and any(pool.wanted(now, self.life) > 0 for pool in pools)
 
@@ -168,7 +173,7 @@ class NodeSlices:
 
     def stock(self, granted: Granted, call: Call, now: float) -> Iterator[tuple[str, Part]]:
         """Hold what a call was granted, and take out what it replaces."""
-        enough = True
+        self.begun = enough = True
         for name, parts in granted.items():
             pool = self.pools.get(name)
             if pool is None:
@@ -186,5 +191,6 @@ class NodeSlices:
 
     def drop(self) -> None:
         """Let go of everything without giving it back, as the child of a fork does."""
+        self.begun, self._ask_at = False, -math.inf
         for pool in self.pools.values():
             pool.slices.clear()
