@@ -7,6 +7,7 @@ the probe returns, and there is no pool for hanging probes to use up.
 
 from __future__ import annotations
 
+import _thread
 import logging
 import sys
 import threading
@@ -368,11 +369,20 @@ class HealthChecker(Generic[N]):
         if run is not None:
             goes_on = run.regular and not run.ended
             run.abandon()
-            if goes_on:
+            if goes_on and _threads_are_greenlets():
+                # To start a thread is to wait until it has begun: for gevent, to run its event
+                # loop, which must not run in a child before gevent has made it fit for that.
+                _thread.start_new_thread(self.start, ())
+            elif goes_on:
                 self.start()
 
 
 _checkers: WeakSet[HealthChecker[Any]] = WeakSet()
+
+
+def _threads_are_greenlets() -> bool:
+    monkey: Any = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
 def _go_on_in_child() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis
+from tests.integration.redis.observer import Observer
 from tests.integration.redis.support import Peer, Valkey
 
 _numbers = count()
@@ -48,6 +49,12 @@ def stack() -> Iterator[ExitStack]:
     """Closes in the end whatever is entered."""
     with ExitStack() as found:
         yield found
+
+
+@pytest.fixture
+def observer(valkey: Valkey, prefix: str, stack: ExitStack) -> Observer:
+    """An observer of what is shared under the test's prefix."""
+    return Observer(valkey, prefix, stack)
 
 
 @pytest.fixture

@@ -6,42 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.integration.redis.support import DEADLINE, PATIENCE, Valkey, rpm, until
-
-from loadwise import HealthStatus
-from loadwise.integrations.redis import SharedHealth, SharedQuota
+from tests.integration.redis.observer import Observer
+from tests.integration.redis.support import DEADLINE, PATIENCE, Valkey, until
 
 ENDER = Path(__file__).with_name("ender.py")
 # Silent about what Python 3.12 thinks of forking while there are threads, which is the test.
 PYTHON = [sys.executable, "-W", "ignore::DeprecationWarning"]
-
-
-class Observer:
-    """Sees what others have used and found out."""
-
-    def __init__(self, valkey: Valkey, prefix: str, stack: ExitStack) -> None:
-        client = stack.enter_context(valkey.client())
-        self.quota = stack.enter_context(SharedQuota(client, prefix, timeout=PATIENCE))
-        self.health = stack.enter_context(SharedHealth(client, prefix, timeout=PATIENCE))
-
-    def used(self) -> float:
-        """Return the units that the server counts, of 100."""
-        self.quota.register("node", rpm(100))
-        return 100 - self.quota.remaining("node", "rpm")
-
-    def sees_down(self, *node_ids: str) -> None:
-        """Wait until nodes are known to be down."""
-        until(lambda: all(self.health.status(each) is HealthStatus.UNHEALTHY for each in node_ids))
-
-
-@pytest.fixture
-def observer(valkey: Valkey, prefix: str, stack: ExitStack) -> Observer:
-    """An observer of the test's prefix."""
-    return Observer(valkey, prefix, stack)
 
 
 @pytest.mark.parametrize(

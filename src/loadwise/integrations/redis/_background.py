@@ -66,15 +66,17 @@ class BackgroundThread(ForkAware):
         self._step = _Step(step)
         self._close = None if close is None else WeakMethod(close)
         self._closed = False
-        self._signals = _Signals()
+        # Made with the thread: gevent may replace locks, in a worker even after the fork.
+        self._signals: _Signals | None = None
         self._after_fork()
         reset_in_child(self)
         warn_if_threads_stand_still()
 
     def _after_fork(self) -> None:
-        # With gevent "threads" are copied by a fork: this one's copy is to end here.
-        self._signals.stop = True
-        self._signals = _Signals()
+        if self._signals is not None:
+            # With gevent "threads" are copied by a fork: this one's copy is to end here.
+            self._signals.stop = True
+        self._signals = None
         # Re-entrant: the collector may strike while it is held, and give back what a dropped
         # request had reserved.
         self._lock = RLock()
@@ -93,7 +95,7 @@ class BackgroundThread(ForkAware):
     def running(self) -> bool:
         """Whether a thread is at work in this process."""
         thread = self._thread
-        return thread is not None and thread.is_alive() and not self._signals.stop
+        return thread is not None and thread.is_alive() and not self._closed
 
     def begin(self) -> None:
         """Work in this process from now on."""
@@ -115,13 +117,15 @@ class BackgroundThread(ForkAware):
         """Have the next step taken now; where no thread can run, by `attend`. Does not wait."""
         self.begin()
         self._due = 0.0
-        self._signals.bell.ring()
+        if self._signals is not None:
+            self._signals.bell.ring()
 
     def close(self) -> None:
         """End the thread, after the step under way. From then on there are no others."""
         self._closed = True
-        self._signals.stop = True
-        self._signals.bell.ring()
+        if self._signals is not None:
+            self._signals.stop = True
+            self._signals.bell.ring()
         thread = self._thread
         if thread is not None and thread is not current_thread():
             thread.join(_LONGEST_STEP)
@@ -134,7 +138,7 @@ class BackgroundThread(ForkAware):
         """
         if self._closed or not self._in_use:
             return
-        if self.running:
+        if self._signals is not None and self.running:
             self._signals.close = close
             self._signals.bell.ring()
         else:
@@ -161,10 +165,13 @@ class BackgroundThread(ForkAware):
         # interpreter's lock while they are forked.
         if warn_if_threads_stand_still() or is_uwsgi_master():
             return False
-        thread = Thread(target=_run, args=(self._step, self._signals), name=self._name, daemon=True)
+        signals = _Signals()
+        thread = Thread(target=_run, args=(self._step, signals), name=self._name, daemon=True)
+        self._signals = signals
         try:
             thread.start()
         except RuntimeError as error:  # the process may have no more threads, or be about to end
+            self._signals = None
             if not sys.is_finalizing():
                 _log.warning("%r: no thread could be started: %s", self._name, error)
             return False
