@@ -1,11 +1,13 @@
-"""Background threads and uWSGI, which does not let them run in every setup."""
+"""Background threads under uWSGI, which may not let them run, and gevent, which copies them."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
+from typing import Any, NoReturn
 
-__all__ = ["warn_if_threads_stand_still"]
+__all__ = ["park", "threads_are_greenlets", "warn_if_threads_stand_still"]
 
 _log = logging.getLogger("loadwise")
 
@@ -27,3 +29,19 @@ def warn_if_threads_stand_still() -> bool:
             "--enable-threads)"
         )
     return stand_still
+
+
+def threads_are_greenlets() -> bool:
+    """Tell whether gevent runs what is started as a thread from now on."""
+    monkey: Any = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def park() -> NoReturn:
+    """Wait for ever, as the copy of a parent's thread in the child of a fork.
+
+    Only gevent makes such copies. One that ended would be complained about: in the child, Python
+    knows of no such thread.
+    """
+    while True:
+        threading.Event().wait()

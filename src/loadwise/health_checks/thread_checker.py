@@ -22,7 +22,7 @@ from weakref import WeakSet
 from loadwise._callables import is_awaitable, refuse_async, refuse_awaitable
 from loadwise._fork import call_in_child, is_uwsgi_master
 from loadwise._numbers import finite
-from loadwise._threads import warn_if_threads_stand_still
+from loadwise._threads import park, threads_are_greenlets, warn_if_threads_stand_still
 from loadwise.balancer import Balancer
 from loadwise.health_checks.checkable import require_checkable
 from loadwise.health_checks.leader import as_leader
@@ -66,6 +66,7 @@ class _Run(Generic[N]):
         self._thread: Thread | None = None
         self.regular = False
         self.ended = False
+        self.is_copy = False  # of a parent's, in the child of a fork
 
     @property
     def running(self) -> bool:
@@ -132,6 +133,8 @@ class _Run(Generic[N]):
                     return
                 if not self.ended:
                     self._wait(self._wake, self._plan.wait(self._clock()))
+            if self.is_copy:
+                park()
         finally:
             # Unless it rests, be it that it was stopped or that a clock raised.
             with self._lock:
@@ -176,6 +179,8 @@ class _Run(Generic[N]):
             fault = fault_of_error(error)
         self._results.append((check, fault))
         self._wake.set()
+        if self.is_copy:
+            park()
 
     def _refuse(self, answer: object) -> str:
         """Complain of a probe that was to be awaited, once: that is no fault of the node's."""
@@ -368,8 +373,9 @@ class HealthChecker(Generic[N]):
         run, self._run = self._run, None
         if run is not None:
             goes_on = run.regular and not run.ended
+            run.is_copy = True
             run.abandon()
-            if goes_on and _threads_are_greenlets():
+            if goes_on and threads_are_greenlets():
                 # To start a thread is to wait until it has begun: for gevent, to run its event
                 # loop, which must not run in a child before gevent has made it fit for that.
                 _thread.start_new_thread(self.start, ())
@@ -378,11 +384,6 @@ class HealthChecker(Generic[N]):
 
 
 _checkers: WeakSet[HealthChecker[Any]] = WeakSet()
-
-
-def _threads_are_greenlets() -> bool:
-    monkey: Any = sys.modules.get("gevent.monkey")
-    return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
 def _go_on_in_child() -> None:

@@ -1,4 +1,4 @@
-"""A service as servers run it: for WSGI, for ASGI and for celery. What it shares is made on import."""
+"""A service as servers run it, for WSGI, ASGI and celery. What it shares is made on import."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def serve(
 
 
 try:
-    import uwsgi
+    import uwsgi  # type: ignore[import-not-found]  # a module that only uWSGI has
 except ImportError:
     UWSGI_THREADS = None
 else:
@@ -94,15 +94,17 @@ else:
 if "CELERY" in os.environ:
     from celery import Celery
 
-    app = Celery("deployed", broker=f"redis://localhost:{PORT}/1", backend=f"redis://localhost:{PORT}/1")
+    app = Celery(
+        "deployed", broker=f"redis://localhost:{PORT}/1", backend=f"redis://localhost:{PORT}/1"
+    )
     app.conf.task_default_queue = PREFIX
 
-    @app.task
+    @app.task  # type: ignore[untyped-decorator]  # as above
     def work(path: str) -> dict[str, Any]:
         """Do what a request for a path does."""
         return dict(json.loads(answer(path)))
 
-    @app.task
+    @app.task  # type: ignore[untyped-decorator]  # as above
     def take_too_long() -> None:
         """Hold a lease until the soft time limit strikes."""
         with balancer.acquire():

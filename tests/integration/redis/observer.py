@@ -25,6 +25,4 @@ class Observer:
 
     def sees_down(self, *node_ids: str) -> None:
         """Wait until nodes are known to be down."""
-        until(
-            lambda: all(self.health.status(each) is HealthStatus.UNHEALTHY for each in node_ids)
-        )
+        until(lambda: all(self.health.status(each) is HealthStatus.UNHEALTHY for each in node_ids))

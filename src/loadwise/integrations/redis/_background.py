@@ -13,7 +13,7 @@ from threading import Lock, RLock, Thread, current_thread
 from weakref import WeakMethod
 
 from loadwise._fork import ForkAware, is_uwsgi_master, notice_fork, reset_in_child
-from loadwise._threads import warn_if_threads_stand_still
+from loadwise._threads import park, warn_if_threads_stand_still
 from loadwise.balancer.bells import ThreadBell
 from loadwise.integrations.redis._endings import close_at_end, forget
 
@@ -34,14 +34,16 @@ class _Signals:
 
     Attributes:
         bell: Wakes it.
+        abandoned: Whether it is a copy of a parent's, see `park`.
         stop: Whether it is to end.
         close: What to do in the end, if nobody else is left to do it.
     """
 
-    __slots__ = ("bell", "close", "stop")
+    __slots__ = ("abandoned", "bell", "close", "stop")
 
     def __init__(self) -> None:
         self.bell = ThreadBell()
+        self.abandoned = False
         self.stop = False
         self.close: Callable[[], None] | None = None
 
@@ -74,8 +76,7 @@ class BackgroundThread(ForkAware):
 
     def _after_fork(self) -> None:
         if self._signals is not None:
-            # With gevent "threads" are copied by a fork: this one's copy is to end here.
-            self._signals.stop = True
+            self._signals.abandoned = True
         self._signals = None
         # Re-entrant: the collector may strike while it is held, and give back what a dropped
         # request had reserved.
@@ -218,6 +219,8 @@ class _Step:
 
 def _run(step: _Step, signals: _Signals) -> None:
     while not signals.stop:
+        if signals.abandoned:
+            park()
         if signals.close is not None:
             signals.close()
             return

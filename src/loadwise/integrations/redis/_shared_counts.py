@@ -264,10 +264,9 @@ class SharedCounts(QuotaCounts):
 
     def _finish(self, request: Request) -> SharedReservation | None:
         """Answer a request for quota by what the server replied."""
-        reply, node_id, slices = request.reply, request.node_id, request.node.slices
-        if slices is not None:
-            with self._lock:
-                return self._draw(node_id, request.node, slices, request.named, self.clock())
+        reply, node_id = request.reply, request.node_id
+        if request.call.op == "take":
+            return self._finish_taking(request)
         if reply is not None and reply.status == "ok":
             full = {name: each["amount"] for name, each in request.call.dims.items()}
             return SharedReservation(self._settle, self._forks, node_id, full, request.granted)
@@ -276,6 +275,14 @@ class SharedCounts(QuotaCounts):
         with self._lock:
             node = self._shared.get(node_id)
             return None if node is None else self._decide_alone(node_id, node, request.named)
+
+    def _finish_taking(self, request: Request) -> SharedReservation | None:
+        """Answer the first request for what is leased, now that some of it is held."""
+        with self._lock:
+            node = self._shared.get(request.node_id)
+            if node is None or node.slices is None:
+                return None
+            return self._draw(request.node_id, node, node.slices, request.named, self.clock())
 
     def _decide_alone(
         self, node_id: Hashable, node: SharedNode, named: Amounts
@@ -450,7 +457,9 @@ class SharedCounts(QuotaCounts):
             return self._circuit.wait
         self._idle = max(self._refresh, (self.clock() - began) / _IDLE_SHARE)
         slices = [node.slices for node in list(self._shared.values())]
-        return min([self._idle, *(each.pause for each in slices if each is not None and each.begun)])
+        return min(
+            [self._idle, *(each.pause for each in slices if each is not None and each.begun)]
+        )
 
     def _tell_events(self) -> None:
         while self._news:
