@@ -222,7 +222,8 @@ class HealthChecker(Generic[N]):
 
     It runs between `start` and `stop`, or in a ``with`` block; `check_now` works besides. Its
     threads are daemons. In a forked child one that runs goes on with a thread of its own, since
-    the child's tracker is its own.
+    the child's tracker is its own. In uWSGI it begins in the workers, never in the master; without
+    uWSGI's option ``enable-threads`` it does not run, and a warning says so.
 
     Thread-safety: `start`, `stop` and `check_now` may be called from any thread.
 

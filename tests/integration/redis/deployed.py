@@ -85,14 +85,14 @@ async def serve(
 
 
 try:
-    import uwsgi  # type: ignore[import-not-found]  # a module that only uWSGI has
+    import uwsgi  # type: ignore[import-untyped]  # a module that only uWSGI has
 except ImportError:
     UWSGI_THREADS = None
 else:
     UWSGI_THREADS = bool(uwsgi.has_threads)
 
 if "CELERY" in os.environ:
-    from celery import Celery
+    from celery import Celery  # type: ignore[import-untyped]  # it has no types
 
     app = Celery(
         "deployed", broker=f"redis://localhost:{PORT}/1", backend=f"redis://localhost:{PORT}/1"

@@ -64,14 +64,15 @@ class Service:
         return answer
 
     def hear_all(self, workers: int) -> None:
-        """Ask, a few requests at a time, until so many workers have answered."""
+        """Ask, many requests at a time, until so many workers have answered."""
 
         def ask() -> bool:
             assert self.process.poll() is None, self.log.read_text()
-            list(pool.map(lambda _: self.get(), range(workers)))
+            list(pool.map(lambda _: self.get(), range(at_once)))
             return len({answer["pid"] for answer in self.answers}) >= workers
 
-        with ThreadPoolExecutor(workers) as pool:
+        at_once = 8 * workers  # one worker may take all that it can
+        with ThreadPoolExecutor(at_once) as pool:
             until(ask)
 
     def end(self) -> str:
@@ -187,7 +188,8 @@ def test_uwsgi(valkey: Valkey, prefix: str, observer: Observer, options: list[st
     """
     port, workers = free_port(), 4 if "--master" in options else 1
     # Else it kills workers in the midst of what they do; but with threads it may wait for ever.
-    mercy = [] if "--threads=2" in options else ["unix_signal:15 gracefully_kill_them_all"]
+    has_mercy = "--master" in options and "--threads=2" not in options
+    mercy = ["unix_signal:15 gracefully_kill_them_all"] if has_mercy else []
     with serving(
         valkey,
         prefix,

@@ -579,3 +579,21 @@ def test_a_pause_lifted_during_an_outage_is_lifted_elsewhere_afterwards(
     fragile.start()
     until(partial(is_awake, yours))
     assert mine.rests_until("node") is None
+
+
+def test_an_idle_process_sees_what_others_use(
+    client: redis.Redis, prefix: str, stack: ExitStack
+) -> None:
+    """One that never makes a request sees what others have used: at first, and then soon."""
+    idle, busy = (
+        stack.enter_context(SharedQuota(client, prefix, timeout=PATIENCE)) for _ in range(2)
+    )
+    for quota in (idle, busy):
+        quota.register("node", rpm(10))
+    assert busy.try_acquire("node", {"rpm": 4})
+    idle._shared["node"].synced -= 2.0  # as if that had been a while ago
+    assert idle.remaining("node", "rpm") == 6
+    assert busy.try_acquire("node", {"rpm": 6})
+    until(lambda: idle.remaining("node", "rpm") == 0)
+    assert not idle.is_available("node")
+    assert idle.unavailable() == ["node"]

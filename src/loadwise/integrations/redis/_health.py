@@ -60,9 +60,10 @@ class SharedHealth(HealthTracker):
         TypeError: An argument is of the wrong kind.
         ValueError: An argument is out of range, or the client is of one node of a cluster.
 
-    Thread-safety: that of `loadwise.HealthTracker`. Two daemon threads work in the background,
-    anew in the child of a fork. `close` it, or use it in a ``with`` block; it also ends by itself
-    when it is dropped.
+    Thread-safety: that of `loadwise.HealthTracker`. Two daemon threads work in the background from
+    the first use in a process on, again in the child of a fork: from a report, a question about a
+    state, or a balancer's first request. `close` it, or use it in a ``with`` block; a process that
+    ends by itself, and an object that is dropped, do what `close` does.
 
     Cost: that of `loadwise.HealthTracker`; nothing waits for the network.
     """

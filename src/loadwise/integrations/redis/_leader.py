@@ -54,7 +54,8 @@ class SharedLeader(ForkAware):
 
     Thread-safety: all methods may be called from any thread, and several checkers may have the same
     leader. A daemon thread works in the background from the first question on, anew in the child of
-    a fork. `close` it, or use it in a ``with`` block; it also ends by itself when it is dropped.
+    a fork. `close` it, or use it in a ``with`` block; a process that ends by itself, and an object
+    that is dropped, do what `close` does.
 
     Cost: nothing waits for the network; a round trip in a third of ``ttl``.
     """

@@ -51,7 +51,8 @@ class SharedQuota(SharedCounts):
         mode: ``"strict"``: the server decides on each request, in one round trip, for all
             dimensions at once. ``"leased"``: slices of the limits are taken in the background,
             and requests use those without waiting for the network; one that finds too little is
-            refused, and more is taken.
+            refused, and more is taken. The first request of a process for a node waits for one
+            round trip, in which it takes the first slice.
         on_outage: What to do while the server cannot be reached. ``"local"``: each process keeps
             to the limits by itself, starting from what it knows, so that all together may reach
             the number of processes times the limit. ``"refuse"``: `try_acquire` returns ``None``
@@ -79,10 +80,13 @@ class SharedQuota(SharedCounts):
         TypeError: An argument is of the wrong kind.
         ValueError: An argument is out of range, or the client is of one node of a cluster.
 
-    Thread-safety: full. A daemon thread works in the background, anew in the child of a fork, which
-    leaves to the parent what the parent reserved. `close` it, or use it in a ``with`` block.
+    Thread-safety: full. A daemon thread works in the background from the first use in a process on,
+    again in the child of a fork, which leaves to the parent what the parent reserved. `register` is
+    no such use. `close` it, or use it in a ``with`` block; a process that ends by itself, and an
+    object that is dropped, do what `close` does.
 
-    Cost: `try_acquire` in strict mode one round trip, `register` one; all else none.
+    Cost: `try_acquire` in strict mode one round trip, `register` one, and the first question about a
+    node in a process at most one; all else none.
     """
 
     def __init__(
@@ -177,6 +181,12 @@ class SharedQuota(SharedCounts):
         if "_client" in self.__dict__:  # else its arguments were refused
             self._worker.finish(self.close)
 
+    def _keep_current(self, node_id: Hashable) -> None:
+        if not self._worker.is_begun:
+            self._worker.begin()
+            for request in self._due(id_of(node_id)):
+                self._ask(request)
+
     def _tell_the_rest(self) -> None:
         """Tell the server what it has not heard, and give back what is leased."""
         for request in self._due_requests(last=True):
@@ -234,7 +244,8 @@ class AsyncSharedQuota(SharedCounts):
     Raises: as `SharedQuota` does.
 
     Thread-safety: await in one event loop at a time; all else from anywhere. A task works in the
-    background from the first await on, until `aclose` or the end of the ``async with`` block.
+    background from the first await on, until `aclose` or the end of the ``async with`` block; the
+    end of `asyncio.run`, and an object that is dropped, do what `aclose` does.
     """
 
     def __init__(

@@ -199,6 +199,20 @@ class SharedCounts(QuotaCounts):
         self._wake()
         return sat_out
 
+    def is_available(self, node_id: Hashable) -> bool:
+        """Whether the node does not sit out and has room, as far as is known here."""
+        self._keep_current(node_id)
+        return super().is_available(node_id)
+
+    def available_at(self, node_id: Hashable, amounts: Amounts | None = None) -> float:
+        """Return when such a request will fit, as far as is known here; inf if never.
+
+        Raises:
+            ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
+        """
+        self._keep_current(node_id)
+        return super().available_at(node_id, amounts)
+
     def remaining(self, node_id: Hashable, dimension: str) -> float:
         """Return the units left, as far as is known here; inf for a node without a quota.
 
@@ -206,6 +220,7 @@ class SharedCounts(QuotaCounts):
             ValueError: The node has no such dimension.
         """
         node_id = id_of(node_id)
+        self._keep_current(node_id)
         with self._lock:
             left, node = super().remaining(node_id, dimension), self._shared.get(node_id)
             if node is None or node.slices is None:
@@ -219,6 +234,9 @@ class SharedCounts(QuotaCounts):
             node = self._shared.get(node_id)
             windows = () if node is None else node.quota.windows
             return {name: self.remaining(node_id, name) for name in windows}
+
+    def _keep_current(self, node_id: Hashable) -> None:
+        """Have what is shown of all nodes kept up to date from now on, and of one at once."""
 
     def _set_limits(self, node_id: Hashable, config: QuotaConfig) -> None:
         if not isinstance(node_id, str):
