@@ -27,7 +27,9 @@ PATIENCE = 5.0
 client = redis.Redis(port=PORT)
 quota = SharedQuota(client, PREFIX, "leased", slice_share=0.001, timeout=PATIENCE)
 quota.register("node", QuotaConfig([QuotaDimension("rpm", limit=100_000)]))
-health = SharedHealth(client, PREFIX, ConsecutiveFailurePolicy(failure_threshold=1))
+health = SharedHealth(
+    client, PREFIX, ConsecutiveFailurePolicy(failure_threshold=1), timeout=PATIENCE
+)
 balancer = Balancer(["node"], quota=quota, health=health)
 checker = HealthChecker(Balancer(["node"]), lambda _: True, interval=0.1)
 if "CHECK" in os.environ:

@@ -9,7 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from threading import Lock, RLock, Thread, current_thread
+from threading import Lock, Thread, current_thread
 from weakref import WeakMethod
 
 from loadwise._fork import ForkAware, is_uwsgi_master, notice_fork, reset_in_child
@@ -78,9 +78,9 @@ class BackgroundThread(ForkAware):
         if self._signals is not None:
             self._signals.abandoned = True
         self._signals = None
-        # Re-entrant: the collector may strike while it is held, and give back what a dropped
-        # request had reserved.
-        self._lock = RLock()
+        # Nobody waits for it: whoever comes meanwhile may hold a lock that is wanted where the
+        # collector strikes.
+        self._starting = Lock()
         self._stepping = Lock()
         self._due = 0.0
         self._thread: Thread | None = None
@@ -101,9 +101,11 @@ class BackgroundThread(ForkAware):
     def begin(self) -> None:
         """Work in this process from now on."""
         notice_fork()
-        if not self._in_use:
-            with self._lock:
+        if not self._in_use and self._starting.acquire(blocking=False):
+            try:
                 self._start()
+            finally:
+                self._starting.release()
 
     def attend(self) -> None:
         """Work in this process from now on; where no thread can run, take the step if it is due.
@@ -128,9 +130,10 @@ class BackgroundThread(ForkAware):
             self._signals.stop = True
             self._signals.bell.ring()
         thread = self._thread
-        if thread is not None and thread is not current_thread():
-            thread.join(_LONGEST_STEP)
-        forget(self)
+        if thread is not current_thread():
+            if thread is not None:
+                thread.join(_LONGEST_STEP)
+            forget(self)
 
     def finish(self, close: Callable[[], None]) -> None:
         """Have the thread call ``close`` and end, because the owner has been dropped.
@@ -139,11 +142,16 @@ class BackgroundThread(ForkAware):
         """
         if self._closed or not self._in_use:
             return
+
+        def finish() -> None:
+            close()
+            forget(self)  # till then the end of the process waits for it
+
         if self._signals is not None and self.running:
-            self._signals.close = close
+            self._signals.close = finish
             self._signals.bell.ring()
         else:
-            close()
+            finish()
 
     def close_at_end(self) -> None:
         """Have all done that the end of the process would cut off."""
@@ -156,10 +164,10 @@ class BackgroundThread(ForkAware):
     def _start(self) -> None:
         if self._in_use or self._closed:
             return
-        self._in_use = True
         if self._close is not None:
             close_at_end(self)
         self._is_alone = not self._start_thread()
+        self._in_use = True
 
     def _start_thread(self) -> bool:
         # A thread of uWSGI's master would not live on in its workers, and could hold the

@@ -146,8 +146,8 @@ class HealthSync:
     def begin(self) -> None:
         """Work in this process from now on."""
         if not self._sender.is_begun:
-            self._sender.begin()
             self._subscriber.begin(self._client)
+            self._sender.begin()
 
     def attend(self) -> None:
         """Work from now on; where no thread can run, send and look here if it is time to."""

@@ -85,8 +85,8 @@ class SharedQuota(SharedCounts):
     no such use. `close` it, or use it in a ``with`` block; a process that ends by itself, and an
     object that is dropped, do what `close` does.
 
-    Cost: `try_acquire` in strict mode one round trip, `register` one, and the first question about a
-    node in a process at most one; all else none.
+    Cost: `try_acquire` in strict mode one round trip, `register` one, and the first question of a
+    process about a node at most one; all else none.
     """
 
     def __init__(
