@@ -17,7 +17,14 @@ from threading import RLock
 from types import ModuleType
 from weakref import WeakKeyDictionary
 
-__all__ = ["ForkAware", "call_in_child", "is_uwsgi_master", "notice_fork", "reset_in_child"]
+__all__ = [
+    "FORKS_UNSEEN",
+    "ForkAware",
+    "call_in_child",
+    "is_uwsgi_master",
+    "notice_fork",
+    "reset_in_child",
+]
 
 
 class ForkAware:
@@ -34,6 +41,8 @@ _calls: list[Callable[[], None]] = []
 _pid = _next_pid = os.getpid()
 _locks: dict[int, RLock] = {}
 _uwsgi: ModuleType | None = sys.modules.get("uwsgi")
+FORKS_UNSEEN = _uwsgi is not None
+"""Whether a fork may have gone by unseen, so that `notice_fork` is worth a call."""
 _in_worker = False
 
 
@@ -56,9 +65,9 @@ def notice_fork() -> None:
 
     Thread-safety: of threads that call it at once, all return after the reset.
 
-    Cost: none outside uWSGI, one ``getpid`` in it.
+    Cost: one ``getpid``.
     """
-    if _uwsgi is not None and os.getpid() != _pid:
+    if os.getpid() != _pid:
         _reset_all()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from threading import Lock, Thread, current_thread
 from weakref import WeakMethod
 
-from loadwise._fork import ForkAware, is_uwsgi_master, notice_fork, reset_in_child
+from loadwise._fork import FORKS_UNSEEN, ForkAware, is_uwsgi_master, notice_fork, reset_in_child
 from loadwise._threads import park, warn_if_threads_stand_still
 from loadwise.balancer.bells import ThreadBell
 from loadwise.integrations.redis._endings import close_at_end, forget
@@ -100,7 +100,8 @@ class BackgroundThread(ForkAware):
 
     def begin(self) -> None:
         """Work in this process from now on."""
-        notice_fork()
+        if FORKS_UNSEEN:
+            notice_fork()
         if not self._in_use and self._starting.acquire(blocking=False):
             try:
                 self._start()
@@ -112,7 +113,8 @@ class BackgroundThread(ForkAware):
 
         Cost: where a thread runs, none.
         """
-        self.begin()
+        if FORKS_UNSEEN or not self._in_use:
+            self.begin()
         if self._is_alone and not self._closed:
             self._take_step()
 
