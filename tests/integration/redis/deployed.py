@@ -92,6 +92,8 @@ except ImportError:
     UWSGI_THREADS = None
 else:
     UWSGI_THREADS = bool(uwsgi.has_threads)
+    if "REPLACE" in os.environ:
+        uwsgi.post_fork_hook = print
 
 if "CELERY" in os.environ:
     from celery import Celery  # type: ignore[import-untyped]  # it has no types

@@ -208,6 +208,28 @@ def test_uwsgi(valkey: Valkey, prefix: str, observer: Observer, options: list[st
     assert log.count("enable-threads = true") == (0 if threads else 1)
 
 
+@pytest.mark.skipif(not UWSGI.exists(), reason="uWSGI is not installed: pip install pyuwsgi")
+def test_uwsgi_with_a_replaced_hook(valkey: Valkey, prefix: str, observer: Observer) -> None:
+    """Where a program replaces the hook, workers notice the fork when they use what is shared.
+
+    From then on a `HealthChecker` runs there, too.
+    """
+    port = free_port()
+    with serving(
+        valkey,
+        prefix,
+        port,
+        *(UWSGI, "--http-socket", f"127.0.0.1:{port}", "--processes", 2, "--need-app"),
+        *("--virtualenv", sys.prefix, "--wsgi-file", "deployed.py", "--die-on-term", "--master"),
+        *("--enable-threads", "--hook-master-start=unix_signal:15 gracefully_kill_them_all"),
+        CHECK="1",
+        REPLACE="1",
+    ) as service:
+        check_workers(service, 2)
+        assert all(answer["checks"] for answer in service.answers)
+        check_end(service, observer)
+
+
 @needs("gevent")
 def test_gevent(valkey: Valkey, prefix: str, observer: Observer) -> None:
     """A process that gevent has patched forks while its background is at work; both go on."""
