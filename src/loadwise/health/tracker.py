@@ -234,11 +234,7 @@ class HealthTracker(ForkAware):
         return None if math.isinf(due) else due
 
     def catch_up(self) -> None:
-        """Take in what was found out elsewhere, before a request for a node looks at the states.
-
-        There is nothing to take in here; a tracker that shares its states overrides it. A balancer
-        calls it when its view of the nodes no longer holds.
-        """
+        """Take in what others found out, before a new view: only where states are shared."""
 
     def down(self) -> list[tuple[Hashable, bool]]:
         """Return the UNHEALTHY ids, each with whether its probe is due and nobody has it."""

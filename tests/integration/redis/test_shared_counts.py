@@ -11,7 +11,8 @@ from tests.integration.redis.support import rpm
 
 from loadwise.integrations.redis._account import SharedBucket
 from loadwise.integrations.redis._reservation import SharedReservation
-from loadwise.integrations.redis._shared_counts import OutagePolicy, Request, SharedCounts
+from loadwise.integrations.redis._shared_counts import OutagePolicy, SharedCounts
+from loadwise.integrations.redis._shared_node import Request
 from loadwise.integrations.redis._slices import Slice, SlicePool
 from loadwise.quota import QuotaDimension
 from loadwise.testing import ManualClock
@@ -79,7 +80,7 @@ class Desk(SharedCounts):
 
     def news(self) -> list[str]:
         """Return the kinds of events that are to be told."""
-        return [kind for kind, _ in self._news]
+        return [kind for kind, _ in self._log._deferred]
 
 
 def asked(request: Request) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from tests.integration.redis.support import Valkey, rpm
 
 from loadwise.integrations.redis._connection import QUOTA
 from loadwise.integrations.redis._reservation import SharedReservation
-from loadwise.integrations.redis._shared_counts import Mode, Request, SharedCounts
+from loadwise.integrations.redis._shared_counts import Mode, SharedCounts
+from loadwise.integrations.redis._shared_node import Request
 from loadwise.testing import ManualClock
 
 LIMIT, WINDOW = 10, 60.0

@@ -1,8 +1,9 @@
-"""What happens to shared state that somebody should know of."""
+"""Events of shared state that somebody should know of."""
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
@@ -55,6 +56,7 @@ class EventLog(ForkAware):
         self._source = source
         self._on_event = on_event
         self._complained = False
+        self._deferred: deque[tuple[EventKind, str]] = deque()
         self.counts: dict[str, int] = dict.fromkeys(
             ("outage", "restored", "resynchronised", "rejected"), 0
         )
@@ -64,8 +66,21 @@ class EventLog(ForkAware):
     def _after_fork(self) -> None:
         self._lock = Lock()
 
+    def defer(self, kind: EventKind, detail: str) -> None:
+        """Keep an event for `tell_deferred`. The callback does not hear of it yet."""
+        self._deferred.append((kind, detail))
+
+    def tell_deferred(self) -> None:
+        """Record the events that were kept. Hold no lock that the callback may want."""
+        while self._deferred:
+            try:
+                kind, detail = self._deferred.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            self.add(kind, detail)
+
     def add(self, kind: EventKind, detail: str) -> None:
-        """Take note of an event. Hold no lock that the callback may want."""
+        """Record an event. Hold no lock that the callback may want."""
         detail = visible(detail)
         with self._lock:
             self.counts[kind] += 1

@@ -28,7 +28,8 @@ from loadwise.integrations.redis._connection import (
 )
 from loadwise.integrations.redis._events import SharedEvent
 from loadwise.integrations.redis._reservation import SharedReservation
-from loadwise.integrations.redis._shared_counts import Mode, OutagePolicy, Request, SharedCounts
+from loadwise.integrations.redis._shared_counts import Mode, OutagePolicy, SharedCounts
+from loadwise.integrations.redis._shared_node import Request
 from loadwise.nodes import id_of
 from loadwise.quota import QuotaConfig
 from loadwise.quota.protocol import Amounts
@@ -204,7 +205,7 @@ class SharedQuota(SharedCounts):
             self._received(request, raw)
         finally:
             self._give_up(request)
-        self._tell_events()
+        self._log.tell_deferred()
 
     def _step(self) -> float:
         if not self._circuit.up:
@@ -346,7 +347,7 @@ class AsyncSharedQuota(SharedCounts):
             self._received(request, raw)
         finally:
             self._give_up(request)
-        self._tell_events()
+        self._log.tell_deferred()
 
     async def _step(self) -> float:
         if not self._circuit.up:

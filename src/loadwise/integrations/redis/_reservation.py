@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 
 from loadwise.errors import LoadwiseError
-from loadwise.integrations.redis._shared_node import Parts
+from loadwise.integrations.redis._slices import Parts
 from loadwise.quota.protocol import Amounts
 
 __all__ = ["SharedReservation"]

@@ -20,16 +20,16 @@ from loadwise.clock import Clock, check_clock
 from loadwise.integrations.redis._connection import CircuitBreaker
 from loadwise.integrations.redis._events import EventKind, EventLog, SharedEvent
 from loadwise.integrations.redis._parsing import Rejected, as_seconds, check_prefix
-from loadwise.integrations.redis._quota_protocol import Call, Reply, check_shareable, parse_reply
+from loadwise.integrations.redis._quota_protocol import Reply, check_shareable, parse_reply
 from loadwise.integrations.redis._reservation import SharedReservation
-from loadwise.integrations.redis._shared_node import Parts, SharedNode
+from loadwise.integrations.redis._shared_node import Request, SharedNode
 from loadwise.integrations.redis._slices import NodeSlices
 from loadwise.nodes import id_of
 from loadwise.quota import QuotaConfig
 from loadwise.quota.counts import NOTHING, QuotaCounts, full_amounts, need
 from loadwise.quota.protocol import Amounts
 
-__all__ = ["Mode", "OutagePolicy", "Request", "SharedCounts"]
+__all__ = ["Mode", "OutagePolicy", "SharedCounts"]
 
 Mode = Literal["strict", "leased"]
 OutagePolicy = Literal["local", "refuse"]
@@ -44,26 +44,6 @@ _MEANWHILE = {
     "local": "meanwhile each process keeps to the limits by itself",
     "refuse": "meanwhile requests that need quota are refused",
 }
-
-
-class Request:
-    """One call to the server, and what came of it.
-
-    Attributes:
-        named: The amounts that a request for quota named.
-        reply: What the server replied; ``None`` until then.
-        granted: What it granted.
-    """
-
-    __slots__ = ("call", "granted", "named", "node", "node_id", "reply")
-
-    def __init__(self, node_id: str, node: SharedNode, call: Call, named: Amounts) -> None:
-        self.node_id = node_id
-        self.node = node
-        self.call = call
-        self.named = named
-        self.reply: Reply | None = None
-        self.granted: Parts = {}
 
 
 class SharedCounts(QuotaCounts):
@@ -115,7 +95,6 @@ class SharedCounts(QuotaCounts):
         self._forks = 0
         self._shared: dict[Hashable, SharedNode] = {}
         self._leaving: deque[tuple[str, SharedNode]] = deque()
-        self._news: deque[tuple[EventKind, str]] = deque()
         super().__init__(clock)
 
     def _after_fork(self) -> None:
@@ -344,14 +323,7 @@ class SharedCounts(QuotaCounts):
             if node is None or reservation.forks != self._forks:
                 return
             now = self._slide(node.quota)
-            for name, amount in amounts.items():
-                reserved = reservation.amounts.get(name)
-                if reserved is None or name not in node.quota.windows:
-                    continue
-                if amount > reserved:
-                    node.charge(name, amount - reserved, now)
-                else:
-                    node.give_back(name, reservation.parts.get(name, ()), reserved - amount, now)
+            node.settle(reservation, amounts, now)
             self._reconsider(node_id, now)
         self._wake()
 
@@ -421,7 +393,7 @@ class SharedCounts(QuotaCounts):
             self.version += 1
 
     def _note(self, kind: EventKind, node_id: str, detail: str) -> None:
-        self._news.append((kind, f"the quota of {node_id[:100]!r}: {detail}"))
+        self._log.defer(kind, f"the quota of {node_id[:100]!r}: {detail}")
 
     def _reconsider_all(self) -> None:
         """Record that the server went away or came back. O(n)."""
@@ -478,14 +450,6 @@ class SharedCounts(QuotaCounts):
         return min(
             [self._idle, *(each.pause for each in slices if each is not None and each.begun)]
         )
-
-    def _tell_events(self) -> None:
-        while self._news:
-            try:
-                kind, detail = self._news.popleft()
-            except IndexError:  # another thread was quicker
-                return
-            self._log.add(kind, detail)
 
     def __repr__(self) -> str:
         state = "connected" if self.connected else "not connected"

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 from loadwise.integrations.redis._account import Account
 from loadwise.integrations.redis._quota_protocol import Call, Reply
-from loadwise.integrations.redis._slices import NodeSlices, Part, Slice
+from loadwise.integrations.redis._reservation import SharedReservation
+from loadwise.integrations.redis._slices import NodeSlices, Part, Parts, Slice
 from loadwise.quota.counts import NOTHING, NodeQuota, need
 from loadwise.quota.protocol import Amounts
 
-__all__ = ["Parts", "SharedNode"]
-
-Parts = Mapping[str, Sequence[Part]]
-"""What a request was given, by dimension."""
+__all__ = ["Request", "SharedNode"]
 
 
 class SharedNode:
@@ -69,6 +67,17 @@ class SharedNode:
                 return None
         return {name: [(self.account.charge(name, each, now), each)] for name, each in full.items()}
 
+    def settle(self, reservation: SharedReservation, amounts: Amounts, now: float) -> None:
+        """Charge what a request used above what was reserved, or give back what it did not use."""
+        for name, amount in amounts.items():
+            reserved = reservation.amounts.get(name)
+            if reserved is None or name not in self.quota.windows:
+                continue
+            if amount > reserved:
+                self.charge(name, amount - reserved, now)
+            else:
+                self.give_back(name, reservation.parts.get(name, ()), reserved - amount, now)
+
     def give_back(self, name: str, parts: Iterable[Part], amount: float, now: float) -> None:
         """Give units back where they came from, those that came last first."""
         for source, part in reversed([*parts]):
@@ -115,3 +124,23 @@ class SharedNode:
             for name, part in self.slices.stock(granted, call, now):
                 self.give_back(name, [part], part[1], math.inf)
         return granted
+
+
+class Request:
+    """One call to the server, and what came of it.
+
+    Attributes:
+        named: The amounts that a request for quota named.
+        reply: What the server replied; ``None`` until then.
+        granted: What it granted.
+    """
+
+    __slots__ = ("call", "granted", "named", "node", "node_id", "reply")
+
+    def __init__(self, node_id: str, node: SharedNode, call: Call, named: Amounts) -> None:
+        self.node_id = node_id
+        self.node = node
+        self.call = call
+        self.named = named
+        self.reply: Reply | None = None
+        self.granted: Parts = {}

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from loadwise.integrations.redis._account import Granted, SharedBucket
 from loadwise.integrations.redis._quota_protocol import Call
 from loadwise.quota import QuotaDimension
 from loadwise.quota.counts import need
 
-__all__ = ["NodeSlices", "Part", "Slice", "SlicePool"]
+__all__ = ["NodeSlices", "Part", "Parts", "Slice", "SlicePool"]
 
 _LONGEST_LIFE = 5.0
 _LEAST_PAUSE = 0.01
@@ -46,6 +46,9 @@ class Slice:
 
 Part = tuple[Slice | SharedBucket, float]
 """Units that a request was given, and where they came from."""
+
+Parts = Mapping[str, Sequence[Part]]
+"""The same, by dimension."""
 
 
 class SlicePool:

@@ -1,0 +1,175 @@
+"""The structure of the sources: imports, layers, doors, sizes and twins."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import loadwise
+from loadwise.integrations._http.httpx_async import AsyncTransport
+from loadwise.integrations._http.httpx_sync import SyncTransport
+
+SOURCES = Path(loadwise.__file__).parent
+MOST_LINES = 400
+# One page each on purpose: the API with its documentation, and declarations without logic.
+LONGER = {"balancer/balancer.py", "simulation/scenario/records.py"}
+# Still to be cut; no other may join them.
+TO_BE_CUT = {
+    "integrations/_http/exchange.py",
+    "integrations/redis/_health.py",
+    "integrations/redis/_shared_counts.py",
+}
+# From the ground up. Each may import from its own layer and from those below.
+LAYERS = (
+    {"_callables", "_counter", "_fork", "_gil", "_log", "_memo", "_native", "_numbers", "_text"}
+    | {"_threads", "errors"},
+    {"_base_url", "_membership", "_random", "_url_paths", "backoff", "clock", "context"}
+    | {"nodes", "outcome", "state"},
+    {"health", "load", "node_set", "quota"},
+    {"filters", "metrics", "retry_budget"},
+    {"strategies"},
+    {"balancer"},
+    {"health_checks", "integrations", "simulation", "testing"},
+    {"cli"},
+    {"__main__"},
+)
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Return the path of every module, by its full name."""
+    found = {}
+    for path in sorted(SOURCES.rglob("*.py")):
+        parts = ["loadwise", *path.relative_to(SOURCES).with_suffix("").parts]
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def imports(name: str) -> frozenset[str]:
+    """Return the modules that one imports, for types only or not; packages' own files aside."""
+    found = set()
+    for node in ast.walk(ast.parse(modules()[name].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {each.name for each in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} has a relative import"
+            module = node.module or ""
+            parts = {f"{module}.{each.name}" for each in node.names}
+            found |= (parts & modules().keys()) or {module}
+    return frozenset(found & modules().keys() - {name})
+
+
+def unit(name: str) -> str:
+    """Return the part of the library that a module belongs to: what stands below ``loadwise``."""
+    return name.split(".")[1]
+
+
+def circle(graph: dict[str, frozenset[str]]) -> list[str]:
+    """Return nodes of a graph that lead back to the first of them; none if there is no circle."""
+    done: set[str] = set()
+
+    def visit(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return way[way.index(name) :]
+        if name in done:
+            return []
+        for other in sorted(graph[name]):
+            found = visit(other, [*way, name])
+            if found:
+                return found
+        done.add(name)
+        return []
+
+    return next(filter(None, (visit(name, []) for name in graph)), [])
+
+
+def test_a_circle_is_found() -> None:
+    """The search for circles sees one, and none where there is none."""
+    line = {"a": frozenset("b"), "b": frozenset("c"), "c": frozenset[str]()}
+    assert circle(line) == []
+    assert circle(line | {"c": frozenset("b")}) == ["b", "c"]
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    """No module imports one that leads back to it, not even for types."""
+    files = {name for name, path in modules().items() if path.name != "__init__.py"}
+    assert circle({name: imports(name) & files for name in files}) == []
+
+
+def test_layers_import_downwards() -> None:
+    """No part of the library imports one of a layer above its own."""
+    layer = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+    parts = {unit(name) for name in modules() if name != "loadwise"}
+    assert parts <= layer.keys(), "new parts of the library get a layer here"
+    upwards = [
+        f"{name} imports {other}"
+        for name in modules()
+        if name != "loadwise"
+        for other in imports(name) - {"loadwise"}
+        if layer[unit(other)] > layer[unit(name)]
+    ]
+    assert upwards == []
+
+
+def test_parts_do_not_depend_on_each_other() -> None:
+    """The parts of one layer import each other in one direction only."""
+    graph: dict[str, frozenset[str]] = {}
+    for name in modules().keys() - {"loadwise"}:
+        others = {unit(other) for other in imports(name) - {"loadwise"}} - {unit(name)}
+        graph[unit(name)] = graph.get(unit(name), frozenset()) | others
+    assert circle(graph) == []
+
+
+def test_private_modules_are_private_to_their_folder() -> None:
+    """A module with an underscore is imported within its folder only."""
+    strangers = []
+    for name in modules():
+        for other in imports(name):
+            parts = other.split(".")
+            hidden = next((i for i, part in enumerate(parts) if part.startswith("_")), None)
+            if hidden is not None and not f"{name}.".startswith(".".join(parts[:hidden]) + "."):
+                strangers.append(f"{name} imports {other}")
+    assert strangers == []
+
+
+def test_no_module_is_too_long() -> None:
+    """No module is longer than can be read in one go, but those that say why."""
+    long = {
+        str(path.relative_to(SOURCES))
+        for path in modules().values()
+        if path.read_text().count("\n") > MOST_LINES
+    }
+    assert long <= LONGER | TO_BE_CUT
+
+
+@pytest.mark.parametrize(("one", "other"), [("httpx.py", "httpx2.py")])
+def test_twins_differ_in_their_names_only(one: str, other: str) -> None:
+    """What is said for one package is said for its successor."""
+    integrations = SOURCES / "integrations"
+    renamed = (integrations / other).read_text().replace("httpx2", "httpx")
+    assert renamed == (integrations / one).read_text()
+
+
+def test_transports_have_the_same_methods() -> None:
+    """The synchronous transport and the asynchronous one do the same, in methods of one name."""
+
+    def named(cls: type) -> set[str]:
+        own = {name for name, _ in inspect.getmembers(cls, inspect.isfunction)}
+        return {name.replace("async_", "").replace("aclose", "close") for name in own}
+
+    # What is awaited needs a method of its own where a plain call would do.
+    awaited = {
+        "_waited",
+        "_verdict",
+        "_wants_body",
+        "__aenter__",
+        "__aexit__",
+        "__enter__",
+        "__exit__",
+    }
+    assert named(AsyncTransport) ^ named(SyncTransport) <= awaited
