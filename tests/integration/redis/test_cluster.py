@@ -59,7 +59,9 @@ def replicated(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 def share(stack: ExitStack, client: Any, prefix: str, **settings: Any) -> SharedHealth:
     """Return a tracker that is closed in the end."""
     settings = dict[str, Any](policy=ABRUPT, timeout=PATIENCE) | settings
-    return stack.enter_context(SharedHealth(client, prefix, **settings))
+    tracker = stack.enter_context(SharedHealth(client, prefix, **settings))
+    tracker.catch_up()  # as with the first request
+    return tracker
 
 
 def sees(tracker: SharedHealth, node_id: str, status: HealthStatus) -> None:

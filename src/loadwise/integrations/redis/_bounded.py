@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar, Token
 from functools import cache
 from typing import Any
 
@@ -21,13 +22,8 @@ Argument = str | bytes | int
 Untyped = Any
 
 
-class _Call(threading.local):
-    """The call that a thread is making, and when it is to end."""
-
-    ends = math.inf
-
-
-_call = _Call()
+# When the call is to end that a thread is making, or a greenlet: of those a thread has many.
+_ends = ContextVar("ends", default=math.inf)
 
 
 class within:  # noqa: N801 - reads as a word of a `with` statement
@@ -36,21 +32,20 @@ class within:  # noqa: N801 - reads as a word of a `with` statement
     Args:
         seconds: From the beginning of the block. Of limits that are nested the earliest holds.
 
-    Thread-safety: a limit is its thread's own.
+    Thread-safety: a limit is its thread's own, or its greenlet's.
     """
 
     __slots__ = ("_before", "_seconds")
+    _before: Token[float]
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._before = math.inf
 
     def __enter__(self) -> None:
-        self._before = _call.ends
-        _call.ends = min(self._before, time.monotonic() + self._seconds)
+        self._before = _ends.set(min(_ends.get(), time.monotonic() + self._seconds))
 
     def __exit__(self, *_: object) -> None:
-        _call.ends = self._before
+        _ends.reset(self._before)
 
 
 def _left(timeout: float | None) -> float | None:
@@ -59,9 +54,10 @@ def _left(timeout: float | None) -> float | None:
     Raises:
         TimeoutError: The call should have ended.
     """
-    if _call.ends == math.inf or timeout == 0:
+    ends = _ends.get()
+    if ends == math.inf or timeout == 0:
         return timeout
-    left = _call.ends - time.monotonic()
+    left = ends - time.monotonic()
     if left <= 0:
         raise TimeoutError("the server answers too slowly")
     return left if timeout is None else min(left, timeout)
