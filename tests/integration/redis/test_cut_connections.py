@@ -139,8 +139,9 @@ def test_registering_and_closing(
 def test_taking_slices(share: Share, others: Callable[[], float], scissors: Scissors) -> None:
     """A slice that was granted and never heard of is free again; what is used counts."""
     quota = share(mode="leased", slice_share=0.5)
-    scissors.arm("take")
     quota.register("node", rpm(100))
+    scissors.arm("take")
+    assert quota.try_acquire("node", {"rpm": 5}) is None
     assert scissors.has_cut()
     assert until(lambda: quota.try_acquire("node", {"rpm": 5}))
     scissors.arm("take")

@@ -270,8 +270,12 @@ def test_a_message_dated_ahead_silences_nothing(
     ahead = now + 3600 * 1_000_000
     forged = encode_note(NodeHealth("a"), 0.0)
     message = f"{ahead if claimed != 'now' else now} {ahead} ".encode() + forged
-    client.publish(f"{prefix}:health", message)
-    until(lambda: heard)
+
+    def is_heard() -> bool:
+        client.publish(f"{prefix}:health", message)  # again, should nobody have subscribed yet
+        return bool(heard)
+
+    until(is_heard)
     assert "dated 3" in heard[0].detail
     assert heard[0].detail.endswith(" s ahead")
     assert other.status("a") is UNHEALTHY

@@ -325,6 +325,7 @@ class CircuitBreaker(ForkAware):
     Attributes:
         up: Whether it can; read without a lock.
         wait: Seconds from one attempt to reach it to the next: twice as long each time.
+        closed: Whether it is to be asked nothing any more.
 
     Thread-safety: of many failures at once one is told of.
     """
@@ -335,7 +336,7 @@ class CircuitBreaker(ForkAware):
         self._log = log
         self._clock = clock
         self._meanwhile = meanwhile
-        self._closed = False
+        self.closed = False
         self._since = clock()
         self._after_fork()
         reset_in_child(self)
@@ -364,7 +365,7 @@ class CircuitBreaker(ForkAware):
     def restored(self) -> bool:
         """Take note that the server answers; tell whether that is news."""
         with self._lock:
-            if self.up or self._closed:
+            if self.up or self.closed:
                 return False
             self.up = True
             now = self._clock()
@@ -375,5 +376,5 @@ class CircuitBreaker(ForkAware):
     def close(self) -> None:
         """Ask the server nothing any more."""
         with self._lock:
-            self._closed = True
+            self.closed = True
             self.up = False

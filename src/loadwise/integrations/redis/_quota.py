@@ -190,6 +190,13 @@ class SharedQuota(SharedCounts):
 
     def _tell_the_rest(self) -> None:
         """Tell the server what it has not heard, and give back what is leased."""
+        if not self._circuit.up and not self._circuit.closed:
+            # It may have been one connection that broke, a moment ago.
+            try:
+                check_writable(cast("Commands", self._client), self._unanswered)
+            except TROUBLE:
+                return
+            self._restored()
         for request in self._due_requests(last=True):
             self._ask(request)
 
