@@ -210,9 +210,13 @@ class Dripping:
 
     Args:
         drips: Tells of a command, as it is sent, whether that is so; all else is answered at once.
+
+    Attributes:
+        begun: How many answers it has begun.
     """
 
     def __init__(self, drips: Callable[[bytes], bool]) -> None:
+        self.begun = 0
         self._drips = drips
         self._over = Event()
         self._threads: list[Thread] = []
@@ -240,6 +244,7 @@ class Dripping:
                 if not command:
                     return
                 if self._drips(command):
+                    self.begun += 1
                     connection.sendall(b"$1000000\r\n")
                     while not self._over.wait(0.02):
                         connection.sendall(b"x")
