@@ -182,6 +182,13 @@ def test_health_comes_across(
         assert found.health.last_failure == pytest.approx(48.0 - ago, abs=1e-6)
 
 
+def test_what_is_dated_ahead_happened_just_now() -> None:
+    """No time of a note lies in the future, by either clock."""
+    note = encode_note(NodeHealth("a", HealthStatus.UNHEALTHY, last_failure=3.0), 3.0)
+    found = parse_note(b"9000000 " + note, 7_000_000, 50.0)
+    assert (found.at, found.when, found.health.last_failure) == (7_000_000, 50.0, 50.0)
+
+
 @pytest.mark.parametrize("wrong", [b"nan", b"inf", b"-1", b"1e17", b"", b"0x1", None, 5, [b"1"]])
 def test_numbers_are_from_zero_to_what_is_exact(wrong: object) -> None:
     """Anything but the text of a number from 0 to 2**53 is rejected."""

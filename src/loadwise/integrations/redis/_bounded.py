@@ -119,10 +119,11 @@ def bounded(connection_class: Untyped) -> Untyped:
 
         def _connect(self) -> _BoundedSocket:
             connection: Untyped = self
+            connect: Untyped = super()._connect
             usual = connection.socket_timeout
             connection.socket_timeout = _left(usual)  # of the TLS handshake
             try:
-                found = _BoundedSocket(super()._connect())
+                found = _BoundedSocket(connect())
             finally:
                 connection.socket_timeout = usual
             found.settimeout(usual)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -15,17 +15,15 @@ from loadwise.clock import Clock
 from loadwise.health import HealthPolicy, HealthStatus, HealthTracker, NodeHealth
 from loadwise.integrations.redis._connection import Client, as_client
 from loadwise.integrations.redis._events import EventLog, SharedEvent
-from loadwise.integrations.redis._health_protocol import MOST_NODES, Note
+from loadwise.integrations.redis._health_protocol import Note
 from loadwise.integrations.redis._health_sync import HealthSync
+from loadwise.integrations.redis._known_nodes import KnownNodes
 from loadwise.integrations.redis._parsing import as_seconds, check_prefix
 from loadwise.nodes import id_of
 
 __all__ = ["SharedHealth"]
 
 _log = logging.getLogger("loadwise")
-
-# By how many microseconds the server's clock may seem to have gone back, by chance.
-_SLACK = 1_000_000
 
 
 class SharedHealth(HealthTracker):
@@ -85,7 +83,7 @@ class SharedHealth(HealthTracker):
         poll = as_seconds("poll", poll)
         timeout = as_seconds("timeout", timeout)
         given = as_client(client)
-        self._known = _KnownNodes()
+        self._known = KnownNodes()
         self._warned = False
         self._sync: HealthSync | None = None
         super().__init__(policy, clock)
@@ -260,137 +258,6 @@ class SharedHealth(HealthTracker):
             self._listeners.tell(node_id, old, HealthStatus.HEALTHY)
 
 
-class _Known:
-    """The latest change of one node's health, and who knows of it.
-
-    Attributes:
-        since: When it happened, by the local clock; ``None`` if that is not known.
-        at: The same by the server's clock, in microseconds, once it was told there; else 0.
-        unreported: When it happened, if the server is still to be told.
-        reporting: When it happened, if the server is being told.
-        is_hearsay: Whether it was found out by others, and nobody here has met the node since.
-    """
-
-    __slots__ = ("at", "is_hearsay", "reporting", "since", "unreported")
-
-    def __init__(self) -> None:
-        self.since: float | None = None
-        self.at = 0
-        self.unreported: float | None = None
-        self.reporting: float | None = None
-        self.is_hearsay = False
-
-    @property
-    def is_own(self) -> bool:
-        """Whether it was found out here, and the server may not know yet."""
-        return self.unreported is not None or self.reporting is not None
-
-
-class _KnownNodes:
-    """Records of nodes by id: of members, whom this process has met, and of at most so many others.
-
-    Not thread-safe: the tracker holds a lock.
-    """
-
-    def __init__(self) -> None:
-        self._members: dict[str, _Known] = {}
-        # In the order of the news of them.
-        self._strangers: dict[str, _Known] = {}
-        # Those whose change the server is to be told, in that order.
-        self._unreported: dict[str, _Known] = {}
-
-    def forget_unreported(self) -> None:
-        """Leave to another process what is to be reported."""
-        self._unreported = {}
-        for known in self._members.values():
-            known.unreported = known.reporting = None
-
-    def get(self, node_id: str) -> _Known:
-        """Return the record of a node, or an empty one."""
-        return self._members.get(node_id) or self._strangers.get(node_id) or _Known()
-
-    def met(self, node_id: str) -> _Known:
-        """Record that a node's state is known here at first hand; return its record."""
-        known = self._members.get(node_id)
-        if known is None:
-            known = self._members[node_id] = self._strangers.pop(node_id, _Known())
-        known.is_hearsay = False
-        return known
-
-    def changed(self, node_id: str, now: float) -> None:
-        """Record a change that was found out here."""
-        known = self._unreported[node_id] = self.met(node_id)
-        known.unreported = known.since = now
-
-    def report_later(self, node_id: str, when: float) -> None:
-        """Have a change reported, if none that is later is to be."""
-        known = self._unreported[node_id] = self.get(node_id)
-        if known.unreported is None:
-            known.unreported = when
-
-    def take_unreported(self) -> dict[str, float]:
-        """Return what is to be reported, and when it happened; it counts as being reported."""
-        taken: dict[str, float] = {}
-        for node_id, known in self._unreported.items():
-            if known.unreported is not None:
-                taken[node_id] = known.reporting = known.unreported
-                known.unreported = None
-        self._unreported = {}
-        return taken
-
-    def heard_of(self, node_id: str) -> tuple[_Known, str | None]:
-        """Return a node's record, and the id of the stranger that made room for it, if any."""
-        known = self._members.get(node_id)
-        if known is not None:
-            return known, None
-        known = self._strangers.pop(node_id, _Known())
-        forgotten = None
-        if len(self._strangers) >= MOST_NODES:
-            forgotten = next(iter(self._strangers))
-            del self._strangers[forgotten]
-        self._strangers[node_id] = known
-        return known, forgotten
-
-    def remove(self, node_id: str) -> None:
-        """Forget a node, but not how old the news of it was."""
-        known = self.get(node_id)
-        known.since = known.unreported = None
-        known.is_hearsay = False
-        if known.reporting is None and self._members.pop(node_id, None) is not None and known.at:
-            self._strangers[node_id] = known
-
-    def expire(
-        self, end: float, forgotten: int, now: int, remembered: Mapping[Hashable, NodeHealth]
-    ) -> list[str]:
-        """Forget what is old; return the ids of nodes that were heard of up to ``end``.
-
-        Args:
-            end: By the local clock.
-            forgotten: Up to when the server has forgotten everything, by its own clock.
-            now: The time by the server's clock.
-            remembered: The nodes whose health is known here.
-        """
-        old: list[str] = []
-        for nodes in (self._members, self._strangers):
-            empty: list[str] = []
-            for node_id, known in nodes.items():
-                if known.at > now + _SLACK:
-                    # The server's clock was set back. What comes later must not seem older.
-                    known.at = now
-                elif known.at <= forgotten:
-                    known.at = 0
-                if known.is_hearsay and known.since is not None and known.since <= end:
-                    old.append(node_id)
-                if not known.at and not known.is_own and node_id not in remembered:
-                    empty.append(node_id)
-            for node_id in empty:
-                del nodes[node_id]
-        return old
-
-    def __iter__(self) -> Iterator[tuple[str, _Known]]:
-        return iter([*self._members.items(), *self._strangers.items()])
-
-
 class _Port:
     """The side of a tracker that its `HealthSync` sees. It does not keep the tracker alive."""
 
@@ -436,6 +303,6 @@ class _Port:
         return tracker is not None and tracker._report_all(within)  # noqa: SLF001 - its own port
 
     def expire(self, ttl: float, forgotten: int, now: int) -> None:
-        """Forget what nobody here has met for ``ttl`` seconds; see `_KnownNodes.expire`."""
+        """Forget what nobody here has met for ``ttl`` seconds; see `KnownNodes.expire`."""
         if (tracker := self._tracker()) is not None:
             tracker._expire(ttl, forgotten, now)  # noqa: SLF001 - its own port
