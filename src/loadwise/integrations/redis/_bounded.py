@@ -119,11 +119,11 @@ def bounded(connection_class: Untyped) -> Untyped:
 
         def _connect(self) -> _BoundedSocket:
             connection: Untyped = self
-            connect: Untyped = super()._connect
+            base: Untyped = super()
             usual = connection.socket_timeout
             connection.socket_timeout = _left(usual)  # of the TLS handshake
             try:
-                found = _BoundedSocket(connect())
+                found = _BoundedSocket(base._connect())  # noqa: SLF001 - what it overrides
             finally:
                 connection.socket_timeout = usual
             found.settimeout(usual)
