@@ -65,13 +65,16 @@ class SharedQuota(SharedCounts):
         on_event: Called with each `SharedEvent`, in any thread; it must be quick.
 
     In both modes no stretch of ``window`` seconds, wherever it begins, holds more than the limit
-    of reserved use, in all processes together. Strict mode: by buckets on the server, each
-    forgotten whole a window after its last use. Leased mode: a slice counts until a window after
-    the last moment at which it may be used, a tenth of the node's shortest window and at most 5 s
-    after it was taken; what was not used is given back. What is recorded, or settled above what
-    was reserved, counts even beyond the limit. All this is as good as the server's clock and
-    memory: after a restart or a flush each process tells its own use anew once it notices, within
-    a second or so, and until all have, more than the limit may be granted.
+    of reserved use, in all processes together. Strict mode: use is counted in buckets on a grid of
+    the server's clock, each forgotten whole a window after its end. Leased mode: a slice counts as
+    if it were used at the last moment at which it may be, a tenth of the node's shortest window
+    and at most 5 s after it was taken; what was not used is given back. What is recorded, or
+    settled above what was reserved, counts even beyond the limit.
+
+    Each call states all that this process has used, so one that is lost, repeated or overtaken
+    leaves nothing wrong behind. All this is as good as the server's clock and memory: after a
+    restart or a flush the next call of each process, within a second or so, states its own use;
+    until all have made one, more than the limit may be granted.
 
     At the first failure a circuit opens: nobody waits for a server that is down, and the
     background tries to reach it again. That it hangs is noticed by one request, which waits for
