@@ -45,7 +45,7 @@ class Blame:
         return True
 
     def holds_cooldown(self, outcome: Outcome) -> bool:
-        """Whether the cooldown that comes with such an end is to be held."""
+        """Tell whether the cooldown that comes with such an end is to be held."""
         return self.holds_pauses if outcome is Outcome.FAILURE else self.doubts_limits
 
     def hold(self, node_id: Hashable, report: Callable[[], None]) -> None:

@@ -71,7 +71,7 @@ class _Run(Generic[N]):
 
     @property
     def leads(self) -> bool:
-        """Whether it is this process that checks at intervals."""
+        """True if it is this process that checks at intervals."""
         return self._plan.leads
 
     def start(self) -> None:

@@ -139,7 +139,7 @@ class Plan(Generic[N]):
 
     @property
     def leads(self) -> bool:
-        """Whether this process checks at intervals, as far as others may do so instead."""
+        """True if this process checks at intervals, as far as others may do so instead."""
         return self._lead.leads
 
     def _resume(self, now: float) -> None:

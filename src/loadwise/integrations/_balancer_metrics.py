@@ -35,7 +35,7 @@ _CANCELLED = Outcome.CANCELLED
 
 
 class Watched(Protocol):
-    """What a collector wants of a balancer."""
+    """Balancer, as far as a collector reads it."""
 
     name: str
 
@@ -46,17 +46,17 @@ class Watched(Protocol):
 
     @property
     def quota(self) -> object | None:
-        """Where its quotas are kept."""
+        """Keeper of its quotas."""
         ...
 
     @property
     def health(self) -> object | None:
-        """Where its nodes' health is kept."""
+        """Keeper of its nodes' health."""
         ...
 
     @property
     def panic(self) -> object | None:
-        """How bad it is, while it is in panic."""
+        """State of panic, while it is in it."""
         ...
 
     def status(self) -> list[NodeStatus]:
@@ -65,7 +65,7 @@ class Watched(Protocol):
 
 
 class Budget(Protocol):
-    """What a collector wants of a retry budget."""
+    """Retry budget, as far as a collector reads it."""
 
     def balance(self) -> float:
         """Return how many retries are allowed now."""
@@ -73,16 +73,16 @@ class Budget(Protocol):
 
 
 class Shared(Protocol):
-    """What a collector wants of a quota or of health that processes share."""
+    """Shared quota or health, as far as a collector reads it."""
 
     @property
     def connected(self) -> bool:
-        """Whether the server can be reached."""
+        """True if the server can be reached."""
         ...
 
     @property
     def events(self) -> Mapping[str, int]:
-        """How often each kind of event has happened."""
+        """Count of each kind of event."""
         ...
 
 
@@ -220,7 +220,7 @@ class BalancerMetrics(ForkAware, Generic[R]):
             self._budgets = [weakref.ref(each) for each in (*others, budget)]
 
     def is_over(self) -> bool:
-        """Whether there was a balancer, and nothing is left to show any more."""
+        """Tell whether there was a balancer, and nothing is left to show any more."""
         return bool(self._balancers) and not self._living() and not self._living_budgets()
 
     def balance(self) -> float | None:
@@ -325,7 +325,7 @@ class BalancerMetrics(ForkAware, Generic[R]):
         return self._rest
 
     def _has_room(self, label: str) -> bool:
-        """Whether a label may be shown, as far as earlier ones stay."""
+        """Tell whether a label may be shown, as far as earlier ones stay."""
         if not self._labels_stay or label in self._left:
             return True
         return len(self._own) + len(self._left) < self._max_nodes

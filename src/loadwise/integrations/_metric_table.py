@@ -32,7 +32,7 @@ Reader = Callable[[Snapshot[Any]], Samples]
 
 
 class Kind(Enum):
-    """How a metric's numbers behave."""
+    """Kind of a metric, by how its numbers behave."""
 
     COUNTER = "counter"
     ADDITIVE_GAUGE = "additive gauge"
@@ -43,7 +43,7 @@ class Kind(Enum):
 
 
 class Merge(Enum):
-    """How one gauge of several processes becomes one number."""
+    """Rule by which one gauge of several processes becomes one number."""
 
     SUM = "sum"
     MOST = "max"

@@ -45,5 +45,5 @@ class Snapshot(Generic[R]):
 
     @cached_property
     def in_panic(self) -> int | None:
-        """How many balancers are in panic; ``None`` without any."""
+        """Return how many balancers are in panic; ``None`` without any."""
         return self.metrics.in_panic()

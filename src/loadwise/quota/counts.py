@@ -53,7 +53,7 @@ class NodeQuota:
 
 
 class QuotaCounts(ForkAware):
-    """What is counted of nodes' quotas, by id, and the answers that need nothing else.
+    """Counts of nodes' quotas, by id, and the answers that need nothing else.
 
     Args:
         clock: Source of monotonic seconds.
@@ -173,7 +173,7 @@ class QuotaCounts(ForkAware):
             return True
 
     def is_available(self, node_id: Hashable) -> bool:
-        """Whether the node does not sit out and has room for a request at default costs."""
+        """Tell whether the node does not sit out and has room for a request at default costs."""
         until = self._blocked.get(id_of(node_id))
         return until is None or self.clock() >= until
 

@@ -28,7 +28,7 @@ class _Nothing:
 
     @property
     def protocol(self) -> _Nothing:
-        """What the response is read from."""
+        """Connection that the response is read from."""
         return self
 
     async def read(self) -> tuple[RawResponseMessage, StreamReader]:

@@ -60,7 +60,7 @@ class Passage:
         self._kept = False
 
     def is_stale(self, error: BaseException) -> bool:
-        """Whether an error is the end of a kept connection, and no more than that."""
+        """Tell whether an error is the end of a kept connection, and no more than that."""
         return (
             self._kept
             and isinstance(
@@ -73,6 +73,6 @@ class Passage:
         )
 
     def may_repeat(self) -> bool:
-        """Whether another connection is worth a try; counts it as tried."""
+        """Tell whether another connection is worth a try; counts it as tried."""
         self._repetitions += 1
         return self._repetitions <= _MOST_REPETITIONS

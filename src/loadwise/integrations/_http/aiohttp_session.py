@@ -171,7 +171,7 @@ def what_broke(response: ClientResponse) -> BaseException | None:
 
 
 def _is_of_the_body(error: BaseException) -> bool:
-    """Whether an error is what the request's own body raised, such as a generator.
+    """Tell whether an error is what the request's own body raised, such as a generator.
 
     aiohttp wraps it, as it does what the network does to it; but that is always an ``OSError``.
     """
@@ -184,7 +184,7 @@ def _is_of_the_body(error: BaseException) -> bool:
 
 
 def _waited_for_pool(error: BaseException | None) -> bool:
-    """Whether a timeout struck while the request waited for a connection of its own side.
+    """Tell whether a timeout struck while the request waited for a connection of its own side.
 
     aiohttp raises the same error for this as for a server that does not let itself be reached, so
     the place where it struck must tell.

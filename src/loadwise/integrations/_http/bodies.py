@@ -21,7 +21,7 @@ _PATIENCE = 1.0
 
 
 class _Head:
-    """What has been read of a body so far."""
+    """Beginning of a body, as far as it has been read."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
@@ -91,12 +91,12 @@ class _AsyncRest:
 
 
 def is_readable(response: Any) -> bool:
-    """Whether a response has a body of which the beginning may be read."""
+    """Tell whether a response has a body of which the beginning may be read."""
     return isinstance(getattr(response, "stream", None), Iterable | AsyncIterable)
 
 
 def is_async(response: Any) -> bool:
-    """Whether the body of a response has to be awaited."""
+    """Tell whether the body of a response has to be awaited."""
     return not response.is_closed and not isinstance(response.stream, Iterable)
 
 

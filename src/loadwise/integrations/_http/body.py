@@ -18,7 +18,7 @@ _PIECE = 65_536
 
 
 class Hold:
-    """What is still open while a response's body is read: the lease, and what it used."""
+    """Open end of a response while its body is read: the lease, and what it used."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Hold:
 
 
 class Watch:
-    """Who has the last word on a response, given its body with the content encoding undone."""
+    """Last judge of a response, shown its body with the content encoding undone."""
 
     def __init__(self, watch: BodyWatch, encoding: str) -> None:
         self._watch = watch
@@ -114,7 +114,7 @@ class Watch:
 
     @property
     def is_legible(self) -> bool:
-        """Whether all that has come could be unpacked."""
+        """True if all that has come could be unpacked."""
         return self._decoded.is_legible
 
     def verdict(self, *, complete: bool) -> Verdict | None:
@@ -164,7 +164,7 @@ class Decoded:
 
     @property
     def is_legible(self) -> bool:
-        """Whether all that has come could be unpacked."""
+        """True if all that has come could be unpacked."""
         return self._reader is not None
 
     def amounts(self) -> Amounts | None:

@@ -37,7 +37,7 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 
 
 class Prior(NamedTuple):
-    """What has been before a request's way through the fleet.
+    """History of a request before its way through the fleet.
 
     Args:
         ends: The deadline of the request that it was made of, as after a redirect.
@@ -236,7 +236,7 @@ class Exchange:
             lease.correct(left)
 
     def may_reconnect(self, error: BaseException, *, unsent: bool) -> bool:
-        """Whether the present attempt may be made once more, after its connection had ended.
+        """Tell whether the present attempt may be made once more, after its connection had ended.
 
         It was no attempt then, and says nothing about the node.
         """
@@ -245,11 +245,11 @@ class Exchange:
         return in_time and not self._client.closed and (unused or self.may_repeat())
 
     def _has_body_left(self, error: BaseException) -> bool:
-        """Whether the body can be sent after a request of which a server says it was unread."""
+        """Tell whether the body can be sent again after a server said that it was unread."""
         return self._replayable or frame_of(error) is None
 
     def may_read_ahead(self, length: int | None) -> bool:
-        """Whether a body is so small that it is better read before the response is handed on.
+        """Tell whether a body is so small that it is better read before the response is handed on.
 
         A node may die between its headers and its last byte. As long as nobody has seen the
         response, a request that may be repeated can still be sent to another node.
@@ -268,11 +268,11 @@ class Exchange:
 
     @property
     def is_stranded(self) -> bool:
-        """Whether nothing but a node is missing for the next attempt, and may be waited for."""
+        """True if nothing but a node is missing for the next attempt, and may be waited for."""
         return self._stranded is not None
 
     def may_open(self, verdict: Verdict) -> bool:
-        """Whether a response is better held back until its body has begun."""
+        """Tell whether a response is better held back until its body has begun."""
         return verdict.watch is not None and self._settings.max_attempts > 1 and self.may_repeat()
 
     def broke(self, lease: Lease[Any], verdict: Verdict, error: BaseException) -> None:
@@ -321,7 +321,7 @@ class Exchange:
         self.lease.call_off()
 
     def may_repeat(self) -> bool:
-        """Whether the request may be sent again although a server may have acted on it.
+        """Tell whether the request may be sent again although a server may have acted on it.
 
         Source: RFC 9110, section 9.2.2, for the methods.
         """

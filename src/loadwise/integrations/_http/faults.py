@@ -70,7 +70,7 @@ def _judge_frame(frame: Any) -> Verdict:
 
 
 def is_local(error: BaseException) -> bool:
-    """Whether a connection could not be made for want of something on this host."""
+    """Tell whether a connection could not be made for want of something on this host."""
     for cause in _chain(error):
         if isinstance(cause, socket.gaierror):
             return cause.errno not in _UNKNOWN_NAME

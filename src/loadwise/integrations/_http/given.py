@@ -29,7 +29,7 @@ _REMEDY = "make the transport in a plain function of a node"
 
 
 class Given:
-    """What the senders by one transport have in common."""
+    """Base of the senders by one transport."""
 
     def __init__(self, module: Any, transport: Any) -> None:
         self._module = module
@@ -138,7 +138,7 @@ class _Way:
 
 
 class TransportPerNode(ForkAware):
-    """What the senders by one transport for each node have in common.
+    """Base of the senders by one transport for each node.
 
     Args:
         module: httpx or httpx2.

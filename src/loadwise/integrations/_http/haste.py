@@ -72,7 +72,7 @@ class Rest:
 
     @property
     def is_late(self) -> bool:
-        """Whether it ends where it stops, for its deadline has passed."""
+        """True if it ends where it stops, for its deadline has passed."""
         return self.is_small and self._exchange.ends is not None
 
 
@@ -110,7 +110,7 @@ class Opening:
 
 
 class Spare:
-    """What is left of a response that nobody will read: a little of it keeps its connection.
+    """Rest of a response that nobody will read: a little of it keeps its connection.
 
     Args:
         response: The response.

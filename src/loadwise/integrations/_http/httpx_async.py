@@ -107,7 +107,7 @@ class AsyncTransport(Transport):
         return self._judge(result, ruling)
 
     def _wants_body(self, result: Any, error: RuntimeError) -> bool:
-        """Whether an error says that a body cannot be read without awaiting it."""
+        """Tell whether an error says that a body cannot be read without awaiting it."""
         if isinstance(result, BaseException) or result.is_closed or type(error) is not RuntimeError:
             return False
         step = error.__traceback__

@@ -52,14 +52,14 @@ __all__ = ["Connections", "Library", "Senders", "Transport"]
 
 
 class Target(NamedTuple):
-    """Where a request goes: the URL at a node, and the ``Host`` of it."""
+    """Target of a request: the URL at a node, and the ``Host`` of it."""
 
     url: Any
     host: bytes
 
 
 class Library:
-    """What is needed of httpx or httpx2."""
+    """Package httpx or httpx2, as far as it is needed."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Library:
 
 
 class _Life:
-    """What a transport's requests have in common up to its closing; it may be used after that."""
+    """State that a transport's requests share up to its closing; it may be used after that."""
 
     __slots__ = ("closed",)
 
@@ -103,7 +103,7 @@ class _Life:
 
 
 class Connections(NamedTuple):
-    """What is said about the connections that are kept by default."""
+    """Defaults of the connections that are kept."""
 
     limits: Any
     http2: object
@@ -120,7 +120,7 @@ class Senders(NamedTuple):
 
 
 class Transport:
-    """What the sync and the async transport have in common."""
+    """Base of the sync and the async transport."""
 
     library: Library
 
@@ -327,7 +327,7 @@ class Transport:
         return Hold(exchange, exchange.lease, verdict, reader, events=events, watch=watch)
 
     def _is_of_events(self, response: Any) -> bool:
-        """Whether a response is a stream of events, which begins long after its headers."""
+        """Tell whether a response is a stream of events, which begins long after its headers."""
         if self.library.access.length(response.headers) is not None:
             return False
         told: str = response.headers.get("content-type", "")

@@ -30,7 +30,7 @@ class ByName:
 
     @staticmethod
     def has_places(headers: Any) -> bool:
-        """Whether some tell of URLs or set cookies."""
+        """Tell whether some tell of URLs or set cookies."""
         return any(name in headers for name in _PLACES)
 
     @staticmethod
@@ -53,7 +53,7 @@ class ByRow:
 
     @staticmethod
     def has_places(headers: Any) -> bool:
-        """Whether some tell of URLs or set cookies."""
+        """Tell whether some tell of URLs or set cookies."""
         rows = headers._list  # noqa: SLF001 - see the module's docstring
         return not _RAW_PLACES.isdisjoint([row[1] for row in rows])
 

@@ -33,7 +33,7 @@ class Redirects:
         self._mapper = mapper
 
     def lead_out(self, request: Any) -> bool:
-        """Whether a request follows a redirect out of the fleet."""
+        """Tell whether a request follows a redirect out of the fleet."""
         note: Foreign | None = request.extensions.get(_NOTE)
         return note is not None and note.is_followed_by(
             _origin(request.url), str(_without_fragment(request.url))

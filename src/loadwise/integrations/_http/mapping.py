@@ -44,7 +44,7 @@ class Foreign(NamedTuple):
     url: str
 
     def is_followed_by(self, origin: str, url: str) -> bool:
-        """Whether a request that carries this note follows the redirect out of the fleet.
+        """Tell whether a request that carries this note follows the redirect out of the fleet.
 
         Others may carry it, too: the same request again with credentials, or one after a later
         redirect back into the fleet. They have the origin that was asked.
@@ -152,7 +152,7 @@ class Mapper:
         return ";".join(kept)
 
     def _is_the_nodes(self, domain: str, route: Route) -> bool:
-        """Whether a cookie's domain is that of the node and not that of who was asked."""
+        """Tell whether a cookie's domain is that of the node and not that of who was asked."""
         asked = urlsplit(route.asked).hostname or ""
         if _matches(asked, domain):
             return False
@@ -162,7 +162,7 @@ class Mapper:
         )
 
     def _is_too_secure(self, route: Route) -> bool:
-        """Whether a secure cookie would not be sent again, although it would go by TLS."""
+        """Tell whether a secure cookie would not be sent again, although it would go by TLS."""
         return route.asked.startswith("http:") and self._members.all_secure
 
 
@@ -202,6 +202,6 @@ def _origin_called(host: str, scheme: str) -> Origin | None:
 
 
 def _matches(host: str, domain: str) -> bool:
-    """Whether a cookie of a domain is one of a host."""
+    """Tell whether a cookie of a domain is one of a host."""
     domain = domain.lower().removeprefix(".")
     return bool(domain) and (host == domain or host.endswith("." + domain))

@@ -17,7 +17,7 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class Origin(NamedTuple):
-    """What two URLs of the same server have in common."""
+    """Origin of a URL: that of two URLs of one server is the same."""
 
     scheme: str
     host: str
@@ -82,7 +82,7 @@ def below(segments: Sequence[str], path: str) -> str | None:
 
 
 class _Snapshot(NamedTuple):
-    """What is known of one membership.
+    """Snapshot of one membership.
 
     Attributes:
         nodes: The members.
@@ -98,7 +98,7 @@ class _Snapshot(NamedTuple):
 
 
 class Members:
-    """Where all members of a balancer are reached.
+    """Origins at which all members of a balancer are reached.
 
     Args:
         balancer: Whose members.
@@ -118,7 +118,7 @@ class Members:
         self._snapshot = _Snapshot((), {}, {}, 0)
 
     def has(self, origin: Origin) -> bool:
-        """Whether a member is reached at an origin."""
+        """Tell whether a member is reached at an origin."""
         return origin in self._refreshed().paths
 
     def below(self, origin: Origin, path: str) -> str | None:
@@ -129,7 +129,7 @@ class Members:
 
     @property
     def all_secure(self) -> bool:
-        """Whether there are members, and all of them are reached by https."""
+        """True if there are members, and all of them are reached by https."""
         snapshot = self._refreshed()
         return not snapshot.insecure and 0 < len(snapshot.nodes) == len(snapshot.bases)
 

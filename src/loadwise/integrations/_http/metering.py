@@ -44,11 +44,11 @@ class Meter(Protocol):
 
 
 class Account(Protocol):
-    """What one request is charged."""
+    """Account of one request: the amounts that it is charged."""
 
     @property
     def amounts(self) -> Amounts | None:
-        """What it is expected to use; ``None`` for the default."""
+        """Amounts that it is expected to use; ``None`` for the default."""
         ...
 
     def used_by(self, status: int) -> Amounts | None:
@@ -102,7 +102,7 @@ class Metering:
 
 
 class _PlainAccount:
-    """What one request is charged by a meter that has no accounts."""
+    """Account of one request by a meter that has none."""
 
     def __init__(self, meter: Meter, amounts: Amounts | None) -> None:
         self._meter = meter

@@ -113,7 +113,7 @@ def _look(acquisition: Acquisition[Any], seconds: float) -> Lease[Any] | NoNodeA
 
 
 def _is_in_vain(refusal: NoNodeAvailable, seconds: float) -> bool:
-    """Whether all nodes that there are sit out for longer than may be waited for them."""
+    """Tell whether all nodes that there are sit out for longer than may be waited for them."""
     wait = refusal.retry_after
     return wait is not None and wait > seconds and _SITTING_OUT.issuperset(refusal.reasons)
 

@@ -89,7 +89,7 @@ class Shelf:
 
     @property
     def is_spare(self) -> bool:
-        """Whether there is nothing to keep it for: it has no connection and no node."""
+        """True if there is nothing to keep it for: it has no connection and no node."""
         return not self.size and self.owners <= _NOBODY
 
 

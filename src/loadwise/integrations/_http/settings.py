@@ -109,7 +109,7 @@ class AsyncTransportOptions(_CommonOptions, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is the same for all requests of a client; see the transports for the meaning."""
+    """Settings of all requests of a client; see the transports for the meaning."""
 
     balancer: Balancer[Any]  # of whatever nodes
     url: Callable[[Any], str] | None = None
@@ -277,7 +277,7 @@ def _as_seconds(what: str, given: object) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one request says for itself.
+    """Options that one request gives for itself.
 
     Args:
         retry: Whether it may be sent again although a server may have acted on it.

@@ -46,7 +46,7 @@ def stale_of(error: BaseException) -> StaleConnection | None:
 
 
 def was_unsent(error: BaseException) -> bool:
-    """Whether an error says that a kept connection had ended before anything was sent."""
+    """Tell whether an error says that a kept connection had ended before anything was sent."""
     stale = stale_of(error)
     return stale is not None and stale.unsent and frame_of(error) is None
 
@@ -67,17 +67,17 @@ def frame_of(error: BaseException | None) -> Any:
 
 
 def is_graceful(frame: Any) -> bool:
-    """Whether a frame is a GOAWAY without an error: the server goes on by another connection."""
+    """Tell whether a frame is a GOAWAY without an error: another connection will do."""
     return hasattr(frame, "last_stream_id") and frame.error_code == _NO_ERROR
 
 
 def is_refused(frame: Any) -> bool:
-    """Whether a frame says that a stream was not looked at. Source: RFC 9113, section 8.7."""
+    """Tell whether a frame says that a stream was not looked at. Source: RFC 9113, section 8.7."""
     return hasattr(frame, "remote_reset") and frame.error_code == _REFUSED_STREAM
 
 
 class Trail:
-    """What httpcore tells of one request while it handles it.
+    """Trail of one request through httpcore.
 
     Attributes:
         connected: Host and port of the connection that was made for it, if one was.
@@ -107,7 +107,7 @@ class Trail:
             self.sent = True
 
     def was_unread(self, goaway: Any) -> bool:
-        """Whether a server that has said GOAWAY has not looked at the request.
+        """Tell whether a server that has said GOAWAY has not looked at the request.
 
         Source: RFC 9113, section 6.8.
         """
@@ -128,4 +128,4 @@ class Trail:
 
 
 class PathFault(Exception):  # noqa: N818 - as StaleConnection
-    """What a node is reached by has failed, such as a proxy: not the node."""
+    """Fault of the path to a node, such as a proxy: not the node's."""

@@ -51,13 +51,13 @@ class OpeningWatch(BodyWatch, Protocol):
 
     @property
     def has_begun(self) -> bool:
-        """Whether enough has been read to know that the answer has begun, or that it is none."""
+        """True if enough has been read to know that the answer has begun, or that it is none."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an attempt says about its node, and whether another node might do better.
+    """Verdict on an attempt: its node's share, and whether another node might do better.
 
     Attributes:
         outcome: What to report of the node.
@@ -129,7 +129,7 @@ def of_repeatable(classify: F) -> F:
 
 
 def are_repeatable(classify: object) -> bool:
-    """Whether what a function judges may be sent again although a server may have acted on it."""
+    """Tell whether what a function judges may be sent again though a server has acted on it."""
     return getattr(classify, _MARK, False) is True
 
 

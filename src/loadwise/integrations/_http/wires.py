@@ -55,7 +55,7 @@ class TimeLeft(dict[str, float | None]):
 
 
 class Wire:
-    """What the sync and the async wire have in common.
+    """Base of the sync and the async wire.
 
     Attributes:
         sent: Whether anything of the present request has been sent.

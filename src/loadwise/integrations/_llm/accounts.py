@@ -16,7 +16,7 @@ _OVERLOADED = 529
 
 
 class _Readers(Protocol):
-    """Who makes readers of answers."""
+    """Maker of readers of answers."""
 
     def reader_for(self, content_type: str, estimate: Estimate | None) -> UsageReader | None:
         """Return a reader for a response of this type, or ``None`` if there is nothing to read."""
@@ -24,7 +24,7 @@ class _Readers(Protocol):
 
 
 class TokenAccount:
-    """What one request is charged.
+    """Account of one request: the amounts that it is charged.
 
     Args:
         readers: Who makes readers of its answer.

@@ -44,7 +44,7 @@ class _Serves(Filter[LlmKey]):
         self.ready_key = ("serves", model)
 
     def __call__(self, node: LlmKey) -> bool:
-        """Whether the key is good for the model."""
+        """Tell whether the key is good for the model."""
         return node.serves(self._model)
 
     def sources(self) -> tuple[()]:

@@ -16,7 +16,7 @@ _FORM = re.compile(rb'name="model"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,1000})\r\n
 
 
 class Asked(NamedTuple):
-    """What a request asks for.
+    """Subject of a request.
 
     Attributes:
         model: The model, as the caller calls it; ``None`` if it names none.
@@ -67,7 +67,7 @@ def asked_in(path: str, body: bytes) -> Asked:
 
 
 def _is_prompt(kind: Kind, path: str, *, named: bool = True) -> bool:
-    """Whether nothing is made at a path that would be there twice."""
+    """Tell whether nothing is made at a path that would be there twice."""
     if kind is Kind.ELSEWHERE:
         return path.partition("?")[0].endswith(("count_tokens", "input_tokens", ":countTokens"))
     # A run of a thread adds to it, and may name a model.

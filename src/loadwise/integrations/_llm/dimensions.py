@@ -32,5 +32,5 @@ class Dimensions(NamedTuple):
 
     @property
     def count_tokens(self) -> bool:
-        """Whether tokens are limited in any way."""
+        """True if tokens are limited in any way."""
         return not self.tokens is self.input is self.output is None

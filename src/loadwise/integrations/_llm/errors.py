@@ -14,7 +14,7 @@ _DEEPEST = 8
 
 
 class Fault:
-    """Whose an error is, or what of: one of these names.
+    """Party at fault, or the thing that is missing: one of these names.
 
     They are in the order in which an error that can be read in two ways is taken.
     """
@@ -36,7 +36,7 @@ class Fault:
 
 
 class Told(NamedTuple):
-    """What an error says.
+    """Content of an error.
 
     Attributes:
         fault: Whose it is, as in `Fault`.

@@ -45,7 +45,7 @@ _EMBEDS = ("encoding_format", "dimensions")
 
 
 class Kind(Enum):
-    """What a request asks for."""
+    """Subject of a request."""
 
     PROMPT = auto()
     READING = auto()

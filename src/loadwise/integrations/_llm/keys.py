@@ -67,7 +67,7 @@ class LlmKey:
         return self._secret
 
     def serves(self, model: str) -> bool:
-        """Whether a model may be asked for with it."""
+        """Tell whether a model may be asked for with it."""
         return self.models is None or model in self.models
 
     def quota(self) -> QuotaConfig | None:
@@ -86,7 +86,7 @@ class LlmKey:
         )
 
     def is_same(self, other: LlmKey) -> bool:
-        """Whether another one is the same key for a model that this one is for, too."""
+        """Tell whether another one is the same key for a model that this one is for, too."""
         if (self._secret, self.base_url) != (other._secret, other.base_url):
             return False
         if self.models is None or other.models is None:

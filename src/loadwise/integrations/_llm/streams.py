@@ -64,7 +64,7 @@ class StreamWatch:
 
     @property
     def has_begun(self) -> bool:
-        """Whether an event has come that is no ping."""
+        """True if an event has come that is no ping."""
         return self._begun
 
     def feed(self, chunk: bytes) -> None:
@@ -153,7 +153,7 @@ class StreamWatch:
 
 
 def _is(data: bytes, kind: bytes, name: str) -> bool:
-    """Whether an event is of a kind, as its own line says, or its data."""
+    """Tell whether an event is of a kind, as its own line says, or its data."""
     if kind == name.encode():
         return True
     # Within a text its quotes would be escaped.

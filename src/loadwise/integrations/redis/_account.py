@@ -93,7 +93,7 @@ class Account:
                 bucket.own, bucket.others, bucket.counted = None, bucket.amount, False
 
     def pending(self) -> bool:
-        """Whether there is anything that the server has not heard."""
+        """Tell whether there is anything that the server has not heard."""
         return self._stated < self._changes or self._heard < self.news.number
 
     def tell(self, *, lift: bool, until: float | None) -> None:
@@ -102,7 +102,7 @@ class Account:
         self.news = News(number + 1, lift or (unheard and self.news.lift), until)
 
     def shows(self, call: Call) -> bool:
-        """Whether the latest reply is that to this call, which told all there is of the pause."""
+        """Tell whether the latest reply is to this call, which told all there is of the pause."""
         return call.seq == self._shown and call.news == self.news.number
 
     def give_up(self, call: Call) -> None:

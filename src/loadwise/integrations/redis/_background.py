@@ -30,7 +30,7 @@ AsyncClose = Callable[[], Awaitable[None]]
 
 
 class _Signals:
-    """What others tell one thread.
+    """Signals of others to one thread.
 
     Attributes:
         bell: Wakes it.
@@ -89,12 +89,12 @@ class BackgroundThread(ForkAware):
 
     @property
     def is_begun(self) -> bool:
-        """Whether it works in this process."""
+        """True if it works in this process."""
         return self._in_use
 
     @property
     def running(self) -> bool:
-        """Whether a thread is at work in this process."""
+        """True if a thread is at work in this process."""
         thread = self._thread
         return thread is not None and thread.is_alive() and not self._closed
 
@@ -292,7 +292,7 @@ class BackgroundTask:
 
 
 class _LoopSignals:
-    """What others tell one task; see `_Signals`."""
+    """Signals of others to one task; see `_Signals`."""
 
     __slots__ = ("close", "rung", "stop")
 

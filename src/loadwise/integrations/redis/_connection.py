@@ -106,7 +106,7 @@ STORE_PUT = Script("store_put.lua")
 
 
 class Commands(Protocol):
-    """What is used of a client."""
+    """Client, as far as it is used."""
 
     def execute_command(self, *args: Argument, **options: bool) -> object:
         """Send a command and return the answer."""
@@ -118,7 +118,7 @@ class Commands(Protocol):
 
 
 class AsyncCommands(Protocol):
-    """What is used of an asyncio client."""
+    """Client for asyncio, as far as it is used."""
 
     async def execute_command(self, *args: Argument, **options: bool) -> object:
         """Send a command and return the answer."""
@@ -320,7 +320,7 @@ async def check_writable_async(client: AsyncCommands, key: bytes) -> None:
 
 
 class CircuitBreaker(ForkAware):
-    """Whether the server can be reached, as far as is known.
+    """Tell whether the server can be reached, as far as is known.
 
     Attributes:
         up: Whether it can; read without a lock.

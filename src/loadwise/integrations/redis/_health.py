@@ -109,12 +109,12 @@ class SharedHealth(HealthTracker):
 
     @property
     def connected(self) -> bool:
-        """Whether the server can be reached, as far as is known."""
+        """True if the server can be reached, as far as is known."""
         return self._sync is not None and self._sync.connected
 
     @property
     def events(self) -> Mapping[str, int]:
-        """How often each kind of `SharedEvent` has happened."""
+        """Count of each kind of `SharedEvent`."""
         return MappingProxyType(self._events.counts)
 
     def close(self) -> None:

@@ -59,7 +59,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """What became of a note.
+    """Result of sending a note.
 
     Attributes:
         at: When it happened, by the server's clock, in microseconds; 0 if it came too late.
@@ -76,7 +76,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the server keeps.
+    """State that the server keeps.
 
     Attributes:
         changed: Another text after every change; ``""`` if the server keeps nothing.

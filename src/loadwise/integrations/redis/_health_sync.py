@@ -129,12 +129,12 @@ class HealthSync:
 
     @property
     def is_begun(self) -> bool:
-        """Whether it works in this process."""
+        """True if it works in this process."""
         return self._sender.is_begun
 
     @property
     def connected(self) -> bool:
-        """Whether news comes and goes, as far as is known."""
+        """True if news comes and goes, as far as is known."""
         return self.breaker.up and (self._sender.running or not self.is_begun)
 
     def restart_in_child(self) -> None:

@@ -35,7 +35,7 @@ class Known:
 
     @property
     def is_own(self) -> bool:
-        """Whether it was found out here, and the server may not know yet."""
+        """True if it was found out here, and the server may not know yet."""
         return self.unreported is not None or self.reporting is not None
 
 

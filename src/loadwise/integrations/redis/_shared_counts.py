@@ -109,12 +109,12 @@ class SharedCounts(QuotaCounts):
 
     @property
     def connected(self) -> bool:
-        """Whether the server can be reached, as far as is known."""
+        """True if the server can be reached, as far as is known."""
         return self._circuit.up
 
     @property
     def events(self) -> Mapping[str, int]:
-        """How often each kind of `SharedEvent` has happened."""
+        """Count of each kind of `SharedEvent`."""
         return MappingProxyType(self._log.counts)
 
     def remove(self, node_id: Hashable) -> None:
@@ -179,7 +179,7 @@ class SharedCounts(QuotaCounts):
         return sat_out
 
     def is_available(self, node_id: Hashable) -> bool:
-        """Whether the node does not sit out and has room, as far as is known here."""
+        """Tell whether the node does not sit out and has room, as far as is known here."""
         self._keep_current(node_id)
         return super().is_available(node_id)
 
@@ -404,7 +404,7 @@ class SharedCounts(QuotaCounts):
                 self._reconsider(node_id, now)
 
     def _is_away(self, node: SharedNode) -> bool:
-        """Whether the server cannot be asked about a node."""
+        """Tell whether the server cannot be asked about a node."""
         return node.foreign or not self._circuit.up
 
     def _free_at(self, node_id: Hashable, amounts: Amounts, now: float) -> float:

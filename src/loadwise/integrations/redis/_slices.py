@@ -52,7 +52,7 @@ Parts = Mapping[str, Sequence[Part]]
 
 
 class SlicePool:
-    """What a process holds of one dimension of a node. Not thread-safe: the counts hold a lock.
+    """Slices that a process holds of one dimension. Not thread-safe: the counts hold a lock.
 
     Attributes:
         slices: What was taken, the oldest first.
@@ -125,7 +125,7 @@ class SlicePool:
 
 
 class NodeSlices:
-    """What a process holds of one node.
+    """Slices that a process holds of one node.
 
     Args:
         dimensions: What the node limits.
@@ -150,7 +150,7 @@ class NodeSlices:
         self._ask_at = -math.inf
 
     def covers(self, amounts: Mapping[str, float], now: float) -> bool:
-        """Whether such a request can be served from what is there."""
+        """Tell whether such a request can be served from what is there."""
         pools = self.pools.values()
         return all(pool.left(now) >= need(pool.dimension, amounts) for pool in pools)
 
@@ -164,7 +164,7 @@ class NodeSlices:
             pool.short = max(pool.short, need(pool.dimension, amounts))
 
     def is_low(self, now: float) -> bool:
-        """Whether the server should be asked for more."""
+        """Tell whether the server should be asked for more."""
         if not self.begun:
             return False
         pools = self.pools.values()

@@ -87,7 +87,7 @@ class RedisStore(Generic[S]):
 
     @property
     def events(self) -> Mapping[str, int]:
-        """How many values were rejected so far, under ``"rejected"``."""
+        """Number of values that were rejected so far, under ``"rejected"``."""
         return MappingProxyType(self._format.log.counts)
 
     def get(self, id: str) -> S | None:  # noqa: A002 - the name of the thing everywhere else
@@ -152,7 +152,7 @@ class AsyncRedisStore(Generic[S]):
 
     @property
     def events(self) -> Mapping[str, int]:
-        """How many values were rejected so far, under ``"rejected"``."""
+        """Number of values that were rejected so far, under ``"rejected"``."""
         return MappingProxyType(self._format.log.counts)
 
     async def get(self, id: str) -> S | None:  # noqa: A002 - the name of the thing everywhere else

@@ -71,12 +71,12 @@ def rank(summaries: Sequence[Summary], figure: Value, confidence: float) -> Rank
 
 
 def differ(one: Summary, other: Summary, figure: Value, confidence: float) -> bool:
-    """Whether the paired runs show a difference; those of a single seed never do."""
+    """Tell whether the paired runs show a difference; those of a single seed never do."""
     return _exceeds(one, other, figure, confidence) or _exceeds(other, one, figure, confidence)
 
 
 def _exceeds(one: Summary, other: Summary, figure: Value, confidence: float) -> bool:
-    """Whether the interval says that the figure of the other is the higher one."""
+    """Tell whether the interval says that the figure of the other is the higher one."""
     first = [figure(run) for run in one.runs]
     second = [figure(run) for run in other.runs]
     # Bounds that are NaN compare as false.

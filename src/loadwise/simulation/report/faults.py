@@ -25,7 +25,7 @@ _WORD, _LETTER = 0.3, 0.06
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happened to the same servers, once or again and again.
+    """Fault of the same servers, once or again and again.
 
     Attributes:
         letter: What it is called in charts.

@@ -17,7 +17,7 @@ __all__ = ["Progress", "Run", "run_all"]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What to simulate, with whom, and with which seed."""
+    """Run to simulate: the scenario, the contender and the seed."""
 
     scenario: Scenario
     recipe: Recipe
@@ -30,7 +30,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a comparison is, after a run has ended.
+    """Progress of a comparison, after a run has ended.
 
     Attributes:
         done: Runs that have ended.

@@ -277,7 +277,7 @@ def _check_flap(where: str, fault: Flap, seconds: float | None) -> None:
 
 
 def _before(one: Moment, other: Moment, seconds: float | None) -> bool:
-    """Whether one moment is before another, as far as that can be known."""
+    """Tell whether one moment is before another, as far as that can be known."""
     if isinstance(one, str) is isinstance(other, str):
         return seconds_of(one, 1.0) < seconds_of(other, 1.0)
     return seconds is not None and seconds_of(one, seconds) < seconds_of(other, seconds)

@@ -118,6 +118,6 @@ def _copied(value: Raw) -> Raw:
 
 
 def _is_to_blame(dotted: str, path: Route) -> bool:
-    """Whether what is wrong at a path is what a setting has set, or for want of its kind's keys."""
+    """Tell whether a setting, or a lack of its kind's keys, is what is wrong at a path."""
     wrong = ".".join(map(str, path))
     return f"{wrong}.".startswith(f"{dotted}.") or dotted == f"{wrong}.kind"

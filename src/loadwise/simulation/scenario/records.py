@@ -287,7 +287,7 @@ class Pair(_Record, frozen=True):
 
 
 class Network(_Record, frozen=True):
-    """How long messages are under way.
+    """Delays of messages.
 
     Attributes:
         delay: Seconds that a message takes, where no pair says otherwise.
@@ -299,7 +299,7 @@ class Network(_Record, frozen=True):
 
 
 class Callers(_Record, frozen=True):
-    """How those who send requests deal with trouble.
+    """Callers, and their ways of dealing with trouble.
 
     Attributes:
         timeout: Seconds after which an attempt is given up; the server works on.
@@ -316,7 +316,7 @@ class Callers(_Record, frozen=True):
 
 
 class Health(_Record, frozen=True):
-    """How clients track the health of servers.
+    """Health tracking of the clients.
 
     Attributes:
         enabled: Whether they do.

@@ -34,12 +34,12 @@ _NUMBERS = {2: "two", 3: "three"}
 
 
 def is_table(value: Raw) -> TypeGuard[dict[str, Raw]]:
-    """Whether a value is a table."""
+    """Tell whether a value is a table."""
     return isinstance(value, dict)
 
 
 def is_list(value: Raw) -> TypeGuard[list[Raw]]:
-    """Whether a value is a list."""
+    """Tell whether a value is a list."""
     return isinstance(value, list)
 
 

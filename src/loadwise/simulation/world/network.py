@@ -8,7 +8,7 @@ __all__ = ["Delays"]
 
 
 class Delays:
-    """How long messages take between one client and the servers.
+    """Delays of messages between one client and the servers.
 
     Args:
         network: What is known of the ways.

@@ -10,7 +10,7 @@ __all__ = ["HealthChange", "Mark", "Panicked", "Timeline"]
 
 @dataclass(frozen=True, slots=True)
 class HealthChange:
-    """How a client's view of a server's health changed: when, whose, and from what to what."""
+    """Change of a client's view of a server's health: when, whose, and from what to what."""
 
     at: float
     client: int
@@ -40,7 +40,7 @@ class Panicked:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """How the run went, looked at in even steps.
+    """Course of the run, in even steps.
 
     Attributes:
         times: Seconds of the run.
