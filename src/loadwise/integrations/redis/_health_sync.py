@@ -271,6 +271,9 @@ class HealthSync:
         except Rejected as error:
             self._cannot_read(str(error))
             return
+        if self._ahead is None:
+            # It had to connect, too, and so it says little of the clocks: ask once more.
+            self._next_look = received
         if self._ahead is None or received - asked <= self._timeout:
             # Else this process was held up since, and what it knew before is better.
             self._ahead = found.now - round((asked + received) / 2 * _SECOND)
