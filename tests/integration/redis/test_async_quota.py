@@ -214,7 +214,6 @@ def test_nothing_in_the_background_outlives_its_owner(
     async def main() -> None:
         quota = AsyncSharedQuota(valkey.async_client(), prefix, timeout=PATIENCE)
         await quota.register("node", rpm(10))
-        await quota._client.aclose()
         task = quota._worker._task
         assert task is not None
         gone = weakref.ref(quota)

@@ -272,7 +272,7 @@ class AsyncSharedQuota(SharedCounts):
         on_event: Callable[[SharedEvent], object] | None = None,
     ) -> None:
         self._given = as_async_client(client)
-        self._worker = BackgroundTask(self._step, self._tell_the_rest)
+        self._worker = BackgroundTask(self._step, self._end)
         super().__init__(
             prefix,
             mode,
@@ -312,8 +312,7 @@ class AsyncSharedQuota(SharedCounts):
     async def aclose(self) -> None:
         """Tell the server the rest, give back what is leased, and end the background task."""
         if await self._worker.aclose():
-            await self._tell_the_rest()
-            await self._client.aclose()
+            await self._end()
         self._circuit.close()
         self._reconsider_all()
 
@@ -331,10 +330,23 @@ class AsyncSharedQuota(SharedCounts):
 
     def __del__(self) -> None:
         if "_client" in self.__dict__:  # else its arguments were refused
-            self._worker.finish(self._tell_the_rest)
+            self._worker.finish(self._end)
+
+    async def _end(self) -> None:
+        """Tell the server the rest, and close the connections of this event loop."""
+        try:
+            await self._tell_the_rest()
+        finally:
+            await self._client.aclose()
 
     async def _tell_the_rest(self) -> None:
         """Tell the server what it has not heard, and give back what is leased."""
+        if not self._circuit.up and not self._circuit.closed:
+            try:
+                await check_writable_async(self._client, self._unanswered)
+            except TROUBLE:
+                return
+            self._restored()
         for request in self._due_requests(last=True):
             await self._ask(request)
 
