@@ -23,7 +23,7 @@ ANY_EXCEPTION: Final[tuple[type[BaseException], ...]] = (Exception,)
 """The rule where none was given; a rule that was given is another object."""
 
 
-class Ended(Protocol):
+class Endable(Protocol):
     """A lease, as far as it is ended by an exception. Each method is ignored after the first."""
 
     def success(self) -> bool:
@@ -93,7 +93,7 @@ class Failures:
             f"failures returned {answer!r} for {error!r}; it must return an Outcome or a bool"
         ) from error
 
-    def end(self, lease: Ended, error: BaseException) -> None:
+    def end(self, lease: Endable, error: BaseException) -> None:
         """End a lease as its block was left by ``error``."""
         try:
             outcome = self.outcome(error)
