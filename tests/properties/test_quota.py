@@ -215,9 +215,10 @@ class QuotaMachine(RuleBasedStateMachine):
 
     @rule(node=node_ids, seconds=eighths)
     def mark_exhausted(self, node: str, seconds: float) -> None:
-        """A pause; a longer one under way is kept."""
+        """A pause; a longer one under way is kept, and one of no time ends it."""
         self.quota.mark_exhausted(node, seconds)
-        self.rests[node] = max(self.rests[node], self.clock.now + seconds)
+        until = self.clock.now + seconds
+        self.rests[node] = max(self.rests[node], until) if seconds else until
 
     @rule(node=node_ids)
     def register_again(self, node: str) -> None:

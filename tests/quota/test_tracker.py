@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import pytest
 
 from loadwise import (
+    Balancer,
     Endpoint,
     LoadwiseError,
     QuotaConfig,
@@ -204,6 +205,28 @@ def test_a_pause(quota: QuotaTracker, clock: ManualClock) -> None:
     for identity in ("a", "unregistered"):
         assert quota.rests_until(identity) is None
         assert quota.try_acquire(identity) is not None
+
+
+def test_a_pause_of_no_time_ends_one_under_way(quota: QuotaTracker) -> None:
+    """`mark_exhausted(id, 0)` lifts a pause, as `lift` does; without one it changes nothing."""
+    for identity in ("a", "unregistered"):
+        quota.mark_exhausted(identity, 30.0)
+        quota.mark_exhausted(identity, 0)
+        assert quota.rests_until(identity) is None
+        assert quota.is_available(identity)
+    version = quota.version
+    quota.mark_exhausted("a", 0.0)
+    assert quota.version == version
+
+
+def test_a_refusal_without_a_wait_ends_no_cooldown(clock: ManualClock) -> None:
+    """A node that is to sit out for no time goes on with what another request was told."""
+    quota = QuotaTracker(clock)
+    balancer = Balancer(["a"], quota=quota, clock=clock)
+    first, second = balancer.acquire(), balancer.acquire()
+    first.rate_limited(30.0)
+    second.rate_limited(0.0)
+    assert quota.rests_until("a") == 30.0
 
 
 @pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf])

@@ -90,6 +90,8 @@ class Cooldowns(ForkAware):
 
     def begin(self, slot: Slot, seconds: float, reason: str) -> None:
         """Have a member sit out; a longer cooldown under way is kept."""
+        if not seconds:  # that would end one
+            return
         with self._lock:
             before = self._pauses.rests_until(slot.id)
             self._pauses.mark_exhausted(slot.id, seconds)

@@ -136,7 +136,8 @@ class QuotaCounts(ForkAware):
 
         Args:
             node_id: The node's id, registered or not.
-            seconds: How long from now, finite and >= 0. A longer pause under way is kept.
+            seconds: How long from now, finite and >= 0. A longer pause under way is kept, but 0
+                ends it, as `lift` does.
 
         Raises:
             TypeError: ``seconds`` is no number.
@@ -146,6 +147,9 @@ class QuotaCounts(ForkAware):
         pause = finite("seconds", seconds)
         if not pause >= 0:
             raise ValueError(f"seconds is {seconds!r}; it must be finite and at least 0")
+        if not pause:
+            self.lift(node_id)
+            return
         with self._lock:
             now = self.clock()
             if self._rests.get(node_id, now) <= now < now + pause and node_id in self._blocked:

@@ -77,7 +77,7 @@ class QuotaSource(Protocol):
         ...
 
     def mark_exhausted(self, node_id: Hashable, seconds: float) -> None:
-        """Have a node sit out."""
+        """Have a node sit out; a longer pause under way is kept, and 0 seconds end it."""
         ...
 
     def is_available(self, node_id: Hashable) -> bool:

@@ -541,6 +541,16 @@ def test_a_pause_is_lifted_everywhere(share: Share) -> None:
     assert yours.rests_until("node") is None
 
 
+def test_a_pause_of_no_time_lifts_one_everywhere(share: Share) -> None:
+    """`mark_exhausted(id, 0)` ends a pause for all processes, whichever of them began it."""
+    mine, yours = share(rpm(10)), share(rpm(10))
+    mine.mark_exhausted("node", 600.0)
+    until(partial(rests, yours))
+    yours.mark_exhausted("node", 0)
+    until(partial(is_awake, mine))
+    assert yours.try_acquire("node")
+
+
 def test_a_pause_that_begins_after_one_was_lifted_holds_everywhere(share: Share) -> None:
     """That a pause was lifted ends no later one, of this process or of another."""
     mine, yours = share(rpm(10)), share(rpm(10))

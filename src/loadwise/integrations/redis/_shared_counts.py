@@ -149,6 +149,8 @@ class SharedCounts(QuotaCounts):
     def mark_exhausted(self, node_id: Hashable, seconds: float) -> None:
         """Have a node sit out: here at once, and elsewhere, if it is registered, soon.
 
+        0 seconds end a pause, everywhere, as `lift` does.
+
         Raises:
             ValueError: ``seconds`` is negative, NaN or infinite.
         """
@@ -156,7 +158,7 @@ class SharedCounts(QuotaCounts):
         with self._lock:
             super().mark_exhausted(node_id, seconds)
             node = self._shared.get(node_id)
-            if node is None:
+            if node is None or not seconds:
                 return
             node.account.tell(lift=False, until=self._rests.get(node_id))
         self._wake()
