@@ -18,6 +18,7 @@ LONGEST_KEPT = 256
 # Letters of any language, for names may be international ones; a number in brackets is IPv6.
 _HOST = re.compile(r"[\w.~-]+|\[[0-9a-fA-F:.]+(?:%[\w.~-]+)?\]")
 _NO_URL = "it must be an http or https URL with a host and no port but 1 to 65535"
+_USER = re.compile(r"//[^/?#]*@")
 _ODD = re.compile(r"[\x00-\x20\x7f\\]")
 
 
@@ -44,8 +45,13 @@ def base_url_of(identity: Hashable) -> str:
     )
 
 
-def checked_base_url(identity: Hashable, url: object) -> str:
+def checked_base_url(identity: Hashable, url: object, whose: str | None = None) -> str:
     """Return the base URL that is given for a node, if it is one.
+
+    Args:
+        identity: The node's id.
+        url: What is given.
+        whose: What to call it in an error, if not the base URL of that node.
 
     Raises:
         TypeError: It is to be awaited.
@@ -55,7 +61,10 @@ def checked_base_url(identity: Hashable, url: object) -> str:
     refuse_awaitable(f"url, asked of node {identity!r},", url, "give a plain function of a node")
     fault = _fault_of(url) if isinstance(url, str) else "it must be a str: an http or https URL"
     if not isinstance(url, str) or fault is not None:
-        raise ValueError(f"the base URL of node {identity!r} is {url!r}; {fault}")
+        whose = f"the base URL of node {identity!r}" if whose is None else whose
+        # A password may stand before the host.
+        text = _USER.sub("//...@", url) if isinstance(url, str) else url
+        raise ValueError(f"{whose} is {text!r}; {fault}")
     return url
 
 

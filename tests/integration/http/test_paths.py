@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.integration.http.clients import Client, every_client
 
 from loadwise import Balancer
+from loadwise._base_url import checked_base_url
 from loadwise._url_paths import confined
 
 Start = Callable[[int], list[Any]]
@@ -88,6 +89,15 @@ def test_a_base_url_is_refused_at_construction(address: str) -> None:
             make(Balancer([address]))
         with pytest.raises(ValueError, match="the base URL of node"):
             make(Balancer(["node"]), url=lambda _: address)
+
+
+def test_a_password_in_a_base_url_is_not_shown() -> None:
+    """The error names the URL, without what stands before its host."""
+    with pytest.raises(
+        ValueError, match=r"is 'https://\.\.\.@a\.test/v1'; it has a user"
+    ) as caught:
+        checked_base_url("node", "https://me:hunter2@a.test/v1")
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

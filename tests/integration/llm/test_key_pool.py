@@ -382,7 +382,7 @@ GOOD = {"key": SECRET, "base_url": OPENAI}
         ([{**GOOD, "key": None}], TypeError, "is a NoneType"),
         ([{**GOOD, "base_url": f"https://x:{SECRET}@h"}], ValueError, "a user name"),
         ([{**GOOD, "base_url": f"https://h?key={SECRET}"}], ValueError, "a query"),
-        ([{**GOOD, "base_url": "api.openai.com"}], ValueError, "the base URL of node '#0'"),
+        ([{**GOOD, "base_url": "api.openai.com"}], ValueError, r"keys\[0\]: base_url is 'api"),
         ([{**GOOD, "rpm": 0}], ValueError, "rpm is 0"),
         ([{**GOOD, "tpm": SECRET}], TypeError, '"tpm" is a str'),
         ([{**GOOD, "weight": float("nan")}], ValueError, "weight is nan"),

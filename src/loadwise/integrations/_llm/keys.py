@@ -54,7 +54,7 @@ class LlmKey:
         self.id = _text(place, entry, "name") or default
         if self._secret in self.id:
             raise ValueError(f"keys[{place}]: the name has the key in it; logs would show it")
-        self.base_url = checked_base_url(self.id, url)
+        self.base_url = checked_base_url(self.id, url, f"keys[{place}]: base_url")
         self.weight = _positive(place, entry, "weight") or 1.0
         self.models = _models_of(place, entry)
         self.limits = {
