@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.errors import refusal_of
-from loadwise.integrations._http.exchange import Exchange, Prior
+from loadwise.integrations._http.failover import Prior
+from loadwise.integrations._http.hash_keys import by_cookie, by_header
 from loadwise.integrations._http.haste import CHALLENGES
-from loadwise.integrations._http.keys import by_cookie, by_header
 from loadwise.integrations._http.metering import Account
 from loadwise.integrations._http.patience import waited
+from loadwise.integrations._http.retrying import RetryLoop
 from loadwise.integrations._http.settings import (
     AsyncTransportOptions,
     Options,
@@ -186,56 +187,57 @@ class LoadwiseMiddleware:
         note = self._redirects.note_of(request)
         if note is not None:
             return await self._send_outside(request, handler, note)
-        exchange = await self._begin(request)
-        if not isinstance(exchange, Exchange):
-            return exchange
+        retries = await self._begin(request)
+        if not isinstance(retries, RetryLoop):
+            return retries
         try:
-            return await self._serve(request, handler, exchange)
+            return await self._serve(request, handler, retries)
         except BaseException:
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
-            exchange.give_up()
+            retries.give_up()
             raise
 
     async def _serve(
-        self, request: ClientRequest, handler: ClientHandlerType, exchange: Exchange
+        self, request: ClientRequest, handler: ClientHandlerType, retries: RetryLoop
     ) -> ClientResponse:
         """Make attempts until there is a response to hand on."""
         passage = Passage(request)
         while True:
             # Before it is prepared: that is not the node's time.
-            left = exchange.time_left()
+            deadline = retries.deadline
+            left = None if deadline.ends is None else deadline.seconds_left()
             try:
-                outbound = self._outbound(request, exchange)
-                await awaited(self._settings.ask_prepare(outbound, exchange.lease.node))
+                outbound = self._outbound(request, retries)
+                await awaited(self._settings.ask_prepare(outbound, retries.lease.node))
             except Exception as error:
-                if exchange.set_up_failed(error):
+                if retries.set_up_failed(error):
                     continue
                 raise
-            exchange.sent = True
+            retries.sent = True
             passage.watch(outbound)
             try:
                 response = await send(outbound, handler, left)
             except BaseException as error:
                 if (
                     passage.is_stale(error)
-                    and exchange.may_reconnect(error, unsent=passage.unsent)
+                    and retries.may_reconnect(error, unsent=passage.unsent)
                     and passage.may_repeat()
                 ):
                     # It was no attempt: the same node is asked by another connection.
                     await stop_sending(outbound)
                     continue
                 verdict = await self._judge(error, outbound, passage)
-                if exchange.failed(error, verdict) or await exchange.wait_async(verdict):
+                if retries.failed(error, verdict) or await retries.wait_async(verdict):
                     await stop_sending(outbound)
                     continue
                 remember_spent(request, error)
                 raise
             try:
-                if not await self._take(response, request, outbound, exchange, passage):
+                if not await self._take(response, request, outbound, retries, passage):
                     await stop_sending(outbound)
                     continue
-                self._take_cookies(response, exchange, outbound)
-                self._redirects.map_back(response, request, outbound, exchange.base_url)
+                self._take_cookies(response, retries, outbound)
+                self._redirects.map_back(response, request, outbound, retries.base_url)
             except BaseException:
                 response.close()
                 raise
@@ -246,35 +248,35 @@ class LoadwiseMiddleware:
         response: ClientResponse,
         request: ClientRequest,
         outbound: ClientRequest,
-        exchange: Exchange,
+        retries: RetryLoop,
         passage: Passage,
     ) -> bool:
         """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
         passage.has_arrived()
         verdict = await self._judge(response, outbound, passage)
-        if exchange.answered(
+        if retries.answered(
             verdict, response.status, response.headers, events=is_of_events(response)
         ):
             await drop(response)
             return False
-        if exchange.may_read_ahead(response.content_length):
+        if retries.replay.may_read_ahead(response.content_length):
             try:
-                await wait_for_body(response, outbound, exchange)
+                await wait_for_body(response, outbound, retries.deadline)
             except Exception as error:
-                if exchange.failed(error, await self._judge(error, outbound, passage)):
+                if retries.failed(error, await self._judge(error, outbound, passage)):
                     response.close()
                     return False
                 raise
-        if await exchange.wait_async(verdict):
+        if await retries.wait_async(verdict):
             await drop(response)
             return False
         if response.status in CHALLENGES:
-            _CHALLENGERS[request] = exchange.node_id
+            _CHALLENGERS[request] = retries.node_id
         coding = ""
         if not request.session.auto_decompress:
             coding = response.headers.get("Content-Encoding", "")
-        _ROUTES[response] = {"node": exchange.node_id, "attempts": exchange.attempts}
-        hold_until_read(response, exchange, verdict, coding)
+        _ROUTES[response] = {"node": retries.node_id, "attempts": retries.attempts}
+        hold_until_read(response, retries, verdict, coding)
         return True
 
     async def _send_outside(
@@ -289,8 +291,8 @@ class LoadwiseMiddleware:
         self._redirects.map_back(response, request, outbound, None, note)
         return response
 
-    async def _begin(self, request: ClientRequest) -> Exchange | ClientResponse:
-        """Return the exchange of a request, or the response to one for which there is no node."""
+    async def _begin(self, request: ClientRequest) -> RetryLoop | ClientResponse:
+        """Return the attempts of a request, or the response to one for which there is no node."""
         settings = self._settings
         options = OPTIONS.get()
         body = request.body
@@ -309,7 +311,7 @@ class LoadwiseMiddleware:
                 request.url.raw_path, told, int(length) if length.isdecimal() else None
             )
         try:
-            exchange = Exchange(
+            retries = RetryLoop(
                 settings,
                 options,
                 key,
@@ -325,9 +327,9 @@ class LoadwiseMiddleware:
             response = await answer(request, refusal_of(error))
             _ROUTES[response] = {"node": None, "attempts": 0}
             return response
-        if exchange.ends is not None:
-            note_deadline(request, exchange.ends)
-        return exchange
+        if retries.deadline.ends is not None:
+            note_deadline(request, retries.deadline.ends)
+        return retries
 
     async def _prior(
         self, request: ClientRequest, options: Options, key: HashKey, account: Account | None
@@ -339,32 +341,32 @@ class LoadwiseMiddleware:
         found, began = await waited(self._settings, options, key, account)
         return Prior(ends, found, challenger, began)
 
-    def _outbound(self, request: ClientRequest, exchange: Exchange) -> ClientRequest:
+    def _outbound(self, request: ClientRequest, retries: RetryLoop) -> ClientRequest:
         """Return the request as it goes to the node of the present attempt, once prepared."""
         settings = self._settings
-        node = exchange.lease.node
+        node = retries.lease.node
         asked = request.url
-        exchange.base_url = settings.base_url(node, exchange.node_id)
-        target = join(exchange.base_url, asked.raw_path_qs)
+        retries.base_url = settings.base_url(node, retries.node_id)
+        target = join(retries.base_url, asked.raw_path_qs)
         outbound = twin_of(request)
         outbound.url = target
         if outbound.headers.get(HOST) == asked.host_port_subcomponent:
             outbound.headers[HOST] = target.host_port_subcomponent or ""
         if self._jars is not None:
             sent = outbound.headers.get(COOKIE)
-            cookies = self._jars.header(exchange.node_id, str(target), sent)
+            cookies = self._jars.header(retries.node_id, str(target), sent)
             if cookies is not None:
                 outbound.headers[COOKIE] = cookies
         return outbound
 
     def _take_cookies(
-        self, response: ClientResponse, exchange: Exchange, outbound: ClientRequest
+        self, response: ClientResponse, retries: RetryLoop, outbound: ClientRequest
     ) -> None:
         """Keep what a node sets from the session, if it is to be sent to that node alone."""
         if self._jars is None or SET_COOKIE not in response.headers:
             return
         values = response.headers.getall(SET_COOKIE)
-        self._jars.take(exchange.node_id, str(outbound.url), values)
+        self._jars.take(retries.node_id, str(outbound.url), values)
         rest = CIMultiDict(response.headers)
         del rest[SET_COOKIE]
         replace_headers(response, rest.items())

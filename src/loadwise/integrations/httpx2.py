@@ -11,10 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loadwise.errors import NoNodeAvailable
+from loadwise.integrations._http.hash_keys import by_cookie, by_header
 from loadwise.integrations._http.httpx_async import AsyncStream, AsyncTransport
 from loadwise.integrations._http.httpx_family import Connections, Library
 from loadwise.integrations._http.httpx_sync import SyncStream, SyncTransport
-from loadwise.integrations._http.keys import by_cookie, by_header
 from loadwise.integrations._http.settings import AsyncTransportOptions, Settings, TransportOptions
 from loadwise.integrations._http.verdict import Verdict
 

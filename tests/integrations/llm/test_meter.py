@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from loadwise.integrations._http.body import Decoded
+from loadwise.integrations._http.decoding import DecodingReader
 from loadwise.integrations.llm import TokenMeter
 
 METER = TokenMeter()
@@ -311,7 +311,7 @@ def test_a_packed_answer_is_unpacked_by_pieces(encoding: str) -> None:
 
         amounts = staticmethod(inner.amounts)
 
-    reader = Decoded(Watched(), encoding)
+    reader = DecodingReader(Watched(), encoding)
     for start in range(0, len(packed), 1_000):
         reader.feed(packed[start : start + 1_000])
     assert max(lengths) <= 65_536

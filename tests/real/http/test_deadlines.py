@@ -13,7 +13,7 @@ from tests.real.http.conversing import AIOHTTP, ASYNC, SYNC, Client, Scripted
 
 from loadwise import Balancer, RoundRobin
 from loadwise.integrations._http import aiohttp_urls
-from loadwise.integrations._http.body import Decoded
+from loadwise.integrations._http.decoding import DecodingReader
 from loadwise.integrations.aiohttp import LoadwiseMiddleware, request_options
 
 pytestmark = pytest.mark.slow
@@ -229,7 +229,7 @@ def test_bytes_after_the_end_of_a_compressed_body_cost_nothing() -> None:
         def amounts(self) -> None:
             return None
 
-    decoded = Decoded(Reader(), "gzip")
+    decoded = DecodingReader(Reader(), "gzip")
     decoded.feed(gzip.compress(b"all of it") + b"more")
     for _ in range(100):
         decoded.feed(b"x" * 10_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, TypeVar
 
-from loadwise.integrations._http.body import Hold
+from loadwise.integrations._http.lease_until_read import OpenResponse
 
 __all__ = ["MeteredContent"]
 
@@ -13,23 +13,23 @@ T = TypeVar("T")
 
 
 class MeteredContent:
-    """Stands in for an ``aiohttp.StreamReader`` and shows what is read of it to a `Hold`.
+    """Stands in for an ``aiohttp.StreamReader`` and shows what is read of it to an `OpenResponse`.
 
     The real one goes on being fed by the connection, so it cannot be replaced by one that watches;
     whatever takes bytes out of it has a twin here, and everything else is its own.
     """
 
-    def __init__(self, content: Any, hold: Hold) -> None:
+    def __init__(self, content: Any, unread: OpenResponse) -> None:
         self._content = content
-        self._hold = hold
+        self._unread = unread
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._content, name)
 
     def _seen(self, piece: bytes) -> bytes:
-        self._hold.read(piece)
+        self._unread.read(piece)
         if self._content.at_eof():
-            self._hold.settle()
+            self._unread.settle()
         return piece
 
     def look_ahead(self) -> None:
@@ -43,8 +43,8 @@ class MeteredContent:
         pieces: list[bytes] = list(getattr(self._content, "_buffer", ()))
         if pieces:
             pieces[0] = pieces[0][getattr(self._content, "_buffer_offset", 0) :]
-        self._hold.show(pieces)
-        self._hold.complete()
+        self._unread.show(pieces)
+        self._unread.complete()
 
     async def read(self, n: int = -1) -> bytes:
         """Read at most ``n`` bytes, or all that will come."""

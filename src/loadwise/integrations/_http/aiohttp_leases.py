@@ -7,39 +7,40 @@ from typing import TYPE_CHECKING, cast
 
 from loadwise.integrations._http.aiohttp_content import MeteredContent
 from loadwise.integrations._http.aiohttp_session import what_broke
-from loadwise.integrations._http.body import Decoded, Hold, Watch
+from loadwise.integrations._http.decoding import DecodingReader, Watch
+from loadwise.integrations._http.lease_until_read import OpenResponse
 from loadwise.outcome import Outcome
 
 if TYPE_CHECKING:
     import aiohttp
     from aiohttp import ClientResponse
 
-    from loadwise.integrations._http.exchange import Exchange
+    from loadwise.integrations._http.retrying import RetryLoop
     from loadwise.integrations._http.verdict import Verdict
 
 __all__ = ["hold_until_read", "is_of_events"]
 
 
 def hold_until_read(
-    response: ClientResponse, exchange: Exchange, verdict: Verdict, coding: str
+    response: ClientResponse, retries: RetryLoop, verdict: Verdict, coding: str
 ) -> None:
     """Keep the lease until the response is done with; its content comes in a coding."""
-    lease, account = exchange.lease, exchange.account
+    lease, account = retries.lease, retries.account
     reader = None
-    if account is not None and exchange.used is None and verdict.outcome is Outcome.SUCCESS:
+    if account is not None and retries.used is None and verdict.outcome is Outcome.SUCCESS:
         reader = account.reader(response.headers.get("Content-Type", ""))
-    decoded = None if reader is None else Decoded(reader, coding)
+    decoded = None if reader is None else DecodingReader(reader, coding)
     watch = None
     if verdict.watch is not None and verdict.outcome is Outcome.SUCCESS:
         watch = Watch(verdict.watch, coding)
     events = is_of_events(response)
-    hold = Hold(exchange, lease, verdict, decoded, events=events, watch=watch)
-    content = MeteredContent(response.content, hold)
+    unread = OpenResponse(retries, lease, verdict, decoded, events=events, watch=watch)
+    content = MeteredContent(response.content, unread)
     if account is not None or events or watch is not None:
         response.content = cast("aiohttp.StreamReader", content)
     if response.connection is None:
         content.look_ahead()
-        hold.end()
+        unread.end()
         return
     reference = weakref.ref(response)
 
@@ -50,12 +51,12 @@ def hold_until_read(
             return
         broken = what_broke(alive)
         if broken is not None:
-            hold.broke(broken)
+            unread.broke(broken)
         else:
             content.look_ahead()
-        hold.end()
+        unread.end()
         if not alive.content.is_eof():  # nobody will read on
-            hold.settle()
+            unread.settle()
 
     response.connection.add_callback(done)
 

@@ -20,7 +20,7 @@ import aiohttp
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from loadwise.integrations._http.aiohttp_connections import Passage
-from loadwise.integrations._http.exchange import Exchange
+from loadwise.integrations._http.deadline import Deadline
 from loadwise.integrations._http.faults import is_local
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.outcome import Outcome
@@ -71,7 +71,7 @@ async def send(
 
 
 async def wait_for_body(
-    response: ClientResponse, outbound: ClientRequest, exchange: Exchange
+    response: ClientResponse, outbound: ClientRequest, deadline: Deadline
 ) -> None:
     """Wait until a small body has come, which stays to be read; but not for too long.
 
@@ -84,7 +84,7 @@ async def wait_for_body(
         raise broken
     if content.is_eof():
         return
-    left = None if exchange.ends is None else max(exchange.seconds_left(), 0.0)
+    left = None if deadline.ends is None else max(deadline.seconds_left(), 0.0)
     limit = asyncio.timeout(_PATIENCE if left is None else left)
     with outbound._timer:  # noqa: SLF001 - see the module's docstring
         try:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from time import monotonic
 from typing import Any
 
-from loadwise.integrations._http.body import Decoded
+from loadwise.integrations._http.decoding import DecodingReader
 from loadwise.integrations._http.iterating import iterating
 
 __all__ = ["is_async", "is_readable", "peek", "peek_async"]
@@ -175,7 +175,7 @@ class _Start:
 
 def _unpacked(head: _Head, response: Any) -> bytes:
     start = _Start()
-    decoded = Decoded(start, response.headers.get("content-encoding", ""))
+    decoded = DecodingReader(start, response.headers.get("content-encoding", ""))
     for piece in head.pieces:
         decoded.feed(piece)
     return bytes(start.content)

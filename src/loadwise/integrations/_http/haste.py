@@ -6,8 +6,8 @@ from collections.abc import Hashable
 from time import monotonic
 from typing import Any
 
-from loadwise.integrations._http.body import Watch
-from loadwise.integrations._http.exchange import Exchange
+from loadwise.integrations._http.deadline import Deadline
+from loadwise.integrations._http.decoding import Watch
 from loadwise.integrations._http.verdict import OpeningWatch, Verdict
 from loadwise.integrations._http.wires import TimeLeft
 
@@ -35,8 +35,8 @@ class Rest:
     """The body of a response that is read ahead, as long as it is not too long or too slow.
 
     Args:
-        exchange: The request's way through the fleet. Without a deadline a small body is read for
-            a second; with one, until then.
+        deadline: When the request has to end. Without one a small body is read for a second; with
+            one, until then.
         most: Bytes to read.
         is_small: Whether it is known to be no longer. Else it may take any time to begin, blanks by
             which a server keeps the connection excepted, and a second from then on: what comes more
@@ -47,10 +47,10 @@ class Rest:
         pieces: What has been read.
     """
 
-    __slots__ = ("_began", "_exchange", "_has_begun", "_room", "is_small", "pieces")
+    __slots__ = ("_began", "_deadline", "_has_begun", "_room", "is_small", "pieces")
 
-    def __init__(self, exchange: Exchange, most: int, *, is_small: bool) -> None:
-        self._exchange = exchange
+    def __init__(self, deadline: Deadline, most: int, *, is_small: bool) -> None:
+        self._deadline = deadline
         self._room = most
         self.is_small = is_small
         self._has_begun = False
@@ -64,16 +64,16 @@ class Rest:
         if not self.is_small:
             if not self._has_begun:
                 self._has_begun = bool(piece.strip())
-                self._began = self._exchange.clock()
-            return self._room < 0 or self._exchange.clock() - self._began > _PATIENCE
-        if self._exchange.ends is None:
+                self._began = self._deadline.clock()
+            return self._room < 0 or self._deadline.clock() - self._began > _PATIENCE
+        if self._deadline.ends is None:
             return monotonic() - self._began > _PATIENCE
-        return self._exchange.seconds_left() <= 0
+        return self._deadline.has_passed
 
     @property
     def is_late(self) -> bool:
         """True if it ends where it stops, for its deadline has passed."""
-        return self.is_small and self._exchange.ends is not None
+        return self.is_small and self._deadline.ends is not None
 
 
 class Opening:

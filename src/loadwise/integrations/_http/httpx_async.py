@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from loadwise.integrations._http.bodies import peek_async
-from loadwise.integrations._http.body import Hold
-from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.given import AsyncGiven, AsyncPerNode
 from loadwise.integrations._http.haste import Opening, Rest, Spare
 from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
 from loadwise.integrations._http.iterating import iterating
+from loadwise.integrations._http.lease_until_read import OpenResponse
 from loadwise.integrations._http.patience import waited
 from loadwise.integrations._http.pooled_async import AsyncPooled
+from loadwise.integrations._http.retrying import RetryLoop
 from loadwise.integrations._http.settings import Settings, awaited
 from loadwise.integrations._http.stale import stale_of
 from loadwise.integrations._http.verdict import Verdict
@@ -39,46 +39,46 @@ class AsyncTransport(Transport):
         key = await awaited(self._key(request, options))
         account = self._account(request)
         found, began = await waited(self._settings, options, key, account)
-        exchange = self._begin(request, options, key, found, began, account)
-        if not isinstance(exchange, Exchange):
-            return exchange
+        retries = self._begin(request, options, key, found, began, account)
+        if not isinstance(retries, RetryLoop):
+            return retries
         try:
-            return await self._serve(request, exchange)
+            return await self._serve(request, retries)
         except BaseException:
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
-            exchange.give_up()
+            retries.give_up()
             raise
 
-    async def _serve(self, request: Any, exchange: Exchange) -> Any:
+    async def _serve(self, request: Any, retries: RetryLoop) -> Any:
         """Make attempts until there is a response to hand on."""
         settings = self._settings
         while True:
             try:
-                way = self._sender.way(exchange.lease.node, exchange.node_id)
-                outbound = self._outbound(request, exchange)
-                await awaited(settings.ask_prepare(outbound, exchange.lease.node))
+                way = self._sender.way(retries.lease.node, retries.node_id)
+                outbound = self._outbound(request, retries)
+                await awaited(settings.ask_prepare(outbound, retries.lease.node))
             except Exception as error:
-                if exchange.set_up_failed(error):
+                if retries.set_up_failed(error):
                     continue
                 raise
-            exchange.sent = True
+            retries.sent = True
             try:
-                response = await self._send(outbound, exchange, way)
+                response = await self._send(outbound, retries, way)
             except BaseException as error:
                 verdict = await self._verdict(error)
-                if exchange.failed(error, verdict) or await exchange.wait_async(verdict):
+                if retries.failed(error, verdict) or await retries.wait_async(verdict):
                     continue
                 raise
             try:
-                if not await self._receive(response, exchange, outbound):
+                if not await self._receive(response, retries, outbound):
                     continue
             except BaseException:
                 await response.aclose()
                 raise
-            self._complete(response, exchange, request, outbound)
+            self._complete(response, retries, request, outbound)
             return response
 
-    async def _send(self, outbound: Any, exchange: Exchange, way: Any) -> Any:
+    async def _send(self, outbound: Any, retries: RetryLoop, way: Any) -> Any:
         """Send a request; once more by a fresh connection where a kept one had ended.
 
         Source: RFC 9112, section 9.3.1.
@@ -87,7 +87,7 @@ class AsyncTransport(Transport):
             return await self._sender.send(outbound, way)
         except Exception as error:
             stale = stale_of(error)
-            if stale is None or not exchange.may_reconnect(error, unsent=stale.unsent):
+            if stale is None or not retries.may_reconnect(error, unsent=stale.unsent):
                 raise
         return await self._sender.send(outbound, way, fresh=True)
 
@@ -116,7 +116,7 @@ class AsyncTransport(Transport):
         raised_in = "" if step is None else str(step.tb_frame.f_globals.get("__name__"))
         return raised_in.startswith(f"{self.library.module.__name__}.")
 
-    async def _receive(self, response: Any, exchange: Exchange, outbound: Any) -> bool:
+    async def _receive(self, response: Any, retries: RetryLoop, outbound: Any) -> bool:
         """Judge a response, and make it ready to hand on.
 
         Returns:
@@ -124,22 +124,22 @@ class AsyncTransport(Transport):
         """
         self._hasten(response, outbound, reads=self._settings.classify is not None)
         verdict = await self._verdict(response)
-        opening = self._opening(response, exchange, verdict, outbound)
+        opening = self._opening(response, retries, verdict, outbound)
         if opening is not None:
-            if not await self._open(response, exchange, opening):
+            if not await self._open(response, retries, opening):
                 await response.aclose()
                 return False
             verdict = self._opened(opening, verdict)
-        if exchange.answered(
+        if retries.answered(
             verdict, response.status_code, response.headers, events=self._is_of_events(response)
         ):
             await self._drop(response, outbound)
             return False
-        if exchange.is_stranded:  # who waits for another node needs its connection no more
+        if retries.failover.is_stranded:  # who waits for another node needs its connection no more
             self._hasten(response, outbound, reads=True)
             await peek_async(response)
-        taken = await self._take(response, exchange, verdict, outbound)
-        if not taken or await exchange.wait_async(verdict):
+        taken = await self._take(response, retries, verdict, outbound)
+        if not taken or await retries.wait_async(verdict):
             await response.aclose()
             return False
         return True
@@ -152,7 +152,7 @@ class AsyncTransport(Transport):
         self._redirects.arrived(response, request, outbound)
         return response
 
-    async def _open(self, response: Any, exchange: Exchange, opening: Opening) -> bool:
+    async def _open(self, response: Any, retries: RetryLoop, opening: Opening) -> bool:
         """Read a body until it has begun; ``False`` if the next attempt has begun instead."""
         try:
             stream = aiter(response.stream)
@@ -163,52 +163,50 @@ class AsyncTransport(Transport):
                 opening.is_complete = True
         except Exception as error:
             verdict = await self._verdict(error)
-            if exchange.failed(error, verdict) or await exchange.wait_async(verdict):
+            if retries.failed(error, verdict) or await retries.wait_async(verdict):
                 return False
             raise
         response.stream = self._resumed(opening.pieces, stream, response.stream)
         return True
 
     async def _take(
-        self, response: Any, exchange: Exchange, verdict: Verdict, outbound: Any
+        self, response: Any, retries: RetryLoop, verdict: Verdict, outbound: Any
     ) -> bool:
         """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
         if response.is_closed:
-            self._finish(response, exchange, verdict)
-        elif (rest := self._rest(response, exchange, verdict, outbound)) is not None:
-            reader = None if rest.is_small else self._early_reader(response, exchange, verdict)
+            self._finish(response, retries, verdict)
+        elif (rest := self._rest(response, retries, verdict, outbound)) is not None:
+            reader = None if rest.is_small else self._early_reader(response, retries, verdict)
             try:
                 stream = aiter(response.stream)
                 async for piece in stream:
                     if reader is not None:
                         reader.feed(piece)
                     if rest.is_enough(piece):
-                        return await self._hand_on(response, exchange, verdict, rest, stream)
+                        return await self._hand_on(response, retries, verdict, rest, stream)
             except Exception as error:
-                if exchange.failed(error, await self._verdict(error)):
+                if retries.failed(error, await self._verdict(error)):
                     return False
                 raise
             await response.stream.aclose()
-            self._keep(response, exchange, verdict, b"".join(rest.pieces), reader)
+            self._keep(response, retries, verdict, b"".join(rest.pieces), reader)
         else:
             self._lift_deadline(outbound)
             response.stream = self.library.async_stream(
-                response.stream, self._hold(response, exchange, verdict)
+                response.stream, self._hold(response, retries, verdict)
             )
         return True
 
     async def _hand_on(
-        self, response: Any, exchange: Exchange, verdict: Verdict, rest: Rest, stream: Any
+        self, response: Any, retries: RetryLoop, verdict: Verdict, rest: Rest, stream: Any
     ) -> bool:
         """Hand on a response of which the rest is read by the caller, or end it at its deadline."""
         if rest.is_late:
             raise self.library.module.ReadTimeout(
-                f"the body from node {exchange.node_id!r} had not come by the request's deadline"
+                f"the body from node {retries.node_id!r} had not come by the request's deadline"
             )
         resumed = self._resumed(rest.pieces, stream, response.stream)
-        response.stream = self.library.async_stream(
-            resumed, self._hold(response, exchange, verdict)
-        )
+        response.stream = self.library.async_stream(resumed, self._hold(response, retries, verdict))
         return True
 
     async def _drop(self, response: Any, outbound: Any) -> None:
@@ -234,19 +232,19 @@ class AsyncTransport(Transport):
 class AsyncStream:
     """A response's body that holds the lease until it is closed."""
 
-    def __init__(self, stream: Any, hold: Hold) -> None:
+    def __init__(self, stream: Any, unread: OpenResponse) -> None:
         self._stream = stream
-        self._hold = hold
+        self._unread = unread
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
             async with iterating(self._stream) as pieces:
                 async for piece in pieces:
-                    self._hold.read(piece)
+                    self._unread.read(piece)
                     yield piece
-            self._hold.complete()
+            self._unread.complete()
         except BaseException as error:
-            self._hold.broke(error)
+            self._unread.broke(error)
             raise
 
     async def aclose(self) -> None:
@@ -254,7 +252,7 @@ class AsyncStream:
         try:
             await self._stream.aclose()
         finally:
-            self._hold.close()
+            self._unread.close()
 
 
 class Resumed:

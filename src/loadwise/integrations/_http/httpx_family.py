@@ -19,9 +19,9 @@ from loadwise._url_paths import confined
 from loadwise.balancer import Lease
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
-from loadwise.integrations._http.body import Decoded, Hold, Watch
+from loadwise.integrations._http.decoding import DecodingReader, Watch
 from loadwise.integrations._http.errors import Refusal, refusal_of
-from loadwise.integrations._http.exchange import Exchange, Prior
+from loadwise.integrations._http.failover import Prior
 from loadwise.integrations._http.faults import judge_error
 from loadwise.integrations._http.haste import (
     CHALLENGES,
@@ -35,8 +35,10 @@ from loadwise.integrations._http.haste import (
 from loadwise.integrations._http.httpx_headers import access_to
 from loadwise.integrations._http.httpx_redirects import Redirects
 from loadwise.integrations._http.httpx_twins import twin_of
+from loadwise.integrations._http.lease_until_read import OpenResponse
 from loadwise.integrations._http.metering import Account
 from loadwise.integrations._http.pooled import checked_limits
+from loadwise.integrations._http.retrying import RetryLoop
 from loadwise.integrations._http.settings import Options, Settings, options_of
 from loadwise.integrations._http.verdict import Verdict, judge_status
 from loadwise.integrations._http.wires import TimeLeft
@@ -183,13 +185,13 @@ class Transport:
         began: float | None = None,
         account: Account | None = None,
     ) -> Any:
-        """Return the exchange of a request, or the response to one for which there is no node."""
+        """Return the attempts of a request, or the response to one for which there is no node."""
         settings = self._settings
         replayable = isinstance(request.stream, self.library.byte_stream)
         if account is None:
             account = self._account(request)
         try:
-            exchange = Exchange(
+            retries = RetryLoop(
                 settings,
                 options,
                 key,
@@ -203,9 +205,9 @@ class Transport:
             if settings.no_node == "raise":
                 raise self.library.no_node_error(*error.args, request=request) from None
             return self._refusal(request, refusal_of(error))
-        if exchange.ends is not None:
-            note_deadline(request, exchange.ends)
-        return exchange
+        if retries.deadline.ends is not None:
+            note_deadline(request, retries.deadline.ends)
+        return retries
 
     def _refusal(self, request: Any, refusal: Refusal) -> Any:
         """Return the response to a request for which there is no node."""
@@ -216,13 +218,13 @@ class Transport:
             extensions={"loadwise": {"node": None, "attempts": 0}},
         )
 
-    def _outbound(self, request: Any, exchange: Exchange) -> Any:
+    def _outbound(self, request: Any, retries: RetryLoop) -> Any:
         """Return the request as it goes to the node of the present attempt, once prepared."""
         settings, library = self._settings, self.library
-        node = exchange.lease.node
+        node = retries.lease.node
         asked = request.url
-        exchange.base_url = settings.base_url(node, exchange.node_id)
-        target = library.target(exchange.base_url, asked.raw_path)
+        retries.base_url = settings.base_url(node, retries.node_id)
+        target = library.target(retries.base_url, asked.raw_path)
         outbound = twin_of(request)
         outbound.url = target.url
         headers, extensions = outbound.headers, outbound.extensions
@@ -233,11 +235,13 @@ class Transport:
             # What is to be read must be in an encoding that can be undone here.
             headers["accept-encoding"] = "gzip, deflate"
         if self._jars is not None:
-            cookies = self._jars.header(exchange.node_id, str(target.url), headers.get("cookie"))
+            cookies = self._jars.header(retries.node_id, str(target.url), headers.get("cookie"))
             if cookies is not None:
                 headers["cookie"] = cookies
-        if exchange.ends is not None:
-            extensions["timeout"] = TimeLeft(extensions.get("timeout", {}), exchange.seconds_left)
+        if retries.deadline.ends is not None:
+            extensions["timeout"] = TimeLeft(
+                extensions.get("timeout", {}), retries.deadline.seconds_left
+            )
         return outbound
 
     def _lift_deadline(self, outbound: Any) -> None:
@@ -265,11 +269,11 @@ class Transport:
         return judge_status(result.status_code, result.headers).cut(self._settings.max_pause)
 
     def _opening(
-        self, response: Any, exchange: Exchange, verdict: Verdict, outbound: Any
+        self, response: Any, retries: RetryLoop, verdict: Verdict, outbound: Any
     ) -> Opening | None:
         """Return what reads a body until it has begun; ``None`` if it is handed on as it is."""
         opening = getattr(verdict.watch, "opening", None)
-        if opening is None or response.is_closed or not exchange.may_open(verdict):
+        if opening is None or response.is_closed or not retries.replay.may_open(verdict):
             return None
         self._lift_deadline(outbound)
         return Opening(opening(), response.headers.get("content-encoding", ""))
@@ -280,51 +284,53 @@ class Transport:
         return verdict if said is None else said.cut(self._settings.max_pause)
 
     def _rest(
-        self, response: Any, exchange: Exchange, verdict: Verdict, outbound: Any
+        self, response: Any, retries: RetryLoop, verdict: Verdict, outbound: Any
     ) -> Rest | None:
         """Return what reads a body ahead; ``None`` if the caller is to read it."""
         length = self.library.access.length(response.headers)
-        most = exchange.may_read(length, verdict)
-        is_small = exchange.may_read_ahead(length)
+        most = retries.replay.may_read(length, verdict)
+        is_small = retries.replay.may_read_ahead(length)
         if not is_small:
             self._lift_deadline(outbound)
-        return Rest(exchange, most, is_small=is_small) if most else None
+        return Rest(retries.deadline, most, is_small=is_small) if most else None
 
-    def _early_reader(self, response: Any, exchange: Exchange, verdict: Verdict) -> Decoded | None:
+    def _early_reader(
+        self, response: Any, retries: RetryLoop, verdict: Verdict
+    ) -> DecodingReader | None:
         """Return what reads the usage of a long body as it comes; ``None`` if it is read later."""
         if verdict.watch is not None:
             return None
         return self._reader(
-            response, exchange, verdict, response.headers.get("content-encoding", "")
+            response, retries, verdict, response.headers.get("content-encoding", "")
         )
 
     def _reader(
-        self, response: Any, exchange: Exchange, verdict: Verdict, coding: str
-    ) -> Decoded | None:
-        account = exchange.account
-        if account is None or exchange.used is not None or verdict.outcome is not Outcome.SUCCESS:
+        self, response: Any, retries: RetryLoop, verdict: Verdict, coding: str
+    ) -> DecodingReader | None:
+        account = retries.account
+        if account is None or retries.used is not None or verdict.outcome is not Outcome.SUCCESS:
             return None
         inner = account.reader(response.headers.get("content-type", ""))
-        return None if inner is None else Decoded(inner, coding)
+        return None if inner is None else DecodingReader(inner, coding)
 
     def _hold(
         self,
         response: Any,
-        exchange: Exchange,
+        retries: RetryLoop,
         verdict: Verdict,
         *,
         decoded: bool = False,
-        reader: Decoded | None = None,
-    ) -> Hold:
+        reader: DecodingReader | None = None,
+    ) -> OpenResponse:
         """Keep the lease until the response is done with."""
         watch = None
         coding = "" if decoded else response.headers.get("content-encoding", "")
         if reader is None:
-            reader = self._reader(response, exchange, verdict, coding)
+            reader = self._reader(response, retries, verdict, coding)
         if verdict.watch is not None and verdict.outcome is Outcome.SUCCESS:
             watch = Watch(verdict.watch, coding)
         events = not decoded and self._is_of_events(response)
-        return Hold(exchange, exchange.lease, verdict, reader, events=events, watch=watch)
+        return OpenResponse(retries, retries.lease, verdict, reader, events=events, watch=watch)
 
     def _is_of_events(self, response: Any) -> bool:
         """Tell whether a response is a stream of events, which begins long after its headers."""
@@ -336,43 +342,43 @@ class Transport:
     def _keep(
         self,
         response: Any,
-        exchange: Exchange,
+        retries: RetryLoop,
         verdict: Verdict,
         body: bytes,
-        reader: Decoded | None,
+        reader: DecodingReader | None,
     ) -> None:
         """End the lease on a response of which every byte has come: the node is done with it.
 
         A ``reader`` has been shown all of it.
         """
-        if exchange.account is None and verdict.watch is None:
-            exchange.end(exchange.lease, verdict)
+        if retries.account is None and verdict.watch is None:
+            retries.end(retries.lease, verdict)
         else:
-            hold = self._hold(response, exchange, verdict, reader=reader)
+            unread = self._hold(response, retries, verdict, reader=reader)
             if reader is None:
-                hold.read(body)
-            hold.complete()
-            hold.close()
+                unread.read(body)
+            unread.complete()
+            unread.close()
         response.stream = self.library.byte_stream(body)
 
-    def _finish(self, response: Any, exchange: Exchange, verdict: Verdict) -> None:
+    def _finish(self, response: Any, retries: RetryLoop, verdict: Verdict) -> None:
         """End the lease on a response that is closed by now, so that nobody will close it.
 
         ``classify`` may have read it, or a transport that answers by itself, as a mock does.
         """
-        hold = self._hold(response, exchange, verdict, decoded=True)
+        unread = self._hold(response, retries, verdict, decoded=True)
         with suppress(self.library.module.ResponseNotRead):
-            hold.read(response.content)
-            hold.complete()
-        hold.close()
+            unread.read(response.content)
+            unread.complete()
+        unread.close()
 
-    def _complete(self, response: Any, exchange: Exchange, request: Any, outbound: Any) -> None:
+    def _complete(self, response: Any, retries: RetryLoop, request: Any, outbound: Any) -> None:
         """Let a response tell where it is from, and a request with a relative URL where it went."""
         if response.status_code in CHALLENGES:
-            note_challenger(request, exchange.node_id)
+            note_challenger(request, retries.node_id)
         response.extensions["loadwise"] = {
-            "node": exchange.node_id,
-            "attempts": exchange.attempts,
+            "node": retries.node_id,
+            "attempts": retries.attempts,
         }
         asked = request.url
         if asked.is_relative_url:
@@ -383,6 +389,6 @@ class Transport:
             self.library.access.readdress(request.headers, asked.netloc, host)
         if self._jars is not None and "set-cookie" in response.headers:
             values = response.headers.get_list("set-cookie")
-            self._jars.take(exchange.node_id, str(outbound.url), values)
+            self._jars.take(retries.node_id, str(outbound.url), values)
             del response.headers["set-cookie"]
-        self._redirects.map_back(response, request, outbound, exchange.base_url)
+        self._redirects.map_back(response, request, outbound, retries.base_url)

@@ -7,12 +7,12 @@ from itertools import chain
 from typing import Any
 
 from loadwise.integrations._http.bodies import peek
-from loadwise.integrations._http.body import Hold
-from loadwise.integrations._http.exchange import Exchange
 from loadwise.integrations._http.given import SyncGiven, SyncPerNode
 from loadwise.integrations._http.haste import Opening, Rest, Spare
 from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
+from loadwise.integrations._http.lease_until_read import OpenResponse
 from loadwise.integrations._http.pooled_sync import SyncPooled
+from loadwise.integrations._http.retrying import RetryLoop
 from loadwise.integrations._http.settings import Settings
 from loadwise.integrations._http.stale import stale_of
 from loadwise.integrations._http.verdict import Verdict
@@ -35,46 +35,46 @@ class SyncTransport(Transport):
         if self._redirects.lead_out(request):
             return self._send_outside(request)
         options = self._options(request)
-        exchange = self._begin(request, options, self._key(request, options))
-        if not isinstance(exchange, Exchange):
-            return exchange
+        retries = self._begin(request, options, self._key(request, options))
+        if not isinstance(retries, RetryLoop):
+            return retries
         try:
-            return self._serve(request, exchange)
+            return self._serve(request, retries)
         except BaseException:
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
-            exchange.give_up()
+            retries.give_up()
             raise
 
-    def _serve(self, request: Any, exchange: Exchange) -> Any:
+    def _serve(self, request: Any, retries: RetryLoop) -> Any:
         """Make attempts until there is a response to hand on."""
         settings = self._settings
         while True:
             try:
-                way = self._sender.way(exchange.lease.node, exchange.node_id)
-                outbound = self._outbound(request, exchange)
-                settings.ask_prepare(outbound, exchange.lease.node)
+                way = self._sender.way(retries.lease.node, retries.node_id)
+                outbound = self._outbound(request, retries)
+                settings.ask_prepare(outbound, retries.lease.node)
             except Exception as error:
-                if exchange.set_up_failed(error):
+                if retries.set_up_failed(error):
                     continue
                 raise
-            exchange.sent = True
+            retries.sent = True
             try:
-                response = self._send(outbound, exchange, way)
+                response = self._send(outbound, retries, way)
             except BaseException as error:
                 verdict = self._judge(error, settings.ask_ruling(error))
-                if exchange.failed(error, verdict) or exchange.wait(verdict):
+                if retries.failed(error, verdict) or retries.wait(verdict):
                     continue
                 raise
             try:
-                if not self._receive(response, exchange, outbound):
+                if not self._receive(response, retries, outbound):
                     continue
             except BaseException:
                 response.close()
                 raise
-            self._complete(response, exchange, request, outbound)
+            self._complete(response, retries, request, outbound)
             return response
 
-    def _receive(self, response: Any, exchange: Exchange, outbound: Any) -> bool:
+    def _receive(self, response: Any, retries: RetryLoop, outbound: Any) -> bool:
         """Judge a response, and make it ready to hand on.
 
         Returns:
@@ -82,22 +82,22 @@ class SyncTransport(Transport):
         """
         self._hasten(response, outbound, reads=self._settings.classify is not None)
         verdict = self._judge(response, self._settings.ask_ruling(response))
-        opening = self._opening(response, exchange, verdict, outbound)
+        opening = self._opening(response, retries, verdict, outbound)
         if opening is not None:
-            if not self._open(response, exchange, opening):
+            if not self._open(response, retries, opening):
                 response.close()
                 return False
             verdict = self._opened(opening, verdict)
-        if exchange.answered(
+        if retries.answered(
             verdict, response.status_code, response.headers, events=self._is_of_events(response)
         ):
             self._drop(response, outbound)
             return False
-        if exchange.is_stranded:  # who waits for another node needs its connection no more
+        if retries.failover.is_stranded:  # who waits for another node needs its connection no more
             self._hasten(response, outbound, reads=True)
             peek(response)
-        taken = self._take(response, exchange, verdict, outbound)
-        if not taken or exchange.wait(verdict):
+        taken = self._take(response, retries, verdict, outbound)
+        if not taken or retries.wait(verdict):
             response.close()
             return False
         return True
@@ -110,7 +110,7 @@ class SyncTransport(Transport):
         self._redirects.arrived(response, request, outbound)
         return response
 
-    def _send(self, outbound: Any, exchange: Exchange, way: Any) -> Any:
+    def _send(self, outbound: Any, retries: RetryLoop, way: Any) -> Any:
         """Send a request; once more by a fresh connection where a kept one had ended.
 
         Source: RFC 9112, section 9.3.1.
@@ -119,11 +119,11 @@ class SyncTransport(Transport):
             return self._sender.send(outbound, way)
         except Exception as error:
             stale = stale_of(error)
-            if stale is None or not exchange.may_reconnect(error, unsent=stale.unsent):
+            if stale is None or not retries.may_reconnect(error, unsent=stale.unsent):
                 raise
         return self._sender.send(outbound, way, fresh=True)
 
-    def _open(self, response: Any, exchange: Exchange, opening: Opening) -> bool:
+    def _open(self, response: Any, retries: RetryLoop, opening: Opening) -> bool:
         """Read a body until it has begun; ``False`` if the next attempt has begun instead."""
         try:
             stream = iter(response.stream)
@@ -134,48 +134,48 @@ class SyncTransport(Transport):
                 opening.is_complete = True
         except Exception as error:
             verdict = self._judge(error, self._settings.ask_ruling(error))
-            if exchange.failed(error, verdict) or exchange.wait(verdict):
+            if retries.failed(error, verdict) or retries.wait(verdict):
                 return False
             raise
         response.stream = self._resumed(opening.pieces, stream, response.stream)
         return True
 
-    def _take(self, response: Any, exchange: Exchange, verdict: Verdict, outbound: Any) -> bool:
+    def _take(self, response: Any, retries: RetryLoop, verdict: Verdict, outbound: Any) -> bool:
         """Make a response ready to hand on; ``False`` if the next attempt has begun instead."""
         if response.is_closed:
-            self._finish(response, exchange, verdict)
-        elif (rest := self._rest(response, exchange, verdict, outbound)) is not None:
-            reader = None if rest.is_small else self._early_reader(response, exchange, verdict)
+            self._finish(response, retries, verdict)
+        elif (rest := self._rest(response, retries, verdict, outbound)) is not None:
+            reader = None if rest.is_small else self._early_reader(response, retries, verdict)
             try:
                 stream = iter(response.stream)
                 for piece in stream:
                     if reader is not None:
                         reader.feed(piece)
                     if rest.is_enough(piece):
-                        return self._hand_on(response, exchange, verdict, rest, stream)
+                        return self._hand_on(response, retries, verdict, rest, stream)
             except Exception as error:
-                if exchange.failed(error, self._judge(error, self._settings.ask_ruling(error))):
+                if retries.failed(error, self._judge(error, self._settings.ask_ruling(error))):
                     return False
                 raise
             response.stream.close()
-            self._keep(response, exchange, verdict, b"".join(rest.pieces), reader)
+            self._keep(response, retries, verdict, b"".join(rest.pieces), reader)
         else:
             self._lift_deadline(outbound)
             response.stream = self.library.sync_stream(
-                response.stream, self._hold(response, exchange, verdict)
+                response.stream, self._hold(response, retries, verdict)
             )
         return True
 
     def _hand_on(
-        self, response: Any, exchange: Exchange, verdict: Verdict, rest: Rest, stream: Any
+        self, response: Any, retries: RetryLoop, verdict: Verdict, rest: Rest, stream: Any
     ) -> bool:
         """Hand on a response of which the rest is read by the caller, or end it at its deadline."""
         if rest.is_late:
             raise self.library.module.ReadTimeout(
-                f"the body from node {exchange.node_id!r} had not come by the request's deadline"
+                f"the body from node {retries.node_id!r} had not come by the request's deadline"
             )
         resumed = self._resumed(rest.pieces, stream, response.stream)
-        response.stream = self.library.sync_stream(resumed, self._hold(response, exchange, verdict))
+        response.stream = self.library.sync_stream(resumed, self._hold(response, retries, verdict))
         return True
 
     def _drop(self, response: Any, outbound: Any) -> None:
@@ -200,18 +200,18 @@ class SyncTransport(Transport):
 class SyncStream:
     """A response's body that holds the lease until it is closed."""
 
-    def __init__(self, stream: Any, hold: Hold) -> None:
+    def __init__(self, stream: Any, unread: OpenResponse) -> None:
         self._stream = stream
-        self._hold = hold
+        self._unread = unread
 
     def __iter__(self) -> Iterator[bytes]:
         try:
             for chunk in self._stream:
-                self._hold.read(chunk)
+                self._unread.read(chunk)
                 yield chunk
-            self._hold.complete()
+            self._unread.complete()
         except BaseException as error:
-            self._hold.broke(error)
+            self._unread.broke(error)
             raise
 
     def close(self) -> None:
@@ -219,7 +219,7 @@ class SyncStream:
         try:
             self._stream.close()
         finally:
-            self._hold.close()
+            self._unread.close()
 
 
 class Resumed:

@@ -1,63 +1,38 @@
-"""One request's way through the fleet: attempts, verdicts, retries.
+"""Retries of one request: its attempts, their verdicts, and whether another follows.
 
-The state machine is the same for every HTTP library, sync or async; a library's shell sends what
-`Exchange` hands out and tells it what came back. It does no I/O.
+The state machine is the same for every HTTP library, sync or async; a library's shell sends each
+attempt and reports to `RetryLoop` what came back. It does no I/O.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from contextlib import suppress
-from math import inf
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from loadwise.balancer import Lease
-from loadwise.balancer.acquiring import Acquisition
 from loadwise.balancer.blame import Blame
 from loadwise.balancer.failures import outcome_of
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
+from loadwise.integrations._http.failover import Failover, Prior
 from loadwise.integrations._http.metering import Account, Amounts, Left
 from loadwise.integrations._http.patience import search_of
+from loadwise.integrations._http.replay import ReplayRules
 from loadwise.integrations._http.settings import Options, Settings
 from loadwise.integrations._http.span_events import current_events
-from loadwise.integrations._http.stale import frame_of
 from loadwise.integrations._http.verdict import Verdict
-from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 
-__all__ = ["Exchange", "Prior"]
+__all__ = ["RetryLoop"]
 
-_READ_AHEAD = 65_536
-_WHOLE = 4_194_304
 _NOT_SET_UP = Verdict(Outcome.FAILURE, retry=True, never_sent=True)
 _RATE_LIMITED = 429
 _NOTHING_LEFT: Mapping[str, Left] = {}
-_IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
-
-
-class Prior(NamedTuple):
-    """History of a request before its way through the fleet.
-
-    Args:
-        ends: The deadline of the request that it was made of, as after a redirect.
-        found: What has come of waiting for a node, where that was awaited.
-        began: When that waiting began, by the balancer's clock.
-        challenger: The node that has asked for credentials, which this request brings: what it has
-            given with its challenge, other nodes may not know.
-    """
-
-    ends: float | None = None
-    found: Lease[Any] | NoNodeAvailable | None = None
-    challenger: Hashable | None = None
-    began: float | None = None
-
-
 _NOTHING = Prior()
 
 
-class Exchange:
-    """One request's way through the fleet. Not thread-safe: it belongs to one request.
+class RetryLoop:
+    """Attempts of one request, each on another node. Not thread-safe: it belongs to one request.
 
     Args:
         settings: What holds for all requests.
@@ -75,7 +50,9 @@ class Exchange:
         base_url: Where that node is reached, once the request has been made ready for it.
         sent: Whether the present attempt's request has been made ready and may have been sent.
         attempts: How many attempts there have been.
-        ends: The moment of the deadline, by the balancer's clock; ``None`` without one.
+        deadline: The moment by which the request has to end.
+        failover: Where the next attempt goes, and whether it waits.
+        replay: Whether the request may be sent again.
         account: What it is charged.
         used: What the present attempt has used, where the status of its answer has told.
     """
@@ -85,22 +62,16 @@ class Exchange:
         "_client",
         "_events",
         "_left",
-        "_limited",
-        "_options",
-        "_patient_until",
         "_refused",
-        "_replayable",
-        "_request",
-        "_search",
         "_settings",
-        "_stranded",
-        "_tried",
         "account",
         "attempts",
         "base_url",
-        "ends",
+        "deadline",
+        "failover",
         "lease",
         "node_id",
+        "replay",
         "sent",
         "used",
     )
@@ -122,45 +93,21 @@ class Exchange:
         prior: Prior | None = None,
     ) -> None:
         self._settings = settings
-        self._options = options
         self.account = account
-        self._search = search_of(settings, options, hash_key, account)
-        self._request = request
         self._client = client
-        self._replayable = replayable
         prior = prior or _NOTHING
-        limit, patience = options.time(settings), options.patience(settings)
-        began = prior.began
-        if began is None and (patience or limit is not None):
-            began = settings.balancer.clock()
-        own = None if limit is None or began is None else began + limit
-        self.ends = own if prior.ends is None else prior.ends
-        # Until when a node is waited for, if there is none.
-        self._patient_until = began + patience if patience and began is not None else None
-        # Where nothing but a node is missing for the next attempt: the search, and what it found.
-        self._stranded: tuple[Acquisition[Any], NoNodeAvailable] | None = None
-        self._tried: tuple[Hashable, ...] = ()
-        # Those of them that a rate limit has refused.
-        self._limited: tuple[Hashable, ...] = ()
+        search = search_of(settings, options, hash_key, account)
+        self.failover = Failover(settings, options, search, prior)
+        self.deadline = self.failover.deadline
+        self.replay = ReplayRules(settings, options, request, has_stored_body=replayable)
+        # How many attempts a rate limit has refused, which use up none of those allowed.
         self._refused = 0
-        # A pause on the word of one request needs another node's word that the request is sound.
+        # A cooldown on the word of one request needs another node's word that the request is sound.
         self._blame = Blame(holds_pauses=len(settings.balancer.nodes) > 1)
         self.attempts = 0
         self._events = current_events(settings.balancer.name)
         settings.budget.deposit()
-        self._begin(prior)
-
-    def clock(self) -> float:
-        """Return the seconds of the balancer's clock."""
-        return self._settings.balancer.clock()
-
-    def time_left(self) -> float | None:
-        """Return the seconds until the deadline; ``None`` without one."""
-        return None if self.ends is None else self.seconds_left()
-
-    def seconds_left(self) -> float:
-        """Return the seconds until the deadline; infinite without one."""
-        return inf if self.ends is None else self.ends - self._settings.balancer.clock()
+        self._hold(self.failover.first(prior))
 
     def failed(self, error: BaseException, verdict: Verdict) -> bool:
         """Report an attempt without a response; return whether the next one has begun."""
@@ -175,7 +122,7 @@ class Exchange:
             self.tell_span(Outcome.CANCELLED, error)
             lease.call_off()
             return False
-        unread = verdict.never_sent and self._has_body_left(error)
+        unread = verdict.never_sent and self.replay.has_body_left(error)
         again = verdict.retry and (unread or self._may_send_again())
         self.end(lease, verdict, error)
         return again and self._begin_next(verdict)
@@ -226,7 +173,8 @@ class Exchange:
         if self.account is None:
             return
         self.used = self.account.used_by(status)
-        if verdict.outcome is not Outcome.RATE_LIMITED:  # that one sits out, for as long as it says
+        # Its cooldown is as long as it says.
+        if verdict.outcome is not Outcome.RATE_LIMITED:
             self._left = self.account.left(headers)
 
     def correct(self, lease: Lease[Any]) -> None:
@@ -240,40 +188,9 @@ class Exchange:
 
         It was no attempt then, and says nothing about the node.
         """
-        in_time = self.ends is None or self.seconds_left() > 0
-        unused = unsent and self._has_body_left(error)
-        return in_time and not self._client.closed and (unused or self.may_repeat())
-
-    def _has_body_left(self, error: BaseException) -> bool:
-        """Tell whether the body can be sent again after a server said that it was unread."""
-        return self._replayable or frame_of(error) is None
-
-    def may_read_ahead(self, length: int | None) -> bool:
-        """Tell whether a body is so small that it is better read before the response is handed on.
-
-        A node may die between its headers and its last byte. As long as nobody has seen the
-        response, a request that may be repeated can still be sent to another node.
-        """
-        return length is not None and length <= _READ_AHEAD and self.may_repeat()
-
-    def may_read(self, length: int | None, verdict: Verdict) -> int:
-        """Return how much of a body is better read before the response is handed on.
-
-        Of small ones that is all, of others as much as the ``verdict`` wants.
-        """
-        if self.may_read_ahead(length):
-            return _READ_AHEAD
-        wanted = verdict.whole and self.may_repeat() and (length or 0) <= _WHOLE
-        return _WHOLE if wanted else 0
-
-    @property
-    def is_stranded(self) -> bool:
-        """True if nothing but a node is missing for the next attempt, and may be waited for."""
-        return self._stranded is not None
-
-    def may_open(self, verdict: Verdict) -> bool:
-        """Tell whether a response is better held back until its body has begun."""
-        return verdict.watch is not None and self._settings.max_attempts > 1 and self.may_repeat()
+        unused = unsent and self.replay.has_body_left(error)
+        in_time = not (self.deadline.has_passed or self._client.closed)
+        return in_time and (unused or self.replay.may_repeat())
 
     def broke(self, lease: Lease[Any], verdict: Verdict, error: BaseException) -> None:
         """Report that the body of a response did not come to its end.
@@ -320,130 +237,80 @@ class Exchange:
             self.lease.refund()
         self.lease.call_off()
 
-    def may_repeat(self) -> bool:
-        """Tell whether the request may be sent again although a server may have acted on it.
-
-        Source: RFC 9110, section 9.2.2, for the methods.
-        """
-        return self._replayable and (
-            self._request.method.upper() in _IDEMPOTENT
-            or self._options.retry
-            or self._settings.repeatable
-            or "Idempotency-Key" in self._request.headers
-        )
-
     def _may_send_again(self) -> bool:
-        return self.may_repeat() or self._refuse("unsafe")
+        return self.replay.may_repeat() or self._refuse("unsafe")
 
     def _begin_next(self, verdict: Verdict) -> bool:
-        settings, failed = self._settings, self.node_id
-        # Another node may well have room, and the one that has none sits out: that it was asked is
-        # no failure, and asking around puts no load on what ails.
+        settings = self._settings
+        # Another node may well have room, and the one that has none is on cooldown: that it was
+        # asked is no failure, and asking around puts no load on what ails.
         limited = verdict.outcome is Outcome.RATE_LIMITED and settings.max_attempts > 1
         if limited:
             self._refused += 1
-            if not verdict.confirm:  # that one does not sit out yet
-                self._limited = (*self._limited, failed)
-        if not limited and self.attempts - self._refused >= settings.max_attempts:
+        elif self.attempts - self._refused >= settings.max_attempts:
             return self._refuse("attempts")
-        left = self.time_left()
-        if left is not None and left <= 0:
+        if self.deadline.has_passed:
             return self._refuse("deadline")
         if not limited and not settings.budget.try_withdraw():
             return self._refuse("budget")
-        self._tried = (*self._tried, failed)
-        search = self._search.besides(self._tried)
-        found = search.look()
-        if isinstance(found, NoNodeAvailable):
-            self._stranded = search, found
-            return self._give_up_search() if self._patient_until is None else False
-        self._hold(found)
-        self._tell_retry(failed, verdict)
-        return True
+        # One whose cooldown needs another node's word is not on cooldown yet.
+        lease = self.failover.next(self.node_id, may_return=limited and not verdict.confirm)
+        if lease is None:
+            return False if self.failover.is_stranded else self._refuse("no_node")
+        return self._retry(lease, verdict)
 
-    def _give_up_search(self) -> bool:
-        stranded, self._stranded = self._stranded, None
-        if stranded is not None:
-            search, refusal = stranded
-            search.refused(refusal)
-        return self._refuse("no_node")
+    def _retry(self, lease: Lease[Any], verdict: Verdict) -> bool:
+        metrics, failed = self._settings.balancer.metrics, self.node_id
+        self._hold(lease)
+        if metrics is not None:
+            metrics.on_retry(failed, verdict.outcome.value)
+        return True
 
     def wait(self, verdict: Verdict) -> bool:
         """Wait for a node for the next attempt, where nothing else is missing.
 
-        Those that a rate limit has refused may be asked again, for each sits out until then.
+        Those that a rate limit has refused may be asked again: each is on cooldown until then.
 
         Returns:
             Whether the next attempt has begun, as by `answered`.
         """
-        seconds = self._patience_left(verdict)
+        seconds = self._end_to_wait(verdict)
         if not seconds:
             return False
-        failed = self.node_id
         try:
-            self._hold(self._search.wait(seconds, self._tried))
+            lease = self.failover.wait(seconds)
         except NoNodeAvailable:
             return self._refuse("no_node")
-        self._tell_retry(failed, verdict)
-        return True
+        return self._retry(lease, verdict)
 
     async def wait_async(self, verdict: Verdict) -> bool:
         """Wait as `wait` does, without a thread."""
-        seconds = self._patience_left(verdict)
+        seconds = self._end_to_wait(verdict)
         if not seconds:
             return False
-        failed = self.node_id
         try:
-            lease = await self._search.wait_async(seconds, self._tried)
+            lease = await self.failover.wait_async(seconds)
         except NoNodeAvailable:
             return self._refuse("no_node")
-        self._hold(lease)
-        self._tell_retry(failed, verdict)
-        return True
+        return self._retry(lease, verdict)
 
-    def _patience_left(self, verdict: Verdict) -> float:
-        """Return for how long a node may be waited for; end the present attempt if it may."""
-        if self._stranded is None:
+    def _end_to_wait(self, verdict: Verdict) -> float:
+        """End the present attempt if a node may be waited for; return for how many seconds."""
+        if not self.failover.is_stranded:
             return 0.0
-        seconds = 0.0 if self._client.closed else self._seconds_patient()
-        if not seconds:
-            self._give_up_search()
-            return 0.0
-        self._stranded = None
-        self.end(self.lease, verdict, used=self.used)
-        self._tried = tuple(each for each in self._tried if each not in self._limited)
-        self._limited = ()
+        seconds = 0.0 if self._client.closed else self.failover.patience()
+        if seconds:
+            self.end(self.lease, verdict, used=self.used)
+        else:
+            self.failover.abandon()
+            self._refuse("no_node")
         return seconds
-
-    def _seconds_patient(self) -> float:
-        if self._patient_until is None:
-            return 0.0
-        left = self._patient_until - self._settings.balancer.clock()
-        return max(0.0, min(left, self.seconds_left()))
-
-    def _tell_retry(self, failed: Hashable, verdict: Verdict) -> None:
-        metrics = self._settings.balancer.metrics
-        if metrics is not None:
-            metrics.on_retry(failed, verdict.outcome.value)
 
     def _refuse(self, reason: str) -> bool:
         metrics = self._settings.balancer.metrics
         if metrics is not None:
             metrics.on_retry_refused(reason)
         return False
-
-    def _begin(self, prior: Prior) -> None:
-        challenger, found = prior.challenger, prior.found
-        if challenger is not None and found is None:
-            with suppress(NoNodeAvailable):
-                self._hold(self._search.of(lambda node: node_id(node) == challenger))
-                return
-        if isinstance(found, NoNodeAvailable):
-            raise found
-        if found is None:
-            seconds = self._seconds_patient()
-            found = self._search.wait(seconds) if seconds else self._search.now()
-        self._hold(found)
 
     def tell_span(self, outcome: Outcome | None = None, error: BaseException | None = None) -> None:
         """Add the event of the present attempt to the current span, once.
