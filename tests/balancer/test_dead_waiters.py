@@ -11,12 +11,10 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from tests.balancer.test_waiting import LONG, Waiting, _alarm
+from tests.balancer.waiting.support import LONG, Waiting
 
 from loadwise import Balancer, NoNodeAvailable, NoopCollector, QuotaTracker
 from loadwise.testing import VirtualClock
-
-__all__ = ["_alarm"]
 
 
 async def wait_in(balancer: Balancer[str]) -> None:

@@ -14,8 +14,8 @@ from threading import Barrier, Lock, Thread
 from typing import Any
 
 import pytest
+from tests.balancer.interrupting import strike_at
 from tests.balancer.test_complexity import instructions
-from tests.balancer.test_lease import strike_at
 from tests.compiled import COMPILED
 
 from loadwise import (

@@ -1,19 +1,18 @@
-"""Panic: what is told of it, whom it spares, and what holds in spite of it.
+"""Panic: whom it spares, and what holds in spite of it.
 
 Who is given requests in panic is compared with a model in tests/properties/test_balancer.py.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 from collections import Counter
 from collections.abc import Callable
-from threading import Thread
 from typing import Any
 
 import pytest
+from tests.balancer.panicking import RECOVERING, UNHEALTHY, kill, picked, sicken, tracker_of
 from tests.compiled import wrong_type
 
 from loadwise import (
@@ -41,37 +40,6 @@ from loadwise import (
 )
 from loadwise.balancer.panic import Panic
 from loadwise.testing import ManualClock
-
-UNHEALTHY, RECOVERING = HealthStatus.UNHEALTHY, HealthStatus.RECOVERING
-
-
-def tracker_of(balancer: Balancer[Any]) -> HealthTracker:
-    """Return the balancer's tracker, which is there."""
-    assert balancer.health is not None
-    return balancer.health
-
-
-def kill(balancer: Balancer[Any], *ids: str) -> None:
-    """Have nodes that never failed before fail until they are UNHEALTHY."""
-    for node in ids:
-        while tracker_of(balancer).status(node) is not UNHEALTHY:
-            tracker_of(balancer).report_failure(node)
-
-
-def sicken(balancer: Balancer[Any], *ids: str) -> None:
-    """Have nodes answer every other request for a while, and then fail until UNHEALTHY."""
-    health = tracker_of(balancer)
-    for node in ids:
-        for _ in range(40):
-            health.report_failure(node)
-            health.report_success(node)
-        kill(balancer, node)
-
-
-def picked(balancer: Balancer[Any], times: int = 200, **request: Any) -> set[Any]:
-    """Return the ids of all that are picked."""
-    found = [balancer.pick(**request) for _ in range(times)]
-    return {getattr(node, "id", node) for node in found}
 
 
 def test_below_the_threshold_ailing_nodes_are_candidates_and_dead_ones_are_not() -> None:
@@ -426,121 +394,6 @@ def test_a_recovering_node_with_room_is_found_among_a_few_that_have_none() -> No
     assert found[0] <= found[1]
 
 
-def test_one_log_line_tells_that_it_began(caplog: pytest.LogCaptureFixture) -> None:
-    """It names the balancer and the numbers; a fleet that flickers does not fill the log."""
-    clock = ManualClock()
-    balancer = Balancer(["a", "b", "c"], clock=clock, name="search")
-    caplog.set_level(logging.INFO, logger="loadwise")
-    kill(balancer, "a", "b", "c")
-    for _ in range(5):
-        balancer.pick()
-    [record] = caplog.records
-    assert record.levelno == logging.WARNING
-    assert record.getMessage() == (
-        "balancer 'search' is in panic: all 3 nodes are dead; requests go to them as a last resort"
-    )
-    for _ in range(3):
-        tracker_of(balancer).report_success("a")
-        tracker_of(balancer).report_success("b")
-        assert balancer.panic is None
-        kill(balancer, "a", "b")
-        assert balancer.panic is not None
-    assert len(caplog.records) == 1
-    tracker_of(balancer).report_success("a")
-    tracker_of(balancer).report_success("b")
-    assert balancer.panic is None
-    clock.advance(11.0)
-    kill(balancer, "b")
-    assert balancer.panic is not None
-    assert len(caplog.records) == 2
-    assert "1 of 3 nodes is available, below 50 %" in caplog.records[1].getMessage()
-
-
-def test_a_clock_that_steps_back_silences_nobody(caplog: pytest.LogCaptureFixture) -> None:
-    """Else no panic of the next hour would be in the log."""
-    now = [10_000.0]
-    balancer = Balancer(["a"], clock=lambda: now[0])
-    caplog.set_level(logging.INFO, logger="loadwise")
-    for _ in range(2):
-        kill(balancer, "a")
-        assert balancer.panic is not None
-        tracker_of(balancer).report_success("a")
-        assert balancer.panic is None
-        now[0] -= 3_600.0
-    assert len(caplog.records) == 2
-
-
-def test_a_collector_that_wants_to_know_is_told_once_each() -> None:
-    """``on_panic(True)`` when it begins and ``on_panic(False)`` when it ends."""
-    told: list[bool] = []
-
-    class Told(NoopCollector):
-        def on_panic(self, entered: bool) -> None:  # noqa: FBT001
-            told.append(entered)
-            # It may ask the balancer, for no lock is held.
-            assert (balancer.panic is not None) is entered
-            balancer.explain()
-
-    balancer = Balancer(["a", "b"], clock=ManualClock(), metrics=Told())
-    for _ in range(3):
-        kill(balancer, "a", "b")
-        for _ in range(5):
-            balancer.pick()
-        tracker_of(balancer).report_success("b")
-        balancer.pick()
-        balancer.drain("a")
-        balancer.resume("a")
-        tracker_of(balancer).report_success("a")
-        balancer.pick()
-    assert told == [True, False] * 3
-    quiet = Balancer(["a"], clock=ManualClock(), metrics=NoopCollector())
-    kill(quiet, "a")
-    assert quiet.pick() == "a", "a collector need not care"
-
-
-def test_the_end_is_not_told_before_the_beginning() -> None:
-    """A panic may end, in another thread, while a collector is still told that it began."""
-    told: list[bool] = []
-
-    class Slow(NoopCollector):
-        def on_panic(self, entered: bool) -> None:  # noqa: FBT001
-            if entered:
-                other = Thread(target=recover)
-                other.start()
-                other.join(10.0)
-            told.append(entered)
-
-    balancer = Balancer(["a"], clock=ManualClock(), metrics=Slow())
-
-    def recover() -> None:
-        tracker_of(balancer).report_success("a")
-        balancer.pick()
-
-    kill(balancer, "a")
-    balancer.pick()
-    assert balancer.panic is None
-    assert told == [True, False]
-
-
-def test_a_collector_that_is_interrupted_is_told_the_next_time() -> None:
-    """Ctrl-C while one is told must not silence the balancer for good."""
-    told: list[bool] = []
-
-    class Interrupted(NoopCollector):
-        def on_panic(self, entered: bool) -> None:  # noqa: FBT001
-            told.append(entered)
-            if len(told) == 1:
-                raise KeyboardInterrupt
-
-    balancer = Balancer(["a"], clock=ManualClock(), metrics=Interrupted())
-    kill(balancer, "a")
-    with pytest.raises(KeyboardInterrupt):
-        balancer.pick()
-    tracker_of(balancer).report_success("a")
-    balancer.pick()
-    assert told == [True, False]
-
-
 @pytest.mark.parametrize("window", [5e-324, 1e-310, 1e-9])
 @pytest.mark.parametrize("start", [0.0, 1e9])
 def test_a_window_that_is_next_to_nothing_is_one(window: float, start: float) -> None:
@@ -563,28 +416,6 @@ def test_a_broken_clock_stops_no_request(broken: float) -> None:
     now[0] = broken
     for outcome in (Outcome.SUCCESS, *[Outcome.FAILURE] * 9, Outcome.SUCCESS) * 3:
         balancer.report(balancer.pick(), outcome)
-
-
-def test_explain_and_status_tell() -> None:
-    """Both show who is ailing, and explain says how bad it is."""
-    balancer = Balancer(["a", "ill", "dead"], RoundRobin(), clock=ManualClock(), name="search")
-    sicken(balancer, "ill")
-    kill(balancer, "dead")
-    assert [(each.id, each.ailing) for each in balancer.status()] == [
-        ("a", False),
-        ("ill", True),
-        ("dead", False),
-    ]
-    told = balancer.explain()
-    assert told.panic == balancer.panic
-    assert told.ailing == {"ill"}
-    assert str(told).splitlines() == [
-        "search: RoundRobin would choose 'a'",
-        "  panic: 1 of 3 nodes is available, below 50 %; requests go to 1 ailing node, too",
-        "  'a': eligible",
-        "  'ill': eligible though ailing",
-        "  'dead': unhealthy",
-    ]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Attempts in time: rounds with backoff, deadlines, budgets, and waiting for a node."""
+"""Attempts in time: rounds with backoff, what they take from a budget, and their waits."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ import asyncio
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from tests.balancer.pacing.support import (
+    STEADY,
+    InOrder,
+    Send,
+    Sleeper,
+    Tried,
+    in_flight,
+    resting,
+    send_sync,
+)
 
 from loadwise import (
-    Attempts,
     Backoff,
     Balancer,
     ConsecutiveFailurePolicy,
@@ -21,110 +30,9 @@ from loadwise import (
     NoNodeAvailable,
     NoopCollector,
     Outcome,
-    QuotaConfig,
-    QuotaDimension,
-    QuotaTracker,
     RetryBudget,
-    SelectionContext,
 )
-from loadwise.balancer.acquiring import Acquiring
-from loadwise.testing import ManualClock, ScriptedRandom
-
-EMPTY = SelectionContext()
-STEADY = Backoff(base=1.0, cap=4.0, jitter=False)
-Request = Callable[[Lease[str]], object]
-Send = Callable[[Attempts[str], Request], None]
-
-
-class InOrder:
-    """A strategy that takes the first node that may be chosen."""
-
-    def select(self, candidates: Sequence[str], context: SelectionContext = EMPTY) -> int | None:
-        """Return the first index, if any."""
-        return next((i for i in range(len(candidates)) if i not in context.exclude), None)
-
-
-class Sleeper:
-    """Waits by a clock that goes when told, and remembers how long."""
-
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.slept: list[float] = []
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        self.slept.append(seconds)
-        self.clock.advance(seconds)
-
-    async def sleep_async(self, seconds: float) -> None:
-        """Wait."""
-        self.sleep(seconds)
-
-    def balancer(self, *nodes: str, **keywords: Any) -> Balancer[str]:
-        """Return a balancer that goes by this clock."""
-        return Balancer(nodes, InOrder(), clock=self.clock, health=False, **keywords)
-
-    def attempts(self, balancer: Balancer[str], n: int, **keywords: Any) -> Attempts[str]:
-        """Return attempts that wait by this clock."""
-        attempts = balancer.attempts(n, **keywords)
-        assert attempts.pacing is not None
-        attempts.pacing.sleep = self.sleep
-        attempts.pacing.sleep_async = self.sleep_async
-        return attempts
-
-
-def send_sync(attempts: Attempts[str], request: Request) -> None:
-    """Send a request by ``with`` blocks."""
-    for attempt in attempts:
-        with attempt as lease:
-            request(lease)
-
-
-def send_async(attempts: Attempts[str], request: Request) -> None:
-    """Send a request by ``async with`` blocks."""
-
-    async def main() -> None:
-        for attempt in attempts:
-            async with attempt as lease:
-                request(lease)
-
-    asyncio.run(main())
-
-
-@pytest.fixture(params=[send_sync, send_async], ids=["with", "async with"])
-def send(request: pytest.FixtureRequest) -> Send:
-    """Return a way to send a request that is tried again."""
-    way: Send = request.param
-    return way
-
-
-@pytest.fixture
-def sleeper() -> Sleeper:
-    """Return what waits."""
-    return Sleeper()
-
-
-class Tried:
-    """A request that fails, by an exception or by a word, so many times; it notes where."""
-
-    def __init__(self, failures: float = math.inf, *, by_word: bool = False) -> None:
-        self.nodes: list[str] = []
-        self._failures = failures
-        self._by_word = by_word
-
-    def __call__(self, lease: Lease[str]) -> None:
-        self.nodes.append(lease.node)
-        if len(self.nodes) > self._failures:
-            return
-        if self._by_word:
-            lease.failure("status 503")
-        else:
-            raise ConnectionError(f"number {len(self.nodes)}")
-
-
-def in_flight(balancer: Balancer[Any]) -> int:
-    """Return the requests in flight on all nodes."""
-    return sum(status.in_flight for status in balancer.status())
+from loadwise.testing import ScriptedRandom
 
 
 @pytest.mark.parametrize("by_word", [False, True])
@@ -188,14 +96,6 @@ def test_jitter_waits_for_what_is_drawn(send: Send, sleeper: Sleeper) -> None:
     assert sleeper.slept == [0.5, 1.0]
 
 
-def resting(sleeper: Sleeper, **seconds: float) -> Balancer[str]:
-    """Return a balancer whose nodes sit out for so many seconds."""
-    balancer = sleeper.balancer(*seconds)
-    for node, pause in seconds.items():
-        balancer.acquire(exclude=set(seconds) - {node}).rate_limited(pause)
-    return balancer
-
-
 def test_no_node_uses_up_no_attempt(send: Send, sleeper: Sleeper) -> None:
     """It waits until the error says there is one, and then has its one attempt."""
     tried = Tried(0)
@@ -257,99 +157,6 @@ def test_members_that_leave_meanwhile(send: Send, sleeper: Sleeper) -> None:
 
     with pytest.raises(ConnectionError, match="the last"):
         send(sleeper.attempts(balancer, 3, backoff=STEADY), request)
-
-
-def test_no_attempt_begins_past_the_deadline(send: Send, sleeper: Sleeper) -> None:
-    """The last error is raised; an attempt that is under way goes on."""
-    balancer = sleeper.balancer("a", "b", "c")
-    tried = Tried(2)
-
-    def request(lease: Lease[str]) -> None:
-        sleeper.clock.advance(1.0)
-        tried(lease)
-
-    with pytest.raises(ConnectionError, match="number 2"):
-        send(sleeper.attempts(balancer, 3, deadline=2.0), request)
-    assert tried.nodes == ["a", "b"]
-    tried.nodes.clear()
-    send(sleeper.attempts(balancer, 3, deadline=2.5), request)
-    assert tried.nodes == ["a", "b", "c"]
-
-
-def test_past_the_deadline_a_loop_of_words_just_ends(send: Send, sleeper: Sleeper) -> None:
-    """There is no error to raise; the outcome is on the lease."""
-    tried = Tried(by_word=True)
-
-    def request(lease: Lease[str]) -> None:
-        sleeper.clock.advance(1.0)
-        tried(lease)
-
-    send(sleeper.attempts(sleeper.balancer("a", "b", "c"), 3, deadline=2.0), request)
-    assert tried.nodes == ["a", "b"]
-
-
-def test_a_first_attempt_that_is_too_late(send: Send, sleeper: Sleeper) -> None:
-    """Without an error to raise it is a TimeoutError that names the deadline."""
-    attempts = sleeper.attempts(sleeper.balancer("a"), 3, deadline=2.0)
-    sleeper.clock.advance(2.0)
-    with pytest.raises(TimeoutError, match="the deadline of 2 s has passed before attempt 1 began"):
-        send(attempts, Tried(0))
-
-
-@pytest.mark.parametrize("by_word", [False, True])
-def test_no_wait_runs_past_the_deadline(send: Send, sleeper: Sleeper, *, by_word: bool) -> None:
-    """It gives up at once where the wait would."""
-    tried = Tried(by_word=by_word)
-    attempts = sleeper.attempts(sleeper.balancer("a"), 9, backoff=STEADY, deadline=3.0)
-    if by_word:
-        send(attempts, tried)
-    else:
-        with pytest.raises(ConnectionError, match="number 2"):
-            send(attempts, tried)
-    assert (tried.nodes, sleeper.slept) == (["a"] * 2, [1.0])
-
-
-def test_no_wait_for_a_node_runs_past_the_deadline(send: Send, sleeper: Sleeper) -> None:
-    """Where a node comes too late there is no use in waiting; the error says when it comes."""
-    attempts = sleeper.attempts(resting(sleeper, a=30.0), 3, backoff=STEADY, deadline=30.0)
-    with pytest.raises(NoNodeAvailable) as caught:
-        send(attempts, Tried(0))
-    assert (caught.value.retry_after, sleeper.slept) == (30.0, [])
-
-
-def test_a_wait_that_takes_too_long(send: Send, sleeper: Sleeper) -> None:
-    """A machine that wakes up past the deadline begins no attempt."""
-    tried = Tried()
-    attempts = sleeper.attempts(sleeper.balancer("a"), 9, backoff=STEADY, deadline=3.0)
-    assert attempts.pacing is not None
-
-    def oversleep(seconds: float) -> None:
-        sleeper.sleep(seconds + 2.0)
-
-    async def oversleep_async(seconds: float) -> None:
-        oversleep(seconds)
-
-    attempts.pacing.sleep = oversleep
-    attempts.pacing.sleep_async = oversleep_async
-    with pytest.raises(ConnectionError, match="number 1"):
-        send(attempts, tried)
-    assert sleeper.slept == [3.0]
-
-
-def test_time_lost_before_the_wait_counts(sleeper: Sleeper) -> None:
-    """What the loop does between its attempts may make the wait too long."""
-    tried = Tried()
-    attempts = sleeper.attempts(sleeper.balancer("a"), 9, backoff=STEADY, deadline=3.0)
-
-    def loop() -> None:
-        for attempt in attempts:
-            with attempt as lease:
-                tried(lease)
-            sleeper.clock.advance(2.5)
-
-    with pytest.raises(ConnectionError, match="number 1"):
-        loop()
-    assert sleeper.slept == []
 
 
 def test_retries_are_taken_from_the_budget(send: Send, sleeper: Sleeper) -> None:
@@ -530,133 +337,6 @@ def test_threads_have_attempts_of_their_own() -> None:
     assert in_flight(balancer) == 0
 
 
-class Waiting(Balancer[str]):
-    """A balancer that notes for how long it is asked to wait."""
-
-    def __init__(self, sleeper: Sleeper) -> None:
-        super().__init__(["a", "b"], InOrder(), clock=sleeper.clock, health=False)
-        self.asked: list[tuple[str, float | None]] = []
-
-    def acquire(self, *arguments: Any, **keywords: Any) -> Lease[str]:
-        if "timeout" in keywords:
-            self.asked.append(("acquire", keywords["timeout"]))
-        return super().acquire(*arguments, **keywords)
-
-    def acquire_async(self, *arguments: Any, **keywords: Any) -> Acquiring[str]:
-        self.asked.append(("acquire_async", keywords["timeout"]))
-        return super().acquire_async(*arguments, **keywords)
-
-
-@pytest.mark.parametrize(
-    ("keywords", "expected"),
-    [
-        ({"timeout": 5.0}, [5.0, 5.0]),
-        ({"timeout": None}, [math.inf, math.inf]),
-        ({"timeout": 5.0, "deadline": 6.0}, [5.0, 4.0]),
-        ({"timeout": None, "deadline": 6.0}, [6.0, 4.0]),
-        ({"timeout": 0.0, "deadline": 6.0}, []),
-        ({"timeout": 0, "backoff": STEADY}, []),
-    ],
-)
-def test_the_timeout_is_that_of_acquire(
-    send: Send, sleeper: Sleeper, keywords: dict[str, Any], expected: list[float | None]
-) -> None:
-    """Each attempt may wait for a node so long, but not past the deadline."""
-    balancer = Waiting(sleeper)
-    tried = Tried(1)
-
-    def request(lease: Lease[str]) -> None:
-        sleeper.clock.advance(2.0)
-        tried(lease)
-
-    send(sleeper.attempts(balancer, 2, **keywords), request)
-    way = "acquire" if send is send_sync else "acquire_async"
-    assert balancer.asked == [(way, each) for each in expected]
-    assert tried.nodes == ["a", "b"]
-
-
-def test_full_nodes_are_waited_for(send: Send) -> None:
-    """With a timeout an attempt waits until a node has room: nobody is turned away."""
-    balancer = Balancer(["a"], max_in_flight=1, health=False)
-    most, done = [0], list[int]()
-
-    def request(lease: Lease[str]) -> None:
-        most.append(in_flight(balancer))
-
-    def worker() -> None:
-        for _ in range(25):
-            send(balancer.attempts(1, timeout=60.0), request)
-            done.append(1)
-
-    threads = [threading.Thread(target=worker) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (max(most), len(done)) == (1, 100)
-
-
-def test_tasks_wait_for_full_nodes() -> None:
-    """Those that wait let the one go on for which they wait."""
-
-    async def main() -> None:
-        balancer = Balancer(["a"], max_in_flight=1, health=False)
-
-        async def request() -> None:
-            for attempt in balancer.attempts(1, timeout=60.0):
-                async with attempt:
-                    await asyncio.sleep(0)
-
-        await asyncio.gather(*(request() for _ in range(20)))
-        assert balancer.status()[0].picks == 20
-
-    asyncio.run(main())
-
-
-def test_a_round_ends_where_the_others_are_full(send: Send, sleeper: Sleeper) -> None:
-    """Without a timeout nobody waits for them; the next round finds who has room then."""
-    balancer = sleeper.balancer("a", "b", max_in_flight=1)
-    taken = balancer.acquire(exclude=["a"])
-    tried = Tried(1)
-    send(sleeper.attempts(balancer, 2, backoff=STEADY), tried)
-    assert (tried.nodes, sleeper.slept) == (["a", "a"], [1.0])
-    taken.success()
-
-
-@pytest.mark.parametrize("max_waiting", [None, 0])
-def test_a_new_round_waits_while_all_are_full(
-    send: Send, sleeper: Sleeper, max_waiting: int | None
-) -> None:
-    """Nobody knows when there will be room, so it looks again after each pause."""
-    balancer = sleeper.balancer("a", max_in_flight=1, max_waiting=max_waiting)
-    taken = balancer.acquire()
-    timeout = 0.0 if max_waiting is None else 60.0
-    attempts = sleeper.attempts(balancer, 1, backoff=STEADY, timeout=timeout)
-    assert attempts.pacing is not None
-    sleep = attempts.pacing.sleep
-
-    def until_there_is_room(seconds: float) -> None:
-        sleep(seconds)
-        if len(sleeper.slept) == 3:
-            taken.success()
-
-    async def until_there_is_room_async(seconds: float) -> None:
-        until_there_is_room(seconds)
-
-    attempts.pacing.sleep = until_there_is_room
-    attempts.pacing.sleep_async = until_there_is_room_async
-    tried = Tried(0)
-    send(attempts, tried)
-    assert (tried.nodes, sleeper.slept) == (["a"], [1.0, 2.0, 4.0])
-
-
-def test_a_loop_of_words_goes_on_where_it_may_wait(send: Send, sleeper: Sleeper) -> None:
-    """With all tried it ends, though it might wait: there is nobody to wait for."""
-    tried = Tried(by_word=True)
-    send(sleeper.attempts(Waiting(sleeper), 9, timeout=1.0), tried)
-    assert tried.nodes == ["a", "b"]
-
-
 @pytest.mark.parametrize(
     ("keywords", "error", "message"),
     [
@@ -696,13 +376,3 @@ def test_an_error_that_is_nobodys_fault_still_spares_its_node(send: Send) -> Non
     outcomes += [lease.outcome for lease in leases]
     assert tried.nodes == ["a", "b"]
     assert outcomes == [Outcome.CANCELLED, Outcome.SUCCESS]
-
-
-def test_quota_that_comes_back_is_waited_for(send: Send, sleeper: Sleeper) -> None:
-    """A request that no node can afford now is sent when one can."""
-    quota = QuotaTracker(sleeper.clock)
-    quota.register("a", QuotaConfig([QuotaDimension("rpm", limit=1, window=10.0)]))
-    balancer = sleeper.balancer("a", quota=quota)
-    for _ in range(2):
-        send(sleeper.attempts(balancer, 1, backoff=STEADY, deadline=60.0), Tried(0))
-    assert sum(sleeper.slept) >= 9.0

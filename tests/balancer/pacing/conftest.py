@@ -1,0 +1,19 @@
+"""The two ways to send a request that is tried again, and what waits between."""
+
+from __future__ import annotations
+
+import pytest
+from tests.balancer.pacing.support import Send, Sleeper, send_async, send_sync
+
+
+@pytest.fixture(params=[send_sync, send_async], ids=["with", "async with"])
+def send(request: pytest.FixtureRequest) -> Send:
+    """Return a way to send a request that is tried again."""
+    way: Send = request.param
+    return way
+
+
+@pytest.fixture
+def sleeper() -> Sleeper:
+    """Return what waits."""
+    return Sleeper()
