@@ -14,7 +14,9 @@ from loadwise.integrations._http.httpx_async import AsyncTransport
 from loadwise.integrations._http.httpx_sync import SyncTransport
 
 SOURCES = Path(loadwise.__file__).parent
+TESTS = Path(__file__).parent
 MOST_LINES = 400
+MOST_LINES_OF_TESTS = 600
 # One page each on purpose: the API with its documentation, and declarations without logic.
 LONGER = {"balancer/balancer.py", "simulation/scenario/records.py"}
 # Still to be cut; no other may join them.
@@ -143,6 +145,16 @@ def test_no_module_is_too_long() -> None:
         if path.read_text().count("\n") > MOST_LINES
     }
     assert long <= LONGER | TO_BE_CUT
+
+
+def test_no_file_of_tests_is_too_long() -> None:
+    """A file of tests is about one behaviour; a longer one is split, as a module is."""
+    long = {
+        str(path.relative_to(TESTS))
+        for path in TESTS.rglob("*.py")
+        if path.read_text().count("\n") > MOST_LINES_OF_TESTS
+    }
+    assert long == set()
 
 
 @pytest.mark.parametrize(("one", "other"), [("httpx.py", "httpx2.py")])

@@ -19,7 +19,6 @@ from loadwise.health_checks.settings import Settings
 from loadwise.testing import ManualClock
 
 START = 1000.0
-
 MOST_TURNS = 10_000
 
 

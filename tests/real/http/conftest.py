@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -89,3 +90,11 @@ def scripted() -> Iterator[Callable[..., Scripted]]:
     yield start
     for each in started:
         each.stop()
+
+
+@pytest.fixture
+def dead() -> Iterator[str]:
+    """An address where nobody listens: the port of a socket that is bound but not listening."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
