@@ -22,9 +22,9 @@ from loadwise import (
     NodeHealth,
     Outcome,
 )
-from loadwise.health_checks.plan import Check, Plan
+from loadwise.health_checks.plan import Check, CheckPlan
 from loadwise.health_checks.round import Round
-from loadwise.health_checks.settings import Settings
+from loadwise.health_checks.settings import CheckSettings
 from loadwise.testing import ManualClock, ScriptedRandom
 
 UNHEALTHY, HEALTHY = HealthStatus.UNHEALTHY, HealthStatus.HEALTHY
@@ -62,8 +62,8 @@ class Stage:
         self.tracker = tracker or HealthTracker(policy, clock=self.clock)
         self.balancer = Balancer(list(nodes), health=self.tracker)
         defaults: dict[str, Any] = {"jitter": 0.0, "rng": random.Random(0)}
-        settings = Settings(**(defaults | options))
-        self.plan = Plan(self.balancer, settings, regular=regular)
+        settings = CheckSettings(**(defaults | options))
+        self.plan = CheckPlan(self.balancer, settings, regular=regular)
 
     def turn(self) -> list[Check[str]]:
         """The checks to start now."""
@@ -378,7 +378,7 @@ def test_a_tracker_of_its_own_makes_checks_decide_alone() -> None:
     checks = HealthTracker(ConsecutiveFailurePolicy(1, 1))
     balancer = Balancer(["a", "b"], where=HealthFilter.available(checks))
     clock = ManualClock(START)
-    plan = Plan(balancer, Settings(health=checks, jitter=0.0))
+    plan = CheckPlan(balancer, CheckSettings(health=checks, jitter=0.0))
     for check in plan.turn(clock())[0]:
         plan.ended(check, "draining" if check.id == "a" else None, clock())
     for _ in range(20):
@@ -427,7 +427,7 @@ def test_a_policy_that_raises_does_not_end_the_checks(caplog: pytest.LogCaptureF
 
 
 class Call:
-    """A round of `Plan.check_now`, and how often it was told to be finished."""
+    """A round of `CheckPlan.check_now`, and how often it was told to be finished."""
 
     def __init__(self, stage: Stage) -> None:
         self.finished = 0
