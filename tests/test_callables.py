@@ -47,9 +47,9 @@ from loadwise import (
 from loadwise._callables import is_async, is_awaitable, refuse_awaitable
 from loadwise.health import NodeHealth
 from loadwise.health_checks import AsyncHealthChecker, HealthChecker, HttpProbe, TcpProbe
-from loadwise.health_checks.plan import Plan
-from loadwise.health_checks.settings import Settings as CheckSettings
-from loadwise.health_checks.thread_checker import _Run
+from loadwise.health_checks.plan import CheckPlan
+from loadwise.health_checks.settings import CheckSettings
+from loadwise.health_checks.thread_checker import _ThreadRun
 from loadwise.load import Cell
 from loadwise.testing import ManualClock
 
@@ -378,8 +378,8 @@ def test_a_probe_that_returns_a_coroutine_blames_no_node(
     """A mistake of the program's own is logged once, and reported of nobody."""
     clock = ManualClock()
     balancer = Balancer(NODES, clock=clock)
-    plan = Plan(balancer, CheckSettings(clock=clock, rng=random.Random(1)))
-    run = _Run(plan, lambda _: coroutine_function(), clock, lambda _, __: None)
+    plan = CheckPlan(balancer, CheckSettings(clock=clock, rng=random.Random(1)))
+    run = _ThreadRun(plan, lambda _: coroutine_function(), clock, lambda _, __: None)
     assert plan.turn(clock()) == ([], [])
     clock.advance(1.0)
     begun, _ = plan.turn(clock())

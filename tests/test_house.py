@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ast
 import inspect
+from collections import defaultdict
 from functools import cache
-from pathlib import Path
 
 import pytest
+from tests.layers import LAYERS, SOURCES, modules, part_of
 
-import loadwise
 from loadwise.integrations._http.httpx_async import AsyncTransport
 from loadwise.integrations._http.httpx_sync import SyncTransport
 
-SOURCES = Path(loadwise.__file__).parent
 TESTS = Path(__file__).parent
 MOST_LINES = 400
 MOST_LINES_OF_TESTS = 600
@@ -23,30 +22,14 @@ LONGER = {"balancer/balancer.py", "simulation/scenario/records.py"}
 TO_BE_CUT = {
     "integrations/redis/_shared_counts.py",
 }
-# From the ground up. Each may import from its own layer and from those below.
-LAYERS = (
-    {"_callables", "_counter", "_fork", "_gil", "_log", "_memo", "_native", "_numbers", "_text"}
-    | {"_threads", "errors"},
-    {"_base_url", "_membership", "_random", "_url_paths", "backoff", "clock", "context"}
-    | {"nodes", "outcome", "state"},
-    {"health", "load", "node_set", "quota"},
-    {"filters", "metrics", "retry_budget"},
-    {"strategies"},
-    {"balancer"},
-    {"health_checks", "integrations", "simulation", "testing"},
-    {"cli"},
-    {"__main__"},
-)
-
-
-@cache
-def modules() -> dict[str, Path]:
-    """Return the path of every module, by its full name."""
-    found = {}
-    for path in sorted(SOURCES.rglob("*.py")):
-        parts = ["loadwise", *path.relative_to(SOURCES).with_suffix("").parts]
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+# The same class for different packages, so that a program can change one for the other.
+SAID_TWICE = {
+    "AsyncLoadwiseTransport": {"integrations/httpx.py", "integrations/httpx2.py"},
+    "LoadwiseTransport": {"integrations/httpx.py", "integrations/httpx2.py"},
+    "NoNodeError": {"integrations/httpx.py", "integrations/httpx2.py", "integrations/aiohttp.py"},
+    "_AsyncStream": {"integrations/httpx.py", "integrations/httpx2.py"},
+    "_SyncStream": {"integrations/httpx.py", "integrations/httpx2.py"},
+}
 
 
 @cache
@@ -62,11 +45,6 @@ def imports(name: str) -> frozenset[str]:
             parts = {f"{module}.{each.name}" for each in node.names}
             found |= (parts & modules().keys()) or {module}
     return frozenset(found & modules().keys() - {name})
-
-
-def unit(name: str) -> str:
-    """Return the part of the library that a module belongs to: what stands below ``loadwise``."""
-    return name.split(".")[1]
 
 
 def circle(graph: dict[str, frozenset[str]]) -> list[str]:
@@ -104,14 +82,13 @@ def test_no_import_goes_in_a_circle() -> None:
 def test_layers_import_downwards() -> None:
     """No part of the library imports one of a layer above its own."""
     layer = {part: number for number, parts in enumerate(LAYERS) for part in parts}
-    parts = {unit(name) for name in modules() if name != "loadwise"}
-    assert parts <= layer.keys(), "new parts of the library get a layer here"
+    parts = {part_of(name) for name in modules()}
+    assert parts <= layer.keys(), "new parts of the library get a layer"
     upwards = [
         f"{name} imports {other}"
         for name in modules()
-        if name != "loadwise"
         for other in imports(name) - {"loadwise"}
-        if layer[unit(other)] > layer[unit(name)]
+        if layer[part_of(other)] > layer[part_of(name)]
     ]
     assert upwards == []
 
@@ -120,8 +97,8 @@ def test_parts_do_not_depend_on_each_other() -> None:
     """The parts of one layer import each other in one direction only."""
     graph: dict[str, frozenset[str]] = {}
     for name in modules().keys() - {"loadwise"}:
-        others = {unit(other) for other in imports(name) - {"loadwise"}} - {unit(name)}
-        graph[unit(name)] = graph.get(unit(name), frozenset()) | others
+        others = {part_of(other) for other in imports(name) - {"loadwise"}} - {part_of(name)}
+        graph[part_of(name)] = graph.get(part_of(name), frozenset()) | others
     assert circle(graph) == []
 
 
@@ -135,6 +112,17 @@ def test_private_modules_are_private_to_their_folder() -> None:
             if hidden is not None and not f"{name}.".startswith(".".join(parts[:hidden]) + "."):
                 strangers.append(f"{name} imports {other}")
     assert strangers == []
+
+
+def test_a_class_has_its_name_to_itself() -> None:
+    """No two modules have a class of one name, so that a name is enough to find it."""
+    places: dict[str, set[str]] = defaultdict(set)
+    for path in modules().values():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places[node.name].add(str(path.relative_to(SOURCES)))
+    shared = {name: where for name, where in places.items() if len(where) > 1}
+    assert shared == SAID_TWICE
 
 
 def test_no_module_is_too_long() -> None:

@@ -11,62 +11,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.layers import is_core, modules, part_of
 
 import loadwise
 
-SOURCE = Path(loadwise.__file__).parent
-FILES = sorted(SOURCE.rglob("*.py"))
-
-LAYERS = {
-    "_counter": 0,
-    "_fork": 0,
-    "_gil": 0,
-    "_log": 0,
-    "_membership": 0,
-    "_memo": 0,
-    "_native": 0,
-    "_callables": 0,
-    "_numbers": 0,
-    "_text": 0,
-    "_random": 0,
-    "clock": 0,
-    "context": 0,
-    "errors": 0,
-    "node_set": 0,
-    "nodes": 0,
-    "outcome": 0,
-    "load": 1,
-    "backoff": 1,
-    "state": 1,
-    "health": 2,
-    "quota": 2,
-    "retry_budget": 2,
-    "filters": 3,
-    "metrics": 3,
-    "strategies": 4,
-    "balancer": 5,
-    "testing": 6,
-    "": 7,
-}
-"""The core, by part and layer: a part imports only from its own layer and those below.
-
-``filters`` lies below ``strategies`` because `Filtered` is a strategy; "" is the package itself.
-"""
-BEYOND = 8
-"""Everything that is no part of the core: integrations and whatever else builds on it."""
 CLI = {"cli", "__main__"}
 DEPENDENCIES = {"xxhash"}
-
-
-def module_name(path: Path) -> str:
-    """Return the dotted name of a source file."""
-    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def part_of(name: str) -> str:
-    """Return the part of the package that a module belongs to; "" for the package itself."""
-    return name.split(".")[1] if "." in name else ""
 
 
 def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -82,9 +32,9 @@ def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield from statements(handler.body)
 
 
-def imports(path: Path) -> set[str]:
-    """Return the absolute names of the modules that a source file imports when it is run."""
-    name = module_name(path)
+def imports(name: str) -> set[str]:
+    """Return the absolute names of the modules that a module imports when it is run."""
+    path = modules()[name]
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found: set[str] = set()
     for statement in statements(ast.parse(path.read_text(encoding="utf-8")).body):
@@ -100,16 +50,7 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def is_core(path: Path) -> bool:
-    """Whether a source file belongs to the core."""
-    return part_of(module_name(path)) in LAYERS
-
-
-PUBLIC = [
-    name
-    for name in map(module_name, FILES)
-    if not any(part.startswith("_") for part in name.split("."))
-]
+PUBLIC = [name for name in modules() if not any(part.startswith("_") for part in name.split("."))]
 
 
 @pytest.fixture(params=PUBLIC)
@@ -134,7 +75,7 @@ def test_all_names_exist_and_are_sorted(module: ModuleType) -> None:
     """``__all__`` of every public module is sorted, without repetition, and holds what it says."""
     names = getattr(module, "__all__", None)
     if names is None:
-        assert part_of(module.__name__) not in LAYERS, "a module of the core has an __all__"
+        assert not is_core(module.__name__), "a module of the core has an __all__"
         return
     assert names == sorted(set(names), key=sort_key)
     for name in names:
@@ -169,43 +110,28 @@ def test_public_classes_are_importable_from_the_package() -> None:
     assert strategies - offered == {"ViewStrategy"}
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if is_core(path)], ids=module_name)
-def test_layers(path: Path) -> None:
-    """A core module imports its own layer and those below; never an integration or the CLI."""
-    own = part_of(module_name(path))
-    for name in imports(path):
-        if name.split(".")[0] != "loadwise":
-            continue
-        other = part_of(name)
-        allowed = LAYERS.get(other, BEYOND) < LAYERS[own] or other == own
-        same_layer = LAYERS.get(other) == LAYERS[own] and LAYERS[own] < LAYERS["balancer"]
-        assert allowed or same_layer, f"{module_name(path)} imports {name}"
-
-
-@pytest.mark.parametrize("path", [path for path in FILES if is_core(path)], ids=module_name)
-def test_the_core_needs_one_dependency(path: Path) -> None:
+@pytest.mark.parametrize("name", [*filter(is_core, modules())])
+def test_the_core_needs_one_dependency(name: str) -> None:
     """A core module imports the standard library, xxhash and loadwise, and nothing else."""
     known = sys.stdlib_module_names | DEPENDENCIES | {"loadwise"}
-    if path.name == "pytest_plugin.py":  # imported by pytest alone
+    if name == "loadwise.testing.pytest_plugin":  # imported by pytest alone
         known |= {"pytest"}
-    assert {name.split(".")[0] for name in imports(path)} <= known
+    assert {each.split(".")[0] for each in imports(name)} <= known
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in FILES if part_of(module_name(path)) not in CLI], ids=module_name
-)
-def test_only_the_command_line_knows_the_command_line(path: Path) -> None:
+@pytest.mark.parametrize("name", [name for name in modules() if part_of(name) not in CLI])
+def test_only_the_command_line_knows_the_command_line(name: str) -> None:
     """Nothing imports the CLI or what it is made with but the CLI."""
-    for name in imports(path):
-        assert name.split(".")[0] not in {"typer", "rich", "click"}
-        assert not name.startswith(("loadwise.cli", "loadwise.__main__"))
+    for each in imports(name):
+        assert each.split(".")[0] not in {"typer", "rich", "click"}
+        assert not each.startswith(("loadwise.cli", "loadwise.__main__"))
 
 
 def test_the_checks_see_what_they_should() -> None:
     """The reading of imports is not blind: it finds some that are known to be there."""
-    found = imports(SOURCE / "strategies" / "filtered.py")
+    found = imports("loadwise.strategies.filtered")
     assert {"loadwise.filters", "loadwise.strategies.adapter", "typing"} <= found
-    attempts = imports(SOURCE / "balancer" / "attempts.py")
+    attempts = imports("loadwise.balancer.attempts")
     assert "loadwise.balancer.lease" in attempts
     assert "loadwise.balancer.balancer" not in attempts, "that is for type checkers only"
     assert len(PUBLIC) > 30

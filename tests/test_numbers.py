@@ -42,7 +42,7 @@ from loadwise import (
     WeightedRoundRobin,
 )
 from loadwise._numbers import number
-from loadwise.health_checks.settings import Settings as CheckSettings
+from loadwise.health_checks.settings import CheckSettings
 from loadwise.integrations._base_collector import BaseCollector, as_bounds
 from loadwise.integrations._http.settings import Options, Settings
 from loadwise.integrations._http.verdict import Verdict

@@ -14,8 +14,8 @@ from loadwise import (
     NodeHealth,
     Outcome,
 )
-from loadwise.health_checks.plan import Check, Plan
-from loadwise.health_checks.settings import Settings
+from loadwise.health_checks.plan import Check, CheckPlan
+from loadwise.health_checks.settings import CheckSettings
 from loadwise.testing import ManualClock
 
 START = 1000.0
@@ -52,8 +52,8 @@ class Stage:
         self.tracker = tracker or HealthTracker(policy, clock=self.clock)
         self.balancer = Balancer(list(nodes), health=self.tracker)
         defaults: dict[str, Any] = {"jitter": 0.0, "rng": random.Random(0)}
-        settings = Settings(**(defaults | options))
-        self.plan = Plan(self.balancer, settings, regular=regular)
+        settings = CheckSettings(**(defaults | options))
+        self.plan = CheckPlan(self.balancer, settings, regular=regular)
 
     def turn(self) -> list[Check[str]]:
         """The checks to start now."""

@@ -18,9 +18,9 @@ from tests.health_checks.support import KINDS, TIMEOUT, checking, until
 from loadwise import Balancer, HealthTracker
 from loadwise.health_checks import AsyncHealthChecker, HealthChecker, HostLeader
 from loadwise.health_checks.leader import as_leader
-from loadwise.health_checks.plan import Plan
+from loadwise.health_checks.plan import CheckPlan
 from loadwise.health_checks.round import Round
-from loadwise.health_checks.settings import Settings
+from loadwise.health_checks.settings import CheckSettings
 from loadwise.testing import ManualClock
 
 PROCESS = Path(__file__).with_name("checking_process.py")
@@ -43,8 +43,8 @@ class Stage:
     def __init__(self, leads: Callable[[], bool]) -> None:
         self.clock = ManualClock(1000.0)
         balancer = Balancer(["a", "b"], health=Told(clock=self.clock))
-        settings = Settings(interval=5.0, jitter=0.0, rng=random.Random(0))
-        self.plan = Plan(balancer, settings, as_leader(leads))
+        settings = CheckSettings(interval=5.0, jitter=0.0, rng=random.Random(0))
+        self.plan = CheckPlan(balancer, settings, as_leader(leads))
 
     def play(self, seconds: float) -> int:
         """Let time pass; every node answers at once. Return how many checks were made."""

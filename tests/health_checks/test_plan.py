@@ -20,8 +20,8 @@ from loadwise import (
     NodeHealth,
     Outcome,
 )
-from loadwise.health_checks.plan import Plan
-from loadwise.health_checks.settings import Settings
+from loadwise.health_checks.plan import CheckPlan
+from loadwise.health_checks.settings import CheckSettings
 from loadwise.testing import ManualClock, ScriptedRandom
 
 UNHEALTHY, HEALTHY = HealthStatus.UNHEALTHY, HealthStatus.HEALTHY
@@ -307,7 +307,7 @@ def test_a_tracker_of_its_own_makes_checks_decide_alone() -> None:
     checks = HealthTracker(ConsecutiveFailurePolicy(1, 1))
     balancer = Balancer(["a", "b"], where=HealthFilter.available(checks))
     clock = ManualClock(START)
-    plan = Plan(balancer, Settings(health=checks, jitter=0.0))
+    plan = CheckPlan(balancer, CheckSettings(health=checks, jitter=0.0))
     for check in plan.turn(clock())[0]:
         plan.ended(check, "draining" if check.id == "a" else None, clock())
     for _ in range(20):

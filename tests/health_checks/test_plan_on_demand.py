@@ -22,7 +22,7 @@ from loadwise.testing import ScriptedRandom
 
 
 class Call:
-    """A round of `Plan.check_now`, and how often it was told to be finished."""
+    """A round of `CheckPlan.check_now`, and how often it was told to be finished."""
 
     def __init__(self, stage: Stage) -> None:
         self.finished = 0

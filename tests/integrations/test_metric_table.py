@@ -8,25 +8,25 @@ from pathlib import Path
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import CollectorRegistry
 
-from loadwise.integrations._metric_table import METRICS, Kind
+from loadwise.integrations._metric_table import METRICS, MetricKind
 from loadwise.integrations.opentelemetry import OpenTelemetryCollector
 from loadwise.integrations.prometheus import PrometheusCollector
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 ROW = re.compile(r"\| `(loadwise_\w+)` \| `(loadwise\.[\w.]+)` \| ([\w -]+) \| `(.+?)` \| (.*)\|")
 IN_PROMETHEUS = {
-    Kind.COUNTER: "counter",
-    Kind.ADDITIVE_GAUGE: "gauge",
-    Kind.GAUGE: "gauge",
-    Kind.HISTOGRAM: "histogram",
+    MetricKind.COUNTER: "counter",
+    MetricKind.ADDITIVE_GAUGE: "gauge",
+    MetricKind.GAUGE: "gauge",
+    MetricKind.HISTOGRAM: "histogram",
 }
 IN_OPENTELEMETRY = {
-    Kind.COUNTER: "ObservableCounter",
-    Kind.ADDITIVE_GAUGE: "ObservableUpDownCounter",
-    Kind.GAUGE: "ObservableGauge",
-    Kind.HISTOGRAM: "Histogram",
+    MetricKind.COUNTER: "ObservableCounter",
+    MetricKind.ADDITIVE_GAUGE: "ObservableUpDownCounter",
+    MetricKind.GAUGE: "ObservableGauge",
+    MetricKind.HISTOGRAM: "Histogram",
 }
-IN_WORDS = {**IN_PROMETHEUS, Kind.ADDITIVE_GAUGE: "up-down counter"}
+IN_WORDS = {**IN_PROMETHEUS, MetricKind.ADDITIVE_GAUGE: "up-down counter"}
 
 
 def test_prometheus_shows_the_table() -> None:
@@ -60,7 +60,7 @@ def test_the_page_shows_the_table() -> None:
     rows = [tuple(part.strip() for part in row) for row in ROW.findall(PAGE.read_text())]
     assert rows == [
         (
-            metric.prometheus_name + "_total" * (metric.kind is Kind.COUNTER),
+            metric.prometheus_name + "_total" * (metric.kind is MetricKind.COUNTER),
             f"loadwise.{metric.name}",
             IN_WORDS[metric.kind],
             metric.unit,

@@ -20,14 +20,14 @@ from loadwise.errors import NoNodeAvailable
 from loadwise.outcome import Outcome
 from loadwise.retry_budget import RetryBudget
 
-__all__ = ["Attempt", "Attempts", "Source"]
+__all__ = ["Attempt", "Attempts", "LeaseSource"]
 
 N = TypeVar("N")
 
 _RETRIED = (Outcome.FAILURE, Outcome.RATE_LIMITED)
 
 
-class Source(Protocol[N]):
+class LeaseSource(Protocol[N]):
     """A balancer, as far as attempts know it."""
 
     @property
@@ -75,7 +75,7 @@ class Attempts(Generic[N]):
 
     def __init__(  # noqa: PLR0913, PLR0917 - those of Balancer.attempts; by place, they cost less
         self,
-        balancer: Source[N],
+        balancer: LeaseSource[N],
         n: int,
         retry_on: type[BaseException] | tuple[type[BaseException], ...],
         failures: Failures | None,

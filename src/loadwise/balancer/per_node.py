@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast, o
 from loadwise._callables import discard, is_async
 from loadwise._numbers import shown
 from loadwise.balancer.lease import Lease
-from loadwise.balancer.stock import NOTHING, Entry, Holders, Making, Stock, running_loop
+from loadwise.balancer.stock import NOTHING, Holders, Making, Stock, StoredObject, running_loop
 from loadwise.errors import LoadwiseError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ R = TypeVar("R")
 X = TypeVar("X")
 
 
-class Held(Protocol[N_co]):
+class LeasedNode(Protocol[N_co]):
     """A lease, as far as the type of its node goes: one on a ``str`` is one on an ``object``."""
 
     @property
@@ -101,7 +101,7 @@ class PerNode(Generic[N_contra, R]):
         self._by_loop = self._later or is_async(close)
         self._stock = Stock(close)
 
-    def __call__(self, lease: Held[N_contra]) -> R:
+    def __call__(self, lease: LeasedNode[N_contra]) -> R:
         """Return the object of the lease's node; made now, if this is its first use.
 
         Args:
@@ -113,12 +113,12 @@ class PerNode(Generic[N_contra, R]):
         """
         return cast("R", self._soon(lease) if self._later else self._now(lease))
 
-    def _now(self, lease: Held[N_contra]) -> object:
+    def _now(self, lease: LeasedNode[N_contra]) -> object:
         entry = self._entry(lease)
         value = entry.value
         return self._made(entry, lease.node) if value is NOTHING else value
 
-    async def _soon(self, lease: Held[N_contra]) -> object:
+    async def _soon(self, lease: LeasedNode[N_contra]) -> object:
         import asyncio  # noqa: PLC0415 - whoever is here has imported it
 
         entry = self._entry(lease)
@@ -134,12 +134,12 @@ class PerNode(Generic[N_contra, R]):
             task.add_done_callback(_heed)
         return await asyncio.shield(task)
 
-    async def _bring(self, entry: Entry, node: N_contra) -> object:
+    async def _bring(self, entry: StoredObject, node: N_contra) -> object:
         entry.value = value = await self._make(node)
         self._stock.came(entry)
         return value
 
-    def _made(self, entry: Entry, node: N_contra) -> object:
+    def _made(self, entry: StoredObject, node: N_contra) -> object:
         while True:
             with self._stock.lock:
                 making, mine = entry.making, False
@@ -157,7 +157,7 @@ class PerNode(Generic[N_contra, R]):
                 raise making.error
             # There it is, or its maker was interrupted: then this thread takes its place.
 
-    def _carry_out(self, making: Making, entry: Entry, node: N_contra) -> object:
+    def _carry_out(self, making: Making, entry: StoredObject, node: N_contra) -> object:
         try:
             entry.value = value = self._vetted(self._make(node), entry)
         except Exception as error:
@@ -169,7 +169,7 @@ class PerNode(Generic[N_contra, R]):
         self._stock.came(entry)
         return value
 
-    def _vetted(self, value: object, entry: Entry) -> object:
+    def _vetted(self, value: object, entry: StoredObject) -> object:
         if not isinstance(value, Coroutine):
             return value
         discard(cast("object", value))
@@ -178,7 +178,7 @@ class PerNode(Generic[N_contra, R]):
             f"give the coroutine function itself, and await per_node(lease)"
         )
 
-    def _entry(self, lease: Held[N_contra]) -> Entry:
+    def _entry(self, lease: LeasedNode[N_contra]) -> StoredObject:
         """Return where the object is, and count the lease among those that hold it."""
         if not isinstance(lease, Lease):
             raise TypeError(f"lease is {shown(lease)}; give the lease, whose node it is about")
@@ -247,7 +247,7 @@ class PerNode(Generic[N_contra, R]):
         return f"<PerNode {shown(self._make)}: {len(self._stock.entries)} nodes>"
 
 
-def _within(entry: Entry) -> LoadwiseError:
+def _within(entry: StoredObject) -> LoadwiseError:
     return LoadwiseError(
         f"make, while it made the object of node {entry.node_id!r}, asked for that very object"
     )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
     from collections.abc import Hashable
 
-__all__ = ["NOTHING", "Entry", "Holders", "Making", "Stock", "running_loop"]
+__all__ = ["NOTHING", "Holders", "Making", "Stock", "StoredObject", "running_loop"]
 
 NOTHING: Any = object()
 _Job = Callable[[], Awaitable[object]]
@@ -39,7 +39,7 @@ class Making:
         self.thread = get_ident()
 
 
-class Entry:
+class StoredObject:
     """The object of one member, in one event loop; there or to come.
 
     Attributes:
@@ -81,7 +81,7 @@ class Holders(Further):
         self._in_flight = slot.in_flight
         self.open: dict[int, None] = {}
         self.earlier: list[None] = slot.in_flight.copy()
-        self.entries: dict[tuple[Stock, AbstractEventLoop | None], Entry] = {}
+        self.entries: dict[tuple[Stock, AbstractEventLoop | None], StoredObject] = {}
 
     def begin(self, first: Any, token: int, started: float) -> None:  # noqa: ANN401 - any measure's
         """Take note of a request that begins."""
@@ -147,8 +147,8 @@ class Stock(ForkAware):
         self._closes_later = is_async(close)
         # Taken again where collection strikes inside it, and runs what is the user's.
         self.lock = RLock()
-        self.entries: dict[Entry, None] = {}
-        self.errands: deque[Entry] = deque()
+        self.entries: dict[StoredObject, None] = {}
+        self.errands: deque[StoredObject] = deque()
         self.closed = False
         # What can be closed in an event loop alone, and that does not run now.
         self._pending: deque[tuple[AbstractEventLoop | None, Hashable, _Job]] = deque()
@@ -170,7 +170,7 @@ class Stock(ForkAware):
                 holders.open.clear()  # those of other threads end in the parent alone
                 holders.earlier.clear()
 
-    def entry(self, lease: Lease[Any], slot: Slot, loop: AbstractEventLoop | None) -> Entry:
+    def entry(self, lease: Lease[Any], slot: Slot, loop: AbstractEventLoop | None) -> StoredObject:
         """Return the entry for a lease, made if there is none."""
         self._run_errands()
         if loop is not None and loop not in self._loops:
@@ -188,7 +188,7 @@ class Stock(ForkAware):
             holders.join(lease)
             entry = holders.entries.get((self, loop))
             if entry is None:
-                entry = Entry(slot.id, loop)
+                entry = StoredObject(slot.id, loop)
                 entry.watch = weakref.ref(holders, _errand(self.errands, entry))
                 self.entries[entry] = None
                 holders.entries[self, loop] = entry
@@ -204,7 +204,7 @@ class Stock(ForkAware):
         for entry in taken:
             self._finish(entry)
 
-    def came(self, entry: Entry) -> None:
+    def came(self, entry: StoredObject) -> None:
         """Take note of an object that was made; by now nobody may need it."""
         if self.closed:
             self._finish(entry)
@@ -214,7 +214,7 @@ class Stock(ForkAware):
         if entry.gone:
             self._finish(entry)
 
-    def _finish(self, entry: Entry) -> None:
+    def _finish(self, entry: StoredObject) -> None:
         """Close an entry's object, once."""
         entry.gone = True
         with self.lock:
@@ -321,7 +321,7 @@ class Stock(ForkAware):
                 _too_late(entry.node_id)
 
 
-def _errand(errands: deque[Entry], entry: Entry) -> Callable[[object], None]:
+def _errand(errands: deque[StoredObject], entry: StoredObject) -> Callable[[object], None]:
     # Collection may strike inside any lock, so it only leaves word.
     return lambda _gone: errands.append(entry)
 

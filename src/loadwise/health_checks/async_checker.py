@@ -16,7 +16,7 @@ from loadwise.balancer import Balancer
 from loadwise.health_checks.checkable import require_checkable
 from loadwise.health_checks.event_loops import current_loop
 from loadwise.health_checks.leader import as_leader
-from loadwise.health_checks.plan import Check, Plan
+from loadwise.health_checks.plan import Check, CheckPlan
 from loadwise.health_checks.probe import (
     AsyncNodeProbe,
     TimedProbe,
@@ -25,14 +25,14 @@ from loadwise.health_checks.probe import (
     fault_of_error,
 )
 from loadwise.health_checks.round import Round
-from loadwise.health_checks.settings import CheckOptions, Settings
+from loadwise.health_checks.settings import CheckOptions, CheckSettings
 
 __all__ = ["AsyncHealthChecker"]
 
 N = TypeVar("N")
 
 
-class _Run(Generic[N]):
+class _TaskRun(Generic[N]):
     """Run of a checker, until it is stopped.
 
     It has a task while it checks at intervals or somebody waits for verdicts.
@@ -40,7 +40,7 @@ class _Run(Generic[N]):
 
     def __init__(
         self,
-        plan: Plan[N],
+        plan: CheckPlan[N],
         probe: Callable[[N], Awaitable[object]],
         clock: Callable[[], float],
         wait: Callable[[Any, float], Awaitable[object]] | None,
@@ -194,14 +194,14 @@ class AsyncHealthChecker(Generic[N]):
         **options: Unpack[CheckOptions],
     ) -> None:
         self._balancer = balancer
-        self._settings = Settings.of(options)
+        self._settings = CheckSettings.of(options)
         self._probe = as_async(probe)
         if wait is not None and not callable(wait):
             raise TypeError(f"wait is {wait!r}; it must be a function of an event and seconds")
         self._wait = wait
         require_checkable(balancer, self._settings, probe)
         self._leader = as_leader(self._settings.leader)
-        self._run: _Run[N] | None = None
+        self._run: _TaskRun[N] | None = None
 
     @property
     def running(self) -> bool:
@@ -266,11 +266,11 @@ class AsyncHealthChecker(Generic[N]):
         if self._run is not None and self._run.alive:
             await self._run.stop(self._settings.timeout)
 
-    def _get_run(self) -> _Run[N]:
+    def _get_run(self) -> _TaskRun[N]:
         run = self._run
         if run is None or not run.alive or not run.loop.is_current:
-            run = self._run = _Run(
-                Plan(self._balancer, self._settings, self._leader, regular=False),
+            run = self._run = _TaskRun(
+                CheckPlan(self._balancer, self._settings, self._leader, regular=False),
                 self._probe,
                 self._settings.clock,
                 self._wait,

@@ -7,14 +7,14 @@ from typing import TypeVar
 from loadwise.balancer import Balancer
 from loadwise.health import HealthTracker
 from loadwise.health_checks.probe import TimedProbe
-from loadwise.health_checks.settings import Settings
+from loadwise.health_checks.settings import CheckSettings
 
 __all__ = ["require_checkable", "tracker_of"]
 
 N = TypeVar("N")
 
 
-def require_checkable(balancer: Balancer[N], settings: Settings, probe: object) -> None:
+def require_checkable(balancer: Balancer[N], settings: CheckSettings, probe: object) -> None:
     """Find out before the first check what would make all checks fail.
 
     Raises:
@@ -36,7 +36,7 @@ def require_checkable(balancer: Balancer[N], settings: Settings, probe: object) 
             probe.check_node(node)
 
 
-def tracker_of(balancer: Balancer[N], settings: Settings) -> HealthTracker:
+def tracker_of(balancer: Balancer[N], settings: CheckSettings) -> HealthTracker:
     """Return the tracker to which checks are reported.
 
     Raises:

@@ -23,11 +23,11 @@ from loadwise.health_checks.checkable import tracker_of
 from loadwise.health_checks.leader import Lead, Leader
 from loadwise.health_checks.probe import no_answer
 from loadwise.health_checks.round import Round
-from loadwise.health_checks.settings import Settings
+from loadwise.health_checks.settings import CheckSettings
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 
-__all__ = ["Check", "Plan"]
+__all__ = ["Check", "CheckPlan"]
 
 N = TypeVar("N")
 
@@ -83,7 +83,7 @@ class Check(Generic[N]):
         return self.rounds + self.rounds_after
 
 
-class Plan(Generic[N]):
+class CheckPlan(Generic[N]):
     """The checks of a balancer's members.
 
     Args:
@@ -105,7 +105,7 @@ class Plan(Generic[N]):
     def __init__(
         self,
         balancer: Balancer[N],
-        settings: Settings,
+        settings: CheckSettings,
         leader: Leader | None = None,
         *,
         regular: bool = True,

@@ -15,7 +15,7 @@ from loadwise.errors import nearest
 from loadwise.health import HealthTracker
 from loadwise.health_checks.leader import LeaderArgument
 
-__all__ = ["CheckOptions", "Settings"]
+__all__ = ["CheckOptions", "CheckSettings"]
 
 
 class CheckOptions(TypedDict, total=False):
@@ -55,7 +55,7 @@ class CheckOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class CheckSettings:
     """The options with their defaults; see `CheckOptions` for the meaning."""
 
     interval: float = 5.0
@@ -71,7 +71,7 @@ class Settings:
     clock: Callable[[], float] = field(default=time.monotonic)
 
     @classmethod
-    def of(cls, options: CheckOptions) -> Settings:
+    def of(cls, options: CheckOptions) -> CheckSettings:
         """Return the settings that a checker's arguments say.
 
         Raises:

@@ -26,10 +26,10 @@ from loadwise._threads import park, threads_are_greenlets, warn_if_threads_stand
 from loadwise.balancer import Balancer
 from loadwise.health_checks.checkable import require_checkable
 from loadwise.health_checks.leader import as_leader
-from loadwise.health_checks.plan import Check, Plan
+from loadwise.health_checks.plan import Check, CheckPlan
 from loadwise.health_checks.probe import NodeProbe, TimedProbe, as_sync, fault_of, fault_of_error
 from loadwise.health_checks.round import Round
-from loadwise.health_checks.settings import CheckOptions, Settings
+from loadwise.health_checks.settings import CheckOptions, CheckSettings
 
 __all__ = ["HealthChecker"]
 
@@ -40,7 +40,7 @@ _log = logging.getLogger("loadwise")
 _NO_VERDICT = "no verdict"
 
 
-class _Run(Generic[N]):
+class _ThreadRun(Generic[N]):
     """Run of a checker, until it is stopped.
 
     It has a thread while it checks at intervals or somebody waits for verdicts.
@@ -48,7 +48,7 @@ class _Run(Generic[N]):
 
     def __init__(
         self,
-        plan: Plan[N],
+        plan: CheckPlan[N],
         probe: Callable[[N], object],
         clock: Callable[[], float],
         wait: Callable[[Event, float], object],
@@ -243,7 +243,7 @@ class HealthChecker(Generic[N]):
         **options: Unpack[CheckOptions],
     ) -> None:
         self._balancer = balancer
-        self._settings = Settings.of(options)
+        self._settings = CheckSettings.of(options)
         self._probe = as_sync(probe, self._settings.timeout)
         if not callable(wait):
             raise TypeError(f"wait is {wait!r}; it must be a function of an event and seconds")
@@ -252,7 +252,7 @@ class HealthChecker(Generic[N]):
         require_checkable(balancer, self._settings, probe)
         self._leader = as_leader(self._settings.leader)
         self._lock = Lock()
-        self._run: _Run[N] | None = None
+        self._run: _ThreadRun[N] | None = None
         _checkers.add(self)
 
     @property
@@ -358,11 +358,11 @@ class HealthChecker(Generic[N]):
             state = "running" if run.leads else "standing by"
         return f"<HealthChecker of balancer {self._balancer.name!r}: {state}>"
 
-    def _get_run(self) -> _Run[N]:
+    def _get_run(self) -> _ThreadRun[N]:
         run = self._run
         if run is None or run.ended:
-            run = self._run = _Run(
-                Plan(self._balancer, self._settings, self._leader, regular=False),
+            run = self._run = _ThreadRun(
+                CheckPlan(self._balancer, self._settings, self._leader, regular=False),
                 self._probe,
                 self._settings.clock,
                 self._wait,

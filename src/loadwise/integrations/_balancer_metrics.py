@@ -19,14 +19,14 @@ from typing import Generic, Protocol, TypeGuard, TypeVar
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.balancer import NodeStatus
 from loadwise.health import HealthStatus
-from loadwise.integrations._node_counters import OTHER, Counts, NodeCounters, Recorder, bump
+from loadwise.integrations._node_counters import OTHER, Counts, MetricRecorder, NodeCounters, bump
 from loadwise.integrations._node_state import NodeState, SharedState, state_name
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 
 __all__ = ["BalancerMetrics", "Budget", "Watched"]
 
-R = TypeVar("R", bound=Recorder)
+R = TypeVar("R", bound=MetricRecorder)
 
 _log = logging.getLogger("loadwise")
 

@@ -11,12 +11,12 @@ from loadwise._fork import ForkAware, reset_in_child
 from loadwise._numbers import number, shown, whole
 from loadwise.health import HealthStatus
 from loadwise.integrations._balancer_metrics import BalancerMetrics, Budget, Watched
-from loadwise.integrations._node_counters import Recorder
+from loadwise.integrations._node_counters import MetricRecorder
 from loadwise.outcome import Outcome
 
 __all__ = ["DEFAULT_BUCKETS", "BaseCollector", "as_bounds"]
 
-R = TypeVar("R", bound=Recorder)
+R = TypeVar("R", bound=MetricRecorder)
 
 DEFAULT_BUCKETS = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,

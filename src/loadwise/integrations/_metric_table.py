@@ -20,9 +20,9 @@ __all__ = [
     "REQUEST_DURATION",
     "SHARED_EVENTS",
     "WAIT_DURATION",
-    "Kind",
     "Merge",
     "Metric",
+    "MetricKind",
     "Reader",
 ]
 
@@ -31,7 +31,7 @@ Samples = Iterator[tuple[Labels, float]]
 Reader = Callable[[Snapshot[Any]], Samples]
 
 
-class Kind(Enum):
+class MetricKind(Enum):
     """Kind of a metric, by how its numbers behave."""
 
     COUNTER = "counter"
@@ -66,7 +66,7 @@ class Metric:
     """
 
     name: str
-    kind: Kind
+    kind: MetricKind
     unit: str
     help: str
     labels: Labels = ()
@@ -171,20 +171,20 @@ def _shared_events(snapshot: Snapshot[Any]) -> Samples:
 
 REQUEST_DURATION = Metric(
     "request.duration",
-    Kind.HISTOGRAM,
+    MetricKind.HISTOGRAM,
     "s",
     "Duration of requests, excluding those cancelled by the caller.",
     ("node",),
 )
 WAIT_DURATION = Metric(
     "wait.duration",
-    Kind.HISTOGRAM,
+    MetricKind.HISTOGRAM,
     "s",
     "Time that requests waited for a node, whether they got one or not.",
 )
 SHARED_EVENTS = Metric(
     "shared.events",
-    Kind.COUNTER,
+    MetricKind.COUNTER,
     "{event}",
     "Events of shared state, such as outages, by kind.",
     ("source", "kind"),
@@ -194,7 +194,7 @@ SHARED_EVENTS = Metric(
 METRICS = (
     Metric(
         "picks",
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "{pick}",
         "Picks of a node, by strategy.",
         ("node", "strategy"),
@@ -202,7 +202,7 @@ METRICS = (
     ),
     Metric(
         "requests",
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "{request}",
         "Finished requests, by outcome.",
         ("node", "outcome"),
@@ -211,7 +211,7 @@ METRICS = (
     REQUEST_DURATION,
     Metric(
         "requests_in_flight",
-        Kind.ADDITIVE_GAUGE,
+        MetricKind.ADDITIVE_GAUGE,
         "{request}",
         "Requests in progress.",
         ("node",),
@@ -219,7 +219,7 @@ METRICS = (
     ),
     Metric(
         "node.health",
-        Kind.ADDITIVE_GAUGE,
+        MetricKind.ADDITIVE_GAUGE,
         "{node}",
         "1 for the health state that the node is in, 0 for the others.",
         ("node", "state"),
@@ -227,7 +227,7 @@ METRICS = (
     ),
     Metric(
         "health.transitions",
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "{transition}",
         "Changes of a node's health state.",
         ("node", "old_state", "new_state"),
@@ -235,7 +235,7 @@ METRICS = (
     ),
     Metric(
         "node.drained",
-        Kind.ADDITIVE_GAUGE,
+        MetricKind.ADDITIVE_GAUGE,
         "{node}",
         "1 for a node that gets no new requests because of drain() or a weight of 0.",
         ("node",),
@@ -243,7 +243,7 @@ METRICS = (
     ),
     Metric(
         "node.ailing",
-        Kind.ADDITIVE_GAUGE,
+        MetricKind.ADDITIVE_GAUGE,
         "{node}",
         "1 for a node that fails often but is not dead; in panic it still gets requests.",
         ("node",),
@@ -251,7 +251,7 @@ METRICS = (
     ),
     Metric(
         "node.cooldown",
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "s",
         "Seconds left of the node's cooldown; 0 without one.",
         ("node",),
@@ -260,18 +260,25 @@ METRICS = (
     ),
     Metric(
         "nodes_on_cooldown",
-        Kind.ADDITIVE_GAUGE,
+        MetricKind.ADDITIVE_GAUGE,
         "{node}",
         "Nodes on cooldown.",
         (),
         _nodes_on_cooldown,
         Merge.MOST,
     ),
-    Metric("cooldowns", Kind.COUNTER, "{cooldown}", "Cooldowns that began.", ("node",), _cooldowns),
+    Metric(
+        "cooldowns",
+        MetricKind.COUNTER,
+        "{cooldown}",
+        "Cooldowns that began.",
+        ("node",),
+        _cooldowns,
+    ),
     WAIT_DURATION,
     Metric(
         "waits_in_vain",
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "{request}",
         "Requests that waited for a node and got none.",
         (),
@@ -279,16 +286,16 @@ METRICS = (
     ),
     Metric(
         "panic",
-        Kind.ADDITIVE_GAUGE,
+        MetricKind.ADDITIVE_GAUGE,
         "{balancer}",
         "1 in panic, while too few nodes are available and ailing ones get requests; else 0.",
         (),
         _panic,
     ),
-    Metric("panics", Kind.COUNTER, "{panic}", "Times that panic began.", (), _panics),
+    Metric("panics", MetricKind.COUNTER, "{panic}", "Times that panic began.", (), _panics),
     Metric(
         "quota.remaining",
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "{unit}",
         "Quota left, in units of its dimension.",
         ("node", "dimension"),
@@ -297,7 +304,7 @@ METRICS = (
     ),
     Metric(
         "unavailable",
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "{request}",
         "Requests that found no node, by the reason that ruled out most nodes.",
         ("reason",),
@@ -305,7 +312,7 @@ METRICS = (
     ),
     Metric(
         "retries",
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "{retry}",
         "Retries on another node, by reason.",
         ("reason",),
@@ -313,7 +320,7 @@ METRICS = (
     ),
     Metric(
         "retries_refused",
-        Kind.COUNTER,
+        MetricKind.COUNTER,
         "{retry}",
         "Retries not made, by reason.",
         ("reason",),
@@ -321,7 +328,7 @@ METRICS = (
     ),
     Metric(
         "retry_budget.balance",
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "{retry}",
         "Retries that the budget allows now.",
         (),
@@ -329,7 +336,7 @@ METRICS = (
     ),
     Metric(
         "shared.connected",
-        Kind.GAUGE,
+        MetricKind.GAUGE,
         "1",
         "1 while the server of shared state can be reached, else 0.",
         ("source",),

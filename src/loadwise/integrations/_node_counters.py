@@ -12,10 +12,10 @@ from typing import Generic, Protocol, TypeVar
 from loadwise._counter import upcoming
 from loadwise.outcome import Outcome
 
-__all__ = ["OTHER", "Counts", "NodeCounters", "Recorder", "bump", "totals"]
+__all__ = ["OTHER", "Counts", "MetricRecorder", "NodeCounters", "bump", "totals"]
 
 K = TypeVar("K")
-R = TypeVar("R", bound="Recorder")
+R = TypeVar("R", bound="MetricRecorder")
 
 Counts = dict[K, Iterator[int]]
 """Counters that ``next`` advances and `upcoming` reads."""
@@ -44,7 +44,7 @@ def totals(counts: Counts[K]) -> dict[K, int]:
     return {key: number for key, number in numbers.items() if number}
 
 
-class Recorder(Protocol):
+class MetricRecorder(Protocol):
     """Records in a monitoring system's way what cannot be read later."""
 
     def observe(self, seconds: float) -> None:

@@ -7,12 +7,12 @@ from functools import cached_property
 from typing import Generic, TypeVar
 
 from loadwise.integrations._balancer_metrics import BalancerMetrics
-from loadwise.integrations._node_counters import NodeCounters, Recorder
+from loadwise.integrations._node_counters import MetricRecorder, NodeCounters
 from loadwise.integrations._node_state import NodeState, SharedState
 
 __all__ = ["Snapshot"]
 
-R = TypeVar("R", bound=Recorder)
+R = TypeVar("R", bound=MetricRecorder)
 
 
 class Snapshot(Generic[R]):

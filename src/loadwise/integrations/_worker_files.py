@@ -21,7 +21,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from loadwise._log import log_exception
 from loadwise.integrations._balancer_metrics import BalancerMetrics
-from loadwise.integrations._metric_table import METRICS, SHARED_EVENTS, Kind, Merge, Metric
+from loadwise.integrations._metric_table import METRICS, SHARED_EVENTS, Merge, Metric, MetricKind
 from loadwise.integrations._snapshot import Snapshot
 
 __all__ = ["WorkerFiles"]
@@ -39,7 +39,7 @@ _NOTHING = {Merge.SUM: 0.0, Merge.MOST: 0.0, Merge.LEAST: math.inf}
 _READ = tuple(
     metric
     for metric in METRICS
-    if metric.kind in {Kind.GAUGE, Kind.ADDITIVE_GAUGE} or metric is SHARED_EVENTS
+    if metric.kind in {MetricKind.GAUGE, MetricKind.ADDITIVE_GAUGE} or metric is SHARED_EVENTS
 )
 
 # prometheus_client has one lock for all that it writes. It is free at the moment of a fork, as far
@@ -99,9 +99,9 @@ class WorkerFiles:
         self._timers: dict[str, Histogram] = {}
         for metric in METRICS:
             name, labels = metric.prometheus_name, ("balancer", *metric.labels)
-            if metric.kind is Kind.COUNTER:
+            if metric.kind is MetricKind.COUNTER:
                 self._counters[metric.name] = Counter(name, metric.help, labels, registry=None)
-            elif metric.kind is Kind.HISTOGRAM:
+            elif metric.kind is MetricKind.HISTOGRAM:
                 self._timers[metric.name] = Histogram(
                     name, metric.help, labels, registry=None, buckets=bounds
                 )
@@ -193,7 +193,7 @@ class WorkerFiles:
 
 
 def _is_counter(metric: Metric) -> bool:
-    return metric.kind is Kind.COUNTER
+    return metric.kind is MetricKind.COUNTER
 
 
 def _keep_publishing(files: weakref.ref[WorkerFiles]) -> None:

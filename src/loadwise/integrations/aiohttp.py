@@ -15,7 +15,7 @@ from loadwise.integrations._http.errors import refusal_of
 from loadwise.integrations._http.failover import Prior
 from loadwise.integrations._http.hash_keys import by_cookie, by_header
 from loadwise.integrations._http.haste import CHALLENGES
-from loadwise.integrations._http.metering import Account
+from loadwise.integrations._http.metering import RequestAccount
 from loadwise.integrations._http.patience import waited
 from loadwise.integrations._http.retrying import RetryLoop
 from loadwise.integrations._http.settings import (
@@ -48,7 +48,7 @@ from loadwise.integrations._http.aiohttp_connections import Passage
 from loadwise.integrations._http.aiohttp_headers import replace_headers
 from loadwise.integrations._http.aiohttp_leases import hold_until_read, is_of_events
 from loadwise.integrations._http.aiohttp_options import OPTIONS, request_options
-from loadwise.integrations._http.aiohttp_redirects import Note, Redirects
+from loadwise.integrations._http.aiohttp_redirects import AiohttpRedirects, RedirectNote
 from loadwise.integrations._http.aiohttp_session import (
     deadline_of,
     drop,
@@ -178,7 +178,7 @@ class LoadwiseMiddleware:
         **options: Unpack[AsyncTransportOptions],
     ) -> None:
         self._settings = Settings.of(balancer, options, awaits=True)
-        self._redirects = Redirects(self._settings.mapper())
+        self._redirects = AiohttpRedirects(self._settings.mapper())
         self._jars = self._settings.jars()
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -280,7 +280,7 @@ class LoadwiseMiddleware:
         return True
 
     async def _send_outside(
-        self, request: ClientRequest, handler: ClientHandlerType, note: Note
+        self, request: ClientRequest, handler: ClientHandlerType, note: RedirectNote
     ) -> ClientResponse:
         """Send a request out of the fleet, which is no node's and nobody's to choose."""
         outbound = self._redirects.outbound(request, note)
@@ -332,7 +332,7 @@ class LoadwiseMiddleware:
         return retries
 
     async def _prior(
-        self, request: ClientRequest, options: Options, key: HashKey, account: Account | None
+        self, request: ClientRequest, options: Options, key: HashKey, account: RequestAccount | None
     ) -> Prior:
         """Return what has been before a request; wait for a node, where it says so."""
         ends, challenger = deadline_of(request), None

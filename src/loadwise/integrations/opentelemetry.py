@@ -20,8 +20,8 @@ from loadwise.integrations._metric_table import (
     METRICS,
     REQUEST_DURATION,
     WAIT_DURATION,
-    Kind,
     Metric,
+    MetricKind,
     Reader,
 )
 from loadwise.integrations._snapshot import Snapshot
@@ -42,25 +42,25 @@ _NODE = "loadwise.node"
 _taken: WeakSet[Meter] = WeakSet()
 
 
-_INSTRUMENTS: Mapping[Kind, str] = {
-    Kind.COUNTER: "create_observable_counter",
-    Kind.ADDITIVE_GAUGE: "create_observable_up_down_counter",
-    Kind.GAUGE: "create_observable_gauge",
+_INSTRUMENTS: Mapping[MetricKind, str] = {
+    MetricKind.COUNTER: "create_observable_counter",
+    MetricKind.ADDITIVE_GAUGE: "create_observable_up_down_counter",
+    MetricKind.GAUGE: "create_observable_gauge",
 }
 
 _Attributes = dict[str, str | int]
 
 
-class _Record(Protocol):
+class _RecordAmount(Protocol):
     def __call__(self, amount: float, attributes: _Attributes) -> None: ...
 
 
-class _Times:
+class _HistogramFeed:
     """Passes times on to a histogram."""
 
     __slots__ = ("_attributes", "_record")
 
-    def __init__(self, record: _Record, attributes: _Attributes) -> None:
+    def __init__(self, record: _RecordAmount, attributes: _Attributes) -> None:
         self._record = record
         self._attributes = attributes
 
@@ -76,7 +76,7 @@ class _Times:
         """Leave locks to the SDK."""
 
 
-class OpenTelemetryCollector(BaseCollector[_Times]):
+class OpenTelemetryCollector(BaseCollector[_HistogramFeed]):
     """Shows what balancers do through an OpenTelemetry meter.
 
     Args:
@@ -151,21 +151,21 @@ class OpenTelemetryCollector(BaseCollector[_Times]):
 
         return observe
 
-    def _make_recorder(self, balancer: str, label: str) -> _Times:
+    def _make_recorder(self, balancer: str, label: str) -> _HistogramFeed:
         attributes: _Attributes = {_BALANCER: balancer}
         if self._latency_by_node:
             attributes |= {_NODE: label, **of_node(label)}
-        return _Times(self._record, attributes)
+        return _HistogramFeed(self._record, attributes)
 
-    def _make_waits(self, balancer: str) -> _Times:
-        return _Times(self._note_wait, {_BALANCER: balancer})
+    def _make_waits(self, balancer: str) -> _HistogramFeed:
+        return _HistogramFeed(self._note_wait, {_BALANCER: balancer})
 
     def _note_wait(self, amount: float, attributes: _Attributes) -> None:
         # Looked up at each wait, because the first recorder is older than the instrument.
         self._record_wait(amount, attributes)
 
 
-def _histogram(meter: Meter, metric: Metric, bounds: tuple[float, ...]) -> _Record:
+def _histogram(meter: Meter, metric: Metric, bounds: tuple[float, ...]) -> _RecordAmount:
     return meter.create_histogram(
         f"loadwise.{metric.name}",
         unit=metric.unit,

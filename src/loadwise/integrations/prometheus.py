@@ -18,8 +18,8 @@ from loadwise.integrations._metric_table import (
     METRICS,
     REQUEST_DURATION,
     WAIT_DURATION,
-    Kind,
     Metric,
+    MetricKind,
 )
 from loadwise.integrations._snapshot import Snapshot
 
@@ -43,7 +43,7 @@ except ImportError as error:
 __all__ = ["DEFAULT_BUCKETS", "PrometheusCollector"]
 
 
-class _Times:
+class _TimesHistogram:
     """A histogram of times.
 
     Thread-safety: a lock, so that its buckets and its sum belong together.
@@ -78,7 +78,7 @@ class _Times:
         self._lock = Lock()
 
 
-class _WorkerTimes(_Times):
+class _WorkerTimes(_TimesHistogram):
     """A histogram and counters that are written to this process's files, too."""
 
     __slots__ = ("_files", "_labels", "_write")
@@ -101,7 +101,7 @@ class _WorkerTimes(_Times):
         self._write(seconds)
 
 
-class PrometheusCollector(BaseCollector[_Times]):
+class PrometheusCollector(BaseCollector[_TimesHistogram]):
     """Shows what balancers do in a Prometheus registry.
 
     Args:
@@ -169,7 +169,7 @@ class PrometheusCollector(BaseCollector[_Times]):
         families = _families()
         bounds = [*map(str, self._bounds), "+Inf"]
 
-        def add_times(metric: Metric, labels: tuple[str, ...], times: _Times) -> None:
+        def add_times(metric: Metric, labels: tuple[str, ...], times: _TimesHistogram) -> None:
             counts, seconds = times.histogram()
             if counts[-1]:
                 buckets = list(zip(bounds, counts, strict=True))
@@ -185,22 +185,22 @@ class PrometheusCollector(BaseCollector[_Times]):
             add_times(WAIT_DURATION, (snapshot.name,), snapshot.metrics.waits)
         return list(families.values())
 
-    def _make_recorder(self, balancer: str, label: str) -> _Times:
+    def _make_recorder(self, balancer: str, label: str) -> _TimesHistogram:
         if self._files is None:
-            return _Times(self._bounds)
+            return _TimesHistogram(self._bounds)
         return _WorkerTimes(self._bounds, self._files, REQUEST_DURATION, balancer, label)
 
-    def _make_waits(self, balancer: str) -> _Times:
+    def _make_waits(self, balancer: str) -> _TimesHistogram:
         if self._files is None:
-            return _Times(self._bounds)
+            return _TimesHistogram(self._bounds)
         return _WorkerTimes(self._bounds, self._files, WAIT_DURATION, balancer)
 
 
-_FAMILIES: Mapping[Kind, Any] = {
-    Kind.COUNTER: CounterMetricFamily,
-    Kind.GAUGE: GaugeMetricFamily,
-    Kind.ADDITIVE_GAUGE: GaugeMetricFamily,
-    Kind.HISTOGRAM: HistogramMetricFamily,
+_FAMILIES: Mapping[MetricKind, Any] = {
+    MetricKind.COUNTER: CounterMetricFamily,
+    MetricKind.GAUGE: GaugeMetricFamily,
+    MetricKind.ADDITIVE_GAUGE: GaugeMetricFamily,
+    MetricKind.HISTOGRAM: HistogramMetricFamily,
 }
 
 

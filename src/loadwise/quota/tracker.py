@@ -14,7 +14,7 @@ from loadwise.nodes import id_of
 from loadwise.quota.config import QuotaConfig
 from loadwise.quota.counts import NOTHING, QuotaCounts, need
 from loadwise.quota.protocol import Amounts, Left
-from loadwise.quota.window import Bucket
+from loadwise.quota.window import UsageBucket
 
 __all__ = ["QuotaTracker", "Reservation"]
 
@@ -41,7 +41,7 @@ class Reservation:
         tracker: QuotaTracker,
         node_id: Hashable,
         amounts: Amounts,
-        buckets: Mapping[str, Bucket],
+        buckets: Mapping[str, UsageBucket],
         marks: Mapping[str, float],
     ) -> None:
         self._tracker = tracker
@@ -170,7 +170,7 @@ class QuotaTracker(QuotaCounts):
                 full[name] = named.get(name, window.dimension.default_cost)
                 if not window.fits(need(window.dimension, named)):
                     return None
-            buckets: dict[str, Bucket] = {}
+            buckets: dict[str, UsageBucket] = {}
             marks: dict[str, float] = {}
             # Nothing to think over while there is room for another request in all dimensions.
             settled = node_id not in self._rests and node_id not in self._blocked

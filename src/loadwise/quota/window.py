@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from loadwise.quota.config import QuotaDimension
     from loadwise.quota.protocol import Left
 
-__all__ = ["Bucket", "SlidingWindow"]
+__all__ = ["SlidingWindow", "UsageBucket"]
 
 
-class Bucket:
+class UsageBucket:
     """Use between two moments."""
 
     __slots__ = ("amount", "closes", "held", "last")
@@ -42,7 +42,7 @@ class SlidingWindow:
 
     def __init__(self, dimension: QuotaDimension) -> None:
         self.dimension = dimension
-        self.buckets: deque[Bucket] = deque()
+        self.buckets: deque[UsageBucket] = deque()
         self.used: float = 0
         # What is reserved now, and all that ever was.
         self.held: float = 0
@@ -59,7 +59,7 @@ class SlidingWindow:
                 buckets.popleft().held = 0
             self.recount()
 
-    def hold(self, amount: float, now: float) -> Bucket:
+    def hold(self, amount: float, now: float) -> UsageBucket:
         """Add ``amount`` for a request whose use is not known yet, and return its bucket."""
         bucket = self.charge(amount, now)
         bucket.held += amount
@@ -67,7 +67,7 @@ class SlidingWindow:
         self.reserved += amount
         return bucket
 
-    def let_go(self, bucket: Bucket, amount: float) -> None:
+    def let_go(self, bucket: UsageBucket, amount: float) -> None:
         """The use of a request is known that was held."""
         freed = min(amount, bucket.held)
         bucket.held -= freed
@@ -93,7 +93,7 @@ class SlidingWindow:
     def _charge_for(self, amount: float, seconds: float | None, now: float) -> None:
         """Charge ``amount`` for some seconds, a window at most."""
         window = self.dimension.window
-        bucket = Bucket(now - window + min(window, window if seconds is None else seconds), 0)
+        bucket = UsageBucket(now - window + min(window, window if seconds is None else seconds), 0)
         bucket.amount = amount
         place = len(self.buckets)
         while place and self.buckets[place - 1].last > bucket.last:
@@ -121,12 +121,12 @@ class SlidingWindow:
         """Tell whether ``amount`` more stays within the limit."""
         return self.used + amount <= self.dimension.limit
 
-    def charge(self, amount: float, now: float) -> Bucket:
+    def charge(self, amount: float, now: float) -> UsageBucket:
         """Add ``amount``, and return the bucket that holds it."""
         if self.buckets and now < self.buckets[-1].closes:
             bucket = self.buckets[-1]
         else:
-            bucket = Bucket(now, self.dimension.window / self.dimension.resolution)
+            bucket = UsageBucket(now, self.dimension.window / self.dimension.resolution)
             self.buckets.append(bucket)
             self.recount()
         bucket.amount += amount

@@ -20,7 +20,7 @@ _MOST_TRIES = 16
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class _Plan(Plan[None]):
+class _AliasTable(Plan[None]):
     """An alias table: cell c holds its own index with chance ``keep[c]``, else ``alias[c]``.
 
     Attributes:
@@ -39,11 +39,11 @@ class _Plan(Plan[None]):
     keep: list[float]
     table: WeightTable
 
-    def __init__(self, nodes: NodeSet[Any], before: _Plan | None) -> None:
+    def __init__(self, nodes: NodeSet[Any], before: _AliasTable | None) -> None:
         super().__init__(nodes, None)
         self._lay_out(nodes, before)
 
-    def _lay_out(self, nodes: NodeSet[Any], before: _Plan | None) -> None:
+    def _lay_out(self, nodes: NodeSet[Any], before: _AliasTable | None) -> None:
         """Take over what a plan for the same nodes has, if it will do, or make it."""
         self.mask = nodes.mask
         table, self.holes = table_for(nodes, None if before is None else before.table)
@@ -54,16 +54,16 @@ class _Plan(Plan[None]):
         self.keep, cells = alias_table([nodes.weights[i] for i in self.cells])
         self.alias = list(map(self.cells.__getitem__, cells))
 
-    def patched(self, nodes: NodeSet[Any], gone: Sequence[int], back: Sequence[int]) -> _Plan:
+    def patched(self, nodes: NodeSet[Any], gone: Sequence[int], back: Sequence[int]) -> _AliasTable:
         """Return the plan for a set of which a few others are eligible; see `Planned`."""
-        twin = _Plan.__new__(_Plan)
+        twin = _AliasTable.__new__(_AliasTable)
         twin.follow(self, gone, back)
         twin._lay_out(nodes, self)  # noqa: SLF001 - its own
         return twin
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class WeightedRandom(Planned[N, None, _Plan]):
+class WeightedRandom(Planned[N, None, _AliasTable]):
     """Every node with a chance proportional to its weight.
 
     Use it when nodes differ in size and many clients share them: clients cannot fall into step
@@ -105,13 +105,15 @@ class WeightedRandom(Planned[N, None, _Plan]):
     def _make_state(self, nodes: NodeSet[N]) -> None:
         require_weights(nodes, self)
 
-    def _make_plan(self, nodes: NodeSet[N], state: None) -> _Plan:  # noqa: ARG002 - see Planned
+    def _make_plan(self, nodes: NodeSet[N], state: None) -> _AliasTable:  # noqa: ARG002 - see Planned
         if not nodes.membership.eligible:
-            return _Plan(nodes, None)
+            return _AliasTable(nodes, None)
         source, plan = self._hot
-        return _Plan(nodes, plan if source.membership is nodes.membership else None)
+        return _AliasTable(nodes, plan if source.membership is nodes.membership else None)
 
-    def _patch(self, before: _Plan, nodes: NodeSet[N], gone: list[int], back: list[int]) -> _Plan:
+    def _patch(
+        self, before: _AliasTable, nodes: NodeSet[N], gone: list[int], back: list[int]
+    ) -> _AliasTable:
         return before.patched(nodes, gone, back)
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
@@ -137,7 +139,7 @@ class WeightedRandom(Planned[N, None, _Plan]):
         return {"weight": nodes.weights}
 
 
-def _draw(plan: _Plan, draw: Callable[[], float], context: SelectionContext) -> int | None:
+def _draw(plan: _AliasTable, draw: Callable[[], float], context: SelectionContext) -> int | None:
     exclude = context.exclude
     check_excluded(exclude, plan.size)
     if none_left(plan.eligible, exclude):

@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from loadwise.cli.demo.fleet import Fleet
-from loadwise.cli.demo.server import Profile, Server, ServerError
+from loadwise.cli.demo.fleet import DemoFleet
+from loadwise.cli.demo.server import Profile, RestartingServer, ServerError
 
 QUICK = (
     Profile("one", (0.0, 0.0), 0.0, 1, "quick"),
@@ -16,7 +16,7 @@ QUICK = (
 )
 
 
-def ask(server: Server, number: int) -> tuple[int, bytes]:
+def ask(server: RestartingServer, number: int) -> tuple[int, bytes]:
     """Return the status and the body of a server's answer."""
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     try:
@@ -38,7 +38,7 @@ def is_alive(pid: int) -> bool:
 
 def test_servers_are_processes_that_end_with_the_block() -> None:
     """Each server is a process of its own, on a port of its own; after the block none is left."""
-    with Fleet(1, QUICK) as fleet:
+    with DemoFleet(1, QUICK) as fleet:
         pids = {server.pid for server in fleet}
         assert len(pids) == len({server.port for server in fleet}) == 2
         assert all(map(is_alive, pids))
@@ -48,7 +48,7 @@ def test_servers_are_processes_that_end_with_the_block() -> None:
 
 def test_killed_server_keeps_its_account_and_returns_on_its_port() -> None:
     """A server's answers before SIGKILL are known after it; the next process adds to them."""
-    with Fleet(1, QUICK) as fleet:
+    with DemoFleet(1, QUICK) as fleet:
         one = fleet["one"]
         ask(one, 1)
         pid, port = one.pid, one.port
@@ -70,7 +70,7 @@ def test_server_fails_as_often_as_it_should() -> None:
 
     Of 200 fair draws fewer than 60 or more than 140 fail in 1 of 10^8 runs.
     """
-    with Fleet(1, (Profile("flaky", (0.0, 0.0), 0.5, 1, "fails"),)) as fleet:
+    with DemoFleet(1, (Profile("flaky", (0.0, 0.0), 0.5, 1, "fails"),)) as fleet:
         flaky = fleet["flaky"]
         statuses = [ask(flaky, number)[0] for number in range(200)]
     assert 60 <= statuses.count(503) <= 140
@@ -81,7 +81,7 @@ def test_server_fails_as_often_as_it_should() -> None:
 
 def test_server_that_cannot_start_says_why() -> None:
     """A process that ends before it listens is an error with its output, and leaves none."""
-    fleet = Fleet(1, QUICK)
+    fleet = DemoFleet(1, QUICK)
     fleet["two"].port = 99_999
     with pytest.raises(ServerError, match=r"'two' ended before it listened; .* 0-65535"):
         fleet.__enter__()

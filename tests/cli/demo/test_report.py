@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from loadwise.cli.demo.figures import Figures, Latency, ServerFigures
-from loadwise.cli.demo.plan import Plan
+from loadwise.cli.demo.figures import Figures, LatencyFigures, ServerFigures
+from loadwise.cli.demo.plan import DemoPlan
 from loadwise.cli.demo.report import compare, summarise, verdict
 
-LATENCY = Latency(0.01, 0.008, 0.02, 0.06)
+LATENCY = LatencyFigures(0.01, 0.008, 0.02, 0.06)
 
 
 def server(name: str, share: float, **changes: object) -> ServerFigures:
@@ -62,7 +62,7 @@ def printed(figures: Figures) -> str:
     console = Console(file=io.StringIO(), width=80)
     with console.capture() as capture:
         console.print(verdict(figures))
-        summarise(console, figures, Plan(1000, 16, 1))
+        summarise(console, figures, DemoPlan(1000, 16, 1))
     text = capture.get()
     assert max(map(len, text.splitlines())) <= 80
     return " ".join(text.split())
@@ -70,11 +70,11 @@ def printed(figures: Figures) -> str:
 
 def test_percentiles_are_by_the_nearest_rank() -> None:
     """Of 1..100 ms the median is the 50th, p90 the 90th, p99 the 99th; the mean 50.5."""
-    latency = Latency.of(n / 1000 for n in range(100, 0, -1))
+    latency = LatencyFigures.of(n / 1000 for n in range(100, 0, -1))
     assert latency.mean == pytest.approx(0.0505)
     assert (latency.p50, latency.p90, latency.p99) == (0.05, 0.09, 0.099)
-    assert Latency.of([0.007]) == Latency(0.007, 0.007, 0.007, 0.007)
-    assert Latency.of([]) == Latency(None, None, None, None)
+    assert LatencyFigures.of([0.007]) == LatencyFigures(0.007, 0.007, 0.007, 0.007)
+    assert LatencyFigures.of([]) == LatencyFigures(None, None, None, None)
 
 
 def test_summary_says_what_happened() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from loadwise import Balancer, Endpoint, NoopCollector, Outcome, RoundRobin
-from loadwise.cli.demo.fleet import Fleet
+from loadwise.cli.demo.fleet import DemoFleet
 from loadwise.cli.demo.server import Profile
 from loadwise.cli.demo.stream import Stream
 from loadwise.cli.demo.traffic import Traffic
@@ -39,7 +39,7 @@ def traffic_to(
 
 def test_answer_of_the_wrong_server_is_no_answer() -> None:
     """A good answer that carries another server's name is refused, and the request is lost."""
-    with Fleet(1, (TWO,)) as fleet:
+    with DemoFleet(1, (TWO,)) as fleet:
         traffic = traffic_to({"one": fleet["two"].port}, Stream(1, 0.0, 1, gate=1))
         traffic.start()
         assert traffic.wait(20)
@@ -52,7 +52,7 @@ def test_answer_of_the_wrong_server_is_no_answer() -> None:
 
 def test_failed_attempt_is_answered_by_another_server() -> None:
     """If one of two nodes refuses connections, each request is answered by the other."""
-    with Fleet(1, (ONE, TWO)) as fleet:
+    with DemoFleet(1, (ONE, TWO)) as fleet:
         ports = {server.name: server.port for server in fleet}
         fleet["two"].kill()
         failures = Failures()
@@ -75,7 +75,7 @@ def test_errors_that_a_server_answers_with_are_retried_and_counted() -> None:
     answers is a failure happens in 1 of 1,000 runs, and not with this seed.
     """
     bad = Profile("two", (0.0, 0.0), 0.9, 1, "fails")
-    with Fleet(1, (ONE, bad)) as fleet:
+    with DemoFleet(1, (ONE, bad)) as fleet:
         ports = {server.name: server.port for server in fleet}
         failures = Failures()
         traffic = traffic_to(ports, Stream(60, 0.0, 1, gate=60), failures=failures)
@@ -91,7 +91,7 @@ def test_errors_that_a_server_answers_with_are_retried_and_counted() -> None:
 def test_last_error_of_a_request_without_an_answer_is_told() -> None:
     """With one server that always answers 503, every request is lost, and says so."""
     bad = Profile("one", (0.0, 0.0), 1.0, 1, "fails")
-    with Fleet(1, (bad,)) as fleet:
+    with DemoFleet(1, (bad,)) as fleet:
         traffic = traffic_to({"one": fleet["one"].port}, Stream(1, 0.0, 1, gate=1))
         traffic.start()
         assert traffic.wait(20)
@@ -101,7 +101,7 @@ def test_last_error_of_a_request_without_an_answer_is_told() -> None:
 
 def test_connection_to_a_dead_process_is_not_reused() -> None:
     """A restarted server's first request does not fail on the connection to its predecessor."""
-    with Fleet(1, (ONE,)) as fleet:
+    with DemoFleet(1, (ONE,)) as fleet:
         one = fleet["one"]
         stream = Stream(2, 0.0, 1, gate=1)
         failures = Failures()
@@ -125,7 +125,7 @@ def test_no_server_at_all_loses_the_requests_and_ends() -> None:
 
     The only server is asked to the end, as a last resort.
     """
-    with Fleet(1, (ONE,)) as fleet:
+    with DemoFleet(1, (ONE,)) as fleet:
         port = fleet["one"].port
     traffic = traffic_to({"one": port}, Stream(5, 0.0, 1, gate=5), concurrency=2)
     traffic.start()

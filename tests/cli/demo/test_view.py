@@ -8,9 +8,9 @@ import re
 import pytest
 from rich.console import Console
 
-from loadwise.cli.demo.fleet import Fleet
-from loadwise.cli.demo.plan import Plan
-from loadwise.cli.demo.run import Run
+from loadwise.cli.demo.fleet import DemoFleet
+from loadwise.cli.demo.plan import DemoPlan
+from loadwise.cli.demo.run import DemoRun
 from loadwise.cli.demo.view import introduce, watching
 
 _SHOW_CURSOR = "\x1b[?25h"
@@ -21,9 +21,9 @@ def drawn(encoding: str, width: int) -> str:
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding=encoding, errors="replace", write_through=True)
     console = Console(file=file, force_terminal=True, width=width, height=40)
-    with Fleet(1) as fleet:
+    with DemoFleet(1) as fleet:
         introduce(console, fleet)
-        run = Run(fleet, "round-robin", Plan(100, 1, 1))
+        run = DemoRun(fleet, "round-robin", DemoPlan(100, 1, 1))
         with watching(console, run, live=True) as show:
             show()
             for _ in range(18):

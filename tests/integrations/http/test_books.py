@@ -13,7 +13,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from loadwise.integrations._http.pools import Link, Pool, Waiter
+from loadwise.integrations._http.pools import Link, Pool, PoolWaiter
 
 MOST, KEPT = 4, 2
 
@@ -49,7 +49,7 @@ class Books(RuleBasedStateMachine):
         self.every: list[Connection] = []
         self.pool = Pool(self.make, lambda: MOST, KEPT, None)
         self.held: list[Link] = []
-        self.waiting: list[Waiter] = []
+        self.waiting: list[PoolWaiter] = []
 
     def make(self, key: Any) -> tuple[Any, Any]:
         self.every.append(Connection(shared=self.shared))
@@ -65,7 +65,7 @@ class Books(RuleBasedStateMachine):
     @rule(host=st.integers(0, 2), fresh=st.booleans())
     def take(self, host: int, fresh: bool) -> None:  # noqa: FBT001 - from hypothesis
         found = self.pool.take((b"http", b"host", host), host, lambda: None, fresh=fresh)
-        if isinstance(found, Waiter):
+        if isinstance(found, PoolWaiter):
             self.waiting.append(found)
         else:
             self.hold(found)

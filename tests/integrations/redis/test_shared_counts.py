@@ -12,7 +12,7 @@ from tests.integrations.redis.limits import rpm
 from loadwise.integrations.redis._account import SharedBucket
 from loadwise.integrations.redis._reservation import SharedReservation
 from loadwise.integrations.redis._shared_counts import OutagePolicy, SharedCounts
-from loadwise.integrations.redis._shared_node import Request
+from loadwise.integrations.redis._shared_node import PendingCall
 from loadwise.integrations.redis._slices import Slice, SlicePool
 from loadwise.quota import QuotaDimension
 from loadwise.testing import ManualClock
@@ -38,24 +38,24 @@ class Desk(SharedCounts):
         )
         self._set_limits("node", rpm(100))
 
-    def request(self, amount: float = 1) -> Request:
+    def request(self, amount: float = 1) -> PendingCall:
         """Begin to acquire."""
         request = self._begin("node", {"rpm": amount})
-        assert isinstance(request, Request)
+        assert isinstance(request, PendingCall)
         return request
 
-    def sync(self) -> Request:
+    def sync(self) -> PendingCall:
         """Begin what the background would do."""
         self._shared["node"].synced = -math.inf
         return next(self._due("node"))
 
-    def give_up(self, request: Request) -> None:
+    def give_up(self, request: PendingCall) -> None:
         """Wait for a reply no longer."""
         self._give_up(request)
 
     def answer(
         self,
-        request: Request,
+        request: PendingCall,
         status: str = "ok",
         *,
         others: float = 0,
@@ -83,7 +83,7 @@ class Desk(SharedCounts):
         return [kind for kind, _ in self._log._deferred]
 
 
-def asked(request: Request) -> dict[str, Any]:
+def asked(request: PendingCall) -> dict[str, Any]:
     """Return what a call says; of its one dimension what was used, and the room it needs."""
     said: dict[str, Any] = json.loads(request.call.payload)
     (dim,) = said["dims"]

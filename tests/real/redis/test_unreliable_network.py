@@ -26,7 +26,7 @@ from tests.real.redis.support import Valkey
 from loadwise.integrations.redis._connection import QUOTA
 from loadwise.integrations.redis._reservation import SharedReservation
 from loadwise.integrations.redis._shared_counts import Mode, SharedCounts
-from loadwise.integrations.redis._shared_node import Request
+from loadwise.integrations.redis._shared_node import PendingCall
 from loadwise.testing import ManualClock
 
 LIMIT, WINDOW = 10, 60.0
@@ -66,19 +66,19 @@ class Process(SharedCounts):
         self.local = clock
         self._set_limits("node", rpm(LIMIT, WINDOW))
 
-    def begin(self, amount: float) -> Request | SharedReservation | None:
+    def begin(self, amount: float) -> PendingCall | SharedReservation | None:
         """Begin to acquire."""
         return self._begin("node", {"rpm": amount})
 
-    def due(self) -> Iterator[Request]:
+    def due(self) -> Iterator[PendingCall]:
         """Return what the background would send now."""
         return self._due("node")
 
-    def give_up(self, request: Request) -> None:
+    def give_up(self, request: PendingCall) -> None:
         """Wait for the reply no longer."""
         self._give_up(request)
 
-    def answer(self, request: Request, raw: object) -> SharedReservation | None:
+    def answer(self, request: PendingCall, raw: object) -> SharedReservation | None:
         """Take in a reply."""
         self._received(request, raw)
         return self._finish(request) if request.call.op == "acquire" else None
@@ -111,7 +111,7 @@ class Message(NamedTuple):
     """A request on its way."""
 
     process: Process
-    request: Request
+    request: PendingCall
 
 
 class Network(RuleBasedStateMachine):
@@ -170,7 +170,7 @@ class Network(RuleBasedStateMachine):
         """A process asks for quota, and is perhaps answered before anything else happens."""
         process = self.processes[which % len(self.processes)]
         begun = process.begin(amount)
-        if isinstance(begun, Request):
+        if isinstance(begun, PendingCall):
             message = Message(process, begun)
             if not at_once:
                 self.flying.append(message)

@@ -10,11 +10,11 @@ from tests.simulation.report.made import few_servers, many_servers
 
 from loadwise.simulation.analysis.comparison import compare
 from loadwise.simulation.report.chart_style import layout
-from loadwise.simulation.report.faults import Fault, faults_of, key, mark_all, mark_rows
+from loadwise.simulation.report.faults import ChartedFault, faults_of, key, mark_all, mark_rows
 from loadwise.simulation.report.health import STATES, health
 from loadwise.simulation.report.overview import failures
 from loadwise.simulation.report.servers import ROWS, load, queue
-from loadwise.simulation.report.views import View, views_of
+from loadwise.simulation.report.views import FirstRun, views_of
 from loadwise.simulation.scenario import Callers, Constant, Exponential, Hang, Scenario, Servers
 from loadwise.simulation.world.timeline import HealthChange, Mark, Panicked, Timeline
 
@@ -26,7 +26,7 @@ def view(
     servers: int = 3,
     clients: int = 1,
     panics: tuple[Panicked, ...] = (),
-) -> View:
+) -> FirstRun:
     """Return a view of ten seconds in which servers do little, and one of them changes."""
     names = [f"server-{number}" for number in range(1, servers + 1)]
     changes = [
@@ -42,10 +42,10 @@ def view(
         marks=marks,
         panics=panics,
     )
-    return View("p2c", 1, timeline, 1.0, 10.0, faults_of(marks, 10.0), clients)
+    return FirstRun("p2c", 1, timeline, 1.0, 10.0, faults_of(marks, 10.0), clients)
 
 
-def states(of: View) -> list[tuple[str, float, float]]:
+def states(of: FirstRun) -> list[tuple[str, float, float]]:
     """Return the segments of the one server that changes: state, begin and end, in order."""
     figure, _ = health(of)
     assert figure is not None
@@ -67,8 +67,8 @@ def test_faults_are_lettered_in_order() -> None:
         Mark(12.0, 13.0, "hang", ("a",)),
     ]
     slow, crash = faults_of(marks, 10.0)
-    assert slow == Fault("A", "slow", ("a",), ((1.0, 2.0), (3.0, 4.0)))
-    assert crash == Fault("B", "crash", ("b",), ((6.0, 10.0),))
+    assert slow == ChartedFault("A", "slow", ("a",), ((1.0, 2.0), (3.0, 4.0)))
+    assert crash == ChartedFault("B", "crash", ("b",), ((6.0, 10.0),))
     assert "1.00 s to 2.00 s, and once more" in key([slow])
     assert not key([])
 

@@ -19,7 +19,7 @@ from loadwise.simulation.scenario.contenders import contender
 from loadwise.simulation.scenario.file import load_scenario
 from loadwise.simulation.world.trace import read_trace
 
-__all__ = ["Recorded", "Request", "Targets", "prepare"]
+__all__ = ["ComparisonRequest", "Recorded", "Targets", "prepare"]
 
 _TOKEN_COLUMNS = 2
 
@@ -49,7 +49,7 @@ class Targets:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ComparisonRequest:
     """A comparison to make, and how many runs at a time."""
 
     scenario: Scenario
@@ -69,7 +69,7 @@ def prepare(
     requests: int | None,
     seeds: int,
     jobs: int | None,
-) -> Request:
+) -> ComparisonRequest:
     """Return the request that the options make up.
 
     Raises:
@@ -88,7 +88,7 @@ def prepare(
     )
     scenario = _counted(_with_trace(scenario, recorded), recorded, whole=not own_count)
     names = _names(scenario, strategies or scenario.strategies)
-    return Request(scenario, names, seeds, jobs or usable_cpus(), targets)
+    return ComparisonRequest(scenario, names, seeds, jobs or usable_cpus(), targets)
 
 
 def usable_cpus() -> int:

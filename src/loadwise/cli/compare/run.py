@@ -11,7 +11,7 @@ from rich.text import Text
 
 from loadwise._text import visible, visible_lines
 from loadwise.cli.compare.progress import watching
-from loadwise.cli.compare.request import Request
+from loadwise.cli.compare.request import ComparisonRequest
 from loadwise.cli.compare.table import show_tables, show_verdict
 from loadwise.cli.exit_codes import FAILED, INTERRUPTED, interruptible
 from loadwise.cli.files import write_whole
@@ -25,7 +25,7 @@ __all__ = ["run_compare"]
 Write = Callable[[Path, Comparison], object]
 
 
-def run_compare(request: Request, write_report: Write | None = None) -> int:
+def run_compare(request: ComparisonRequest, write_report: Write | None = None) -> int:
     """Compare, print the results, and write the files that are asked for.
 
     Args:
@@ -65,7 +65,7 @@ def run_compare(request: Request, write_report: Write | None = None) -> int:
         return FAILED
 
 
-def _introduce(console: Console, request: Request) -> None:
+def _introduce(console: Console, request: ComparisonRequest) -> None:
     scenario = request.scenario
     name, about = visible(scenario.name), visible(" ".join(scenario.about.split()))
     console.print(Text.assemble((name, "bold cyan"), ": ", about))
@@ -81,7 +81,10 @@ def _introduce(console: Console, request: Request) -> None:
 
 
 def _write_all(
-    request: Request, comparison: Comparison, write_report: Write | None, written: list[str]
+    request: ComparisonRequest,
+    comparison: Comparison,
+    write_report: Write | None,
+    written: list[str],
 ) -> int:
     """Write all files that are asked for, record which, and return the exit code."""
     writers: dict[str, Write | None] = {

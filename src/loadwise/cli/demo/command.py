@@ -18,10 +18,10 @@ import loadwise
 from loadwise._text import visible_lines
 from loadwise.cli.demo.choices import CHOICES, DEFAULTS, choose
 from loadwise.cli.demo.figures import Figures, figures_of
-from loadwise.cli.demo.fleet import Fleet
-from loadwise.cli.demo.plan import Plan
+from loadwise.cli.demo.fleet import DemoFleet
+from loadwise.cli.demo.plan import DemoPlan
 from loadwise.cli.demo.report import compare, summarise, verdict
-from loadwise.cli.demo.run import Run
+from loadwise.cli.demo.run import DemoRun
 from loadwise.cli.demo.server import ServerError
 from loadwise.cli.demo.view import introduce, watching
 from loadwise.cli.exit_codes import FAILED, INTERRUPTED, exit_codes, interruptible
@@ -140,7 +140,7 @@ def demo(
     ] = False,
 ) -> None:
     """Run the demo with each of the strategies."""
-    plan = Plan(requests, concurrency, seed)
+    plan = DemoPlan(requests, concurrency, seed)
     # The demo shows what balancers tell; lines of the log would come in between.
     logging.getLogger("loadwise").addHandler(logging.NullHandler())
     try:
@@ -164,7 +164,7 @@ def demo(
         raise typer.Exit(FAILED)
 
 
-def _run_all(choices: Sequence[str], plan: Plan, *, plain: bool) -> list[Figures]:
+def _run_all(choices: Sequence[str], plan: DemoPlan, *, plain: bool) -> list[Figures]:
     """Run each strategy, show what happens and what came of it, and return the figures."""
     console = Console()
     drawable = console.is_terminal and not console.is_dumb_terminal and console.width >= _NARROWEST
@@ -179,17 +179,17 @@ def _run_all(choices: Sequence[str], plan: Plan, *, plain: bool) -> list[Figures
     return results
 
 
-def _run_one(console: Console, choice: str, plan: Plan, *, title: str, live: bool) -> Figures:
+def _run_one(console: Console, choice: str, plan: DemoPlan, *, title: str, live: bool) -> Figures:
     console.print()
     console.print(Text.assemble((f"{choice}{title}: ", "bold cyan"), CHOICES[choice]))
-    with Fleet(plan.seed) as fleet:
+    with DemoFleet(plan.seed) as fleet:
         console.print(
             f"{plan.requests:,} requests by {plan.concurrency} clients to {len(fleet)} servers, "
             f"seed {plan.seed}",
             highlight=False,
         )
         introduce(console, fleet)
-        run = Run(fleet, choice, plan)
+        run = DemoRun(fleet, choice, plan)
         with watching(console, run, live=live) as show:
             run.play(show, _TICK)
     figures = figures_of(run)

@@ -6,15 +6,15 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from loadwise.cli.demo.run import Run, Transition
-from loadwise.cli.demo.server import Server
+from loadwise.cli.demo.run import DemoRun, Transition
+from loadwise.cli.demo.server import RestartingServer
 from loadwise.health import HealthStatus
 
-__all__ = ["Figures", "Latency", "ServerFigures", "figures_of"]
+__all__ = ["Figures", "LatencyFigures", "ServerFigures", "figures_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
+class LatencyFigures:
     """Seconds from sending to a good answer, retries included; ``None`` without answers."""
 
     mean: float | None
@@ -23,7 +23,7 @@ class Latency:
     p99: float | None
 
     @classmethod
-    def of(cls, seconds: Iterable[float]) -> Latency:
+    def of(cls, seconds: Iterable[float]) -> LatencyFigures:
         """Work out the mean and, by the nearest rank, the percentiles."""
         ordered = sorted(seconds)
         if not ordered:
@@ -55,7 +55,7 @@ class ServerFigures:
     answered: int
     own_count: int
     share: float
-    latency: Latency
+    latency: LatencyFigures
     failed_attempts: int
     health: str
     out_at: float | None
@@ -96,12 +96,12 @@ class Figures:
     caught: int
     unaccounted: int
     died_on_the_way: int
-    latency: Latency
+    latency: LatencyFigures
     servers: tuple[ServerFigures, ...]
     health_changes: tuple[tuple[float, str, str, str], ...]
 
 
-def figures_of(run: Run) -> Figures:
+def figures_of(run: DemoRun) -> Figures:
     """Work out the figures of a run that is over, its servers stopped."""
     answers = run.traffic.answers
     servers = tuple(_server_figures(run, server) for server in run.fleet)
@@ -119,7 +119,7 @@ def figures_of(run: Run) -> Figures:
         caught=run.caught,
         unaccounted=len(received - logged),
         died_on_the_way=len(logged - received),
-        latency=Latency.of(answer.seconds for answer in answers),
+        latency=LatencyFigures.of(answer.seconds for answer in answers),
         servers=servers,
         health_changes=tuple(
             (change.seconds, change.server, _name(change.old), _name(change.new))
@@ -128,7 +128,7 @@ def figures_of(run: Run) -> Figures:
     )
 
 
-def _server_figures(run: Run, server: Server) -> ServerFigures:
+def _server_figures(run: DemoRun, server: RestartingServer) -> ServerFigures:
     own = [answer for answer in run.traffic.answers if answer.server == server.name]
     changes = [each for each in run.transitions if each.server == server.name]
     out_at, back_at = _outage(changes)
@@ -138,7 +138,7 @@ def _server_figures(run: Run, server: Server) -> ServerFigures:
         answered=len(own),
         own_count=len(server.answered),
         share=len(own) / max(1, len(run.traffic.answers)),
-        latency=Latency.of(answer.seconds for answer in own),
+        latency=LatencyFigures.of(answer.seconds for answer in own),
         failed_attempts=sum(name == server.name for name in run.failures),
         health=_name(run.status()[server.name].health),
         out_at=out_at,

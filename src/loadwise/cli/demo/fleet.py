@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from loadwise.cli.demo.server import Profile, Server, ServerError
+from loadwise.cli.demo.server import Profile, RestartingServer, ServerError
 
-__all__ = ["PROFILES", "Fleet"]
+__all__ = ["PROFILES", "DemoFleet"]
 
 _START_TIMEOUT = 20.0
 
@@ -23,19 +23,19 @@ PROFILES = (
 )
 
 
-class Fleet:
+class DemoFleet:
     """All servers of the demo; running inside a ``with`` block, gone after it."""
 
     def __init__(self, seed: int, profiles: tuple[Profile, ...] = PROFILES) -> None:
-        self._servers = {profile.name: Server(profile, seed) for profile in profiles}
+        self._servers = {profile.name: RestartingServer(profile, seed) for profile in profiles}
 
-    def __iter__(self) -> Iterator[Server]:
+    def __iter__(self) -> Iterator[RestartingServer]:
         return iter(self._servers.values())
 
     def __len__(self) -> int:
         return len(self._servers)
 
-    def __getitem__(self, name: str) -> Server:
+    def __getitem__(self, name: str) -> RestartingServer:
         return self._servers[name]
 
     def __enter__(self) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Plan"]
+__all__ = ["DemoPlan"]
 
 _RATE = 500.0
 _SHORTEST = 4.0
@@ -13,7 +13,7 @@ _GATE = 0.8
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DemoPlan:
     """The size of a run.
 
     Attributes:

@@ -12,13 +12,13 @@ from rich.text import Text
 
 from loadwise._text import visible
 from loadwise.cli.demo.figures import Figures, ServerFigures
-from loadwise.cli.demo.plan import Plan
+from loadwise.cli.demo.plan import DemoPlan
 from loadwise.health import HealthStatus
 
 __all__ = ["compare", "summarise", "verdict"]
 
 
-def summarise(console: Console, figures: Figures, plan: Plan) -> None:
+def summarise(console: Console, figures: Figures, plan: DemoPlan) -> None:
     """Print the figures of one run."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), header_style="bold")
     table.add_column("server", style="bold")
@@ -43,7 +43,7 @@ def summarise(console: Console, figures: Figures, plan: Plan) -> None:
     console.print(story)
 
 
-def _story(figures: Figures, plan: Plan) -> list[str]:
+def _story(figures: Figures, plan: DemoPlan) -> list[str]:
     by_name = {server.name: server for server in figures.servers}
     slow, flaky, doomed = by_name["slow"], by_name["flaky"], by_name["doomed"]
     slow_got = (

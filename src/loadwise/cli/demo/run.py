@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 from loadwise.balancer import Balancer, NodeStatus
 from loadwise.cli.demo.choices import make
-from loadwise.cli.demo.fleet import Fleet
-from loadwise.cli.demo.plan import Plan
-from loadwise.cli.demo.server import Server, ServerError
+from loadwise.cli.demo.fleet import DemoFleet
+from loadwise.cli.demo.plan import DemoPlan
+from loadwise.cli.demo.server import RestartingServer, ServerError
 from loadwise.cli.demo.stream import Stream
-from loadwise.cli.demo.traffic import Counts, Traffic
+from loadwise.cli.demo.traffic import Traffic, TrafficCounts
 from loadwise.health import ConsecutiveFailurePolicy, HealthStatus, HealthTracker
 from loadwise.metrics import NoopCollector
 from loadwise.nodes import Endpoint
 from loadwise.outcome import Outcome
 
-__all__ = ["ACTS", "Event", "Run", "Transition"]
+__all__ = ["ACTS", "DemoRun", "Event", "Transition"]
 
 ACTS = 3
 
@@ -53,7 +53,7 @@ class Transition:
     new: HealthStatus
 
 
-class Run(NoopCollector):
+class DemoRun(NoopCollector):
     """The servers, the balancer and the clients, and what happens to them.
 
     Args:
@@ -73,7 +73,7 @@ class Run(NoopCollector):
         seconds: How long it took, once it is over.
     """
 
-    def __init__(self, fleet: Fleet, choice: str, plan: Plan) -> None:
+    def __init__(self, fleet: DemoFleet, choice: str, plan: DemoPlan) -> None:
         self.fleet = fleet
         self.choice = choice
         self.plan = plan
@@ -87,7 +87,7 @@ class Run(NoopCollector):
         self._acts: deque[tuple[float, Callable[[], None]]] = deque(
             [(0.0, self._begin), (1 / 3, self._kill), (2 / 3, self._restart)]
         )
-        self._restarting: Server | None = None
+        self._restarting: RestartingServer | None = None
         self.balancer = Balancer(
             [Endpoint(server.name, weight=server.profile.weight) for server in fleet],
             make(choice, random.Random(plan.seed)),
@@ -106,7 +106,7 @@ class Run(NoopCollector):
         return self.seconds or time.monotonic() - self.began
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> TrafficCounts:
         """Numbers of requests so far."""
         return self.traffic.counts
 
@@ -172,7 +172,7 @@ class Run(NoopCollector):
             time.sleep(0.0002)
         return in_flight
 
-    def _await(self, server: Server) -> None:
+    def _await(self, server: RestartingServer) -> None:
         """Let the last requests pass once a server that is being restarted listens."""
         try:
             if not server.is_ready():

@@ -13,7 +13,7 @@ from typing import IO
 
 from loadwise.cli.demo import server_program
 
-__all__ = ["Profile", "Server", "ServerError"]
+__all__ = ["Profile", "RestartingServer", "ServerError"]
 
 _STOP_TIMEOUT = 5.0
 
@@ -41,7 +41,7 @@ class Profile:
     role: str
 
 
-class Server:
+class RestartingServer:
     """One server, through all the processes that run it one after another.
 
     A process ends when its standard input does, so it cannot outlive its parent. Its output is read

@@ -18,7 +18,7 @@ from loadwise.errors import NoNodeAvailable
 from loadwise.integrations.httpx2 import LoadwiseTransport
 from loadwise.nodes import Endpoint
 
-__all__ = ["Answer", "AnswerError", "Counts", "Traffic"]
+__all__ = ["Answer", "AnswerError", "Traffic", "TrafficCounts"]
 
 _TIMEOUT = 2.0
 # Each thread may have a connection to each server, and keeps it.
@@ -41,7 +41,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class TrafficCounts:
     """Numbers of requests so far: those that ended, were answered, answered late, lost."""
 
     completed: int
@@ -86,10 +86,10 @@ class Traffic:
         self._threads = [Thread(target=self._work, daemon=True) for _ in range(concurrency)]
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> TrafficCounts:
         """Numbers of requests so far."""
         answered, lost = len(self.answers), len(self.lost)
-        return Counts(answered + lost, answered, self.retried, lost)
+        return TrafficCounts(answered + lost, answered, self.retried, lost)
 
     @property
     def retried(self) -> int:

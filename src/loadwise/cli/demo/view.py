@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from loadwise._text import visible
-from loadwise.cli.demo.fleet import Fleet
-from loadwise.cli.demo.run import ACTS, Event, Run
+from loadwise.cli.demo.fleet import DemoFleet
+from loadwise.cli.demo.run import ACTS, DemoRun, Event
 from loadwise.health import HealthStatus
 
 __all__ = ["introduce", "watching"]
@@ -33,7 +33,7 @@ _WINDOW = 1.0
 _PLAIN_STEP = 0.1
 
 
-def introduce(console: Console, fleet: Fleet) -> None:
+def introduce(console: Console, fleet: DemoFleet) -> None:
     """List the servers: name, address, process id, answer time and role."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for server in fleet:
@@ -51,7 +51,7 @@ def introduce(console: Console, fleet: Fleet) -> None:
 
 @contextmanager
 def watching(
-    console: Console, run: Run, *, live: bool
+    console: Console, run: DemoRun, *, live: bool
 ) -> Generator[Callable[[], None], None, None]:
     """Show a run while the block lasts; gives a function to call whenever there may be news."""
     if not live:
@@ -65,7 +65,7 @@ def watching(
 class _LinesView:
     """Events and now and then the progress, as lines."""
 
-    def __init__(self, console: Console, run: Run) -> None:
+    def __init__(self, console: Console, run: DemoRun) -> None:
         self._console = console
         self._run = run
         self._next = _PLAIN_STEP
@@ -82,7 +82,7 @@ class _LinesView:
 class _LiveView:
     """Events as lines, and below them a table that is drawn again and again."""
 
-    def __init__(self, console: Console, run: Run) -> None:
+    def __init__(self, console: Console, run: DemoRun) -> None:
         self._console = console
         self._run = run
         self._history: deque[tuple[float, dict[str, int]]] = deque()
@@ -138,7 +138,7 @@ class _LiveView:
         return {name: (picks[name] - before[name]) / max(1, total) for name in picks}
 
 
-def _tell_events(console: Console, run: Run) -> None:
+def _tell_events(console: Console, run: DemoRun) -> None:
     while run.events:
         console.print(_line(run.events.popleft()), soft_wrap=True)
 
@@ -154,7 +154,7 @@ def _line(event: Event) -> Text:
     return line
 
 
-def _counts(run: Run) -> str:
+def _counts(run: DemoRun) -> str:
     counts = run.counts
     return (
         f"{counts.completed:,} of {run.plan.requests:,} requests: {counts.answered:,} "

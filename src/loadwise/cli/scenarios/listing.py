@@ -15,13 +15,13 @@ from loadwise.simulation.scenario.file import load_scenario
 from loadwise.simulation.scenario.fleet import server_groups
 from loadwise.simulation.scenario.gallery import scenario_names, scenario_text
 
-__all__ = ["Entry", "as_json", "entries", "show", "text_of"]
+__all__ = ["ListingRow", "as_json", "entries", "show", "text_of"]
 
 _LEAST_WIDTH = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ListingRow:
     """One row of the list.
 
     Attributes:
@@ -41,11 +41,11 @@ class Entry:
     about: str
 
 
-def entries() -> tuple[Entry, ...]:
+def entries() -> tuple[ListingRow, ...]:
     """Return a row for each bundled scenario."""
     scenarios = map(load_scenario, scenario_names())
     return tuple(
-        Entry(
+        ListingRow(
             scenario.name,
             sum(group.count for group in server_groups(scenario)),
             scenario.load,

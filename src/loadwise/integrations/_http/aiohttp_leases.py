@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from loadwise.integrations._http.aiohttp_content import MeteredContent
 from loadwise.integrations._http.aiohttp_session import what_broke
-from loadwise.integrations._http.decoding import DecodingReader, Watch
+from loadwise.integrations._http.decoding import DecodedWatch, DecodingReader
 from loadwise.integrations._http.lease_until_read import OpenResponse
 from loadwise.outcome import Outcome
 
@@ -32,7 +32,7 @@ def hold_until_read(
     decoded = None if reader is None else DecodingReader(reader, coding)
     watch = None
     if verdict.watch is not None and verdict.outcome is Outcome.SUCCESS:
-        watch = Watch(verdict.watch, coding)
+        watch = DecodedWatch(verdict.watch, coding)
     events = is_of_events(response)
     unread = OpenResponse(retries, lease, verdict, decoded, events=events, watch=watch)
     content = MeteredContent(response.content, unread)

@@ -18,13 +18,13 @@ from loadwise.integrations._http.aiohttp_headers import replace_headers
 from loadwise.integrations._http.aiohttp_twins import twin_of
 from loadwise.integrations._http.mapping import Foreign, Mapper, Route
 
-__all__ = ["Note", "Redirects"]
+__all__ = ["AiohttpRedirects", "RedirectNote"]
 
 _PLACES = ("Location", "Content-Location", "Set-Cookie", "URI")
 _FOLLOWED = frozenset({301, 302, 303, 307, 308})
 
 
-class Note(NamedTuple):
+class RedirectNote(NamedTuple):
     """A redirect out of the fleet, for the requests that the same call of a session sends next.
 
     Attributes:
@@ -43,7 +43,7 @@ class Note(NamedTuple):
 _MOST_NOTES = 4096
 
 
-class Redirects:
+class AiohttpRedirects:
     """Maps responses back, and knows the requests that follow a redirect out of the fleet.
 
     Args:
@@ -55,11 +55,11 @@ class Redirects:
     def __init__(self, mapper: Mapper | None) -> None:
         self._mapper = mapper
         # By session, and there by the address of the timer in memory, the oldest first.
-        self._notes: WeakKeyDictionary[ClientSession, dict[int, Note]] = WeakKeyDictionary()
+        self._notes: WeakKeyDictionary[ClientSession, dict[int, RedirectNote]] = WeakKeyDictionary()
         self._has_notes = False
         self._lock = Lock()
 
-    def note_of(self, request: ClientRequest) -> Note | None:
+    def note_of(self, request: ClientRequest) -> RedirectNote | None:
         """Return the note that a request follows out of the fleet; ``None`` if it stays."""
         if not self._has_notes:
             return None
@@ -70,7 +70,7 @@ class Redirects:
         follows = note.foreign.is_followed_by(_origin(request.url), str(request.url))
         return note if follows else None
 
-    def outbound(self, request: ClientRequest, note: Note) -> ClientRequest:
+    def outbound(self, request: ClientRequest, note: RedirectNote) -> ClientRequest:
         """Return a request out of the fleet as it is sent.
 
         A session with credentials of its own gives them to each request, wherever it goes.
@@ -86,7 +86,7 @@ class Redirects:
         request: ClientRequest,
         outbound: ClientRequest,
         base: str | None,
-        note: Note | None = None,
+        note: RedirectNote | None = None,
     ) -> None:
         """Change a response to what it means for who asked.
 
@@ -108,9 +108,9 @@ class Redirects:
             given = request.headers.get(AUTHORIZATION) if note is None else note.credentials
             foreign = Foreign(asked, _spelled(outside, request))
             timer = request._timer  # noqa: SLF001 - see the module's docstring
-            self._take_note(request.session, Note(timer, foreign, given))
+            self._take_note(request.session, RedirectNote(timer, foreign, given))
 
-    def _take_note(self, session: ClientSession, note: Note) -> None:
+    def _take_note(self, session: ClientSession, note: RedirectNote) -> None:
         with self._lock:
             notes = self._notes.setdefault(session, {})
             self._has_notes = True

@@ -8,12 +8,12 @@ from typing import Any
 from loadwise.integrations._http.metering import Amounts, UsageReader
 from loadwise.integrations._http.verdict import BodyWatch, Verdict
 
-__all__ = ["DecodingReader", "Watch"]
+__all__ = ["DecodedWatch", "DecodingReader"]
 
 _PIECE = 65_536
 
 
-class Watch:
+class DecodedWatch:
     """Last judge of a response, shown its body with the content encoding undone."""
 
     def __init__(self, watch: BodyWatch, encoding: str) -> None:

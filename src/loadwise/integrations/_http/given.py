@@ -236,7 +236,7 @@ class SyncPerNode(TransportPerNode):
         self, module: Any, balancer: Balancer[Any], make: Callable[[Any], Any], elsewhere: Any
     ) -> None:
         super().__init__(module, balancer, make, module.BaseTransport)
-        self._stream = type("CountedStream", (_SyncStream, module.SyncByteStream), {})
+        self._stream = type("CountedStream", (_SyncCountedStream, module.SyncByteStream), {})
         self._elsewhere = elsewhere
 
     def send(self, request: Any, way: _Way, *, fresh: bool = False) -> Any:
@@ -280,7 +280,7 @@ class AsyncPerNode(TransportPerNode):
         self, module: Any, balancer: Balancer[Any], make: Callable[[Any], Any], elsewhere: Any
     ) -> None:
         super().__init__(module, balancer, make, module.AsyncBaseTransport)
-        self._stream = type("CountedStream", (_AsyncStream, module.AsyncByteStream), {})
+        self._stream = type("CountedStream", (_AsyncCountedStream, module.AsyncByteStream), {})
         self._elsewhere = elsewhere
 
     async def send(self, request: Any, way: _Way, *, fresh: bool = False) -> Any:
@@ -321,7 +321,7 @@ class AsyncPerNode(TransportPerNode):
         await self._elsewhere.aclose()
 
 
-class _SyncStream:
+class _SyncCountedStream:
     """A response's body that counts as a request under way until it is closed."""
 
     def __init__(self, stream: Any, way: _Way, sender: SyncPerNode) -> None:
@@ -341,7 +341,7 @@ class _SyncStream:
                 self._sender.ended(self._way.pop())
 
 
-class _AsyncStream:
+class _AsyncCountedStream:
     """A response's body that counts as a request under way until it is closed."""
 
     def __init__(self, stream: Any, way: _Way, sender: AsyncPerNode) -> None:

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from loadwise.integrations._http.deadline import Deadline
-from loadwise.integrations._http.decoding import Watch
+from loadwise.integrations._http.decoding import DecodedWatch
 from loadwise.integrations._http.verdict import OpeningWatch, Verdict
 from loadwise.integrations._http.wires import TimeLeft
 
@@ -92,7 +92,7 @@ class Opening:
 
     def __init__(self, watch: OpeningWatch, coding: str) -> None:
         self._watch = watch
-        self._watching = Watch(watch, coding)
+        self._watching = DecodedWatch(watch, coding)
         self._room = _OPENING
         self.pieces: list[bytes] = []
         self.is_complete = False

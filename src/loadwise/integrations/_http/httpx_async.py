@@ -29,7 +29,7 @@ class AsyncTransport(Transport):
         base = self.library.module.AsyncBaseTransport
         kinds = Senders(AsyncPooled, AsyncGiven, AsyncPerNode, base, "AsyncHTTPTransport")
         self._sender = self._sender_for(inner, connections, kinds)
-        self._resumed = type("Resumed", (Resumed, self.library.module.AsyncByteStream), {})
+        self._resumed = type("Resumed", (AsyncResumed, self.library.module.AsyncByteStream), {})
 
     async def handle_async_request(self, request: Any) -> Any:
         """Send a request to a node, and to others if need be."""
@@ -255,7 +255,7 @@ class AsyncStream:
             self._unread.close()
 
 
-class Resumed:
+class AsyncResumed:
     """A response's body of which some has been read."""
 
     def __init__(self, pieces: list[bytes], rest: AsyncIterator[bytes], stream: Any) -> None:

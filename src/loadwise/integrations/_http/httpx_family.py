@@ -19,7 +19,7 @@ from loadwise._url_paths import confined
 from loadwise.balancer import Lease
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
-from loadwise.integrations._http.decoding import DecodingReader, Watch
+from loadwise.integrations._http.decoding import DecodedWatch, DecodingReader
 from loadwise.integrations._http.errors import Refusal, refusal_of
 from loadwise.integrations._http.failover import Prior
 from loadwise.integrations._http.faults import judge_error
@@ -33,10 +33,10 @@ from loadwise.integrations._http.haste import (
     note_deadline,
 )
 from loadwise.integrations._http.httpx_headers import access_to
-from loadwise.integrations._http.httpx_redirects import Redirects
+from loadwise.integrations._http.httpx_redirects import HttpxRedirects
 from loadwise.integrations._http.httpx_twins import twin_of
 from loadwise.integrations._http.lease_until_read import OpenResponse
-from loadwise.integrations._http.metering import Account
+from loadwise.integrations._http.metering import RequestAccount
 from loadwise.integrations._http.pooled import checked_limits
 from loadwise.integrations._http.retrying import RetryLoop
 from loadwise.integrations._http.settings import Options, Settings, options_of
@@ -130,7 +130,9 @@ class Transport:
         self._settings = settings
         self._life = _Life()
         self._per_node = False
-        self._redirects = Redirects(self.library.module, self.library.access, settings.mapper())
+        self._redirects = HttpxRedirects(
+            self.library.module, self.library.access, settings.mapper()
+        )
         self._jars = settings.jars()
 
     def _end_life(self) -> None:
@@ -165,7 +167,7 @@ class Transport:
         key = options.hash_key
         return self._settings.ask_key(request) if key is None else key
 
-    def _account(self, request: Any) -> Account | None:
+    def _account(self, request: Any) -> RequestAccount | None:
         """Return what a request is charged."""
         if self._settings.metering is None:
             return None
@@ -183,7 +185,7 @@ class Transport:
         key: HashKey,
         found: Lease[Any] | NoNodeAvailable | None = None,
         began: float | None = None,
-        account: Account | None = None,
+        account: RequestAccount | None = None,
     ) -> Any:
         """Return the attempts of a request, or the response to one for which there is no node."""
         settings = self._settings
@@ -328,7 +330,7 @@ class Transport:
         if reader is None:
             reader = self._reader(response, retries, verdict, coding)
         if verdict.watch is not None and verdict.outcome is Outcome.SUCCESS:
-            watch = Watch(verdict.watch, coding)
+            watch = DecodedWatch(verdict.watch, coding)
         events = not decoded and self._is_of_events(response)
         return OpenResponse(retries, retries.lease, verdict, reader, events=events, watch=watch)
 

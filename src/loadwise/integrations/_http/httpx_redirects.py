@@ -10,13 +10,13 @@ from loadwise.integrations._http.httpx_twins import twin_of
 from loadwise.integrations._http.mapping import Foreign, Mapper, Route
 from loadwise.integrations._http.wires import TimeLeft
 
-__all__ = ["Redirects"]
+__all__ = ["HttpxRedirects"]
 
 # A client gives a request's extensions to the request by which it follows a redirect.
 _NOTE = "loadwise.foreign"
 
 
-class Redirects:
+class HttpxRedirects:
     """Maps responses back, and knows the requests that follow a redirect out of the fleet.
 
     Args:

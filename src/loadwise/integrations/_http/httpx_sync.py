@@ -28,7 +28,7 @@ class SyncTransport(Transport):
         base = self.library.module.BaseTransport
         kinds = Senders(SyncPooled, SyncGiven, SyncPerNode, base, "HTTPTransport")
         self._sender = self._sender_for(inner, connections, kinds)
-        self._resumed = type("Resumed", (Resumed, self.library.module.SyncByteStream), {})
+        self._resumed = type("Resumed", (SyncResumed, self.library.module.SyncByteStream), {})
 
     def handle_request(self, request: Any) -> Any:
         """Send a request to a node, and to others if need be."""
@@ -222,7 +222,7 @@ class SyncStream:
             self._unread.close()
 
 
-class Resumed:
+class SyncResumed:
     """A response's body of which some has been read."""
 
     def __init__(self, pieces: list[bytes], rest: Iterator[bytes], stream: Any) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from loadwise.balancer import Lease
-from loadwise.integrations._http.decoding import DecodingReader, Watch
+from loadwise.integrations._http.decoding import DecodedWatch, DecodingReader
 from loadwise.integrations._http.retrying import RetryLoop
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.outcome import Outcome
@@ -34,7 +34,7 @@ class OpenResponse:
         reader: DecodingReader | None,
         *,
         events: bool = False,
-        watch: Watch | None = None,
+        watch: DecodedWatch | None = None,
     ) -> None:
         self._retries = retries
         self._lease = lease

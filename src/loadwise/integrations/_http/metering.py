@@ -8,7 +8,7 @@ from typing import Protocol
 from loadwise._callables import refuse_async_methods, refuse_awaitable
 from loadwise.quota import Left
 
-__all__ = ["Account", "Amounts", "Left", "Meter", "Metering", "UsageReader"]
+__all__ = ["Amounts", "Left", "Meter", "Metering", "RequestAccount", "UsageReader"]
 
 Amounts = Mapping[str, float]
 
@@ -31,7 +31,7 @@ class Meter(Protocol):
     """Knows what requests cost, by quota dimension.
 
     It may have a ``refused()``, too: what a request has used that a rate limit refused. If it has
-    an ``account(path, body, length)``, that is asked for the `Account` of each request instead.
+    an ``account(path, body, length)``, that returns the `RequestAccount` of each request instead.
     """
 
     def estimate(self, body: bytes) -> Amounts | None:
@@ -43,7 +43,7 @@ class Meter(Protocol):
         ...
 
 
-class Account(Protocol):
+class RequestAccount(Protocol):
     """Account of one request: the amounts that it is charged."""
 
     @property
@@ -80,10 +80,10 @@ class Metering:
             raise TypeError(f"meter is {meter!r}; it must be a meter, such as TokenMeter()")
         refuse_async_methods("meter", meter, ("estimate", "reader", "refused", "account"), _REMEDY)
         self._meter = meter
-        opened: Callable[..., Account] | None = getattr(meter, "account", None)
+        opened: Callable[..., RequestAccount] | None = getattr(meter, "account", None)
         self._open = opened or self._plain
 
-    def open(self, path: str, body: bytes | None, length: int | None) -> Account:
+    def open(self, path: str, body: bytes | None, length: int | None) -> RequestAccount:
         """Return the account of a request.
 
         Args:
@@ -93,7 +93,7 @@ class Metering:
         """
         return self._open(path, body, length)
 
-    def _plain(self, _path: str, body: bytes | None, _length: int | None) -> Account:
+    def _plain(self, _path: str, body: bytes | None, _length: int | None) -> RequestAccount:
         amounts = None
         if body is not None:
             amounts = self._meter.estimate(body)

@@ -13,7 +13,7 @@ from loadwise.balancer import Balancer, Lease
 from loadwise.balancer.acquiring import Acquisition
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
-from loadwise.integrations._http.metering import Account, Amounts
+from loadwise.integrations._http.metering import Amounts, RequestAccount
 from loadwise.integrations._http.settings import Options, Settings
 
 __all__ = ["Search", "search_of", "waited"]
@@ -119,7 +119,7 @@ def _is_in_vain(refusal: NoNodeAvailable, seconds: float) -> bool:
 
 
 def search_of(
-    settings: Settings, options: Options, hash_key: HashKey, account: Account | None
+    settings: Settings, options: Options, hash_key: HashKey, account: RequestAccount | None
 ) -> Search:
     """Return a request's search for its nodes."""
     cost = account.amounts if options.cost is None and account is not None else options.cost
@@ -127,7 +127,7 @@ def search_of(
 
 
 async def waited(
-    settings: Settings, options: Options, hash_key: HashKey, account: Account | None
+    settings: Settings, options: Options, hash_key: HashKey, account: RequestAccount | None
 ) -> tuple[Lease[Any] | NoNodeAvailable | None, float | None]:
     """Wait for a request's first node, where that is wanted.
 

@@ -9,7 +9,7 @@ from typing import Any
 from loadwise.balancer import Balancer
 from loadwise.integrations._http.iterating import iterating
 from loadwise.integrations._http.pooled import MOST_CONNECTIONS, Pooled
-from loadwise.integrations._http.pools import Key, Link, Waiter
+from loadwise.integrations._http.pools import Key, Link, PoolWaiter
 from loadwise.integrations._http.stale import Trail, was_unsent
 from loadwise.integrations._http.wires import AsyncWire
 
@@ -27,7 +27,7 @@ class AsyncPooled(Pooled):
         super().__init__(module, balancer, limits, http2=http2)
         # The packages bring it along, for asynchronous clients alone.
         self._anyio: Any = import_module("anyio")
-        self._stream = type("PooledStream", (_Stream, module.AsyncByteStream), {})
+        self._stream = type("PooledStream", (_AsyncPooledStream, module.AsyncByteStream), {})
 
     async def send(self, request: Any, way: Hashable, *, fresh: bool = False) -> Any:
         """Send a request; raise an error of the package where there is no response."""
@@ -79,7 +79,7 @@ class AsyncPooled(Pooled):
         if found is None:
             event = self._anyio.Event()
             found = self._pool.take(key, owner, event.set, fresh=fresh)
-            if isinstance(found, Waiter):
+            if isinstance(found, PoolWaiter):
                 found = await self._wait(found, event, timeouts.get("pool"))
         try:
             await self._close_doomed()
@@ -91,7 +91,7 @@ class AsyncPooled(Pooled):
             raise self._module.PoolTimeout("all connections are in use (max_connections)")
         return found
 
-    async def _wait(self, waiter: Waiter, event: Any, seconds: float | None) -> Link | None:
+    async def _wait(self, waiter: PoolWaiter, event: Any, seconds: float | None) -> Link | None:
         try:
             with self._anyio.move_on_after(seconds):
                 await event.wait()
@@ -116,7 +116,7 @@ class AsyncPooled(Pooled):
                     await doomed.popleft().aclose()
 
 
-class _Stream:
+class _AsyncPooledStream:
     """A response's body, whose connection is given back at its end."""
 
     def __init__(self, stream: Any, link: Link, pooled: AsyncPooled) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from loadwise.balancer import Balancer
 from loadwise.integrations._http.pooled import MOST_CONNECTIONS, Pooled
-from loadwise.integrations._http.pools import Key, Link, Waiter
+from loadwise.integrations._http.pools import Key, Link, PoolWaiter
 from loadwise.integrations._http.stale import Trail, was_unsent
 from loadwise.integrations._http.wires import SyncWire
 
@@ -24,7 +24,7 @@ class SyncPooled(Pooled):
 
     def __init__(self, module: Any, balancer: Balancer[Any], limits: Any, *, http2: bool) -> None:
         super().__init__(module, balancer, limits, http2=http2)
-        self._stream = type("PooledStream", (_Stream, module.SyncByteStream), {})
+        self._stream = type("PooledStream", (_SyncPooledStream, module.SyncByteStream), {})
 
     def send(self, request: Any, way: Hashable, *, fresh: bool = False) -> Any:
         """Send a request; raise an error of the package where there is no response."""
@@ -76,7 +76,7 @@ class SyncPooled(Pooled):
         if found is None:
             event = Event()
             found = self._pool.take(key, owner, event.set, fresh=fresh)
-            if isinstance(found, Waiter):
+            if isinstance(found, PoolWaiter):
                 found = self._wait(found, event, timeouts.get("pool"))
         try:
             self._close_doomed()
@@ -88,7 +88,7 @@ class SyncPooled(Pooled):
             raise self._module.PoolTimeout("all connections are in use (max_connections)")
         return found
 
-    def _wait(self, waiter: Waiter, event: Event, timeout: float | None) -> Link | None:
+    def _wait(self, waiter: PoolWaiter, event: Event, timeout: float | None) -> Link | None:
         try:
             if event.wait(timeout):
                 return waiter.link
@@ -113,7 +113,7 @@ class SyncPooled(Pooled):
             connection.close()
 
 
-class _Stream:
+class _SyncPooledStream:
     """A response's body, whose connection is given back at its end."""
 
     def __init__(self, stream: Any, link: Link, pooled: SyncPooled) -> None:

@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 from loadwise._fork import ForkAware, reset_in_child
 
-__all__ = ["Link", "Pool", "Shelf", "Waiter"]
+__all__ = ["Link", "Pool", "PoolWaiter", "Shelf"]
 
 Key = tuple[bytes, bytes, int | None]
 
@@ -93,7 +93,7 @@ class Shelf:
         return not self.size and self.owners <= _NOBODY
 
 
-class Waiter:
+class PoolWaiter:
     """A request that waits for a connection, because there are as many as there may be.
 
     Attributes:
@@ -148,7 +148,7 @@ class Pool(ForkAware):
         self._open: WeakSet[Link] = WeakSet()
         # Idle ones of all origins, those that have been idle for longest first.
         self._idle: OrderedDict[Link, None] = OrderedDict()
-        self._waiters: OrderedDict[Waiter, None] = OrderedDict()
+        self._waiters: OrderedDict[PoolWaiter, None] = OrderedDict()
         self.doomed: deque[Any] = deque()
 
     def _after_fork(self) -> None:
@@ -157,7 +157,7 @@ class Pool(ForkAware):
 
     def take(
         self, key: Key, owner: Hashable, wake: Callable[[], object] | None, *, fresh: bool
-    ) -> Link | Waiter | None:
+    ) -> Link | PoolWaiter | None:
         """Return a connection for one request.
 
         If there may be none more now, it is a place in the queue, or ``None`` without ``wake``.
@@ -170,11 +170,11 @@ class Pool(ForkAware):
             link = self._find(shelf, fresh=fresh)
             if link is not None or wake is None:
                 return link
-            waiter = Waiter(shelf, wake, fresh=fresh)
+            waiter = PoolWaiter(shelf, wake, fresh=fresh)
             self._waiters[waiter] = None
             return waiter
 
-    def leave(self, waiter: Waiter) -> None:
+    def leave(self, waiter: PoolWaiter) -> None:
         """Take back a place in the queue; a connection that has been found goes to another."""
         with self._lock:
             self._waiters.pop(waiter, None)

@@ -15,7 +15,7 @@ from loadwise.balancer.failures import outcome_of
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.failover import Failover, Prior
-from loadwise.integrations._http.metering import Account, Amounts, Left
+from loadwise.integrations._http.metering import Amounts, Left, RequestAccount
 from loadwise.integrations._http.patience import search_of
 from loadwise.integrations._http.replay import ReplayRules
 from loadwise.integrations._http.settings import Options, Settings
@@ -85,7 +85,7 @@ class RetryLoop:
         settings: Settings,
         options: Options,
         hash_key: HashKey,
-        account: Account | None,
+        account: RequestAccount | None,
         *,
         request: Any,
         client: Any,

@@ -23,7 +23,7 @@ from loadwise.filters import as_filter
 from loadwise.integrations._http.errors import NO_NODE
 from loadwise.integrations._http.mapping import Mapper
 from loadwise.integrations._http.members import Members
-from loadwise.integrations._http.metering import Account, Amounts, Meter, Metering
+from loadwise.integrations._http.metering import Amounts, Meter, Metering, RequestAccount
 from loadwise.integrations._http.node_cookies import NodeCookies
 from loadwise.integrations._http.verdict import Verdict, are_repeatable
 from loadwise.nodes import node_id
@@ -203,7 +203,7 @@ class Settings:
         """Return who keeps the nodes' cookies; ``None`` if the client is to keep them."""
         return NodeCookies(self.balancer) if self.node_cookies else None
 
-    def account(self, path: str, body: bytes | None, length: int | None) -> Account | None:
+    def account(self, path: str, body: bytes | None, length: int | None) -> RequestAccount | None:
         """Return the meter's account of a request; ``None`` without a meter.
 
         Args:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from loadwise.integrations._http.metering import Left, UsageReader
 from loadwise.integrations._llm.dimensions import Dimensions
-from loadwise.integrations._llm.estimates import Estimate, Kind
+from loadwise.integrations._llm.estimates import RequestKind, TokenEstimate
 from loadwise.integrations._llm.remaining import left_in
 
 __all__ = ["TokenAccount"]
@@ -18,7 +18,7 @@ _OVERLOADED = 529
 class _Readers(Protocol):
     """Maker of readers of answers."""
 
-    def reader_for(self, content_type: str, estimate: Estimate | None) -> UsageReader | None:
+    def reader_for(self, content_type: str, estimate: TokenEstimate | None) -> UsageReader | None:
         """Return a reader for a response of this type, or ``None`` if there is nothing to read."""
         ...
 
@@ -37,7 +37,7 @@ class TokenAccount:
     """
 
     def __init__(
-        self, readers: _Readers, dimensions: Dimensions, kind: Kind, estimate: Estimate
+        self, readers: _Readers, dimensions: Dimensions, kind: RequestKind, estimate: TokenEstimate
     ) -> None:
         self._readers = readers
         self._dimensions = dimensions
@@ -55,11 +55,11 @@ class TokenAccount:
 
     def reader(self, content_type: str) -> UsageReader | None:
         """Return a reader for a response of this type, or ``None`` if there is nothing to read."""
-        if self._kind is Kind.ELSEWHERE:
+        if self._kind is RequestKind.ELSEWHERE:
             return None
         return self._readers.reader_for(content_type, self._estimate)
 
     def left(self, headers: Mapping[str, str]) -> Mapping[str, Left]:
         """Return what remains of the limits, as an answer's headers say."""
         # Batches, files and the like have limits of their own.
-        return {} if self._kind is Kind.ELSEWHERE else left_in(headers, self._dimensions)
+        return {} if self._kind is RequestKind.ELSEWHERE else left_in(headers, self._dimensions)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from loadwise.filters import Filter, as_filter
 from loadwise.integrations._http.httpx_twins import give_body
-from loadwise.integrations._llm.asked import Asked, asked_in
+from loadwise.integrations._llm.asked import RequestedModel, asked_in
 from loadwise.integrations._llm.keys import LlmKey
 
 __all__ = ["address", "prepare"]
@@ -86,7 +86,7 @@ def address(request: Any, timeout: float | None) -> None:
 
 def prepare(request: Any, key: LlmKey) -> None:
     """Give a request what its key needs: the secret, its name for the model, and Azure's path."""
-    asked: Asked = request.extensions.pop(_NOTE)
+    asked: RequestedModel = request.extensions.pop(_NOTE)
     model = asked.model
     if model is not None and key.models is not None:
         model = key.models[model]

@@ -6,16 +6,16 @@ import json
 import re
 from typing import NamedTuple
 
-from loadwise.integrations._llm.estimates import Kind, kind_of
+from loadwise.integrations._llm.estimates import RequestKind, kind_of
 from loadwise.integrations._llm.members import MemberScanner, value_in
 
-__all__ = ["Asked", "asked_in"]
+__all__ = ["RequestedModel", "asked_in"]
 
 _LONGEST_NAME = 1_000
 _FORM = re.compile(rb'name="model"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,1000})\r\n')
 
 
-class Asked(NamedTuple):
+class RequestedModel(NamedTuple):
     """Subject of a request.
 
     Attributes:
@@ -41,7 +41,7 @@ class Asked(NamedTuple):
         return b"".join([*pieces, body[done:]])
 
 
-def asked_in(path: str, body: bytes) -> Asked:
+def asked_in(path: str, body: bytes) -> RequestedModel:
     """Return what a request asks for. O(length).
 
     Example:
@@ -53,22 +53,26 @@ def asked_in(path: str, body: bytes) -> Asked:
     if body.startswith(b"--"):
         found = _FORM.search(body)
         if found is None:
-            return Asked(None, (), is_form=True, is_prompt=False)
+            return RequestedModel(None, (), is_form=True, is_prompt=False)
         model = found[1].decode(errors="replace")
-        return Asked(model, (found.span(1),), is_form=True, is_prompt=_is_prompt(kind, path))
+        return RequestedModel(
+            model, (found.span(1),), is_form=True, is_prompt=_is_prompt(kind, path)
+        )
     scanner = MemberScanner([("model",)], _LONGEST_NAME)
     scanner.feed(body)
     # Of a name that is there twice, parsers take the last.
     named = [(value, each) for each in scanner.found if isinstance(value := value_in(each), str)]
     if not named:
-        return Asked(None, (), is_form=False, is_prompt=_is_prompt(kind, path, named=False))
+        return RequestedModel(
+            None, (), is_form=False, is_prompt=_is_prompt(kind, path, named=False)
+        )
     spans = tuple([(each.start, each.start + len(each.value)) for _, each in named])
-    return Asked(named[-1][0], spans, is_form=False, is_prompt=_is_prompt(kind, path))
+    return RequestedModel(named[-1][0], spans, is_form=False, is_prompt=_is_prompt(kind, path))
 
 
-def _is_prompt(kind: Kind, path: str, *, named: bool = True) -> bool:
+def _is_prompt(kind: RequestKind, path: str, *, named: bool = True) -> bool:
     """Tell whether nothing is made at a path that would be there twice."""
-    if kind is Kind.ELSEWHERE:
+    if kind is RequestKind.ELSEWHERE:
         return path.partition("?")[0].endswith(("count_tokens", "input_tokens", ":countTokens"))
     # A run of a thread adds to it, and may name a model.
-    return kind is not Kind.UNKNOWN or (named and "/threads" not in path)
+    return kind is not RequestKind.UNKNOWN or (named and "/threads" not in path)

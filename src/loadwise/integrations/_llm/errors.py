@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 from typing import Final, NamedTuple, cast
 
-__all__ = ["Fault", "Told", "told_by", "told_of"]
+__all__ = ["ErrorCause", "Told", "told_by", "told_of"]
 
 _DEEPEST = 8
 
 
-class Fault:
+class ErrorCause:
     """Party at fault, or the thing that is missing: one of these names.
 
     They are in the order in which an error that can be read in two ways is taken.
@@ -39,53 +39,53 @@ class Told(NamedTuple):
     """Content of an error.
 
     Attributes:
-        fault: Whose it is, as in `Fault`.
+        fault: Whose it is, as in `ErrorCause`.
         word: The provider's own word for it, if it is one that is known. What else an error says
             may be anything, a key too, and is not repeated.
     """
 
-    fault: str = Fault.SERVER
+    fault: str = ErrorCause.SERVER
     word: str | None = None
 
 
 _FAULTS: Final = {
     # OpenAI
-    "insufficient_quota": Fault.SPENT,
-    "quota_exceeded": Fault.SPENT,
-    "billing_hard_limit_reached": Fault.SPENT,
-    "billing_not_active": Fault.SPENT,
-    "account_deactivated": Fault.SPENT,
-    "access_terminated": Fault.SPENT,
-    "invalid_api_key": Fault.KEY,
-    "invalid_organization": Fault.KEY,
-    "invalid_authentication": Fault.KEY,
-    "model_not_found": Fault.REQUEST,
-    "invalid_request_error": Fault.REQUEST,
-    "invalid_prompt": Fault.REQUEST,
-    "context_length_exceeded": Fault.REQUEST,
-    "content_filter": Fault.REQUEST,
-    "content_policy_violation": Fault.REQUEST,
-    "image_content_policy_violation": Fault.REQUEST,
-    "unsupported_value": Fault.REQUEST,
-    "rate_limit_exceeded": Fault.RATE,
-    "rate_limit_error": Fault.RATE,
-    "requests": Fault.RATE,
-    "tokens": Fault.RATE,
+    "insufficient_quota": ErrorCause.SPENT,
+    "quota_exceeded": ErrorCause.SPENT,
+    "billing_hard_limit_reached": ErrorCause.SPENT,
+    "billing_not_active": ErrorCause.SPENT,
+    "account_deactivated": ErrorCause.SPENT,
+    "access_terminated": ErrorCause.SPENT,
+    "invalid_api_key": ErrorCause.KEY,
+    "invalid_organization": ErrorCause.KEY,
+    "invalid_authentication": ErrorCause.KEY,
+    "model_not_found": ErrorCause.REQUEST,
+    "invalid_request_error": ErrorCause.REQUEST,
+    "invalid_prompt": ErrorCause.REQUEST,
+    "context_length_exceeded": ErrorCause.REQUEST,
+    "content_filter": ErrorCause.REQUEST,
+    "content_policy_violation": ErrorCause.REQUEST,
+    "image_content_policy_violation": ErrorCause.REQUEST,
+    "unsupported_value": ErrorCause.REQUEST,
+    "rate_limit_exceeded": ErrorCause.RATE,
+    "rate_limit_error": ErrorCause.RATE,
+    "requests": ErrorCause.RATE,
+    "tokens": ErrorCause.RATE,
     # Anthropic
-    "billing_error": Fault.SPENT,
-    "authentication_error": Fault.KEY,
-    "permission_error": Fault.KEY,
-    "not_found_error": Fault.REQUEST,
-    "request_too_large": Fault.REQUEST,
+    "billing_error": ErrorCause.SPENT,
+    "authentication_error": ErrorCause.KEY,
+    "permission_error": ErrorCause.KEY,
+    "not_found_error": ErrorCause.REQUEST,
+    "request_too_large": ErrorCause.REQUEST,
 }
-_ORDER: Final = (Fault.SPENT, Fault.KEY, Fault.REQUEST, Fault.RATE)
+_ORDER: Final = (ErrorCause.SPENT, ErrorCause.KEY, ErrorCause.REQUEST, ErrorCause.RATE)
 # Said with a code that is used for all that is wrong with a request. A message may repeat what the
 # caller has sent, so that only its beginning counts.
 _MESSAGES: Final = (
-    ("Your credit balance is too low", Told(Fault.SPENT, "credit balance is too low")),
-    ("API key not valid", Told(Fault.KEY, "API key not valid")),
+    ("Your credit balance is too low", Told(ErrorCause.SPENT, "credit balance is too low")),
+    ("API key not valid", Told(ErrorCause.KEY, "API key not valid")),
     # A 429 that no waiting mends, with the code of one that it does.
-    ("Request too large", Told(Fault.REQUEST, "request too large")),
+    ("Request too large", Told(ErrorCause.REQUEST, "request too large")),
 )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum, auto
 from typing import NamedTuple, cast
 
-__all__ = ["Estimate", "Estimator", "Kind", "kind_of"]
+__all__ = ["Estimator", "RequestKind", "TokenEstimate", "kind_of"]
 
 MOST_OUTPUT = 131_072
 """No model answers with more; a limit above it is none."""
@@ -44,7 +44,7 @@ _FILES = frozenset({"input_audio", "file", "input_file", "document", "container_
 _EMBEDS = ("encoding_format", "dimensions")
 
 
-class Kind(Enum):
+class RequestKind(Enum):
     """Subject of a request."""
 
     PROMPT = auto()
@@ -65,30 +65,30 @@ _KINDS = [
             r"|skills|uploads|vector_stores|videos)(/[^:]*)?$"
             r"|/messages/count_tokens$|/responses/input_tokens(/count)?$|:countTokens$"
         ),
-        Kind.ELSEWHERE,
+        RequestKind.ELSEWHERE,
     ),
-    (re.compile(r"/(embeddings|moderations|rerank|score|audio/speech)$"), Kind.READING),
-    (re.compile(r"/images/(generations|edits|variations)$"), Kind.DRAWING),
-    (re.compile(r"/audio/(transcriptions|translations)$"), Kind.HEARING),
+    (re.compile(r"/(embeddings|moderations|rerank|score|audio/speech)$"), RequestKind.READING),
+    (re.compile(r"/images/(generations|edits|variations)$"), RequestKind.DRAWING),
+    (re.compile(r"/audio/(transcriptions|translations)$"), RequestKind.HEARING),
     (
         re.compile(r"/(completions|messages|responses)$|:(streamG|g)enerateContent$"),
-        Kind.PROMPT,
+        RequestKind.PROMPT,
     ),
 ]
 
 
-def kind_of(path: str) -> Kind:
+def kind_of(path: str) -> RequestKind:
     """Return what is asked for at a path, with or without a query.
 
     Example:
         >>> kind_of("/v1/messages"), kind_of("/v1/messages/count_tokens"), kind_of("/v1/embeddings")
-        (<Kind.PROMPT: 1>, <Kind.ELSEWHERE: 5>, <Kind.READING: 2>)
+        (<RequestKind.PROMPT: 1>, <RequestKind.ELSEWHERE: 5>, <RequestKind.READING: 2>)
     """
     path = path.partition("?")[0].rstrip("/")
-    return next((kind for pattern, kind in _KINDS if pattern.search(path)), Kind.UNKNOWN)
+    return next((kind for pattern, kind in _KINDS if pattern.search(path)), RequestKind.UNKNOWN)
 
 
-class Estimate(NamedTuple):
+class TokenEstimate(NamedTuple):
     """Tokens expected.
 
     Attributes:
@@ -112,7 +112,7 @@ class Estimator:
         self._chars_per_token = chars_per_token
         self._default_output = default_output
 
-    def estimate(self, kind: Kind, body: bytes | None, length: int | None) -> Estimate:
+    def estimate(self, kind: RequestKind, body: bytes | None, length: int | None) -> TokenEstimate:
         """Return the tokens of a request.
 
         Args:
@@ -120,38 +120,40 @@ class Estimator:
             body: Its body; ``None`` if that cannot be known before it is sent.
             length: The length of that, if it is known.
         """
-        if kind is Kind.ELSEWHERE or body == b"":
-            return Estimate(0, 0)
+        if kind is RequestKind.ELSEWHERE or body == b"":
+            return TokenEstimate(0, 0)
         request = None if body is None else _parse(body)
         if not isinstance(request, dict):
             return self._of_unreadable(kind, body or b"", length or len(body or b""))
         told = cast("Mapping[str, object]", request)
-        if kind is Kind.DRAWING:
+        if kind is RequestKind.DRAWING:
             output = _drawn(told)
-        elif kind is Kind.READING or (kind is Kind.UNKNOWN and any(n in told for n in _EMBEDS)):
+        elif kind is RequestKind.READING or (
+            kind is RequestKind.UNKNOWN and any(n in told for n in _EMBEDS)
+        ):
             output = 0
         else:
             output = self._output(told)
-        if kind is Kind.READING:  # such as the query and the documents of a reranking
-            return Estimate(
+        if kind is RequestKind.READING:  # such as the query and the documents of a reranking
+            return TokenEstimate(
                 self._tokens([told[n] for n in told if n not in ("model", *_EMBEDS)]), 0
             )
         prompt = [told[name] for name in (*_PROMPT, *_GOOGLES) if name in told]
         if not prompt:
-            return Estimate(self._tokens(told), 0 if kind is Kind.UNKNOWN else output)
-        return Estimate(self._tokens(prompt), output)
+            return TokenEstimate(self._tokens(told), 0 if kind is RequestKind.UNKNOWN else output)
+        return TokenEstimate(self._tokens(prompt), output)
 
-    def _of_unreadable(self, kind: Kind, body: bytes, length: int) -> Estimate:
+    def _of_unreadable(self, kind: RequestKind, body: bytes, length: int) -> TokenEstimate:
         """Return the tokens of a body that is no JSON object: by its length."""
-        if kind is Kind.DRAWING:
-            return Estimate(_by_length(length, _BYTES_OF_FORM), _DRAWN_BEST)
-        if kind is Kind.HEARING:
-            return Estimate(_by_length(length, _BYTES_OF_FORM), self._default_output)
+        if kind is RequestKind.DRAWING:
+            return TokenEstimate(_by_length(length, _BYTES_OF_FORM), _DRAWN_BEST)
+        if kind is RequestKind.HEARING:
+            return TokenEstimate(_by_length(length, _BYTES_OF_FORM), self._default_output)
         tokens = _by_length(length, self._chars_per_token)
-        if kind is Kind.READING:
-            return Estimate(tokens, 0)
+        if kind is RequestKind.READING:
+            return TokenEstimate(tokens, 0)
         limits = [int(found[1]) for found in _LIMIT_IN_TEXT.finditer(body)]
-        return Estimate(tokens, min(max(limits, default=self._default_output), MOST_OUTPUT))
+        return TokenEstimate(tokens, min(max(limits, default=self._default_output), MOST_OUTPUT))
 
     def _output(self, request: Mapping[str, object]) -> int:
         """Return the most tokens that the answers may have."""

@@ -9,7 +9,7 @@ from loadwise._numbers import finite, whole
 from loadwise.integrations._http.metering import UsageReader
 from loadwise.integrations._llm.accounts import TokenAccount
 from loadwise.integrations._llm.dimensions import Dimensions
-from loadwise.integrations._llm.estimates import Estimate, Estimator, kind_of
+from loadwise.integrations._llm.estimates import Estimator, TokenEstimate, kind_of
 from loadwise.integrations._llm.usage import JsonReader, StreamReader
 
 __all__ = ["TokenMeter"]
@@ -121,7 +121,7 @@ class TokenMeter:
         estimate = self._estimator.estimate(kind, body, length)
         return TokenAccount(self, self._dimensions, kind, estimate)
 
-    def reader_for(self, content_type: str, estimate: Estimate | None) -> UsageReader | None:
+    def reader_for(self, content_type: str, estimate: TokenEstimate | None) -> UsageReader | None:
         """Return a reader for an answer of this type to a request of which so much was expected."""
         if not self._dimensions.count_tokens:
             return None

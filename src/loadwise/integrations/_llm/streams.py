@@ -9,7 +9,7 @@ import json
 from typing import Final, cast
 
 from loadwise.integrations._http.verdict import Verdict
-from loadwise.integrations._llm.errors import Fault, Told, told_of
+from loadwise.integrations._llm.errors import ErrorCause, Told, told_of
 from loadwise.integrations._llm.waits import LONG_REST
 from loadwise.outcome import Outcome
 
@@ -170,15 +170,15 @@ def _object(data: bytes) -> dict[str, object]:
 
 def _verdict_of(told: Told) -> Verdict:
     reason = "error in the stream" + (f": {told.word}" if told.word else "")
-    if told.fault == Fault.REQUEST:
+    if told.fault == ErrorCause.REQUEST:
         return Verdict(Outcome.SUCCESS, reason=reason)
-    if told.fault == Fault.SERVER:
+    if told.fault == ErrorCause.SERVER:
         return Verdict(Outcome.FAILURE, retry=True, reason=reason)
-    rest = None if told.fault == Fault.RATE else LONG_REST
+    rest = None if told.fault == ErrorCause.RATE else LONG_REST
     return Verdict(
         Outcome.RATE_LIMITED,
         retry=True,
         reason=reason,
         retry_after=rest,
-        confirm=told.fault == Fault.KEY,
+        confirm=told.fault == ErrorCause.KEY,
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, cast
 
 from loadwise.integrations._llm.dimensions import MOST_TOKENS, Dimensions
-from loadwise.integrations._llm.estimates import Estimate
+from loadwise.integrations._llm.estimates import TokenEstimate
 from loadwise.integrations._llm.members import MemberScanner, value_in
 
 __all__ = ["JsonReader", "StreamReader"]
@@ -123,7 +123,7 @@ class StreamReader:
         self,
         dimensions: Dimensions,
         max_buffer: int,
-        estimate: Estimate | None,
+        estimate: TokenEstimate | None,
         chars_per_token: float,
     ) -> None:
         self._dimensions = dimensions

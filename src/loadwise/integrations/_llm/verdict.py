@@ -8,7 +8,7 @@ from typing import Any
 from loadwise.integrations._http.bodies import is_async, is_readable, peek, peek_async
 from loadwise.integrations._http.pauses import LONGEST_PAUSE
 from loadwise.integrations._http.verdict import Verdict, of_repeatable
-from loadwise.integrations._llm.errors import Fault, Told, told_by
+from loadwise.integrations._llm.errors import ErrorCause, Told, told_by
 from loadwise.integrations._llm.streams import StreamWatch
 from loadwise.integrations._llm.waits import LONG_REST, LONGEST_RESET, asked_wait, reset_wait
 from loadwise.outcome import Outcome
@@ -26,7 +26,7 @@ _SERVER_ERRORS = 500
 _UNDONE = frozenset({408, 409})
 # Their bodies tell whose fault they are.
 _TOLD = frozenset({400, _UNAUTHORIZED, _PAYMENT, _FORBIDDEN, _TOO_MANY})
-_WHY = {Fault.SPENT: "the account has nothing left", Fault.KEY: "the key is refused"}
+_WHY = {ErrorCause.SPENT: "the account has nothing left", ErrorCause.KEY: "the key is refused"}
 _NOTHING = Told()
 _WHOLE = Verdict(Outcome.SUCCESS, whole=True)
 _VAGUE = (None, "invalid_request_error")
@@ -121,9 +121,9 @@ def _judge(status: int, headers: Mapping[str, str], told: Told) -> Verdict:
             retry_after=LONG_REST,
             reason=reason,
             # A request may be refused for what is in it, or beside it, with any key.
-            confirm=fault == Fault.KEY,
+            confirm=fault == ErrorCause.KEY,
         )
-    if status == _TOO_MANY and told.word not in _VAGUE and told.fault == Fault.REQUEST:
+    if status == _TOO_MANY and told.word not in _VAGUE and told.fault == ErrorCause.REQUEST:
         return Verdict(Outcome.CANCELLED, retry=retry, reason=reason + word)
     if status == _TOO_MANY:
         return _limited(headers, reason + word, retry=retry)
@@ -148,14 +148,14 @@ def _limited(headers: Mapping[str, str], reason: str, *, retry: bool) -> Verdict
 
 def _fault_of(status: int, told: Told) -> str | None:
     """Return whose fault an error is, where its key is to sit out for long."""
-    if told.fault in (Fault.SPENT, Fault.KEY):
+    if told.fault in (ErrorCause.SPENT, ErrorCause.KEY):
         return told.fault
     if status == _PAYMENT:
-        return Fault.SPENT
+        return ErrorCause.SPENT
     if status == _UNAUTHORIZED:
-        return Fault.KEY
+        return ErrorCause.KEY
     if status == _FORBIDDEN:
         # Another caller may well do with this key what this one may not.
-        blamed = told.fault == Fault.REQUEST and told.word not in _VAGUE
-        return None if blamed else Fault.KEY
+        blamed = told.fault == ErrorCause.REQUEST and told.word not in _VAGUE
+        return None if blamed else ErrorCause.KEY
     return None

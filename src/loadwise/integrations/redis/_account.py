@@ -14,8 +14,8 @@ from operator import attrgetter
 from typing import Any
 
 from loadwise.integrations.redis._parsing import EXACT
-from loadwise.integrations.redis._quota_protocol import Call, News, Reply, limits_of, micros
-from loadwise.quota.window import Bucket, SlidingWindow
+from loadwise.integrations.redis._quota_protocol import News, QuotaCall, Reply, limits_of, micros
+from loadwise.quota.window import SlidingWindow, UsageBucket
 
 __all__ = ["Account", "Granted", "SharedBucket"]
 
@@ -24,7 +24,7 @@ _FAR = 5.0
 _last = attrgetter("last")
 
 
-class SharedBucket(Bucket):
+class SharedBucket(UsageBucket):
     """Use between two moments on the grid of the server's clock.
 
     Attributes:
@@ -101,11 +101,11 @@ class Account:
         number, unheard = self.news.number, self._heard < self.news.number
         self.news = News(number + 1, lift or (unheard and self.news.lift), until)
 
-    def shows(self, call: Call) -> bool:
+    def shows(self, call: QuotaCall) -> bool:
         """Tell whether the latest reply is to this call, which told all there is of the pause."""
         return call.seq == self._shown and call.news == self.news.number
 
-    def give_up(self, call: Call) -> None:
+    def give_up(self, call: QuotaCall) -> None:
         """Wait for a reply no longer; what the call may have been granted is not used."""
         self.waiting.discard(call.seq)
         self._lost = call.seq
@@ -147,15 +147,15 @@ class Account:
         amounts: Mapping[str, float],
         needs: Mapping[str, float],
         ahead: float = 0.0,
-    ) -> Call:
+    ) -> QuotaCall:
         """Return a call that states what was used, and asks for more.
 
         Args:
-            op: As for `Call`.
+            op: As for `QuotaCall`.
             now: The local time.
             amounts: Units asked for, by dimension.
             needs: The room there must be for them.
-            ahead: As for `Call`.
+            ahead: As for `QuotaCall`.
         """
         self._calls += 1
         met = self._met
@@ -197,7 +197,7 @@ class Account:
         )
         self.waiting.add(seq)
         changes = self._changes if met else 0
-        return Call(op, seq, now, news[0], dims, changes, restates, marks, payload.encode())
+        return QuotaCall(op, seq, now, news[0], dims, changes, restates, marks, payload.encode())
 
     def _news(self, now: float) -> tuple[int, bool, int]:
         number, lift, until = self.news
@@ -205,7 +205,7 @@ class Account:
             return number, lift, 0
         return number, lift, micros(until) + self._ahead[1]
 
-    def take_in(self, call: Call, reply: Reply, received: float) -> Granted:
+    def take_in(self, call: QuotaCall, reply: Reply, received: float) -> Granted:
         """Record what the server has counted, and return what it granted."""
         low = reply.now - micros(received)
         # The server takes no use that is further ahead.
@@ -242,7 +242,7 @@ class Account:
                     placed[((end + self._ahead[1]) // width + 1) * width] = bucket
                 self._buckets[name] = placed
 
-    def _show(self, call: Call, reply: Reply, now: float) -> None:
+    def _show(self, call: QuotaCall, reply: Reply, now: float) -> None:
         for name, others in reply.others.items():
             window = self._windows.get(name)
             if window is None:

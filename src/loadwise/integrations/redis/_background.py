@@ -65,7 +65,7 @@ class BackgroundThread(ForkAware):
 
     def __init__(self, name: str, step: Step, close: Callable[[], None] | None = None) -> None:
         self._name = name
-        self._step = _Step(step)
+        self._step = _OwnerStep(step)
         self._close = None if close is None else WeakMethod(close)
         self._closed = False
         # Made with the thread: gevent may replace locks, in a worker even after the fork.
@@ -204,7 +204,7 @@ class BackgroundThread(ForkAware):
         return f"<{type(self).__name__} {self._name!r}>"
 
 
-class _Step:
+class _OwnerStep:
     """A step of an owner that is not kept alive; its failures are logged once, and not raised."""
 
     __slots__ = ("_complained", "_reference")
@@ -227,7 +227,7 @@ class _Step:
             return _AFTER_FAILURE
 
 
-def _run(step: _Step, signals: _Signals) -> None:
+def _run(step: _OwnerStep, signals: _Signals) -> None:
     while not signals.stop:
         if signals.abandoned:
             park()

@@ -29,7 +29,7 @@ from loadwise.integrations.redis._connection import (
 from loadwise.integrations.redis._events import SharedEvent
 from loadwise.integrations.redis._reservation import SharedReservation
 from loadwise.integrations.redis._shared_counts import Mode, OutagePolicy, SharedCounts
-from loadwise.integrations.redis._shared_node import Request
+from loadwise.integrations.redis._shared_node import PendingCall
 from loadwise.nodes import id_of
 from loadwise.quota import QuotaConfig
 from loadwise.quota.protocol import Amounts
@@ -154,7 +154,7 @@ class SharedQuota(SharedCounts):
         """
         self._worker.attend()
         begun = self._begin(node_id, amounts)
-        if not isinstance(begun, Request):
+        if not isinstance(begun, PendingCall):
             return begun
         self._ask(begun)
         return self._finish(begun)
@@ -203,7 +203,7 @@ class SharedQuota(SharedCounts):
         for request in self._due_requests(last=True):
             self._ask(request)
 
-    def _ask(self, request: Request) -> None:
+    def _ask(self, request: PendingCall) -> None:
         """Send a call and take in the reply, or what it means that there is none."""
         try:
             client = cast("Commands", self._client)
@@ -303,7 +303,7 @@ class AsyncSharedQuota(SharedCounts):
         about to reserve is free again with the next call for the same node.
         """
         begun = self._begin(node_id, amounts)
-        if not isinstance(begun, Request):
+        if not isinstance(begun, PendingCall):
             self._attend()
             return begun
         await self._ask(begun)
@@ -357,7 +357,7 @@ class AsyncSharedQuota(SharedCounts):
                 "AsyncCommands", with_short_timeouts_async(self._given, self._timeout)
             )
 
-    async def _ask(self, request: Request) -> None:
+    async def _ask(self, request: PendingCall) -> None:
         """Send a call and take in the reply, or what it means that there is none."""
         self._attend()
         try:

@@ -12,8 +12,8 @@ from loadwise.quota import QuotaConfig, QuotaDimension
 __all__ = [
     "LONGEST_REST",
     "SCHEMA",
-    "Call",
     "News",
+    "QuotaCall",
     "Reply",
     "check_shareable",
     "limits_of",
@@ -93,7 +93,7 @@ class News(NamedTuple):
     until: float | None = None
 
 
-class Call(NamedTuple):
+class QuotaCall(NamedTuple):
     """One call to the server about one node.
 
     Attributes:

@@ -3,8 +3,8 @@
 What others have used is as the server said last; what this process has used is known at once. So
 every question is answered on the spot, and while the server is away these counts decide.
 
-In strict mode `_begin` makes a `Request` of what is asked, a subclass sends its call to the server
-and gives the reply to `_received`, and `_finish` answers.
+In strict mode `_begin` makes a `PendingCall` of what is asked, a subclass sends its call to the
+server and gives the reply to `_received`, and `_finish` answers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from loadwise.integrations.redis._events import EventKind, EventLog, SharedEvent
 from loadwise.integrations.redis._parsing import Rejected, as_seconds, check_prefix
 from loadwise.integrations.redis._quota_protocol import Reply, check_shareable, parse_reply
 from loadwise.integrations.redis._reservation import SharedReservation
-from loadwise.integrations.redis._shared_node import Request, SharedNode
+from loadwise.integrations.redis._shared_node import PendingCall, SharedNode
 from loadwise.integrations.redis._slices import NodeSlices
 from loadwise.nodes import id_of
 from loadwise.quota import QuotaConfig
@@ -235,7 +235,7 @@ class SharedCounts(QuotaCounts):
 
     def _begin(
         self, node_id: Hashable, amounts: Amounts | None
-    ) -> Request | SharedReservation | None:
+    ) -> PendingCall | SharedReservation | None:
         """Answer a request for quota, or return what the server must be asked."""
         named = NOTHING if amounts is None else amounts
         node_id = id_of(node_id)
@@ -253,15 +253,15 @@ class SharedCounts(QuotaCounts):
                 return self._draw(node_id, node, slices, named, now)
             if slices is not None:
                 slices.miss(named)
-                return Request(str(node_id), node, node.take(slices, now), named)
+                return PendingCall(str(node_id), node, node.take(slices, now), named)
             if not self._circuit.up:
                 return self._decide_alone(node_id, node, named)
             windows = node.quota.windows
             needs = {name: need(window.dimension, named) for name, window in windows.items()}
             call = node.account.call("acquire", now, full_amounts(node.quota, named), needs)
-            return Request(str(node_id), node, call, named)
+            return PendingCall(str(node_id), node, call, named)
 
-    def _finish(self, request: Request) -> SharedReservation | None:
+    def _finish(self, request: PendingCall) -> SharedReservation | None:
         """Answer a request for quota by what the server replied."""
         reply, node_id = request.reply, request.node_id
         if request.call.op == "take":
@@ -275,7 +275,7 @@ class SharedCounts(QuotaCounts):
             node = self._shared.get(node_id)
             return None if node is None else self._decide_alone(node_id, node, request.named)
 
-    def _finish_taking(self, request: Request) -> SharedReservation | None:
+    def _finish_taking(self, request: PendingCall) -> SharedReservation | None:
         """Answer the first request for what is leased, now that some of it is held."""
         with self._lock:
             node = self._shared.get(request.node_id)
@@ -329,15 +329,15 @@ class SharedCounts(QuotaCounts):
             self._reconsider(node_id, now)
         self._wake()
 
-    def _due(self, node_id: Hashable, *, last: bool = False) -> Iterator[Request]:
+    def _due(self, node_id: Hashable, *, last: bool = False) -> Iterator[PendingCall]:
         """Yield the call that is due for a node, if there is one and the server can be asked."""
         with self._lock:
             node = self._shared.get(node_id) if self._circuit.up else None
             call = None if node is None else node.due(self.clock(), self._idle, last=last)
         if node is not None and call is not None:
-            yield Request(str(node_id), node, call, NOTHING)
+            yield PendingCall(str(node_id), node, call, NOTHING)
 
-    def _due_requests(self, *, last: bool = False) -> Iterator[Request]:
+    def _due_requests(self, *, last: bool = False) -> Iterator[PendingCall]:
         """Yield the calls that are due, each after the one before it is over.
 
         Args:
@@ -348,7 +348,7 @@ class SharedCounts(QuotaCounts):
             with self._lock:
                 call = node.due(self.clock(), math.inf, last=True)
             if call is not None:
-                yield Request(gone, node, call, NOTHING)
+                yield PendingCall(gone, node, call, NOTHING)
             if self._circuit.up:
                 self._leaving.popleft()
         for node_id in list(self._shared):
@@ -356,7 +356,7 @@ class SharedCounts(QuotaCounts):
             for _ in range(2):
                 yield from self._due(node_id, last=last)
 
-    def _received(self, request: Request, raw: object) -> None:
+    def _received(self, request: PendingCall, raw: object) -> None:
         """Take in what the server replied."""
         node_id, node, call, now = request.node_id, request.node, request.call, self.clock()
         try:
@@ -382,7 +382,7 @@ class SharedCounts(QuotaCounts):
                     self._show_rest(node_id, node.account.local(reply.rest), now)
                 self._reconsider(node_id, now)
 
-    def _give_up(self, request: Request) -> None:
+    def _give_up(self, request: PendingCall) -> None:
         """Record that a call was not answered, if it was not."""
         if request.reply is None:
             with self._lock:
@@ -421,7 +421,7 @@ class SharedCounts(QuotaCounts):
             return max(free, now + self._circuit.wait) if self._refuses else free
         return free if slices is None or not slices.begun else max(free, now + slices.pause)
 
-    def _key(self, request: Request) -> bytes:
+    def _key(self, request: PendingCall) -> bytes:
         return f"{self._prefix}:quota:{request.node_id}".encode()
 
     def _failed(self, error: BaseException) -> float:

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterable
 
 from loadwise.integrations.redis._account import Account
-from loadwise.integrations.redis._quota_protocol import Call, Reply
+from loadwise.integrations.redis._quota_protocol import QuotaCall, Reply
 from loadwise.integrations.redis._reservation import SharedReservation
 from loadwise.integrations.redis._slices import NodeSlices, Part, Parts, Slice
 from loadwise.quota.counts import NOTHING, NodeQuota, need
 from loadwise.quota.protocol import Amounts
 
-__all__ = ["Request", "SharedNode"]
+__all__ = ["PendingCall", "SharedNode"]
 
 
 class SharedNode:
@@ -98,11 +98,11 @@ class SharedNode:
             for name, part in self.slices.take_out(end):
                 self.give_back(name, [part], part[1], math.inf)
 
-    def take(self, slices: NodeSlices, now: float) -> Call:
+    def take(self, slices: NodeSlices, now: float) -> QuotaCall:
         """Return a call that takes as much as is to be held."""
         return self.account.call("take", now, slices.ask(now), NOTHING, slices.life)
 
-    def due(self, now: float, idle: float, *, last: bool) -> Call | None:
+    def due(self, now: float, idle: float, *, last: bool) -> QuotaCall | None:
         """Return the call to the server that is due.
 
         Args:
@@ -117,7 +117,7 @@ class SharedNode:
             return self.account.call("sync", now, NOTHING, NOTHING)
         return None
 
-    def take_in(self, call: Call, reply: Reply, now: float) -> Parts:
+    def take_in(self, call: QuotaCall, reply: Reply, now: float) -> Parts:
         """Record what the server has counted, hold what was taken; return what was granted."""
         granted = self.account.take_in(call, reply, now)
         if self.slices is not None and call.op == "take":
@@ -126,7 +126,7 @@ class SharedNode:
         return granted
 
 
-class Request:
+class PendingCall:
     """One call to the server, and what came of it.
 
     Attributes:
@@ -137,7 +137,7 @@ class Request:
 
     __slots__ = ("call", "granted", "named", "node", "node_id", "reply")
 
-    def __init__(self, node_id: str, node: SharedNode, call: Call, named: Amounts) -> None:
+    def __init__(self, node_id: str, node: SharedNode, call: QuotaCall, named: Amounts) -> None:
         self.node_id = node_id
         self.node = node
         self.call = call

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from loadwise.integrations.redis._account import Granted, SharedBucket
-from loadwise.integrations.redis._quota_protocol import Call
+from loadwise.integrations.redis._quota_protocol import QuotaCall
 from loadwise.quota import QuotaDimension
 from loadwise.quota.counts import need
 
@@ -174,7 +174,7 @@ class NodeSlices:
         """Return how much to take, by dimension."""
         return {name: pool.ask(now, self.life) for name, pool in self.pools.items()}
 
-    def stock(self, granted: Granted, call: Call, now: float) -> Iterator[tuple[str, Part]]:
+    def stock(self, granted: Granted, call: QuotaCall, now: float) -> Iterator[tuple[str, Part]]:
         """Hold what a call was granted, and take out what it replaces."""
         self.begun = enough = True
         for name, parts in granted.items():

@@ -11,7 +11,7 @@ from loadwise.simulation.report.text import listed, markup, plain
 from loadwise.simulation.units import duration
 from loadwise.simulation.world.timeline import Mark
 
-__all__ = ["Fault", "Span", "faults_of", "key", "mark_all", "mark_rows"]
+__all__ = ["ChartedFault", "Span", "faults_of", "key", "mark_all", "mark_rows"]
 
 Span = tuple[float, float]
 
@@ -24,7 +24,7 @@ _WORD, _LETTER = 0.3, 0.06
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ChartedFault:
     """Fault of the same servers, once or again and again.
 
     Attributes:
@@ -40,7 +40,7 @@ class Fault:
     spans: tuple[Span, ...]
 
 
-def faults_of(marks: Sequence[Mark], end: float) -> tuple[Fault, ...]:
+def faults_of(marks: Sequence[Mark], end: float) -> tuple[ChartedFault, ...]:
     """Return the faults behind the marks, in order of their begin; none lasts beyond the end."""
     spans: dict[tuple[str, tuple[str, ...]], list[Span]] = {}
     for mark in sorted(marks, key=lambda mark: mark.begin):
@@ -48,12 +48,12 @@ def faults_of(marks: Sequence[Mark], end: float) -> tuple[Fault, ...]:
             span = (mark.begin, min(mark.end, end))
             spans.setdefault((mark.kind, mark.servers), []).append(span)
     return tuple(
-        Fault(_letter(index), kind, servers, tuple(found))
+        ChartedFault(_letter(index), kind, servers, tuple(found))
         for index, ((kind, servers), found) in enumerate(spans.items())
     )
 
 
-def key(faults: Sequence[Fault]) -> str:
+def key(faults: Sequence[ChartedFault]) -> str:
     """Return the list of the faults by letter, as HTML; empty without faults."""
     if not faults:
         return ""
@@ -65,7 +65,7 @@ def key(faults: Sequence[Fault]) -> str:
     return f'<ul class="faults" aria-label="Faults">{"".join(items)}</ul>'
 
 
-def _whom_and_when(fault: Fault) -> str:
+def _whom_and_when(fault: ChartedFault) -> str:
     whom = f"{listed(fault.servers)}, " if fault.servers else ""
     begin, end = fault.spans[0]
     when = f"at {duration(begin)}" if begin == end else f"{duration(begin)} to {duration(end)}"
@@ -74,14 +74,16 @@ def _whom_and_when(fault: Fault) -> str:
     return whom + when + again
 
 
-def mark_all(layout: Figure, faults: Sequence[Fault], end: float) -> None:
+def mark_all(layout: Figure, faults: Sequence[ChartedFault], end: float) -> None:
     """Shade the faults over the whole height of a chart, and name them above it."""
     for fault in faults:
         layout["shapes"] += [_frame(span, "y domain", (0, 1)) for span in fault.spans]
     _name(layout, faults, end)
 
 
-def mark_rows(layout: Figure, faults: Sequence[Fault], end: float, rows: Mapping[str, int]) -> None:
+def mark_rows(
+    layout: Figure, faults: Sequence[ChartedFault], end: float, rows: Mapping[str, int]
+) -> None:
     """Frame the faults in the rows of the servers that they hit, and name them above."""
     for fault in faults:
         hit = [rows[server] for server in fault.servers if server in rows]
@@ -111,7 +113,7 @@ def _frame(span: Span, reference: str, height: tuple[float, float]) -> Figure:
     }
 
 
-def _name(layout: Figure, faults: Sequence[Fault], end: float) -> None:
+def _name(layout: Figure, faults: Sequence[ChartedFault], end: float) -> None:
     """Put the letters above the chart, in as many lanes as keep them apart."""
     spelt = len(faults) <= _FEW
     width = end * (_WORD if spelt else _LETTER)

@@ -8,7 +8,7 @@ from loadwise.simulation.report.chart_style import Figure, layout, time_axis
 from loadwise.simulation.report.faults import mark_rows
 from loadwise.simulation.report.servers import room_for_names, row_labels
 from loadwise.simulation.report.text import plain
-from loadwise.simulation.report.views import View
+from loadwise.simulation.report.views import FirstRun
 from loadwise.simulation.units import duration
 from loadwise.simulation.world.timeline import HealthChange
 
@@ -30,7 +30,7 @@ _LETTER_ROOM = 0.035
 Segment = tuple[float, float, str]
 
 
-def health(view: View) -> tuple[Figure | None, str]:
+def health(view: FirstRun) -> tuple[Figure | None, str]:
     """Return the health timeline, and what it says; no chart if all was well all the time."""
     changes: dict[str, list[HealthChange]] = {}
     for change in view.timeline.health:
@@ -71,7 +71,7 @@ def health(view: View) -> tuple[Figure | None, str]:
     return {"data": traces, "layout": look}, words
 
 
-def _on_panic(view: View) -> str:
+def _on_panic(view: FirstRun) -> str:
     """Return how long clients were in panic, and when first; nothing if they never were."""
     spells = [
         (spell.begin, min(spell.end, view.end))
@@ -98,7 +98,7 @@ def legend_of_states() -> str:
     return f'<ul class="states" aria-label="States of health">{items}</ul>'
 
 
-def _segments(view: View, changes: Sequence[HealthChange]) -> Iterator[Segment]:
+def _segments(view: FirstRun, changes: Sequence[HealthChange]) -> Iterator[Segment]:
     """Yield a server's states over time, as most clients see it; of two, the worse.
 
     Clients that start anew take every server for HEALTHY.

@@ -17,7 +17,7 @@ from loadwise.simulation.report.chart_style import (
 )
 from loadwise.simulation.report.faults import mark_all
 from loadwise.simulation.report.text import for_chart, plain, rank
-from loadwise.simulation.report.views import View
+from loadwise.simulation.report.views import FirstRun
 from loadwise.simulation.runs.result import QUANTILES
 from loadwise.simulation.units import duration
 
@@ -72,7 +72,7 @@ def quantiles(comparison: Comparison) -> tuple[Figure, str]:
     return {"data": traces, "layout": look}, _in_words(comparison)
 
 
-def latency_over_time(views: Sequence[View]) -> tuple[Figure, str]:
+def latency_over_time(views: Sequence[FirstRun]) -> tuple[Figure, str]:
     """Return the mean latency over time, and what it says."""
     figure = _over_time(
         views, [for_chart(view.timeline.latency) for view in views], "%{y:.3s}s at %{x:.4~g} s"
@@ -93,7 +93,7 @@ def latency_over_time(views: Sequence[View]) -> tuple[Figure, str]:
     return figure, f"The peak is {duration(value)}, with {strategy}, at {duration(time)}."
 
 
-def failures(views: Sequence[View]) -> tuple[Figure | None, str]:
+def failures(views: Sequence[FirstRun]) -> tuple[Figure | None, str]:
     """Return failures per second over time, and what that says; no chart without failures."""
     totals = [(sum(view.timeline.failures) + view.late, view.strategy) for view in views]
     (least, best), (most, worst) = min(totals), max(totals)
@@ -119,7 +119,7 @@ def failures(views: Sequence[View]) -> tuple[Figure | None, str]:
 
 
 def _over_time(
-    views: Sequence[View], series: Sequence[list[float | None]], shown_as: str
+    views: Sequence[FirstRun], series: Sequence[list[float | None]], shown_as: str
 ) -> Figure:
     traces: list[Figure] = []
     for index, (view, values) in enumerate(zip(views, series, strict=True)):

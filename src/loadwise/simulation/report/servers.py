@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence, Sized
 from loadwise.simulation.report.chart_style import Figure, layout, line_over_time, time_axis
 from loadwise.simulation.report.faults import mark_all, mark_rows
 from loadwise.simulation.report.text import for_chart, plain
-from loadwise.simulation.report.views import View
+from loadwise.simulation.report.views import FirstRun
 from loadwise.simulation.units import duration, rounded
 
 __all__ = ["FEW", "ROWS", "load", "queue", "room_for_names", "row_labels"]
@@ -20,7 +20,7 @@ ROWS = 100
 _LONGEST_NAME = 14
 
 
-def load(view: View) -> tuple[Figure, str]:
+def load(view: FirstRun) -> tuple[Figure, str]:
     """Return the requests that each server was sent per second, and what that says."""
     loads = view.timeline.loads
     steps = max(1, len(view.timeline.times))
@@ -30,7 +30,7 @@ def load(view: View) -> tuple[Figure, str]:
     return _chart(view, loads, "requests/s", even=True), words + _left_out(loads)
 
 
-def queue(view: View) -> tuple[Figure, str]:
+def queue(view: FirstRun) -> tuple[Figure, str]:
     """Return the requests waiting or in work at each server, and what that says."""
     queues = view.timeline.queues
     peaks = [(max(values, default=0), server) for server, values in queues.items()]
@@ -67,11 +67,13 @@ def row_labels(servers: Sequence[str]) -> Figure:
     }
 
 
-def _chart(view: View, series: Mapping[str, Sequence[float]], unit: str, *, even: bool) -> Figure:
+def _chart(
+    view: FirstRun, series: Mapping[str, Sequence[float]], unit: str, *, even: bool
+) -> Figure:
     return _lines(view, series, unit) if len(series) <= FEW else _map(view, series, unit, even=even)
 
 
-def _lines(view: View, series: Mapping[str, Sequence[float]], unit: str) -> Figure:
+def _lines(view: FirstRun, series: Mapping[str, Sequence[float]], unit: str) -> Figure:
     hit = {server for fault in view.faults for server in fault.servers}
     traces: list[Figure] = []
     for index, (server, values) in enumerate(series.items()):
@@ -90,7 +92,7 @@ def _lines(view: View, series: Mapping[str, Sequence[float]], unit: str) -> Figu
     return {"data": traces, "layout": look}
 
 
-def _map(view: View, series: Mapping[str, Sequence[float]], unit: str, *, even: bool) -> Figure:
+def _map(view: FirstRun, series: Mapping[str, Sequence[float]], unit: str, *, even: bool) -> Figure:
     servers = _selection(list(series), view)
     most = max((max(series[server], default=0) for server in servers), default=0) or 1
     # Most queues are short and a few are long: finer shades for the short ones.
@@ -132,7 +134,7 @@ def _left_out(servers: Sized) -> str:
     return f" There are {count:,} servers; {ROWS} of them are shown." if count > ROWS else ""
 
 
-def _selection(servers: list[str], view: View) -> list[str]:
+def _selection(servers: list[str], view: FirstRun) -> list[str]:
     """Return those to show: all, or of too many those that were hit and an even choice."""
     if len(servers) <= ROWS:
         return servers

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from loadwise.simulation.analysis.comparison import Comparison
-from loadwise.simulation.report.faults import Fault, faults_of
+from loadwise.simulation.report.faults import ChartedFault, faults_of
 from loadwise.simulation.world.timeline import Timeline
 
-__all__ = ["View", "views_of"]
+__all__ = ["FirstRun", "views_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class FirstRun:
     """One strategy's first run.
 
     Attributes:
@@ -32,12 +32,12 @@ class View:
     timeline: Timeline
     step: float
     end: float
-    faults: tuple[Fault, ...]
+    faults: tuple[ChartedFault, ...]
     clients: int
     late: int = 0
 
 
-def views_of(comparison: Comparison) -> tuple[View, ...]:
+def views_of(comparison: Comparison) -> tuple[FirstRun, ...]:
     """Return what to show of each strategy.
 
     Timelines go on after the last request came, for the queues to run dry. The idle time at their
@@ -45,13 +45,13 @@ def views_of(comparison: Comparison) -> tuple[View, ...]:
     """
     runs = [(summary.strategy, summary.runs[0]) for summary in comparison.summaries]
     steps = max(1, *(_busy_steps(run.timeline) for _, run in runs))
-    views: list[View] = []
+    views: list[FirstRun] = []
     for strategy, run in runs:
         timeline = _first(run.timeline, steps)
         times = timeline.times
         end = times[-1] if times else 1.0
         views.append(
-            View(
+            FirstRun(
                 strategy=strategy,
                 seed=run.seed,
                 timeline=timeline,

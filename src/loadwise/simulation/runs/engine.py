@@ -17,7 +17,7 @@ from loadwise.simulation.scenario import Group, Quota, Scenario, Tokens, Trace
 from loadwise.simulation.scenario.consistency import check_faults, check_strategy, validated
 from loadwise.simulation.scenario.contenders import Contender, Recipe, contender
 from loadwise.simulation.scenario.fleet import ids_of, server_groups
-from loadwise.simulation.world.attempt import Request
+from loadwise.simulation.world.attempt import SimulatedRequest
 from loadwise.simulation.world.client import Client
 from loadwise.simulation.world.faults import plan_faults
 from loadwise.simulation.world.loop import Loop
@@ -63,12 +63,12 @@ def simulate(scenario: Scenario, strategy: Recipe = "p2c", seed: int = 1) -> Res
     began = time.perf_counter()
     # What becomes of a made-up fleet is for the result to say, and not for the log.
     with hushed():
-        run = _Run(scenario, contender(strategy), seed)
+        run = _SimulationRun(scenario, contender(strategy), seed)
         run.play()
         return result_of(run.end(), time.perf_counter() - began)
 
 
-class _Run:
+class _SimulationRun:
     """One run: everything of it is made anew."""
 
     def __init__(self, scenario: Scenario, who: Contender, seed: int) -> None:
@@ -104,7 +104,7 @@ class _Run:
             loop.advance(at)
             if number == warm:
                 recorder.warm()
-            request: Request[Server] = Request(at, work, key)
+            request: SimulatedRequest[Server] = SimulatedRequest(at, work, key)
             if costs:
                 self._price(request, tokens)
             choose().send(request)
@@ -209,7 +209,7 @@ class _Run:
             tracker.register(server.id, _config(quotas, parts))
         return tracker
 
-    def _price(self, request: Request[Server], tokens: tuple[float, float] | None) -> None:
+    def _price(self, request: SimulatedRequest[Server], tokens: tuple[float, float] | None) -> None:
         """Say what a request is expected to use of the quotas, and what it will use."""
         service = self._scenario.service
         expected, true = {}, {}

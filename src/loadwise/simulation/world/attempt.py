@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeVar
 from loadwise.balancer import Lease
 from loadwise.simulation.world.loop import Action
 
-__all__ = ["Attempt", "Request", "Sender"]
+__all__ = ["Sender", "SimulatedAttempt", "SimulatedRequest"]
 
 S = TypeVar("S")
 """The kind of server."""
@@ -16,7 +16,7 @@ S = TypeVar("S")
 Amounts = Mapping[str, float]
 
 
-class Request(Generic[S]):
+class SimulatedRequest(Generic[S]):
     """A request of a caller, through all its attempts.
 
     Attributes:
@@ -49,13 +49,13 @@ class Request(Generic[S]):
         self.key = key
         self.over = False
         self.failures = 0
-        self.under_way: list[Attempt[S]] | None = None
+        self.under_way: list[SimulatedAttempt[S]] | None = None
         self.tried: list[str] | None = None
         self.cost: Amounts | None = None
         self.true_cost: Amounts | None = None
 
 
-class Attempt(Generic[S]):
+class SimulatedAttempt(Generic[S]):
     """One request on one server.
 
     Attributes:
@@ -67,7 +67,7 @@ class Attempt(Generic[S]):
 
     __slots__ = ("client", "lease", "over", "request")
 
-    def __init__(self, client: Sender[S], request: Request[S], lease: Lease[S]) -> None:
+    def __init__(self, client: Sender[S], request: SimulatedRequest[S], lease: Lease[S]) -> None:
         self.client = client
         self.request = request
         self.lease = lease
@@ -82,11 +82,11 @@ class Sender(Protocol[S]):
         """Function to call with an attempt whose work is done."""
         ...
 
-    def broke(self, attempt: Attempt[S]) -> None:
+    def broke(self, attempt: SimulatedAttempt[S]) -> None:
         """Report that the connection was refused or broke, or that the answer is an error."""
 
-    def rejected(self, attempt: Attempt[S]) -> None:
+    def rejected(self, attempt: SimulatedAttempt[S]) -> None:
         """Report that there was no room in the queue."""
 
-    def limited(self, attempt: Attempt[S], retry_after: float) -> None:
+    def limited(self, attempt: SimulatedAttempt[S], retry_after: float) -> None:
         """Report that the quota does not allow it for so many seconds."""

@@ -8,7 +8,7 @@ from loadwise.balancer import Balancer
 from loadwise.errors import NoNodeAvailable
 from loadwise.retry_budget import RetryBudget
 from loadwise.simulation.scenario import Callers
-from loadwise.simulation.world.attempt import Attempt, Request
+from loadwise.simulation.world.attempt import SimulatedAttempt, SimulatedRequest
 from loadwise.simulation.world.loop import Action, Loop
 from loadwise.simulation.world.network import Delays
 from loadwise.simulation.world.recorder import Recorder
@@ -52,7 +52,7 @@ class Client:
         # Whether anything but the plain way of a request has to be thought of.
         self._watchful = self._retries or callers.timeout is not None or callers.hedge is not None
 
-    def send(self, request: Request[Server]) -> None:
+    def send(self, request: SimulatedRequest[Server]) -> None:
         """Send a request, and see it through."""
         if self._watchful or request.key is not None or request.cost is not None:
             self._send_watchfully(request)
@@ -62,9 +62,9 @@ class Client:
         except NoNodeAvailable:
             self._recorder.dropped += 1
             return
-        self._dispatch(Attempt(self, request, lease))
+        self._dispatch(SimulatedAttempt(self, request, lease))
 
-    def _send_watchfully(self, request: Request[Server]) -> None:
+    def _send_watchfully(self, request: SimulatedRequest[Server]) -> None:
         if self._retries:
             self._budget.deposit()
         attempt = self._attempt(request)
@@ -78,7 +78,7 @@ class Client:
             self._loop.at(self._loop.now + self._callers.hedge, self._hedge, request)
         self._dispatch(attempt)
 
-    def _attempt(self, request: Request[Server]) -> Attempt[Server] | None:
+    def _attempt(self, request: SimulatedRequest[Server]) -> SimulatedAttempt[Server] | None:
         """Begin an attempt on a server not tried before, if there is one."""
         tried = request.tried
         try:
@@ -88,7 +88,7 @@ class Client:
                 lease = self._acquire(hash_key=request.key, cost=request.cost)
         except NoNodeAvailable:
             return None
-        attempt = Attempt(self, request, lease)
+        attempt = SimulatedAttempt(self, request, lease)
         if self._watchful:
             request.tried = [*(tried or ()), lease.node.id]
             request.under_way = [*(request.under_way or ()), attempt]
@@ -96,7 +96,7 @@ class Client:
             self._loop.at(self._loop.now + self._callers.timeout, self._time_out, attempt)
         return attempt
 
-    def _dispatch(self, attempt: Attempt[Server]) -> None:
+    def _dispatch(self, attempt: SimulatedAttempt[Server]) -> None:
         server = attempt.lease.node
         server.picks += 1
         if server.troubled:
@@ -106,37 +106,39 @@ class Client:
         else:
             self._tell(attempt, server.accept)
 
-    def _tell(self, attempt: Attempt[Server], action: Callable[[Attempt[Server]], None]) -> None:
+    def _tell(
+        self, attempt: SimulatedAttempt[Server], action: Callable[[SimulatedAttempt[Server]], None]
+    ) -> None:
         """Have the server of an attempt do something, once it hears of it."""
         if self._delays is None:
             action(attempt)
         else:
             self._loop.at(self._loop.now + self._delay(attempt), action, attempt)
 
-    def _delay(self, attempt: Attempt[Server]) -> float:
+    def _delay(self, attempt: SimulatedAttempt[Server]) -> float:
         """Return the seconds that a message takes to the server of an attempt, or back."""
         return 0.0 if self._delays is None else self._delays.to(attempt.lease.node.zone)
 
-    def _answer_later(self, attempt: Attempt[Server]) -> None:
+    def _answer_later(self, attempt: SimulatedAttempt[Server]) -> None:
         self._loop.at(self._loop.now + self._delay(attempt), self._answered, attempt)
 
-    def broke(self, attempt: Attempt[Server]) -> None:
+    def broke(self, attempt: SimulatedAttempt[Server]) -> None:
         """A server refused or broke the connection, or answered with an error."""
         self._after_delay(attempt, self._failed, "error")
 
-    def rejected(self, attempt: Attempt[Server]) -> None:
+    def rejected(self, attempt: SimulatedAttempt[Server]) -> None:
         """A server had no room in its queue."""
         self._after_delay(attempt, self._rejected, "queue full")
 
-    def limited(self, attempt: Attempt[Server], retry_after: float) -> None:
+    def limited(self, attempt: SimulatedAttempt[Server], retry_after: float) -> None:
         """A server refused a request by its quota."""
         self._after_delay(attempt, self._refused, retry_after)
 
-    def _after_delay(self, attempt: Attempt[Server], then: Action, word: object) -> None:
+    def _after_delay(self, attempt: SimulatedAttempt[Server], then: Action, word: object) -> None:
         # By way of the loop even without a delay: a retry then begins on a clean stack.
         self._loop.at(self._loop.now + self._delay(attempt), then, (attempt, word))
 
-    def _answered(self, attempt: Attempt[Server]) -> None:
+    def _answered(self, attempt: SimulatedAttempt[Server]) -> None:
         if attempt.over:
             return
         attempt.over = True
@@ -153,7 +155,7 @@ class Client:
         if request.under_way is not None:
             self._call_off(request.under_way)
 
-    def _call_off(self, attempts: list[Attempt[Server]]) -> None:
+    def _call_off(self, attempts: list[SimulatedAttempt[Server]]) -> None:
         """Wait no longer for the other copies of a request that has its answer."""
         for attempt in attempts:
             if not attempt.over:
@@ -161,19 +163,19 @@ class Client:
                 attempt.lease.call_off()
                 self._tell(attempt, attempt.lease.node.call_off)
 
-    def _failed(self, what: tuple[Attempt[Server], str]) -> None:
+    def _failed(self, what: tuple[SimulatedAttempt[Server], str]) -> None:
         attempt, reason = what
         if self._ended(attempt):
             attempt.lease.failure(reason)
             self._go_on(attempt)
 
-    def _rejected(self, what: tuple[Attempt[Server], str]) -> None:
+    def _rejected(self, what: tuple[SimulatedAttempt[Server], str]) -> None:
         attempt, reason = what
         if self._ended(attempt):
             attempt.lease.failure(reason)
             self._go_on(attempt, rejected=True)
 
-    def _refused(self, what: tuple[Attempt[Server], float]) -> None:
+    def _refused(self, what: tuple[SimulatedAttempt[Server], float]) -> None:
         attempt, retry_after = what
         if self._ended(attempt):
             attempt.lease.rate_limited(retry_after)
@@ -181,20 +183,20 @@ class Client:
             self._recorder.rate_limited += 1
             self._go_on(attempt)
 
-    def _time_out(self, attempt: Attempt[Server]) -> None:
+    def _time_out(self, attempt: SimulatedAttempt[Server]) -> None:
         if self._ended(attempt):
             attempt.lease.failure("timeout")
             self._recorder.timeouts += 1
             self._go_on(attempt)
 
-    def _ended(self, attempt: Attempt[Server]) -> bool:
+    def _ended(self, attempt: SimulatedAttempt[Server]) -> bool:
         """Take note that an attempt has failed; return whether that is news."""
         if attempt.over:
             return False
         attempt.over = True
         return True
 
-    def _go_on(self, attempt: Attempt[Server], *, rejected: bool = False) -> None:
+    def _go_on(self, attempt: SimulatedAttempt[Server], *, rejected: bool = False) -> None:
         """After an attempt that failed: try another server, or give the request up."""
         request = attempt.request
         request.failures += 1
@@ -218,7 +220,7 @@ class Client:
         else:
             self._recorder.failed += 1
 
-    def _hedge(self, request: Request[Server]) -> None:
+    def _hedge(self, request: SimulatedRequest[Server]) -> None:
         if request.over or self._gone:
             return
         attempt = self._attempt(request)

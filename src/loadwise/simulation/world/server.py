@@ -8,7 +8,7 @@ from random import Random
 
 from loadwise.quota import QuotaTracker
 from loadwise.simulation.scenario import Fail, Group, Slow
-from loadwise.simulation.world.attempt import Attempt
+from loadwise.simulation.world.attempt import SimulatedAttempt
 from loadwise.simulation.world.loop import Loop
 
 __all__ = ["Server"]
@@ -92,7 +92,7 @@ class Server:
         self._loop = loop
         self._parallelism = self._free = group.parallelism or 1
         self._queue_limit = group.queue_limit
-        self._waiting: deque[Attempt[Server]] = deque()
+        self._waiting: deque[SimulatedAttempt[Server]] = deque()
         self._cache: OrderedDict[str, None] = OrderedDict()
         self._cache_size = cache
         self._cached = cached
@@ -100,9 +100,9 @@ class Server:
         self._down = 0
         self._hung = 0
         # What was in work when it came to a standstill, with the seconds left.
-        self._still: list[tuple[float, Attempt[Server]]] = []
+        self._still: list[tuple[float, SimulatedAttempt[Server]]] = []
         # What came since: it has yet to be taken on, or turned away.
-        self._knocking: deque[Attempt[Server]] = deque()
+        self._knocking: deque[SimulatedAttempt[Server]] = deque()
         self._finish = self.finish
 
     @property
@@ -126,7 +126,7 @@ class Server:
             return next(iter(self.limits.remaining_by_dimension(self.id).values()))
         return self._parallelism - self.size
 
-    def accept(self, attempt: Attempt[Server]) -> None:
+    def accept(self, attempt: SimulatedAttempt[Server]) -> None:
         """Take a request on, or turn it away."""
         if (self.troubled or self.limits is not None) and self._turned_away(attempt):
             return
@@ -138,7 +138,7 @@ class Server:
         else:
             self._waiting.append(attempt)
 
-    def finish(self, attempt: Attempt[Server]) -> None:
+    def finish(self, attempt: SimulatedAttempt[Server]) -> None:
         """Hand a request back, done, and go on with the next one."""
         if self._waiting:
             self._begin(self._waiting.popleft())
@@ -146,13 +146,13 @@ class Server:
             self._free += 1
         attempt.client.done(attempt)
 
-    def call_off(self, attempt: Attempt[Server]) -> None:
+    def call_off(self, attempt: SimulatedAttempt[Server]) -> None:
         """Drop a request that its caller waits for no longer, unless it is in work already."""
         for line in (self._waiting, self._knocking):
             if attempt in line:
                 line.remove(attempt)
 
-    def _begin(self, attempt: Attempt[Server]) -> None:
+    def _begin(self, attempt: SimulatedAttempt[Server]) -> None:
         request = attempt.request
         seconds = request.work * self.pace
         if self._cache_size and request.key is not None:
@@ -172,7 +172,7 @@ class Server:
             cache.popitem(last=False)
         return 1.0
 
-    def _turned_away(self, attempt: Attempt[Server]) -> bool:
+    def _turned_away(self, attempt: SimulatedAttempt[Server]) -> bool:
         if self._down:
             attempt.client.broke(attempt)
             return True
@@ -261,6 +261,6 @@ class Server:
     def _update(self) -> None:
         self.troubled = bool(self._down or self._hung or self._failing)
 
-    def held(self) -> list[Attempt[Server]]:
+    def held(self) -> list[SimulatedAttempt[Server]]:
         """Return the requests that are here but not on the loop: waiting, or in a standstill."""
         return [*self._waiting, *self._knocking, *(attempt for _, attempt in self._still)]

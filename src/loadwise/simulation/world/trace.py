@@ -94,7 +94,7 @@ def read_trace(trace: Trace, limit: int | None = None) -> Recording:
 
 
 @dataclass(slots=True)
-class _Column:
+class _TraceColumn:
     """A column that is read: its name, its place, how, what is wanted, and what it held."""
 
     name: str
@@ -124,7 +124,7 @@ def _columns(lines: Iterable[str], trace: Trace) -> tuple[array[float], ...]:
     if not any(names):
         raise ScenarioError(f"{trace.file} is empty; a trace begins with the names of its columns")
     columns = [
-        _Column(name, _place(name, names, trace), _amount, "a number from 0 on", array("d"))
+        _TraceColumn(name, _place(name, names, trace), _amount, "a number from 0 on", array("d"))
         for name in (trace.time, *trace.cost)
     ]
     time = columns[0]
