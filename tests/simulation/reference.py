@@ -21,9 +21,10 @@ from loadwise.simulation.scenario.schema import (
     table_of,
 )
 
-__all__ = ["PAGE", "reference", "with_reference"]
+__all__ = ["GUIDE", "PAGE", "reference", "with_reference"]
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "scenario-reference.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE, GUIDE = DOCS / "scenario-reference.md", DOCS / "scenarios.md"
 BEGIN, END = "<!-- made from the records -->\n", "<!-- end of what is made -->\n"
 
 SECTIONS = (
