@@ -11,11 +11,15 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from benchmarks.__main__ import FOLDER
-from benchmarks.peers import setups
 
 __all__ = ["filled"]
 
-PAGES = (Path("README.md"), Path("docs/performance.md"))
+PAGES = (
+    Path("README.md"),
+    Path("docs/performance-figures.md"),
+    Path("docs/performance-peers.md"),
+    Path("docs/performance-resources.md"),
+)
 _MARKED = re.compile(
     r"(?P<begin><!-- bench:begin (?P<name>[a-z-]+) -->\n).*?(?P<end><!-- bench:end (?P=name) -->)",
     re.DOTALL,
@@ -42,8 +46,6 @@ def filled(text: str, tables: Path) -> str:
 
 def main() -> None:
     """Renew the pages."""
-    FOLDER.mkdir(exist_ok=True)
-    (FOLDER / "peers-setups.md").write_text(setups(), encoding="utf-8")
     for page in PAGES:
         before = page.read_text(encoding="utf-8")
         after = filled(before, FOLDER)
@@ -55,6 +57,6 @@ def main() -> None:
 if __name__ == "__main__":
     ArgumentParser(
         prog="python -m benchmarks.pages",
-        description="Put the tables of the last runs into README.md and docs/performance.md.",
+        description="Put the tables of the last runs into README.md and docs/performance-*.md.",
     ).parse_args()
     main()

@@ -14,7 +14,7 @@ from benchmarks.grid import times
 from benchmarks.model import Result, Scale, Subject, Table, Target, show_seconds
 from benchmarks.timing import Batch, Case, Timings, measure
 
-__all__ = ["SUBJECTS", "peers", "setups"]
+__all__ = ["SUBJECTS", "peers"]
 
 
 @dataclass
@@ -72,24 +72,6 @@ def peers(scale: Scale) -> Result:
         found.figures(),
         tuple(_target(duel, found, scale) for duel in present.duels),
     )
-
-
-def setups() -> str:
-    """Return how the peers and their counterparts are set up, in Markdown."""
-    parts: list[str] = []
-    for duel in DUELS:
-        parts += [
-            f"**{duel.package}: {duel.job}**\n",
-            _block(duel.setup, duel.call),
-            "loadwise:\n",
-            _block(duel.own_setup, duel.own_call),
-        ]
-    return "\n".join(parts)
-
-
-def _block(setup: str, call: str) -> str:
-    # No language is named, so that the peers need not be there when the examples are run.
-    return f"```text\n{setup.strip()}\n\n{call}  # timed\n```\n"
 
 
 def _names(duels: list[Duel]) -> Iterator[str]:

@@ -50,7 +50,7 @@ async def play(hall: Balancer[Table], rating: int) -> str:
 
 
 async def main() -> None:
-    """Seat ten players, who come all at once."""
+    """Seat fourteen players, who come all at once, at eight seats."""
     tables = [Table("beginners", 1000, 4), Table("club", 1500, 2), Table("masters", 2000, 2)]
     hall = Balancer(tables, Nearest(), max_in_flight=lambda table: table.seats)
     games = [asyncio.create_task(play(hall, rating)) for rating in range(900, 2300, 100)]

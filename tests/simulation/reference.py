@@ -1,6 +1,6 @@
 """The reference of scenario files, made from the records: ``python -m tests.simulation.reference``.
 
-It rewrites that part of ``docs/scenarios.md``; a test compares the two.
+It rewrites that part of ``docs/scenario-reference.md``; a test compares the two.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from loadwise.simulation.scenario.schema import (
     table_of,
 )
 
-__all__ = ["PAGE", "reference", "with_reference"]
+__all__ = ["GUIDE", "PAGE", "reference", "with_reference"]
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "scenarios.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE, GUIDE = DOCS / "scenario-reference.md", DOCS / "scenarios.md"
 BEGIN, END = "<!-- made from the records -->\n", "<!-- end of what is made -->\n"
 
 SECTIONS = (
@@ -61,13 +62,13 @@ def _section(title: str, path: str) -> list[str]:
         assert found is not None
         place = found
     kinds = kinds_of(place)
-    lines = [f"### {title}", ""]
+    lines = [f"## {title}", ""]
     if not kinds:
         table = table_of(place, {})
         assert table is not None
         return [*lines, *_table(table)]
     for kind, table in kinds.items():
-        lines += [f'#### `kind = "{kind}"`', "", *_table(table)]
+        lines += [f'### `kind = "{kind}"`', "", *_table(table)]
     return lines
 
 

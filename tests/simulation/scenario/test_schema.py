@@ -7,7 +7,7 @@ import tomllib
 
 import msgspec
 import pytest
-from tests.simulation.reference import PAGE, reference, with_reference
+from tests.simulation.reference import GUIDE, PAGE, reference, with_reference
 
 from loadwise.simulation import scenario
 from loadwise.simulation.scenario.file import load_scenario
@@ -39,16 +39,16 @@ def test_the_reference_is_complete() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_the_examples_in_the_page_are_scenarios(number: int) -> None:
+def test_the_examples_in_the_guide_are_scenarios(number: int) -> None:
     """The first is whole, the second is a part of one."""
-    example = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[number]
+    example = re.findall(r"```toml\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)[number]
     part = {"name": "part", "about": "", "servers": {"count": 2}} if number else {}
     assert load_scenario(part | tomllib.loads(example)).servers.count == (2 if number else 6)
 
 
-def test_the_settings_in_the_page_work() -> None:
+def test_the_settings_in_the_guide_work() -> None:
     """Each of the table of settings changes a scenario that has what it is about."""
-    page = PAGE.read_text(encoding="utf-8")
+    page = GUIDE.read_text(encoding="utf-8")
     settings = re.findall(r"^\| `([^`]*=[^`]*)` \|", page, re.MULTILINE)
     assert len(settings) == 9
     groups = {"groups": [{"name": "a"}, {"name": "b"}]}
