@@ -6,6 +6,7 @@ import ast
 import inspect
 from collections import defaultdict
 from functools import cache
+from pathlib import Path
 
 import pytest
 from tests.layers import LAYERS, SOURCES, modules, part_of
