@@ -1,6 +1,6 @@
 """Threads that send HTTP requests, and try another server where one fails.
 
-Three servers run in this program. One works, one answers 503 to every third request, and one is
+Three servers run in this program. One works, one answers 503 to every fifth request, and one is
 shut down half way. Every request is answered all the same.
 
     python examples/threads_with_retries.py
@@ -75,7 +75,7 @@ def fetch(address: str, path: str) -> str:
 
 def main() -> None:
     """Send requests from eight threads, and stop a server half way."""
-    steady, flaky, doomed = backends = [Backend(), Backend(fail_every=3), Backend()]
+    steady, flaky, doomed = backends = [Backend(), Backend(fail_every=5), Backend()]
     names = {steady.id: "steady", flaky.id: "flaky", doomed.id: "doomed"}
     balancer = Balancer(names)  # iterating over a dict gives its keys: the addresses
     tries: list[int] = []
