@@ -160,12 +160,15 @@ class Layout(Generic[N]):
         return Layout(groups, [*self.number, number])
 
     def parted(self, cut: int) -> Layout[N] | None:
-        """Return the layout without the node at an index; ``None`` if its group goes with it."""
+        """Return the layout without the node at an index; ``None`` if the groups may change.
+
+        That is so if it is the first of its group, by which groups may be in order.
+        """
         number = self.number[cut]
         old = self.groups[number]
-        if len(old.indices) == 1:
-            return None
         place = old.place(cut)
+        if not place:
+            return None
         groups = [group.moved(_closed_up(group.indices, cut)) for group in self.groups]
         whole = NodeSet.of_membership(old.whole.membership.parted(place))
         groups[number] = Group(old.key, old.inner, groups[number].indices, whole)

@@ -10,6 +10,7 @@ from loadwise._numbers import finite, shown
 __all__ = ["check_overprovisioning", "check_shares", "scaled"]
 
 _ALL: Final = 100.0
+_LARGE: Final = 1e300
 
 
 def check_overprovisioning(value: object) -> float:
@@ -57,7 +58,7 @@ def scaled(parts: Sequence[float], to: float = _ALL) -> list[float]:
     largest = max(parts, default=0.0)
     if not largest:
         return [to if position == 0 else 0.0 for position in range(len(parts))]
-    # So that the sum cannot overflow.
-    found = [part / largest for part in parts]
-    in_all = sum(found)
-    return [to * part / in_all for part in found]
+    if largest > _LARGE:  # their sum could overflow
+        parts = [part / largest for part in parts]
+    in_all = sum(parts)
+    return [to * part / in_all for part in parts]
