@@ -134,6 +134,7 @@ class Membership(Generic[N_co]):
         idle: Indices of the others, ascending.
         tally: How many of the eligible have each weight.
         owner: The balancer that it belongs to, if it does.
+        is_part: Whether it is but one group of the nodes that a strategy was given.
         rejected: Indices of the nodes that filters do not accept, by what such filters have in
             common; for those whose answers depend on the nodes alone.
 
@@ -152,6 +153,7 @@ class Membership(Generic[N_co]):
         "eligible",
         "idle",
         "ids",
+        "is_part",
         "nodes",
         "owner",
         "rejected",
@@ -186,6 +188,7 @@ class Membership(Generic[N_co]):
     ) -> None:
         self.nodes = nodes
         self.owner = owner
+        self.is_part = False
         self.rejected: Memo[frozenset[int]] = Memo()
         self.content = content
         self.ids = content.ids
@@ -244,7 +247,7 @@ class Membership(Generic[N_co]):
             made._serials = [*self._serials, ticket]
         made._tickets = self._tickets.copy()
         made._tickets[one.ids[0]] = ticket
-        made._before = ref(self)
+        made._before, made.is_part = ref(self), self.is_part
         return made
 
     def parted(self, index: int) -> Membership[N_co]:
@@ -262,7 +265,7 @@ class Membership(Generic[N_co]):
         made._serials = serials
         made._tickets = self._tickets.copy()
         del made._tickets[self.ids[index]]
-        made._before, made._cut = ref(self), index
+        made._before, made._cut, made.is_part = ref(self), index, self.is_part
         return made
 
     def __reduce__(self) -> tuple[object, ...]:

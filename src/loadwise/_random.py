@@ -18,7 +18,7 @@ from threading import local
 from loadwise._fork import call_in_child
 from loadwise._gil import HAS_GIL
 
-__all__ = ["check_rng", "fork_of", "random_of_this_thread", "source_of"]
+__all__ = ["OwnDraws", "check_rng", "fork_of", "random_of_this_thread", "source_of"]
 
 
 def check_rng(rng: random.Random | None) -> None:
@@ -65,3 +65,37 @@ def fork_of(rng: random.Random | None, *, shared: bool = HAS_GIL) -> Callable[[]
         return copy(rng).random
     except NotImplementedError:  # random.SystemRandom has no state that a draw could change
         return rng.random
+
+
+class OwnDraws:
+    """Random floats for one object alone, so that what it draws next can be foretold.
+
+    Strategies that ask others draw from it: what those draw does not change what it draws.
+
+    Args:
+        rng: The source to draw from; ``None`` for one of its own.
+        shared: Whether all threads draw from the same one of its own.
+
+    Attributes:
+        random: Draws a float in [0, 1).
+    """
+
+    __slots__ = ("_rng", "_shared", "_source", "_threads", "random")
+
+    def __init__(self, rng: random.Random | None, *, shared: bool = HAS_GIL) -> None:
+        self._rng = rng
+        self._shared = shared
+        self.renew()
+
+    def renew(self) -> None:
+        """Take another seed, unless the source was given: in a forked child."""
+        self._source = random.Random() if self._rng is None and self._shared else self._rng
+        self._threads = _OfThread()
+        self.random = self._of_this_thread if self._source is None else self._source.random
+
+    def _of_this_thread(self) -> float:
+        return self._threads.source.random()
+
+    def fork(self) -> Callable[[], float]:
+        """Return a function that will draw what `random` would, leaving that as it is."""
+        return fork_of(self._threads.source if self._source is None else self._source)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 from operator import index as as_index
-from typing import TYPE_CHECKING, TypeVar, cast, final, overload
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast, final, overload
 
 from loadwise._membership import Content, Membership
 from loadwise._memo import Memo
@@ -16,7 +17,7 @@ from loadwise.nodes import refuse_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-__all__ = ["NodeSet"]
+__all__ = ["NodeSet", "Standing"]
 
 M = TypeVar("M")
 N_co = TypeVar("N_co", covariant=True)
@@ -25,6 +26,22 @@ _NOBODY: frozenset[int] = frozenset()
 _PLAIN = {int}
 _FEW = 64
 """Differences between two views up to which the one is made from the other, not anew."""
+
+
+class Standing(NamedTuple):
+    """Standing of nodes in their balancer, whether or not they may be chosen just now.
+
+    Attributes:
+        down: Indices of members that are UNHEALTHY.
+        outside: Why others are no members, by index: "drained", or "filtered" by the balancer's
+            own filter.
+    """
+
+    down: frozenset[int]
+    outside: Mapping[int, str]
+
+
+_ALL_WELL = Standing(_NOBODY, MappingProxyType({}))
 
 
 @final
@@ -61,6 +78,7 @@ class NodeSet(Sequence[N_co]):
         "_barred",
         "_eligible",
         "_mask",
+        "_standing",
         "_views",
         "_well",
         "ailing",
@@ -86,6 +104,7 @@ class NodeSet(Sequence[N_co]):
         self._mask: bytes | None = None
         self._well: NodeSet[N_co] | None = None
         self._views: Memo[NodeSet[N_co]] | None = None
+        self._standing: Standing | None = None
 
     @staticmethod
     def of_content(content: Content) -> NodeSet[Hashable]:
@@ -95,7 +114,7 @@ class NodeSet(Sequence[N_co]):
     @staticmethod
     def of_membership(membership: Membership[M]) -> NodeSet[M]:
         """Return the set of all nodes of a membership."""
-        return _view(membership, membership.eligible, _NOBODY, _NOBODY)
+        return _view(membership, membership.eligible, _NOBODY, _NOBODY, None)
 
     @property
     def eligible(self) -> tuple[int, ...]:
@@ -179,7 +198,7 @@ class NodeSet(Sequence[N_co]):
         if len(wanted) <= _FEW:
             mask = self.mask
             few = tuple(sorted({i for i in wanted if mask[i]}))
-            return _view(self.membership, few, self.ailing.intersection(few), None)
+            return _view(self.membership, few, self.ailing.intersection(few), None, self._standing)
         keep = bytearray(len(self))
         for i in wanted:
             keep[i] = 1
@@ -188,7 +207,7 @@ class NodeSet(Sequence[N_co]):
     def only(self, eligible: Iterable[int]) -> NodeSet[N_co]:
         """Return what `restrict` does for indices known to be eligible here. O(their number)."""
         few = tuple(sorted(eligible))
-        return _view(self.membership, few, self.ailing.intersection(few), None)
+        return _view(self.membership, few, self.ailing.intersection(few), None, self._standing)
 
     def without(self, indices: Iterable[int]) -> NodeSet[N_co]:
         """Return a view with the same membership in which ``indices`` may not be chosen.
@@ -212,7 +231,7 @@ class NodeSet(Sequence[N_co]):
         more = gone.difference(self.membership.idle) if self.membership.idle else gone
         # At the speed of a copy, and shared where nothing is added.
         barred = more if barred <= more else more | barred
-        return _view(self.membership, None, self.ailing - gone, barred)
+        return _view(self.membership, None, self.ailing - gone, barred, self._standing)
 
     def derived(
         self, key: Hashable, make: Callable[[NodeSet[N_co]], NodeSet[N_co]]
@@ -237,7 +256,18 @@ class NodeSet(Sequence[N_co]):
             UnknownIndex: An index is negative or not below ``len(self)``.
         """
         marks = self._checked_set(ailing)
-        return _view(self.membership, self._eligible, marks, self._barred)
+        return _view(self.membership, self._eligible, marks, self._barred, self._standing)
+
+    def told(self, standing: Standing) -> NodeSet[N_co]:
+        """Return the same view with what is known of the nodes' standing. O(1)."""
+        return _view(self.membership, self._eligible, self.ailing, self._barred, standing)
+
+    @property
+    def standing(self) -> Standing | None:
+        """Who is down and who is no member; ``None`` for a set that is no balancer's."""
+        if self._standing is None and self.membership.owner is not None:
+            return _ALL_WELL
+        return self._standing
 
     def since(self, before: NodeSet[object]) -> tuple[list[int], list[int]] | None:
         """Return the indices that may be chosen no more, and those that may be again.
@@ -283,7 +313,8 @@ class NodeSet(Sequence[N_co]):
 
     def _kept(self, keep: bytearray) -> NodeSet[N_co]:
         ailing = frozenset(i for i in self.ailing if keep[i]) if self.ailing else _NOBODY
-        return _view(self.membership, _among(self.eligible, keep), ailing, None)
+        eligible = _among(self.eligible, keep)
+        return _view(self.membership, eligible, ailing, None, self._standing)
 
     def __len__(self) -> int:
         return len(self.membership.nodes)
@@ -315,6 +346,7 @@ def _view(
     eligible: tuple[int, ...] | None,
     ailing: frozenset[int],
     barred: frozenset[int] | None,
+    standing: Standing | None,
 ) -> NodeSet[M]:
     view = cast("NodeSet[M]", NodeSet.__new__(NodeSet))
     view.membership = membership
@@ -325,4 +357,5 @@ def _view(
     view._mask = None  # noqa: SLF001
     view._well = None  # noqa: SLF001
     view._views = None  # noqa: SLF001
+    view._standing = standing  # noqa: SLF001
     return view

@@ -31,10 +31,13 @@ from loadwise import (
     Random,
     RoundRobin,
     SelectionContext,
+    Split,
     Strategy,
+    Tiers,
     WeightedRandom,
     WeightedRoundRobin,
     WithFallback,
+    Zones,
 )
 from loadwise.strategies._ring import Ring
 from loadwise.testing import ManualClock
@@ -64,6 +67,8 @@ class Server:
     def __init__(self, number: int) -> None:
         self.id = number
         self.weight = 1 + number % 3
+        self.priority = number % 2
+        self.zone = "abc"[number % 3]
 
     def load_score(self) -> float:
         return float(self.id)
@@ -128,6 +133,14 @@ FLAT: dict[str, Callable[[], Strategy[Any]]] = {
     "Filtered": lambda: Filtered(RoundRobin(), HealthFilter.available(HealthTracker())),
     "WithFallback": lambda: WithFallback(RoundRobin(), RoundRobin()),
     "FallbackChain": lambda: FallbackChain([RoundRobin()]),
+    "Tiers": lambda: Tiers(lambda: Random(rng=random.Random(1)), rng=random.Random(1)),
+    "Zones": lambda: Zones(lambda: Random(rng=random.Random(1)), rng=random.Random(1)),
+    "Split": lambda: Split(
+        {"even": 95, "odd": 5},
+        lambda node: ("even", "odd")[node.id % 2],
+        lambda: Random(rng=random.Random(1)),
+        rng=random.Random(1),
+    ),
 }
 
 
@@ -320,6 +333,10 @@ PATCHED: dict[str, Callable[[], Strategy[Any]]] = {
     "ConsistentHash": lambda: ConsistentHash(virtual_nodes=2),
     "Filtered": lambda: Filtered(
         Random(rng=random.Random(1)), HealthFilter.available(HealthTracker())
+    ),
+    "Zones in tiers": lambda: Tiers(
+        lambda: Zones(lambda: Random(rng=random.Random(1)), local="a", rng=random.Random(1)),
+        rng=random.Random(1),
     ),
 }
 

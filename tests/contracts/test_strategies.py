@@ -25,10 +25,13 @@ from loadwise import (
     Random,
     RoundRobin,
     SelectionContext,
+    Split,
     Strategy,
+    Tiers,
     WeightedRandom,
     WeightedRoundRobin,
     WithFallback,
+    Zones,
 )
 from loadwise.testing import StrategyContract
 
@@ -145,6 +148,72 @@ class TestFallbackChain(StrategyContract):
 class TestFiltered(StrategyContract):
     def make(self) -> Strategy[Any]:
         return Filtered(PowerOfTwoChoices(load=InFlight(), rng=random.Random(11)), any_server)
+
+
+def in_groups(count: int) -> list[Any]:
+    """Return nodes of two priorities and three zones."""
+    return [
+        Endpoint(f"node-{number}", 1 + number % 3, "abc"[number % 3], number // 2 % 2)
+        for number in range(count)
+    ]
+
+
+class TestTiers(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return Tiers(rng=random.Random(12))
+
+    def make_nodes(self, count: int) -> list[Any]:
+        return in_groups(count)
+
+
+class TestZonesAroundALocalOne(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return Zones(ConsistentHash, local="a", rng=random.Random(13))
+
+    def make_nodes(self, count: int) -> list[Any]:
+        return in_groups(count)
+
+
+class TestZonesByWeight(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return Zones(WeightedRoundRobin, weights={"a": 2, "b": 0.5}, rng=random.Random(14))
+
+    def make_nodes(self, count: int) -> list[Any]:
+        return in_groups(count)
+
+
+class TestSplit(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return Split(
+            {0: 95, 1: 5}, by=lambda node: node.priority, make=RoundRobin, rng=random.Random(15)
+        )
+
+    def make_nodes(self, count: int) -> list[Any]:
+        return in_groups(count)
+
+
+class TestZonesWithinTiers(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return Tiers(lambda: Zones(rng=random.Random(16)), rng=random.Random(17))
+
+    def make_nodes(self, count: int) -> list[Any]:
+        return in_groups(count)
+
+
+class TestTiersOfOneOfTheUsersOwn(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return Tiers(FewestPicks, rng=random.Random(18))
+
+    def make_nodes(self, count: int) -> list[Any]:
+        return in_groups(count)
+
+
+class TestTiersOfOneThatIgnoresExclusions(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return Tiers(AlwaysTheLast, rng=random.Random(19))
+
+    def make_nodes(self, count: int) -> list[Any]:
+        return in_groups(count)
 
 
 class FewestPicks:

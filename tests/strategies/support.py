@@ -27,10 +27,13 @@ from loadwise import (
     Random,
     RoundRobin,
     SelectionContext,
+    Split,
     Strategy,
+    Tiers,
     WeightedRandom,
     WeightedRoundRobin,
     WithFallback,
+    Zones,
 )
 from loadwise.strategies import ViewStrategy
 from loadwise.strategies._ring import Ring
@@ -46,6 +49,8 @@ class Server:
         self.weight = weight
         self.load = load
         self.left = left
+        self.priority = 0
+        self.zone = f"zone-{name[-1:]}"
 
     def load_score(self) -> float:
         return self.load
@@ -73,6 +78,14 @@ MAKERS: dict[str, Callable[[], ViewStrategy[Any]]] = {
     "WithFallback": lambda: WithFallback(Filtered(RoundRobin(), lambda _: False), RoundRobin()),
     "FallbackChain": lambda: FallbackChain([WeightedRoundRobin(), RoundRobin()]),
     "Filtered": lambda: Filtered(WeightedRoundRobin(), any_server),
+    "Tiers": lambda: Tiers(rng=random.Random(8)),
+    "Zones": lambda: Zones(WeightedRoundRobin, rng=random.Random(9)),
+    "Split": lambda: Split(
+        {"even": 1, "odd": 2},
+        by=lambda node: ("even", "odd")[len(node.id) % 2],
+        make=lambda: LeastLoad(rng=random.Random(10)),
+        rng=random.Random(11),
+    ),
 }
 """A new strategy of every kind, seeded where it is random, by name; all can work with `Server`."""
 

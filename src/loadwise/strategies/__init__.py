@@ -12,9 +12,12 @@ from loadwise.strategies.most_available import MostAvailable
 from loadwise.strategies.power_of_two_choices import PowerOfTwoChoices
 from loadwise.strategies.protocols import Strategy, ViewStrategy
 from loadwise.strategies.round_robin import RoundRobin
+from loadwise.strategies.split import Split
+from loadwise.strategies.tiers import Tiers
 from loadwise.strategies.uniform_random import Random
 from loadwise.strategies.weighted_random import WeightedRandom
 from loadwise.strategies.weighted_round_robin import WeightedRoundRobin
+from loadwise.strategies.zones import Zones
 
 __all__ = [
     "ConsistentHash",
@@ -25,9 +28,12 @@ __all__ = [
     "PowerOfTwoChoices",
     "Random",
     "RoundRobin",
+    "Split",
     "Strategy",
+    "Tiers",
     "ViewStrategy",
     "WeightedRandom",
     "WeightedRoundRobin",
     "WithFallback",
+    "Zones",
 ]

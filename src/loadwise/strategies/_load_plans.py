@@ -175,6 +175,10 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
     takes_any: ClassVar[bool] = True
 
     def __init__(self, load: Load[N]) -> None:
+        self._consult(load)
+        super().__init__()
+
+    def _consult(self, load: Load[N]) -> None:
         self._load, self._measure = load_source(load)
         self._key = rank_source(self._load, self._measure)
         self._ageing = ageing_source(self._key, self._measure)
@@ -183,7 +187,11 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
         self._own = load is None
         # Whether what is read can be relied upon to be a number.
         self._sound = is_own(self._measure)
-        super().__init__()
+
+    def share_measures(self, measures: Sequence[LoadMeasure]) -> None:
+        """Consult a measure in the place of its own, before it has been asked for anything."""
+        for measure in measures:
+            self._consult(measure)
 
     @property
     def measures(self) -> tuple[LoadMeasure, ...]:

@@ -7,9 +7,10 @@ translated back. Whatever the rule, a filter holds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from operator import index as as_index
+from operator import is_
 from typing import Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -22,7 +23,14 @@ from loadwise.node_set import NodeSet
 from loadwise.strategies._planned import check_excluded
 from loadwise.strategies.protocols import Strategy, ViewStrategy
 
-__all__ = ["Unforeseeable", "Vetted", "adapt", "is_built_in", "strategy_name"]
+__all__ = [
+    "Unforeseeable",
+    "Vetted",
+    "adapt",
+    "is_built_in",
+    "share_measures",
+    "strategy_name",
+]
 
 N = TypeVar("N")
 
@@ -66,6 +74,28 @@ def strategy_name(strategy: object) -> str:
 def is_built_in(strategy: ViewStrategy[N]) -> bool:
     """Tell whether what `adapt` returned is a strategy of this library's."""
     return not isinstance(strategy, (_Adapter, Vetted))
+
+
+def share_measures(strategy: ViewStrategy[N], measures: Sequence[LoadMeasure]) -> None:
+    """Have a new strategy consult these measures in the place of those that it brought.
+
+    Raises:
+        TypeError: It cannot, or brought others.
+    """
+    own = strategy.measures
+    if len(own) == len(measures) and all(map(is_, own, measures)):
+        return
+    take: Callable[[Sequence[LoadMeasure]], None] | None = None
+    if list(map(type, own)) == list(map(type, measures)):
+        take = getattr(strategy, "share_measures", None)
+    if take is None:
+        kinds = ", ".join(type(measure).__name__ for measure in own) or "none"
+        raise TypeError(
+            f"make returned a {strategy_name(strategy)} with load measures of its own ({kinds}), "
+            f"which no balancer would feed; create each measure once, before, and give it to all "
+            f"strategies: load = InFlight(), then make=lambda: ...(load)"
+        )
+    take(measures)
 
 
 class Vetted(Generic[N]):

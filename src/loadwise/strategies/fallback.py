@@ -9,7 +9,7 @@ from loadwise._native import let_go, mypyc_attr
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.load import LoadMeasure
 from loadwise.node_set import NodeSet
-from loadwise.strategies.adapter import adapt
+from loadwise.strategies.adapter import adapt, share_measures
 from loadwise.strategies.protocols import Strategy, ViewStrategy
 
 __all__ = ["FallbackChain", "WithFallback"]
@@ -60,6 +60,14 @@ class FallbackChain(Generic[N]):
     def measures(self) -> tuple[LoadMeasure, ...]:
         """The load measures that any of the strategies consults."""
         return tuple(measure for each in self._strategies for measure in each.measures)
+
+    def share_measures(self, measures: Sequence[LoadMeasure]) -> None:
+        """Have the strategies consult these measures in the place of their own."""
+        rest = list(measures)
+        for each in self._strategies:
+            count = len(each.measures)
+            share_measures(each, rest[:count])
+            del rest[:count]
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the first index that a strategy chooses, or ``None`` when none does."""

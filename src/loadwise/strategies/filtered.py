@@ -10,7 +10,7 @@ from loadwise.context import EMPTY, SelectionContext
 from loadwise.filters import NOTHING_KEPT, Kept, as_filter
 from loadwise.load import LoadMeasure
 from loadwise.node_set import NodeSet
-from loadwise.strategies.adapter import adapt
+from loadwise.strategies.adapter import adapt, share_measures
 from loadwise.strategies.protocols import Strategy
 
 __all__ = ["Filtered"]
@@ -56,6 +56,10 @@ class Filtered(Generic[N]):
     def measures(self) -> tuple[LoadMeasure, ...]:
         """The load measures that the strategy consults."""
         return self._strategy.measures
+
+    def share_measures(self, measures: Sequence[LoadMeasure]) -> None:
+        """Have the strategy consult these measures in the place of its own."""
+        share_measures(self._strategy, measures)
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index chosen among the accepted, or ``None`` when none is left."""

@@ -58,6 +58,9 @@ class PowerOfTwoChoices(LoadPlanned[N]):
         self._rng = rng
         self._random = source_of(rng)
         super().__init__(load)
+
+    def _consult(self, load: Load[N]) -> None:
+        super()._consult(load)
         self._prefers = None if self._ageing is None else self._ageing.prefers
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:

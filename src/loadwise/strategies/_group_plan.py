@@ -1,0 +1,227 @@
+"""Plans of the strategies that first choose a group: which groups are asked, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from itertools import accumulate
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from loadwise._native import mypyc_attr
+from loadwise.node_set import NodeSet, Standing
+from loadwise.strategies._groups import Group, Layout, Outlook
+from loadwise.strategies.protocols import ViewStrategy
+
+__all__ = ["Division", "GroupPlan", "Headcount", "Part", "Stage", "looked_over", "usable"]
+
+N = TypeVar("N")
+
+_NOBODY: Final[frozenset[int]] = frozenset()
+
+
+class Headcount(NamedTuple):
+    """Number of nodes of a group, and what they amount to.
+
+    Attributes:
+        key: What the nodes of the group have in common.
+        members: Those that count: the balancer's own filter admits them, and they are not drained.
+        available: Those of them that are not UNHEALTHY.
+        ailing: Those of them that are UNHEALTHY and get requests, because there is panic.
+        power: Weights of the available, added up.
+    """
+
+    key: Hashable
+    members: int
+    available: int
+    ailing: int
+    power: float
+
+
+class Division(NamedTuple):
+    """Division of the requests among groups, in their order.
+
+    Attributes:
+        percents: What each is given, in per cent; 100 in all.
+        wanted: Whether each would be given some if its nodes were available, so that those of them
+            that are due for a probe get one.
+        spill: In what proportion others stand in where all that are given some have no candidate;
+            ``None`` for one after the other.
+        mixes: Whether ailing nodes are on a par with the others.
+    """
+
+    percents: Sequence[float]
+    wanted: Sequence[bool]
+    spill: Sequence[float] | None
+    mixes: bool
+
+
+def usable(counts: Sequence[Headcount]) -> list[int]:
+    """Return how many nodes of each group are to be counted on.
+
+    The available; where there are none at all the ailing, and without these all members.
+    """
+    found = [count.available for count in counts]
+    if not any(found):
+        found = [count.ailing for count in counts]
+    return found if any(found) else [count.members for count in counts]
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Part(Generic[N]):
+    """Candidates within one group, and who chooses among them."""
+
+    __slots__ = ("group", "indices", "nodes", "number", "strategy")
+
+    def __init__(self, group: Group[N], number: int, nodes: NodeSet[N]) -> None:
+        self.group = group
+        self.number = number
+        self.indices = group.indices
+        self.nodes = nodes
+        self.strategy: ViewStrategy[N] = group.inner.strategy
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Stage(Generic[N]):
+    """Groups that are asked until one has a candidate.
+
+    Attributes:
+        parts: The groups.
+        sums: Of their shares, up to each; ``None`` where they are asked in order.
+    """
+
+    __slots__ = ("parts", "sums")
+
+    def __init__(self, parts: list[Part[N]], shares: Sequence[float] | None) -> None:
+        self.parts = parts
+        self.sums: list[float] | None = None if shares is None else list(accumulate(shares))
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class GroupPlan(Generic[N]):
+    """Order in which the groups of a view are asked.
+
+    It must not refer to the NodeSet it was made for, or neither could ever be collected.
+
+    Attributes:
+        layout: The groups.
+        stages: In this order, each only where those before it have no candidate.
+        parts: The groups of the first stage.
+        sums: Of their shares; empty where they are asked in order, or there is none.
+        views: Of each group all that may be chosen, by number.
+        counts: The groups' nodes, counted.
+        division: What each group is given.
+    """
+
+    __slots__ = ("counts", "division", "layout", "parts", "stages", "sums", "views")
+
+    def __init__(
+        self,
+        layout: Layout[N],
+        views: list[NodeSet[N]],
+        counts: list[Headcount],
+        division: Division,
+    ) -> None:
+        self.layout = layout
+        self.views = views
+        self.counts = counts
+        self.division = division
+        stages = self.stages = _stages(layout, views, counts, division)
+        self.parts: list[Part[N]] = stages[0].parts if stages else []
+        sums = stages[0].sums if stages else None
+        self.sums: list[float] = [] if sums is None else sums
+
+
+def looked_over(layout: Layout[N], nodes: NodeSet[N]) -> tuple[list[NodeSet[N]], list[Headcount]]:
+    """Return the view of each group, and its nodes counted."""
+    standing = nodes.standing
+    down: dict[int, list[int]] = {}
+    outside: dict[int, dict[int, str]] = {}
+    if standing is not None:
+        down = layout.split(standing.down)
+        for index, why in standing.outside.items():
+            number = layout.number[index]
+            outside.setdefault(number, {})[layout.groups[number].place(index)] = why
+    ailing = layout.split(nodes.ailing)
+    counted = nodes.barred is not None
+    found = layout.split(nodes.eligible if nodes.barred is None else nodes.barred)
+    views: list[NodeSet[N]] = []
+    counts: list[Headcount] = []
+    for number, group in enumerate(layout.groups):
+        mine = None
+        if standing is not None:
+            mine = Standing(frozenset(down.get(number, ())), outside.get(number, {}))
+        barred = frozenset(found.get(number, ())) if counted else _NOBODY
+        outlook = Outlook(barred, frozenset(ailing.get(number, ())), mine)
+        view = group.view(outlook) if counted else group.only(found.get(number, ()), outlook)
+        views.append(view)
+        counts.append(_counted(group, view, mine))
+    return views, counts
+
+
+def _counted(group: Group[N], view: NodeSet[N], standing: Standing | None) -> Headcount:
+    membership = group.whole.membership
+    weights = membership.weights
+    everybody = len(membership.eligible)
+    total: float = sum([weight * number for weight, number in membership.tally.items()])
+    if standing is None:
+        if view.barred is None:
+            chosen = view.eligible
+            power: float = sum([weights[i] for i in chosen])
+            return Headcount(group.key, everybody, len(chosen), 0, power)
+        available = everybody - len(view.barred)
+        power = total - sum([weights[i] for i in view.barred])
+        return Headcount(group.key, everybody, available, 0, power if available else 0)
+    outside = [i for i in standing.outside if weights[i]]
+    members = everybody - len(outside)
+    available = members - len(standing.down)
+    power = total - sum([weights[i] for i in (*outside, *standing.down)])
+    ailing = len(view.ailing)
+    return Headcount(group.key, members, available, ailing, power if available else 0)
+
+
+def _open(view: NodeSet[N]) -> int:
+    """Return how many may be chosen, without asking for each."""
+    barred = view.barred
+    return len(view.eligible) if barred is None else len(view.membership.eligible) - len(barred)
+
+
+def _stages(
+    layout: Layout[N],
+    views: Sequence[NodeSet[N]],
+    counts: Sequence[Headcount],
+    division: Division,
+) -> list[Stage[N]]:
+    """Return whom to ask, and in which order."""
+    # Where nobody is available, and nobody ailing, those who may be chosen are no exception.
+    hope = any(count.available or count.ailing for count in counts)
+    due: list[Part[N]] = []
+    drawn: list[tuple[Part[N], float]] = []
+    rest: list[tuple[Part[N], float]] = []
+    later: list[Part[N]] = []
+    for number, group in enumerate(layout.groups):
+        view, percent = views[number], division.percents[number]
+        well = view if division.mixes else view.well
+        part = Part(group, number, well)
+        if well is not view and _open(view) > _open(well):
+            later.append(Part(group, number, view))
+        if not _open(well):
+            continue
+        none_available = hope and not counts[number].available
+        if none_available and division.wanted[number] and _open(view.well):
+            due.append(part if well is view.well else Part(group, number, view.well))
+        if percent:
+            drawn.append((part, percent))
+        else:
+            rest.append((part, 0.0 if division.spill is None else division.spill[number]))
+    stages = [Stage(due, None)] if due else []
+    if drawn:
+        stages.append(Stage([part for part, _ in drawn], [share for _, share in drawn]))
+    in_proportion = [(part, share) for part, share in rest if share]
+    if in_proportion:
+        parts, spill = [part for part, _ in in_proportion], [share for _, share in in_proportion]
+        stages.append(Stage(parts, spill))
+    in_order = [part for part, share in rest if not share]
+    if in_order:
+        stages.append(Stage(in_order, None))
+    if later:
+        stages.append(Stage(later, None))
+    return stages
