@@ -39,6 +39,8 @@ COMPILED = [
     "load/_gauge",
     "load/in_flight",
     "load/peak_ewma",
+    "strategies/_group_plan",
+    "strategies/_grouped",
     "strategies/_in_turn",
     "strategies/_load_plans",
     "strategies/_planned",
@@ -49,9 +51,12 @@ COMPILED = [
     "strategies/most_available",
     "strategies/power_of_two_choices",
     "strategies/round_robin",
+    "strategies/split",
+    "strategies/tiers",
     "strategies/uniform_random",
     "strategies/weighted_random",
     "strategies/weighted_round_robin",
+    "strategies/zones",
 ]
 
 

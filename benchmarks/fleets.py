@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from loadwise import (
@@ -21,7 +22,9 @@ from loadwise import (
     Random,
     RoundRobin,
     SelectionContext,
+    Split,
     Strategy,
+    Tiers,
     WeightedRandom,
     WeightedRoundRobin,
     WithFallback,
@@ -46,10 +49,11 @@ def keys(count: int) -> list[str]:
 class Server:
     """A node that every strategy can work with."""
 
-    __slots__ = ("id", "weight")
+    __slots__ = ("id", "priority", "weight")
 
     def __init__(self, number: int, *, uneven: bool = False, alike: bool = False) -> None:
         self.id = f"10.0.{number // 256}.{number % 256}:8080"
+        self.priority = number % 2
         self.weight: float = 1 if alike else 1 + number % 3
         if uneven:
             self.weight += random.Random(number).random()
@@ -108,6 +112,11 @@ RULES = (
     ),
     Rule("WithFallback, RoundRobin", lambda: WithFallback(RoundRobin(), Random())),
     Rule("FallbackChain, RoundRobin", lambda: FallbackChain([RoundRobin(), Random()])),
+    Rule("Tiers, RoundRobin", lambda: Tiers(RoundRobin)),
+    Rule(
+        "Split, RoundRobin",
+        lambda: Split({0: 95, 1: 5}, attrgetter("priority"), RoundRobin, rng=random.Random(1)),
+    ),
     Rule("LeastLoad, own load", LeastLoad, most=None, scans=True, alike=True),
     Rule(
         "LeastLoad, InFlight", lambda: LeastLoad(load=InFlight()), most=None, scans=True, alike=True

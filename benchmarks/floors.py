@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from itertools import count
 from math import log2
-from random import random
+from random import Random, random
 
 from benchmarks.fleets import Server
 from xxhash import xxh64_intdigest
@@ -31,6 +31,33 @@ def _round_robin(servers: Sequence[Server]) -> Floor:
 
     def floor(_nodes: object, _context: SelectionContext) -> int:
         return next(turns) % size
+
+    return floor
+
+
+def _tier(servers: Sequence[Server], priority: int) -> list[int]:
+    return [index for index, server in enumerate(servers) if server.priority == priority]
+
+
+def _first_tier(servers: Sequence[Server]) -> Floor:
+    indices, turns = _tier(servers, 0), count()
+    size = len(indices)
+
+    def floor(_nodes: object, _context: SelectionContext) -> int:
+        return indices[next(turns) % size]
+
+    return floor
+
+
+def _split(servers: Sequence[Server]) -> Floor:
+    draw = Random(1).random
+    most, few = _tier(servers, 0), _tier(servers, 1)
+    turns, others = count(), count()
+
+    def floor(_nodes: object, _context: SelectionContext) -> int:
+        if draw() * 100.0 < 95.0:  # noqa: PLR2004 - as the strategy's shares
+            return most[next(turns) % len(most)]
+        return few[next(others) % len(few)]
 
     return floor
 
@@ -244,6 +271,8 @@ FLOORS: dict[str, Callable[[Sequence[Server]], Floor]] = {
     "Filtered by health, RoundRobin": _filtered,
     "WithFallback, RoundRobin": _round_robin,
     "FallbackChain, RoundRobin": _round_robin,
+    "Tiers, RoundRobin": _first_tier,
+    "Split, RoundRobin": _split,
     "LeastLoad, own load": _least_own_load,
     "LeastLoad, InFlight": _least_in_flight,
     "MostAvailable": _most_available,

@@ -21,9 +21,12 @@ from loadwise.strategies.most_available import MostAvailable
 from loadwise.strategies.power_of_two_choices import PowerOfTwoChoices
 from loadwise.strategies.protocols import Strategy
 from loadwise.strategies.round_robin import RoundRobin
+from loadwise.strategies.split import Split
+from loadwise.strategies.tiers import Tiers
 from loadwise.strategies.uniform_random import Random
 from loadwise.strategies.weighted_random import WeightedRandom
 from loadwise.strategies.weighted_round_robin import WeightedRoundRobin
+from loadwise.strategies.zones import Zones
 
 __all__ = ["CATALOGUE", "STRATEGIES", "Entry", "Maker", "known_name"]
 
@@ -154,7 +157,28 @@ CATALOGUE = (
         FallbackChain,
         "as the strategies inside",
         "as those asked",
-        "Tiers: the best that has a node left, in any number.",
+        "A chain of tiers: the best that has a node left, in any number.",
+    ),
+    Entry(
+        "combinator",
+        Tiers,
+        "priority",
+        "O(1) and that of the strategy inside",
+        "Failover: the next priority takes what the nodes of the first that are up cannot bear.",
+    ),
+    Entry(
+        "combinator",
+        Zones,
+        "zone",
+        "O(1) and that of the strategy inside",
+        "Requests stay in the local zone as far as its nodes are up; or zones by weight.",
+    ),
+    Entry(
+        "combinator",
+        Split,
+        "a function of it",
+        "O(1) and that of the strategy inside",
+        "A canary, two versions: shares of groups that hold when nodes are down.",
     ),
     Entry(
         "load",
