@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import pickle
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 from weakref import ref
@@ -174,7 +174,7 @@ def test_layouts_are_those_that_would_be_made_at_once(
     kind: Callable[[Make], Grouped[Any]], changes: list[int | set[int]]
 ) -> None:
     """Through members that come and go, and views, groups are as if all had come together."""
-    strategy = kind(lambda: PowerOfTwoChoices(InFlight()))
+    strategy = kind(lambda: PowerOfTwoChoices[Any](InFlight()))
     membership: Membership[Any] = NodeSet(nodes()).membership
     membership.owner = Owner()
     for number, change in enumerate(changes, 6):
@@ -191,7 +191,7 @@ def test_layouts_are_those_that_would_be_made_at_once(
             view = NodeSet.of_membership(membership)
         strategy.prepare(view)
         plan, alone = strategy._resolve(view), NodeSet(membership.nodes)
-        anew = kind(lambda: PowerOfTwoChoices(InFlight()))._resolve(alone)
+        anew = kind(lambda: PowerOfTwoChoices[Any](InFlight()))._resolve(alone)
         assert plan.layout.number == anew.layout.number
         for mine, others in zip(plan.layout.groups, anew.layout.groups, strict=True):
             assert (mine.key, mine.indices) == (others.key, others.indices)
@@ -235,10 +235,10 @@ def test_measures_are_shared_by_all_groups() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: PowerOfTwoChoices(PeakEwma()),
+        lambda: PowerOfTwoChoices[Any](PeakEwma()),
         lambda: Filtered(PowerOfTwoChoices(PeakEwma()), by_zone("a", "b", "c")),
-        lambda: FallbackChain([RoundRobin(), LeastLoad(PeakEwma()), LeastLoad(InFlight())]),
-        lambda: Tiers(lambda: LeastLoad(PeakEwma())),
+        lambda: FallbackChain[Any]([RoundRobin(), LeastLoad(PeakEwma()), LeastLoad(InFlight())]),
+        lambda: Tiers[Any](lambda: LeastLoad[Any](PeakEwma())),
         PowerOfTwoChoices,
         lambda: Zones(PowerOfTwoChoices),
     ],
@@ -287,7 +287,7 @@ def test_a_measure_that_nobody_would_feed_is_refused(strategy: Callable[[Any], A
     measure = InFlight()
     balancer = Balancer(nodes(), Tiers(lambda: strategy(measure)), clock=ManualClock())
     assert picked(balancer) <= {"n0", "n3"}
-    kinds = iter([InFlight(), PeakEwma(), PeakEwma()])
+    kinds: Iterator[LoadMeasure] = iter([InFlight(), PeakEwma(), PeakEwma()])
     with pytest.raises(TypeError, match=r"LeastLoad with load measures of its own \(PeakEwma\)"):
         Balancer(nodes(), Tiers(lambda: LeastLoad(next(kinds))))
 
@@ -351,7 +351,7 @@ def test_hash_keys_stay_within_their_group() -> None:
 def test_excluded_that_are_nobody_are_refused() -> None:
     """An index that no candidate has is an error, as with every strategy."""
     with pytest.raises(LoadwiseError, match="exclude has the index 9, but there are 6 candidates"):
-        Tiers().select(nodes(), SelectionContext(exclude={9}))
+        Tiers[Endpoint]().select(nodes(), SelectionContext(exclude={9}))
 
 
 def test_nested_shares_multiply() -> None:

@@ -38,7 +38,8 @@ Levels = tuple[tuple[int, int], ...]
 
 def levels(*sizes: tuple[int, int]) -> NodeSet[Endpoint]:
     """Return tiers by the number of their nodes that are available, and that of all."""
-    nodes, down = [], []
+    nodes: list[Endpoint] = []
+    down: list[int] = []
     for priority, (available, size) in enumerate(sizes):
         for number in range(size):
             if number >= available:
@@ -85,30 +86,30 @@ def now(balancer: Balancer[Endpoint], tiers: Tiers[Endpoint]) -> list[float]:
 )
 def test_shares_of_envoy(sizes: Levels, wanted: list[int]) -> None:
     """Shares are those of load_balancer_impl_base_test.cc, GentleFailover and with extra levels."""
-    assert Tiers().shares(levels(*sizes)) == dict(enumerate(wanted))
+    assert Tiers[Endpoint]().shares(levels(*sizes)) == dict(enumerate(wanted))
 
 
 def test_shares_without_overprovisioning() -> None:
     """With a factor of 1 half a tier bears half, as in Envoy's OverProvisioningFactor."""
-    assert Tiers(overprovisioning=1.0).shares(levels((2, 4), (2, 4))) == {0: 50, 1: 50}
-    assert Tiers(overprovisioning=1).shares(levels((3, 4), (2, 2))) == {0: 75, 1: 25}
-    assert Tiers(overprovisioning=1.1).shares(levels((1, 2), (1, 1))) == {0: 55, 1: 45}
+    assert Tiers[Endpoint](overprovisioning=1.0).shares(levels((2, 4), (2, 4))) == {0: 50, 1: 50}
+    assert Tiers[Endpoint](overprovisioning=1).shares(levels((3, 4), (2, 2))) == {0: 75, 1: 25}
+    assert Tiers[Endpoint](overprovisioning=1.1).shares(levels((1, 2), (1, 1))) == {0: 55, 1: 45}
 
 
 def test_a_tier_with_a_node_left_bears_something() -> None:
     """One of 200 bears 0.7 %, which Envoy rounds to nothing; here it counts as 1."""
-    assert Tiers().shares(levels((1, 200), (1, 1))) == {0: 1, 1: 99}
-    assert Tiers().shares(levels((1, 200), (0, 1))) == {0: 100, 1: 0}
+    assert Tiers[Endpoint]().shares(levels((1, 200), (1, 1))) == {0: 1, 1: 99}
+    assert Tiers[Endpoint]().shares(levels((1, 200), (0, 1))) == {0: 100, 1: 0}
 
 
 def test_drained_nodes_are_no_members() -> None:
     """Weight 0 means drained: half a tier drained and half of it up is a tier that is up."""
     nodes = [Endpoint(f"n{i}", weight=i % 2, priority=i // 4) for i in range(8)]
-    assert Tiers().shares(nodes) == {0: 100, 1: 0}
-    assert Tiers().shares([]) == {}
+    assert Tiers[Endpoint]().shares(nodes) == {0: 100, 1: 0}
+    assert Tiers[Endpoint]().shares([]) == {}
     all_drained = [Endpoint("a", weight=0), Endpoint("b", weight=0, priority=1)]
-    assert Tiers().shares(all_drained) == {0: 100, 1: 0}
-    assert Tiers().select(all_drained) is None
+    assert Tiers[Endpoint]().shares(all_drained) == {0: 100, 1: 0}
+    assert Tiers[Endpoint]().select(all_drained) is None
 
 
 @given(
@@ -121,7 +122,7 @@ def test_shares_are_whole_and_sum_to_100(pairs: list[tuple[int, int]], factor: f
     A tier without an available node has none, unless that holds for all.
     """
     sizes = tuple((min(pair), max(pair)) for pair in pairs)
-    found = Tiers(overprovisioning=factor).shares(levels(*sizes))
+    found = Tiers[Endpoint](overprovisioning=factor).shares(levels(*sizes))
     existing = {priority for priority, (_, size) in enumerate(sizes) if size}
     assert found.keys() == existing
     assert all(type(share) is int and share >= 0 for share in found.values())
@@ -188,7 +189,7 @@ def test_who_finds_nobody_in_its_tier_goes_on_to_the_next_in_order() -> None:
     second = balancer.acquire()
     assert second.node.priority == 1
     assert picked(balancer, exclude=["1-0", "1-1"]) == {"2-0"}
-    balancer._pauses.mark_exhausted(f"1-{1 - int(second.node.id[-1])}", 5.0)
+    balancer._pauses.mark_exhausted(f"1-{1 - int(str(second.node.id)[-1])}", 5.0)
     assert picked(balancer) == {"2-0"}
     for lease in first:
         lease.success()
@@ -299,10 +300,12 @@ def test_a_spare_tier_is_not_probed_while_it_is_not_needed() -> None:
 def test_outside_of_a_balancer_who_may_not_be_chosen_is_down() -> None:
     """So shares can be looked at for any view of a NodeSet."""
     nodes = levels((4, 4), (2, 2))
-    assert Tiers().shares(nodes.without([0, 1])) == {0: 70, 1: 30}
-    assert Tiers().shares(nodes.restrict([0, 1, 4])) == {0: 70, 1: 30}
-    assert Tiers().shares(list(nodes)) == {0: 100, 1: 0}
-    assert list(Tiers().shares([Endpoint("a", priority=7), Endpoint("b", priority=-1)])) == [-1, 7]
+    assert Tiers[Endpoint]().shares(nodes.without([0, 1])) == {0: 70, 1: 30}
+    assert Tiers[Endpoint]().shares(nodes.restrict([0, 1, 4])) == {0: 70, 1: 30}
+    assert Tiers[Endpoint]().shares(list(nodes)) == {0: 100, 1: 0}
+    assert list(
+        Tiers[Endpoint]().shares([Endpoint("a", priority=7), Endpoint("b", priority=-1)])
+    ) == [-1, 7]
 
 
 def test_explain_tells_the_share_of_each_nodes_tier() -> None:
@@ -335,7 +338,7 @@ def test_priorities_that_are_none() -> None:
     with pytest.raises(TypeError, match=r"the priority of node 'b' is 'x'; it must be an int"):
         Balancer([Endpoint("b", priority="x")], Tiers())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="Tiers needs `priority`"):
-        Tiers().select(["b"])
+        Tiers[str]().select(["b"])
 
 
 @pytest.mark.parametrize("factor", [0.99, 0, -1, math.nan, math.inf])

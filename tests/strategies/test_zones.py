@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from loadwise import (
     Filtered,
     NodeSet,
     RoundRobin,
+    Strategy,
     Tiers,
     WeightedRandom,
     Zones,
@@ -29,7 +31,8 @@ from loadwise.testing import ManualClock
 
 def zoned(**sizes: tuple[int, int]) -> NodeSet[Endpoint]:
     """Return zones by the number of their nodes that are available, and that of all."""
-    nodes, down = [], []
+    nodes: list[Endpoint] = []
+    down: list[int] = []
     for zone, (available, size) in sizes.items():
         for number in range(size):
             if number >= available:
@@ -67,7 +70,7 @@ def test_weights_of_zones_that_are_up(weights: tuple[int, int, int]) -> None:
 
 def test_a_zone_without_a_weight_has_one() -> None:
     """``weights={"a": 2}`` gives zone a twice what any other zone has."""
-    found = Zones(weights={"a": 2}).shares(zoned(a=(1, 1), b=(5, 5), c=(9, 9)))
+    found = Zones[Endpoint](weights={"a": 2}).shares(zoned(a=(1, 1), b=(5, 5), c=(9, 9)))
     assert found == {"a": 50.0, "b": 25.0, "c": 25.0}
 
 
@@ -89,16 +92,18 @@ def test_the_local_zone_comes_first(
     sizes: dict[str, tuple[int, int]], factor: float, wanted: list[float]
 ) -> None:
     """It is given 1.4 * available / members, the others the rest by what is available in each."""
-    found = Zones(local="a", overprovisioning=factor).shares(zoned(**sizes))
+    found = Zones[Endpoint](local="a", overprovisioning=factor).shares(zoned(**sizes))
     assert list(found.values()) == pytest.approx(wanted)
 
 
 def test_other_zones_share_by_the_weights_of_their_nodes() -> None:
     """A large node stands for several small ones, and without a preference all zones do so."""
     nodes = [Endpoint("a", zone="a"), Endpoint("b", 9, "b"), Endpoint("c", 1.0, "c")]
-    assert Zones().shares(nodes) == pytest.approx({"a": 100 / 11, "b": 900 / 11, "c": 100 / 11})
+    assert Zones[Endpoint]().shares(nodes) == pytest.approx(
+        {"a": 100 / 11, "b": 900 / 11, "c": 100 / 11}
+    )
     down = NodeSet([*nodes, Endpoint("a2", 0, "a")]).without([0])
-    assert Zones(local="a").shares(down) == {"a": 0.0, "b": 90.0, "c": 10.0}
+    assert Zones[Endpoint](local="a").shares(down) == {"a": 0.0, "b": 90.0, "c": 10.0}
 
 
 def test_picks_follow_the_shares() -> None:
@@ -187,10 +192,11 @@ def test_a_local_zone_may_come_and_go() -> None:
 def test_a_tier_without_nodes_in_the_local_zone() -> None:
     """Within tiers a zone need not be in each of them."""
     nodes = [Endpoint("a", zone="a"), Endpoint("b", zone="b"), Endpoint("far", 1, "z", 1)]
-    for inner in (
+    makers: tuple[Callable[[], Strategy[Endpoint]], ...] = (
         lambda: Zones(local="a"),
         lambda: Filtered(Zones(local="a"), by_zone("a", "b", "z")),
-    ):
+    )
+    for inner in makers:
         balancer = Balancer(nodes, Tiers(inner), clock=ManualClock())
         assert picked(balancer) == {"a"}
         kill(balancer, "a")
@@ -203,7 +209,10 @@ def test_nodes_without_zones() -> None:
         Balancer(["x"], Zones())
     with pytest.raises(TypeError, match=r"the zone of node 'x' is \[\]; it must be hashable"):
         Balancer([Endpoint("x", zone=[])], Zones())  # type: ignore[arg-type]
-    assert Zones().shares([Endpoint("x"), Endpoint("y", zone="b")]) == {None: 50.0, "b": 50.0}
+    assert Zones[Endpoint]().shares([Endpoint("x"), Endpoint("y", zone="b")]) == {
+        None: 50.0,
+        "b": 50.0,
+    }
 
 
 def test_bad_arguments() -> None:

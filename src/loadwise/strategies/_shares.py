@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from loadwise._numbers import finite, shown
 
@@ -38,8 +38,9 @@ def check_shares(name: str, given: object, example: str) -> dict[Any, float]:
     """
     if not isinstance(given, Mapping):
         raise TypeError(f"{name} is {shown(given)}; give a mapping, such as {example}")
+    wanted = cast("Mapping[object, object]", given)
     found: dict[Any, float] = {}
-    for key, value in given.items():
+    for key, value in wanted.items():
         found[key] = finite(f"{name}[{key!r}]", value)
         if not found[key] >= 0:
             raise ValueError(
@@ -47,7 +48,7 @@ def check_shares(name: str, given: object, example: str) -> dict[Any, float]:
             )
     if not any(found.values()):
         raise ValueError(
-            f"{name} is {shown(given)}, of which nobody is given anything; name at least one with "
+            f"{name} is {shown(wanted)}, of which nobody is given anything; name at least one with "
             f"a number above 0, such as {example}"
         )
     return found
