@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.balancer.test_panic import kill, picked, sicken, tracker_of
+from tests.balancer.panicking import kill, picked, sicken, tracker_of
 from tests.strategies.support import SIGNIFICANCE, chi_square_tail, picks, shares
 
 from loadwise import (

@@ -63,7 +63,6 @@ from loadwise import (
     RetryBudget,
     RoundRobin,
     SelectionContext,
-    Split,
     StateStore,
     Strategy,
     Tiers,
@@ -280,10 +279,7 @@ def every_strategy() -> list[Strategy[Server]]:
         MostAvailable(epsilon=0.5),
         WithFallback(eu, Random()),
         FallbackChain([eu, LeastLoad(load=Server.load_score)]),
-        Tiers(),
         Tiers(lambda: Zones(lambda: PowerOfTwoChoices(InFlight()), local="eu"), 1.4),
-        Zones(RoundRobin, weights={"eu": 2, "us": 0.5}, rng=random.Random(3)),
-        Split({"new": 5, "old": 95}, by=lambda server: server.zone, make=WeightedRandom),
     ]
     return strategies
 

@@ -23,9 +23,12 @@ from loadwise import (
     Outcome,
     PowerOfTwoChoices,
     SelectionContext,
+    Split,
     StateStore,
     Strategy,
+    Tiers,
     WithFallback,
+    Zones,
 )
 from loadwise.filters import StateSource
 from loadwise.load import Cell
@@ -58,6 +61,10 @@ for_texts: Strategy[str] = Anything()
 chain: Strategy[Endpoint] = WithFallback(
     Filtered(Newest(), lambda node: node.priority == 0), newest
 )
+tiers: Tiers[Endpoint] = Tiers(Newest)
+zones: Zones[Endpoint] = Zones(Newest, weights={"eu": 2, "us": 0.5})
+split: Split[Endpoint] = Split({"new": 5, "old": 95}, by=lambda node: node.zone, make=Anything)
+percents: dict[int | str, float] = split.shares([Endpoint("a")])
 balancer: Balancer[Endpoint] = Balancer([Endpoint("a")], Newest())
 another = Balancer(["a"], Anything())
 

@@ -7,11 +7,11 @@ from itertools import accumulate
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from loadwise._native import mypyc_attr
-from loadwise.node_set import NodeSet, Standing
-from loadwise.strategies._groups import Group, Layout, Outlook
+from loadwise.node_set import MemberStates, NodeSet
+from loadwise.strategies._groups import Layout, NodeGroup, Outlook
 from loadwise.strategies.protocols import ViewStrategy
 
-__all__ = ["Division", "GroupPlan", "Headcount", "Part", "Stage", "looked_over", "usable"]
+__all__ = ["Division", "GroupPlan", "GroupView", "Headcount", "Stage", "looked_over", "usable"]
 
 N = TypeVar("N")
 
@@ -66,12 +66,12 @@ def usable(counts: Sequence[Headcount]) -> list[int]:
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Part(Generic[N]):
+class GroupView(Generic[N]):
     """Candidates within one group, and who chooses among them."""
 
     __slots__ = ("group", "indices", "nodes", "number", "strategy")
 
-    def __init__(self, group: Group[N], number: int, nodes: NodeSet[N]) -> None:
+    def __init__(self, group: NodeGroup[N], number: int, nodes: NodeSet[N]) -> None:
         self.group = group
         self.number = number
         self.indices = group.indices
@@ -90,7 +90,7 @@ class Stage(Generic[N]):
 
     __slots__ = ("parts", "sums")
 
-    def __init__(self, parts: list[Part[N]], shares: Sequence[float] | None) -> None:
+    def __init__(self, parts: list[GroupView[N]], shares: Sequence[float] | None) -> None:
         self.parts = parts
         self.sums: list[float] | None = None if shares is None else list(accumulate(shares))
 
@@ -125,19 +125,19 @@ class GroupPlan(Generic[N]):
         self.counts = counts
         self.division = division
         stages = self.stages = _stages(layout, views, counts, division)
-        self.parts: list[Part[N]] = stages[0].parts if stages else []
+        self.parts: list[GroupView[N]] = stages[0].parts if stages else []
         sums = stages[0].sums if stages else None
         self.sums: list[float] = [] if sums is None else sums
 
 
 def looked_over(layout: Layout[N], nodes: NodeSet[N]) -> tuple[list[NodeSet[N]], list[Headcount]]:
     """Return the view of each group, and its nodes counted."""
-    standing = nodes.standing
+    states = nodes.states
     down: dict[int, list[int]] = {}
     outside: dict[int, dict[int, str]] = {}
-    if standing is not None:
-        down = layout.split(standing.down)
-        for index, why in standing.outside.items():
+    if states is not None:
+        down = layout.split(states.down)
+        for index, why in states.outside.items():
             number = layout.number[index]
             outside.setdefault(number, {})[layout.groups[number].place(index)] = why
     ailing = layout.split(nodes.ailing)
@@ -147,8 +147,8 @@ def looked_over(layout: Layout[N], nodes: NodeSet[N]) -> tuple[list[NodeSet[N]],
     counts: list[Headcount] = []
     for number, group in enumerate(layout.groups):
         mine = None
-        if standing is not None:
-            mine = Standing(frozenset(down.get(number, ())), outside.get(number, {}))
+        if states is not None:
+            mine = MemberStates(frozenset(down.get(number, ())), outside.get(number, {}))
         barred = frozenset(found.get(number, ())) if counted else _NOBODY
         outlook = Outlook(barred, frozenset(ailing.get(number, ())), mine)
         view = group.view(outlook) if counted else group.only(found.get(number, ()), outlook)
@@ -157,12 +157,12 @@ def looked_over(layout: Layout[N], nodes: NodeSet[N]) -> tuple[list[NodeSet[N]],
     return views, counts
 
 
-def _counted(group: Group[N], view: NodeSet[N], standing: Standing | None) -> Headcount:
+def _counted(group: NodeGroup[N], view: NodeSet[N], states: MemberStates | None) -> Headcount:
     membership = group.whole.membership
     weights = membership.weights
     everybody = len(membership.eligible)
     total: float = sum([weight * number for weight, number in membership.tally.items()])
-    if standing is None:
+    if states is None:
         if view.barred is None:
             chosen = view.eligible
             power: float = sum([weights[i] for i in chosen])
@@ -170,10 +170,10 @@ def _counted(group: Group[N], view: NodeSet[N], standing: Standing | None) -> He
         available = everybody - len(view.barred)
         power = total - sum([weights[i] for i in view.barred])
         return Headcount(group.key, everybody, available, 0, power if available else 0)
-    outside = [i for i in standing.outside if weights[i]]
+    outside = [i for i in states.outside if weights[i]]
     members = everybody - len(outside)
-    available = members - len(standing.down)
-    power = total - sum([weights[i] for i in (*outside, *standing.down)])
+    available = members - len(states.down)
+    power = total - sum([weights[i] for i in (*outside, *states.down)])
     ailing = len(view.ailing)
     return Headcount(group.key, members, available, ailing, power if available else 0)
 
@@ -193,21 +193,21 @@ def _stages(
     """Return whom to ask, and in which order."""
     # Where nobody is available, and nobody ailing, those who may be chosen are no exception.
     hope = any(count.available or count.ailing for count in counts)
-    due: list[Part[N]] = []
-    drawn: list[tuple[Part[N], float]] = []
-    rest: list[tuple[Part[N], float]] = []
-    later: list[Part[N]] = []
+    due: list[GroupView[N]] = []
+    drawn: list[tuple[GroupView[N], float]] = []
+    rest: list[tuple[GroupView[N], float]] = []
+    later: list[GroupView[N]] = []
     for number, group in enumerate(layout.groups):
         view, percent = views[number], division.percents[number]
         well = view if division.mixes else view.well
-        part = Part(group, number, well)
+        part = GroupView(group, number, well)
         if well is not view and _open(view) > _open(well):
-            later.append(Part(group, number, view))
+            later.append(GroupView(group, number, view))
         if not _open(well):
             continue
         none_available = hope and not counts[number].available
         if none_available and division.wanted[number] and _open(view.well):
-            due.append(part if well is view.well else Part(group, number, view.well))
+            due.append(part if well is view.well else GroupView(group, number, view.well))
         if percent:
             drawn.append((part, percent))
         else:

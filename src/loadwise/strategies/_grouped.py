@@ -22,7 +22,14 @@ from loadwise.load import InFlight, LoadMeasure
 from loadwise.node_set import NodeSet
 from loadwise.nodes import node_id, refuse_text
 from loadwise.strategies._draws import position_besides
-from loadwise.strategies._group_plan import Division, GroupPlan, Headcount, Part, Stage, looked_over
+from loadwise.strategies._group_plan import (
+    Division,
+    GroupPlan,
+    GroupView,
+    Headcount,
+    Stage,
+    looked_over,
+)
 from loadwise.strategies._groups import Inner, Layout, laid_out
 from loadwise.strategies._planned import check_excluded
 from loadwise.strategies.adapter import adapt, share_measures
@@ -325,7 +332,7 @@ def _next(stage: Stage[N], out: Sequence[int], draw: Callable[[], float]) -> int
 
 
 def _ask(
-    part: Part[N], context: SelectionContext, excluded: list[int] | None, *, peeking: bool
+    part: GroupView[N], context: SelectionContext, excluded: list[int] | None, *, peeking: bool
 ) -> int | None:
     if context.exclude:
         exclude = _NOBODY if excluded is None else frozenset(excluded)
