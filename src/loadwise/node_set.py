@@ -17,7 +17,7 @@ from loadwise.nodes import refuse_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-__all__ = ["NodeSet", "Standing"]
+__all__ = ["FleetStanding", "NodeSet"]
 
 M = TypeVar("M")
 N_co = TypeVar("N_co", covariant=True)
@@ -28,7 +28,7 @@ _FEW = 64
 """Differences between two views up to which the one is made from the other, not anew."""
 
 
-class Standing(NamedTuple):
+class FleetStanding(NamedTuple):
     """Standing of nodes in their balancer, whether or not they may be chosen just now.
 
     Attributes:
@@ -41,7 +41,7 @@ class Standing(NamedTuple):
     outside: Mapping[int, str]
 
 
-_ALL_WELL = Standing(_NOBODY, MappingProxyType({}))
+_ALL_WELL = FleetStanding(_NOBODY, MappingProxyType({}))
 
 
 @final
@@ -104,7 +104,7 @@ class NodeSet(Sequence[N_co]):
         self._mask: bytes | None = None
         self._well: NodeSet[N_co] | None = None
         self._views: Memo[NodeSet[N_co]] | None = None
-        self._standing: Standing | None = None
+        self._standing: FleetStanding | None = None
 
     @staticmethod
     def of_content(content: Content) -> NodeSet[Hashable]:
@@ -258,12 +258,12 @@ class NodeSet(Sequence[N_co]):
         marks = self._checked_set(ailing)
         return _view(self.membership, self._eligible, marks, self._barred, self._standing)
 
-    def told(self, standing: Standing) -> NodeSet[N_co]:
+    def told(self, standing: FleetStanding) -> NodeSet[N_co]:
         """Return the same view with what is known of the nodes' standing. O(1)."""
         return _view(self.membership, self._eligible, self.ailing, self._barred, standing)
 
     @property
-    def standing(self) -> Standing | None:
+    def standing(self) -> FleetStanding | None:
         """Who is down and who is no member; ``None`` for a set that is no balancer's."""
         if self._standing is None and self.membership.owner is not None:
             return _ALL_WELL
@@ -346,7 +346,7 @@ def _view(
     eligible: tuple[int, ...] | None,
     ailing: frozenset[int],
     barred: frozenset[int] | None,
-    standing: Standing | None,
+    standing: FleetStanding | None,
 ) -> NodeSet[M]:
     view = cast("NodeSet[M]", NodeSet.__new__(NodeSet))
     view.membership = membership

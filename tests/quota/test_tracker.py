@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event, Thread, current_thread
-from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -228,20 +227,6 @@ def test_a_refusal_without_a_wait_ends_no_cooldown(clock: ManualClock) -> None:
     first.rate_limited(30.0)
     second.rate_limited(0.0)
     assert quota.cooldown_until("a") == 30.0
-
-
-def test_the_old_name_of_cooldown_until_warns(quota: QuotaTracker) -> None:
-    """`rests_until` does the same, and names its successor."""
-    quota.mark_exhausted("a", 30.0)
-    with pytest.warns(DeprecationWarning, match="cooldown_until"):
-        assert quota.rests_until("a") == 30.0
-
-
-def test_a_source_with_the_old_name_only_is_refused() -> None:
-    """A balancer says at once by which name it asks for the end of a cooldown."""
-    source = SimpleNamespace(try_acquire=print, rests_until=print)
-    with pytest.raises(TypeError, match="rename its rests_until: it is now cooldown_until"):
-        Balancer(["a"], quota=source)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf])

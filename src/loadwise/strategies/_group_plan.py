@@ -7,8 +7,8 @@ from itertools import accumulate
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from loadwise._native import mypyc_attr
-from loadwise.node_set import NodeSet, Standing
-from loadwise.strategies._groups import Group, Layout, Outlook
+from loadwise.node_set import FleetStanding, NodeSet
+from loadwise.strategies._groups import Layout, NodeGroup, Outlook
 from loadwise.strategies.protocols import ViewStrategy
 
 __all__ = ["Division", "GroupPlan", "Headcount", "Part", "Stage", "looked_over", "usable"]
@@ -71,7 +71,7 @@ class Part(Generic[N]):
 
     __slots__ = ("group", "indices", "nodes", "number", "strategy")
 
-    def __init__(self, group: Group[N], number: int, nodes: NodeSet[N]) -> None:
+    def __init__(self, group: NodeGroup[N], number: int, nodes: NodeSet[N]) -> None:
         self.group = group
         self.number = number
         self.indices = group.indices
@@ -148,7 +148,7 @@ def looked_over(layout: Layout[N], nodes: NodeSet[N]) -> tuple[list[NodeSet[N]],
     for number, group in enumerate(layout.groups):
         mine = None
         if standing is not None:
-            mine = Standing(frozenset(down.get(number, ())), outside.get(number, {}))
+            mine = FleetStanding(frozenset(down.get(number, ())), outside.get(number, {}))
         barred = frozenset(found.get(number, ())) if counted else _NOBODY
         outlook = Outlook(barred, frozenset(ailing.get(number, ())), mine)
         view = group.view(outlook) if counted else group.only(found.get(number, ()), outlook)
@@ -157,7 +157,7 @@ def looked_over(layout: Layout[N], nodes: NodeSet[N]) -> tuple[list[NodeSet[N]],
     return views, counts
 
 
-def _counted(group: Group[N], view: NodeSet[N], standing: Standing | None) -> Headcount:
+def _counted(group: NodeGroup[N], view: NodeSet[N], standing: FleetStanding | None) -> Headcount:
     membership = group.whole.membership
     weights = membership.weights
     everybody = len(membership.eligible)

@@ -12,14 +12,14 @@ from operator import is_
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from loadwise._membership import Content, Membership
-from loadwise.node_set import NodeSet, Standing
+from loadwise.node_set import FleetStanding, NodeSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
 
     from loadwise.strategies.protocols import ViewStrategy
 
-__all__ = ["Group", "Inner", "Layout", "Outlook", "laid_out"]
+__all__ = ["Inner", "Layout", "NodeGroup", "Outlook", "laid_out"]
 
 N = TypeVar("N")
 
@@ -47,7 +47,7 @@ class Outlook:
     __slots__ = ("ailing", "barred", "standing")
 
     def __init__(
-        self, barred: frozenset[int], ailing: frozenset[int], standing: Standing | None
+        self, barred: frozenset[int], ailing: frozenset[int], standing: FleetStanding | None
     ) -> None:
         self.barred = barred
         self.ailing = ailing
@@ -64,7 +64,7 @@ class Outlook:
     __hash__ = None  # type: ignore[assignment]  # compared only
 
 
-class Group(Generic[N]):
+class NodeGroup(Generic[N]):
     """Nodes of one group of a layout.
 
     Attributes:
@@ -86,9 +86,9 @@ class Group(Generic[N]):
         # The last view of them, so that it is the same one as long as nothing in it changes.
         self._seen: tuple[Outlook, NodeSet[N]] = (Outlook(_NOBODY, _NOBODY, None), whole)
 
-    def moved(self, indices: list[int]) -> Group[N]:
+    def moved(self, indices: list[int]) -> NodeGroup[N]:
         """Return the same group, whose nodes have other indices in the whole."""
-        twin = Group(self.key, self.inner, indices, self.whole)
+        twin = NodeGroup(self.key, self.inner, indices, self.whole)
         twin._seen = self._seen
         return twin
 
@@ -130,7 +130,7 @@ class Layout(Generic[N]):
 
     __slots__ = ("groups", "number")
 
-    def __init__(self, groups: list[Group[N]], number: list[int]) -> None:
+    def __init__(self, groups: list[NodeGroup[N]], number: list[int]) -> None:
         self.groups = groups
         self.number = number
 
@@ -156,7 +156,7 @@ class Layout(Generic[N]):
         old, size = self.groups[number], len(self.number)
         whole = NodeSet.of_membership(old.whole.membership.joined(node))
         groups = self.groups.copy()
-        groups[number] = Group(old.key, old.inner, [*old.indices, size], whole)
+        groups[number] = NodeGroup(old.key, old.inner, [*old.indices, size], whole)
         return Layout(groups, [*self.number, number])
 
     def parted(self, cut: int) -> Layout[N] | None:
@@ -171,7 +171,7 @@ class Layout(Generic[N]):
             return None
         groups = [group.moved(_closed_up(group.indices, cut)) for group in self.groups]
         whole = NodeSet.of_membership(old.whole.membership.parted(place))
-        groups[number] = Group(old.key, old.inner, groups[number].indices, whole)
+        groups[number] = NodeGroup(old.key, old.inner, groups[number].indices, whole)
         return Layout(groups, self.number[:cut] + self.number[cut + 1 :])
 
 
@@ -205,7 +205,7 @@ def laid_out(
         found.setdefault(key, []).append(index)
     ordered = order(found)
     old = {} if before is None else {group.key: group for group in before.groups}
-    groups: list[Group[N]] = []
+    groups: list[NodeGroup[N]] = []
     for key in ordered:
         indices, known = found[key], old.get(key)
         members = tuple([nodes.membership.nodes[i] for i in indices])
@@ -216,7 +216,7 @@ def laid_out(
         membership = Membership(members, content)
         membership.owner, membership.is_part = nodes.membership.owner, True
         whole = NodeSet.of_membership(membership)
-        groups.append(Group(key, inner(key, members), indices, whole))
+        groups.append(NodeGroup(key, inner(key, members), indices, whole))
     numbers = {key: number for number, key in enumerate(ordered)}
     return Layout(groups, [numbers[key] for key in keys])
 
