@@ -80,7 +80,7 @@ def _changes(size: int) -> Iterator[Case]:
         for row, change in (
             ("a node goes down and recovers", partial(_flap, balancer, health, nodes[-1].id)),
             ("a node is drained and back", partial(_drain, balancer, nodes[size // 2].id)),
-            ("a node sits out and is back", partial(_cool_down, balancer, clock)),
+            ("a node is on cooldown and back", partial(_cool_down, balancer, clock)),
         ):
             yield Case(f"{row}, {name}", str(size), calls(change))
 

@@ -1,4 +1,4 @@
-"""A crawler: two requests at a time to each site, and a site that asks for a rest (429) gets it.
+"""A crawler: two requests at a time to each site, and one that asks for a cooldown gets it.
 
 Each page is a task of its own. Three real servers stand for the sites.
 Needs pip install 'loadwise[aiohttp]'.

@@ -2,7 +2,7 @@
 
 Every prompt reserves what it may use at most, and settles when the answer tells what it did use.
 When no key can afford a prompt, the router waits for exactly as long as it must. One key has a
-smaller limit than we were told: its 429 is believed, and it sits out its Retry-After.
+smaller limit than we were told: its 429 is believed, and it is on cooldown for its Retry-After.
 
 The provider is simulated, and so is time, so that minutes pass at once. In a program, leave out
 ``clock=`` and sleep where this one advances the clock.

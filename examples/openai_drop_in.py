@@ -2,7 +2,7 @@
 
 The program talks to the SDK as ever. Beneath it, every prompt goes to a key that can afford it:
 what it may cost is reserved, and settled when the answer tells. One key allows less than we were
-told: its 429 is believed, it sits out its Retry-After, and the prompt goes to another key at once.
+told: its 429 puts it on cooldown for its Retry-After, and the prompt goes to another key at once.
 
 Two providers run in threads of this program, so it needs no account, and ends by itself.
 

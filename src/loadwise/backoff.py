@@ -1,4 +1,4 @@
-"""Pauses before what failed everywhere is tried again."""
+"""Delays before the next round of attempts, after one that failed on every node."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class CooldownCollector(Protocol):
     """Collector that hears of cooldowns, too; optional beside `MetricsCollector`."""
 
     def on_cooldown(self, node_id: Hashable, seconds: float) -> None:
-        """The balancer began to have a node sit out for so many seconds.
+        """The balancer put a node on cooldown for so many seconds.
 
         One that is prolonged before it is over does not begin again.
         """

@@ -13,7 +13,7 @@ class Outcome(Enum):
     """End of a request, by its kind.
 
     Only ``SUCCESS`` and ``FAILURE`` say something about a node's health. A rate limit says that
-    the node works and wants a pause; a cancellation, that the caller gave up.
+    the node works and needs a cooldown; a cancellation, that the caller gave up.
     """
 
     SUCCESS = "success"

@@ -162,7 +162,7 @@ def test_locks_held_at_the_fork_are_free_in_the_child() -> None:
     owners: list[Any] = [
         *strategies,
         *(balancer.health for balancer in balancers),
-        *(balancer._pauses for balancer in balancers),
+        *(balancer._quota_source for balancer in balancers),
         *(balancer._fleet for balancer in balancers),
     ]
 

@@ -467,13 +467,13 @@ def test_nodes_that_left_take_no_memory(
         gc.collect()
         assert balancer.health is not None
         assert balancer.health.snapshot() == {}
-        pauses: Any = balancer._pauses
+        quota: Any = balancer._quota_source
         return (
             len(load._cells),
             len(strategy._plans),
             len(strategy._known),
-            len(pauses._rests),
-            len(pauses._blocked),
+            len(quota._cooldowns),
+            len(quota._blocked),
             len(gc.get_objects()),
         )
 

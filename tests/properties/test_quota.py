@@ -251,7 +251,7 @@ class QuotaMachine(RuleBasedStateMachine):
             resting = self.rests[node] > self.clock.now
             assert self.quota.is_available(node) is (has_room and not resting)
             assert (node in self.quota.unavailable()) is not self.quota.is_available(node)
-            assert self.quota.rests_until(node) == (self.rests[node] if resting else None)
+            assert self.quota.cooldown_until(node) == (self.rests[node] if resting else None)
 
     @invariant()
     def caches_hold(self) -> None:

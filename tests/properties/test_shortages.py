@@ -69,7 +69,7 @@ class World:
         waits, reasons = {}, Counter[str]()
         for node in range(SIZE):
             at = self.quota.available_at(node, amounts)
-            rests = self.quota.rests_until(node) is not None
+            rests = self.quota.cooldown_until(node) is not None
             if at > now:
                 waits[node] = at - now
                 reasons["rate_limited" if rests else "quota"] += 1

@@ -1,4 +1,4 @@
-"""Reservations, pauses, errors, threads and forks of the quota tracker.
+"""Reservations, cooldowns, errors, threads and forks of the quota tracker.
 
 That windows slide as they should is compared with a full log in tests/properties.
 """
@@ -197,22 +197,22 @@ def test_a_pause(quota: QuotaTracker, clock: ManualClock) -> None:
     for identity in ("a", "unregistered"):
         assert not quota.is_available(identity)
         assert quota.try_acquire(identity) is None
-        assert quota.rests_until(identity) == quota.available_at(identity) == 30.0
+        assert quota.cooldown_until(identity) == quota.available_at(identity) == 30.0
     assert sorted(map(str, quota.unavailable())) == ["a", "unregistered"]
     assert left(quota) == (10, 100)
     clock.advance(1.0)
     assert quota.unavailable() == []
     for identity in ("a", "unregistered"):
-        assert quota.rests_until(identity) is None
+        assert quota.cooldown_until(identity) is None
         assert quota.try_acquire(identity) is not None
 
 
-def test_a_pause_of_no_time_ends_one_under_way(quota: QuotaTracker) -> None:
-    """`mark_exhausted(id, 0)` lifts a pause, as `lift` does; without one it changes nothing."""
+def test_a_cooldown_of_no_time_ends_one_under_way(quota: QuotaTracker) -> None:
+    """`mark_exhausted(id, 0)` lifts a cooldown, as `lift` does; without one it changes nothing."""
     for identity in ("a", "unregistered"):
         quota.mark_exhausted(identity, 30.0)
         quota.mark_exhausted(identity, 0)
-        assert quota.rests_until(identity) is None
+        assert quota.cooldown_until(identity) is None
         assert quota.is_available(identity)
     version = quota.version
     quota.mark_exhausted("a", 0.0)
@@ -220,13 +220,13 @@ def test_a_pause_of_no_time_ends_one_under_way(quota: QuotaTracker) -> None:
 
 
 def test_a_refusal_without_a_wait_ends_no_cooldown(clock: ManualClock) -> None:
-    """A node that is to sit out for no time goes on with what another request was told."""
+    """A node whose cooldown is to take no time goes on with what another request was told."""
     quota = QuotaTracker(clock)
     balancer = Balancer(["a"], quota=quota, clock=clock)
     first, second = balancer.acquire(), balancer.acquire()
     first.rate_limited(30.0)
     second.rate_limited(0.0)
-    assert quota.rests_until("a") == 30.0
+    assert quota.cooldown_until("a") == 30.0
 
 
 @pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf])
@@ -567,7 +567,7 @@ def test_a_node_is_taken_by_its_id(quota: QuotaTracker, clock: ManualClock) -> N
     assert quota.remaining_by_dimension(again) == {"rpm": 0}
     assert quota.available_at(again) == quota.available_at("n") == clock() + 60.0
     quota.mark_exhausted(again, 90.0)
-    assert quota.rests_until(node) == quota.rests_until("n") == clock() + 90.0
+    assert quota.cooldown_until(node) == quota.cooldown_until("n") == clock() + 90.0
     quota.remove(again)
     assert quota.unavailable() == []
 
@@ -585,7 +585,7 @@ def test_a_pause_can_be_lifted() -> None:
         assert quota.lift(Endpoint(node))
         assert quota.version != version
         assert quota.changed_since(changes)[1] == [node]
-        assert quota.rests_until(node) is None
+        assert quota.cooldown_until(node) is None
         assert quota.is_available(node)
         assert quota.try_acquire(node) is not None
         assert not quota.lift(node)

@@ -378,7 +378,7 @@ def test_nested_strategies_count_what_is_down_in_their_group() -> None:
     tiers: Tiers[Endpoint] = Tiers(make, rng=random.Random(1))
     balancer = Balancer(fleet, tiers, clock=ManualClock())
     kill(balancer, "n0", "n1")
-    balancer._pauses.mark_exhausted("n3", 60.0)
+    balancer._quota_source.mark_exhausted("n3", 60.0)
     view = balancer._fleet.refreshed().nodes
     first, second = tiers._resolve(view).views
     assert zones[0].shares(first) == pytest.approx({"a": 70.0, "b": 30.0})

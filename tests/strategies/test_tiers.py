@@ -153,7 +153,7 @@ def test_health_moves_shares_and_nothing_else_does() -> None:
     balancer, tiers = fleet(4, 2, max_in_flight=1)
     assert now(balancer, tiers) == [100, 0]
     for name in ("0-0", "0-1", "0-2"):
-        balancer._pauses.mark_exhausted(name, 5.0)
+        balancer._quota_source.mark_exhausted(name, 5.0)
     view = balancer._fleet.refreshed().nodes
     assert now(balancer, tiers) == [100, 0]
     assert list(tiers.shares(by_priority(1).view(view)).values()) == [100, 0]
@@ -189,7 +189,7 @@ def test_who_finds_nobody_in_its_tier_goes_on_to_the_next_in_order() -> None:
     second = balancer.acquire()
     assert second.node.priority == 1
     assert picked(balancer, exclude=["1-0", "1-1"]) == {"2-0"}
-    balancer._pauses.mark_exhausted(f"1-{1 - int(str(second.node.id)[-1])}", 5.0)
+    balancer._quota_source.mark_exhausted(f"1-{1 - int(str(second.node.id)[-1])}", 5.0)
     assert picked(balancer) == {"2-0"}
     for lease in first:
         lease.success()

@@ -118,7 +118,7 @@ def test_what_no_zone_with_a_share_can_take_is_spread() -> None:
     """Where the local zone is on cooldown the others share by what they weigh, none is first."""
     zones: Zones[Endpoint] = Zones(RoundRobin, local="a", rng=random.Random(2))
     balancer = fleet(zones, a=1, b=1, c=3)
-    balancer._pauses.mark_exhausted("a-0", 60.0)
+    balancer._quota_source.mark_exhausted("a-0", 60.0)
     counts = Counter(balancer.pick().zone for _ in range(4000))
     # Within 5 standard deviations of the binomial distribution: an error of 6e-7.
     assert abs(counts["b"] - 1000) < 5 * math.sqrt(4000 * 0.25 * 0.75)

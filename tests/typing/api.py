@@ -503,7 +503,7 @@ def transports(balancer: Balancer[str]) -> None:
     httpx.LoadwiseTransport(balancer, transport_of, url=str)
     httpx2.AsyncLoadwiseTransport(balancer, limits=None, http2=True)
     httpx.LoadwiseTransport(
-        balancer, no_node="response", max_pause=30.0, map_responses=False, node_cookies=True
+        balancer, no_node="response", max_cooldown=30.0, map_responses=False, node_cookies=True
     )
     httpx2.LoadwiseTransport(balancer, classify=classify_llm, timeout=None)
     LoadwiseMiddleware(balancer, classify=classify_llm, timeout=30.0)

@@ -40,7 +40,7 @@ _OF_A_QUOTA = (
     "unavailable",
     "next_change",
     "remaining_by_dimension",
-    "rests_until",
+    "cooldown_until",
     "remove",
     "clock",
     "lift",
@@ -61,6 +61,8 @@ def check_quota(quota: object) -> None:
         return
     if isinstance(quota, type) or not callable(getattr(quota, "try_acquire", None)):
         raise TypeError(f"quota is {quota!r}; it must be a QuotaTracker, or another QuotaSource")
+    if hasattr(quota, "rests_until") and not hasattr(quota, "cooldown_until"):
+        raise TypeError(f"quota is {quota!r}; rename its rests_until: it is now cooldown_until")
     # What try_acquire returns would pass for a reservation.
     refuse_async_methods(
         "quota",

@@ -69,7 +69,7 @@ class Attempts(Generic[N]):
     _asked: dict[str, Any] | None = None
     _exclude: frozenset[Hashable] = frozenset()
     _tried: frozenset[Hashable] = frozenset()
-    _pause: float = 0.0
+    _delay: float = 0.0
     _blame: Blame | None = None
     _last_error: BaseException | None = None
 
@@ -146,9 +146,9 @@ class Attempts(Generic[N]):
             return self._balancer.acquire()
         while True:
             self._check_time()
-            if self._pause and self.pacing is not None:
-                self.pacing.wait(self._pause)
-                self._pause = 0.0
+            if self._delay and self.pacing is not None:
+                self.pacing.wait(self._delay)
+                self._delay = 0.0
                 self._check_time()
             try:
                 return self._own(self._balancer.acquire(**self._request()))
@@ -164,9 +164,9 @@ class Attempts(Generic[N]):
             return self.begin()
         while True:
             self._check_time()
-            if self._pause:
-                await pacing.wait_async(self._pause)
-                self._pause = 0.0
+            if self._delay:
+                await pacing.wait_async(self._delay)
+                self._delay = 0.0
                 self._check_time()
             try:
                 if pacing.timeout == 0.0:
@@ -221,7 +221,7 @@ class Attempts(Generic[N]):
     def _check_time(self) -> None:
         """Raise the last error if an attempt is too late, or will be once it has waited."""
         pacing = self.pacing
-        if pacing is not None and pacing.is_late(self._pause):
+        if pacing is not None and pacing.is_late(self._delay):
             if self._last_error is not None:
                 raise self._last_error
             raise self.too_late(pacing, f"before attempt {self.number} began")
@@ -240,16 +240,16 @@ class Attempts(Generic[N]):
         return request
 
     def _end_round(self, nobody: NoNodeAvailable) -> None:
-        """Have the next round begin after a pause; raise the last error if there is none."""
-        pacing, pause = self.pacing, None
+        """Have the next round begin after a delay; raise the last error if there is none."""
+        pacing, delay = self.pacing, None
         if pacing is not None:
             if self._tried:  # and so excluded, as they are not in the next round
-                pause = pacing.next_pause(0.0)
+                delay = pacing.next_delay(0.0)
             elif comes_with_time(nobody) or nobody.reason == "queue":
-                pause = pacing.next_pause(nobody.retry_after or 0.0)
-        if pause is None:
+                delay = pacing.next_delay(nobody.retry_after or 0.0)
+        if delay is None:
             raise nobody if self._last_error is None else self._last_error
-        self._pause = pause
+        self._delay = delay
         self._tried = frozenset()
 
     def _failures(self) -> Failures:
@@ -274,10 +274,10 @@ class Attempts(Generic[N]):
         if pacing is None:
             return in_this_round
         if not in_this_round:
-            pause = pacing.next_pause(0.0)
-            if pause is None:
+            delay = pacing.next_delay(0.0)
+            if delay is None:
                 return False
-            self._pause = pause
+            self._delay = delay
             self._tried = frozenset()
         return pacing.allows_another()
 

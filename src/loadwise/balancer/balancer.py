@@ -155,7 +155,7 @@ class Balancer(Generic[N]):
         self._clock = first_clock(clock, health, quota)
         self._health = as_tracker(health, self._clock)
         self._quota = quota
-        self._pauses = QuotaTracker(self._clock) if quota is None else quota
+        self._quota_source = QuotaTracker(self._clock) if quota is None else quota
         default: PowerOfTwoChoices[N] = PowerOfTwoChoices(load=InFlight())
         self._strategy = adapt(default if strategy is None else strategy)
         self._strategy_name = strategy_name(self._strategy)
@@ -175,7 +175,7 @@ class Balancer(Generic[N]):
             name,
             measures,
             self._health,
-            self._pauses,
+            self._quota_source,
             has_quota=quota is not None,
             limits=limits,
             freed=free.freed,
@@ -185,9 +185,9 @@ class Balancer(Generic[N]):
             prepare=self._strategy.prepare,
         )
         self._fleet.replace(nodes)
-        self._cooldowns = Cooldowns(self._pauses, self._metrics)
+        self._cooldowns = Cooldowns(self._quota_source, self._metrics)
         self._roster: Roster[N] = Roster(
-            self._fleet, self._clock, self._health, self._pauses, self._cooldowns, rule
+            self._fleet, self._clock, self._health, self._quota_source, self._cooldowns, rule
         )
         self._admission: Admission[N] = Admission(self._strategy, self._health, quota, free)
         self._queue: WaitQueue[N, Lease[N]] = WaitQueue(
@@ -312,7 +312,7 @@ class Balancer(Generic[N]):
             view = self._fleet.view
             if (
                 not view.plain
-                or view.quota_version != self._pauses.version
+                or view.quota_version != self._quota_source.version
                 or view.health_version != self._vitals.version
                 or self._dropped
             ):
@@ -794,9 +794,9 @@ class Balancer(Generic[N]):
         found = self._admission.find(view, request, for_lease=for_lease)
         if isinstance(found, Grant):
             return view, found
-        health, pauses = self._health, self._pauses
+        health, quota = self._health, self._quota_source
         request.pin(view.nodes)  # it may wait, and be asked for again when others are members
-        return view, no_node_available(self.name, view, request, found, health, pauses)
+        return view, no_node_available(self.name, view, request, found, health, quota)
 
     def _has_only(self, ids: frozenset[Hashable]) -> bool:
         """Tell whether there is no member but these. O(number of ids)."""
@@ -820,7 +820,7 @@ class Balancer(Generic[N]):
 
         Args:
             id: The member's id, or the member itself.
-            outcome: How it ended. RATE_LIMITED has the node sit out for a second.
+            outcome: How it ended. RATE_LIMITED puts the node on cooldown for a second.
             reason: What went wrong, for those who ask about the node's health.
             latency: How many seconds it took, finite and >= 0. With it, load measures and metrics
                 are told, too; without it, only health.
@@ -946,8 +946,8 @@ class Balancer(Generic[N]):
             `Panic` and all in words as ``text``; ``members``, how many nodes the balancer's filter
             admits and are not drained; ``available``, how many of those are not UNHEALTHY;
             ``counts``, how many nodes are in each state of health, by its name; ``on_cooldown``,
-            how many sit out; ``waiting``, how many requests wait for a node; and ``nodes``, the
-            list of `NodeStatus.to_dict`.
+            how many are on cooldown; ``waiting``, how many requests wait for a node; and ``nodes``,
+            the list of `NodeStatus.to_dict`.
 
         Thread-safety: full; the counts are of one moment each.
 

@@ -17,8 +17,8 @@ class Blame:
     the request's fault. Whoever drops this object drops them, too.
 
     Attributes:
-        holds_pauses: Whether the cooldowns that come with failures are held, too, that of the first
-            one included.
+        holds_cooldowns: Whether the cooldowns that come with failures are held, too, that of the
+            first one included.
         doubts_limits: Whether those are held, too, that come with the rate limits reported next.
 
     Thread-safety: attempts may end in several threads at once.
@@ -26,14 +26,14 @@ class Blame:
     Cost: O(1) for each failure; O(failures held) for a success.
     """
 
-    __slots__ = ("_first", "_held", "_pauses", "doubts_limits", "holds_pauses")
+    __slots__ = ("_cooldowns", "_first", "_held", "doubts_limits", "holds_cooldowns")
 
-    def __init__(self, *, holds_pauses: bool = False) -> None:
+    def __init__(self, *, holds_cooldowns: bool = False) -> None:
         # Emptied by the first failure: that is atomic, a flag is not.
         self._first = [None]
         self._held: dict[Hashable, Callable[[], None]] | None = None
-        self._pauses: dict[Hashable, Callable[[], None]] | None = None
-        self.holds_pauses = holds_pauses
+        self._cooldowns: dict[Hashable, Callable[[], None]] | None = None
+        self.holds_cooldowns = holds_cooldowns
         self.doubts_limits = False
 
     def counts_at_once(self) -> bool:
@@ -46,7 +46,7 @@ class Blame:
 
     def holds_cooldown(self, outcome: Outcome) -> bool:
         """Tell whether the cooldown that comes with such an end is to be held."""
-        return self.holds_pauses if outcome is Outcome.FAILURE else self.doubts_limits
+        return self.holds_cooldowns if outcome is Outcome.FAILURE else self.doubts_limits
 
     def hold(self, node_id: Hashable, report: Callable[[], None]) -> None:
         """Hold a failure of a node; an earlier one of the same node gives way to it."""
@@ -56,18 +56,18 @@ class Blame:
         held.pop(node_id, None)
         held[node_id] = report
 
-    def hold_pause(self, node_id: Hashable, begin: Callable[[], None]) -> None:
+    def hold_cooldown(self, node_id: Hashable, begin: Callable[[], None]) -> None:
         """Hold the cooldown of a node; an earlier one of the same node gives way to it."""
-        pauses = self._pauses
-        if pauses is None:
-            self._pauses = pauses = {}
-        pauses[node_id] = begin
+        cooldowns = self._cooldowns
+        if cooldowns is None:
+            self._cooldowns = cooldowns = {}
+        cooldowns[node_id] = begin
 
     def succeeded(self, node_id: Hashable) -> None:
         """Report what is held, in order, except what is of the node that has succeeded now."""
         held, self._held = self._held, None
-        pauses, self._pauses = self._pauses, None
-        for each in (held, pauses):
+        cooldowns, self._cooldowns = self._cooldowns, None
+        for each in (held, cooldowns):
             if each is not None:
                 each.pop(node_id, None)
                 for report in list(each.values()):

@@ -68,17 +68,17 @@ class Cooldowns(ForkAware):
     """Record of a balancer's cooldowns of its members.
 
     Args:
-        pauses: Who has nodes sit out.
+        quota: Source of quotas that keeps the cooldowns.
         metrics: Told of each cooldown that begins.
 
-    That a node sits out, and until when, is for ``pauses`` to say, which others may share. The
-    balancer remembers why, and until when that was meant: what lasts longer has another cause.
+    Whether a node is on cooldown, and until when, is for ``quota`` to say, which others may share.
+    The balancer remembers why, and until when that was meant: what lasts longer has another cause.
 
     Thread-safety: full. A lock makes two requests that are refused at once one cooldown.
     """
 
-    def __init__(self, pauses: QuotaSource, metrics: GuardedCollector | None) -> None:
-        self._pauses = pauses
+    def __init__(self, quota: QuotaSource, metrics: GuardedCollector | None) -> None:
+        self._quota = quota
         self._metrics = metrics
         self._after_fork()
         reset_in_child(self)
@@ -89,13 +89,13 @@ class Cooldowns(ForkAware):
         self._lock = RLock()
 
     def begin(self, slot: Slot, seconds: float, reason: str) -> None:
-        """Have a member sit out; a longer cooldown under way is kept."""
+        """Put a member on cooldown; a longer cooldown under way is kept."""
         if not seconds:  # that would end one
             return
         with self._lock:
-            before = self._pauses.rests_until(slot.id)
-            self._pauses.mark_exhausted(slot.id, seconds)
-            until = self._pauses.rests_until(slot.id)
+            before = self._quota.cooldown_until(slot.id)
+            self._quota.mark_exhausted(slot.id, seconds)
+            until = self._quota.cooldown_until(slot.id)
             if until is not None and (before is None or until > before):
                 slot.cause = Cause(until, reason)
         if self._metrics is not None and before is None and until is not None:
@@ -103,12 +103,12 @@ class Cooldowns(ForkAware):
 
     def of(self, slot: Slot) -> Cooldown | None:
         """Return a member's cooldown, if it is on one."""
-        until = self._pauses.rests_until(slot.id)
+        until = self._quota.cooldown_until(slot.id)
         if until is None:
             return None
         cause = slot.cause
         ours = cause is not None and until <= cause.until + _SLACK
-        left = until - self._pauses.clock()
+        left = until - self._quota.clock()
         if left <= 0:
             return None
         return Cooldown(left, until, cause.reason if ours and cause is not None else _ELSEWHERE)
@@ -122,15 +122,15 @@ class Cooldowns(ForkAware):
         """End a member's cooldown; return whether there was one.
 
         Raises:
-            TypeError: Who has nodes sit out cannot end that.
+            TypeError: The source of quotas cannot end it.
         """
-        pauses = self._pauses
-        if not isinstance(pauses, LiftableQuota):
+        quota = self._quota
+        if not isinstance(quota, LiftableQuota):
             raise TypeError(
                 f"the cooldown of node {slot.id!r} cannot be lifted: the balancer's quota is "
-                f"{pauses!r}, which has no lift(node_id); wait for its end, or give the quota "
+                f"{quota!r}, which has no lift(node_id); wait for its end, or give the quota "
                 f"source that method"
             )
         with self._lock:
             slot.cause = None
-            return pauses.lift(slot.id)
+            return quota.lift(slot.id)

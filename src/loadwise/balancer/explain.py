@@ -10,7 +10,7 @@ from loadwise.balancer.asked import Asked
 from loadwise.balancer.cooldowns import Cooldowns
 from loadwise.balancer.request import Request
 from loadwise.balancer.status import Explanation
-from loadwise.balancer.tally import RESTS, Tally
+from loadwise.balancer.tally import BY_QUOTA, Tally
 from loadwise.balancer.view import View, cooldown_reason
 from loadwise.balancer.waits import NEVER, cost_of, journal_of
 from loadwise.errors import NoNodeAvailable
@@ -94,19 +94,19 @@ def no_node_available(
     request: Request[N],
     asked: Sequence[Asked[N]],
     health: HealthTracker | None,
-    pauses: QuotaSource,
+    quota: QuotaSource,
 ) -> NoNodeAvailable:
     """Return the error that says why ``request`` can be given no node, and until when.
 
     O(number excluded or asked) while view and quotas stay as they are: the rest is counted once
     per view and cost.
     """
-    refusal = _Refusal(view, request, health, pauses, despite=len(asked) > 1)
+    refusal = _Refusal(view, request, health, quota, despite=len(asked) > 1)
     if len(asked) > 1:
         refusal.count_candidates(asked[0])
     refusal.count_asked(asked[-1])
     wait = refusal.until
-    retry_after = None if wait == NEVER else max(0.0, wait - pauses.clock())
+    retry_after = None if wait == NEVER else max(0.0, wait - quota.clock())
     filters = map(repr, refusal.filters)
     return NoNodeAvailable(balancer, len(view.nodes), refusal.reasons, retry_after, filters)
 
@@ -122,18 +122,18 @@ class _Refusal(Generic[N]):
         view: View[N],
         request: Request[N],
         health: HealthTracker | None,
-        pauses: QuotaSource,
+        quota: QuotaSource,
         *,
         despite: bool,
     ) -> None:
         self._view = view
         self._request = request
         self._health = health
-        self._pauses = pauses
+        self._quota = quota
         self._among = view.nodes
         if despite and view.others is not None:
             self._among = view.others
-        tally = _tally(view, request, self._back_at, pauses, despite=despite)
+        tally = _tally(view, request, self._back_at, quota, despite=despite)
         self.reasons = dict(tally.reasons)
         self.filters: list[Filter[N]] = []
         if view.where is not None and view.turned_away:
@@ -168,23 +168,23 @@ class _Refusal(Generic[N]):
         self._count("full" if asked.crowded else "declined", rest)
 
     def _refused(self, index: int, why: str) -> tuple[str, int]:
-        if why in RESTS:
+        if why in BY_QUOTA:
             # One may have taken the other's place since the view was made.
-            why = cooldown_reason(self._view.nodes.ids[index], self._pauses)
-        if why in RESTS or why == "unhealthy":
+            why = cooldown_reason(self._view.nodes.ids[index], self._quota)
+        if why in BY_QUOTA or why == "unhealthy":
             self.until = min(self.until, self._back_at(index, unhealthy=why == "unhealthy"))
         return why, 1
 
     def _back_at(self, index: int, *, unhealthy: bool = False) -> float:
-        """Return when a node is back that sits out or is down."""
+        """Return when a node is back that is on cooldown or down."""
         identity = self._view.nodes.ids[index]
-        at = self._pauses.available_at(identity, self._request.cost)
+        at = self._quota.available_at(identity, self._request.cost)
         unhealthy = unhealthy or (
             self._among is self._view.nodes and self._view.ruled_out.get(index) == "unhealthy"
         )
         if not unhealthy or self._health is None:
             return at
-        # It may sit out or lack quota besides: it is back when the last of that is over.
+        # It may be on cooldown or lack quota besides: it is back when the last of that is over.
         due = self._health.next_probe(identity)
         return NEVER if due is None else max(at, due)
 
@@ -204,12 +204,12 @@ def _tally(
     view: View[N],
     request: Request[N],
     ask: Callable[[int], float],
-    pauses: QuotaSource,
+    quota: QuotaSource,
     *,
     despite: bool,
 ) -> Tally:
     """Return the reasons why the view itself rules members out. O(n) once per view and cost."""
-    journal, cost, now = journal_of(pauses), cost_of(request.cost), pauses.clock()
+    journal, cost, now = journal_of(quota), cost_of(request.cost), quota.clock()
     known = None if cost is None else view.tallies.get((cost, despite))
     if journal is None or known is None or now >= known.until:
         found = view.ruled_out
@@ -219,7 +219,7 @@ def _tally(
                 i: "rate_limited" if i in dead else why for i, why in found.items() if not mask[i]
             }
         mark = 0 if journal is None else journal.mark
-        known = Tally.of(found, view.nodes.ids, pauses, ask, mark)
+        known = Tally.of(found, view.nodes.ids, quota, ask, mark)
     else:
         known = known.fresh(journal, view.nodes.index_of, ask, now)
     if cost is not None:

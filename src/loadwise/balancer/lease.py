@@ -170,7 +170,7 @@ class Lease(Generic[N]):
 
         Args:
             reason: What went wrong, for those who ask about the node's health.
-            retry_after: Seconds for which the node sits out, finite and >= 0; ``None`` for no
+            retry_after: Seconds of the node's cooldown, finite and >= 0; ``None`` for no
                 cooldown.
 
         Returns:
@@ -186,11 +186,11 @@ class Lease(Generic[N]):
     def rate_limited(
         self, retry_after: float | None = None, reason: str | BaseException | None = None
     ) -> bool:
-        """End it as refused by a rate limit; the node sits out.
+        """End it as refused by a rate limit; the node goes on cooldown.
 
         Args:
-            retry_after: Seconds to sit out, finite and >= 0; 1 if the node did not say.
-            reason: How it was refused, for those who ask why the node sits out.
+            retry_after: Seconds of cooldown, finite and >= 0; 1 if the node did not say.
+            reason: How it was refused, for those who ask about the cooldown.
 
         Returns:
             Whether this was the first word on it.
@@ -199,8 +199,8 @@ class Lease(Generic[N]):
             TypeError: ``retry_after`` is no number.
             ValueError: ``retry_after`` is negative, NaN or infinite.
         """
-        pause = None if retry_after is None else checked_cooldown(retry_after)
-        return self._end(Outcome.RATE_LIMITED, None, (reason, pause))
+        cooldown = None if retry_after is None else checked_cooldown(retry_after)
+        return self._end(Outcome.RATE_LIMITED, None, (reason, cooldown))
 
     def cancel(self) -> bool:
         """End it as given up by the caller. Returns whether this was the first word on it.

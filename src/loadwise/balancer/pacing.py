@@ -80,9 +80,9 @@ class Pacing:
         """Return the seconds until the deadline; ``None`` without one."""
         return None if self._ends is None else self._ends - self._clock()
 
-    def is_late(self, pause: float = 0.0) -> bool:
-        """Tell whether the deadline has passed, or will have after a pause of so many seconds."""
-        return self._ends is not None and self._clock() + pause >= self._ends
+    def is_late(self, delay: float = 0.0) -> bool:
+        """Tell whether the deadline has passed, or will have after so many more seconds."""
+        return self._ends is not None and self._clock() + delay >= self._ends
 
     def allows_another(self) -> bool:
         """Tell whether another attempt may follow; if so, it is taken from the budget."""
@@ -90,7 +90,7 @@ class Pacing:
             return False
         return self._budget is None or self._budget.try_withdraw()
 
-    def next_pause(self, least: float) -> float | None:
+    def next_delay(self, least: float) -> float | None:
         """End a round; return the seconds to wait before the next, ``None`` if there is none.
 
         Args:
@@ -98,9 +98,9 @@ class Pacing:
         """
         if self.backoff is None:
             return None
-        pause = max(least, self.backoff.delay(self._rounds))
+        delay = max(least, self.backoff.delay(self._rounds))
         self._rounds += 1
-        return None if self.is_late(pause) else pause
+        return None if self.is_late(delay) else delay
 
     def patience(self) -> float:
         """Return the seconds for which an attempt may wait for a node; inf for any time."""

@@ -31,8 +31,8 @@ __all__ = ["LATENCY_WEIGHT", "Reporter"]
 _SUCCESS: Final = Outcome.SUCCESS
 _FAILURE: Final = Outcome.FAILURE
 LATENCY_WEIGHT: Final = 0.1
-_PAUSE: Final = 1.0
-"""Seconds that a node sits out which does not say how long."""
+_DEFAULT_COOLDOWN: Final = 1.0
+"""Seconds of a cooldown whose node does not say how long."""
 
 
 class Reporter(ForkAware):
@@ -324,7 +324,7 @@ class Reporter(ForkAware):
             retry_after: Seconds, if it said how long.
             passed: Seconds of them that have passed since.
         """
-        left = (_PAUSE if retry_after is None else retry_after) - passed
+        left = (_DEFAULT_COOLDOWN if retry_after is None else retry_after) - passed
         if not slot.alive or (passed and left <= 0):
             return
         why = in_words(reason) or "rate limited"
@@ -356,7 +356,7 @@ class Reporter(ForkAware):
             return
         # In words now: the exception itself would keep its frames, and all that they hold.
         told = slot, outcome, in_words(reason), seconds, self.clock()
-        blame.hold_pause(slot.id, partial(self._cool_down_since, *told))
+        blame.hold_cooldown(slot.id, partial(self._cool_down_since, *told))
 
     def _cool_down_since(
         self, slot: Slot, outcome: Outcome, reason: str | None, seconds: float | None, at: float

@@ -30,7 +30,7 @@ class Roster(Generic[N]):
         clock: The balancer's clock.
         health: Who knows the health, if anyone.
         quota: Who knows what is left of quotas.
-        cooldowns: Who knows which members sit out, and why.
+        cooldowns: Cooldowns of the members, with their reasons.
         rule: When there is panic; ``None`` for never.
 
     Thread-safety: that of those it asks. Members are those of one moment; what is told of them

@@ -19,7 +19,7 @@ _Key = tuple[Cost, bool, Hashable]
 _MOST_COSTS = 32
 _MOST_MORE = 16
 _UNTOLD = 1.0
-_PAUSE = 0.1
+_LEAST_INTERVAL = 0.1
 """Seconds between two times that all are asked of whom quotas do not tell when that changes."""
 _MOST_ASKED = 64
 """So many are asked again before any refusal, whenever the last was."""
@@ -139,7 +139,7 @@ class Shortages(Generic[N]):
         """
         since = self._quota.clock() - (known.until - _UNTOLD)
         times = known.waits.times
-        if not known.scanned or len(times) <= _MOST_ASKED or not 0.0 <= since < _PAUSE:
+        if not known.scanned or len(times) <= _MOST_ASKED or not 0.0 <= since < _LEAST_INTERVAL:
             return self.scan(nodes, request, despite=despite)
         first = next(self._turns) * _A_FEW
         few = [i % len(nodes) for i in range(first, first + _A_FEW)]

@@ -116,7 +116,7 @@ class Slot:
         room: Permits for requests in flight; ``None`` without a limit.
         succeeded_at: When a request last ended well, by the balancer's clock.
         state_since: When its state of health last changed, or it joined, by the balancer's clock.
-        cause: Why it sat out when the balancer last had it do so; ``None`` if it never had.
+        cause: Why the balancer last put it on cooldown; ``None`` if it never did.
         successes: Counts requests that end well, for the newest bucket.
         rolls_at: When the newest bucket is over, by the balancer's clock.
         buckets: Counts of the last minute, the newest last.

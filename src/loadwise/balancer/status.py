@@ -33,7 +33,7 @@ class NodeStatus:
         drained: Whether it gets no new requests by `Balancer.drain` or a weight of 0.
         ailing: Whether it is UNHEALTHY but not dead, so that it gets requests in panic.
         limit: How many requests it may have in flight; ``None`` for no limit.
-        cooldown: For how long it sits out, and why; ``None`` if it does not.
+        cooldown: For how long it is on cooldown, and why; ``None`` if it is not.
         state_seconds: For how many seconds it has been in its state of health, as far as this
             process knows: since that changed here, or else since it joined.
         recent_successes: How many requests it has answered well in the last minute, in this
@@ -113,7 +113,7 @@ class Explanation:
             costs, or is RECOVERING and has all the requests that it needs.
         panic: How bad it is, while the balancer is in panic; else ``None``.
         ailing: The ids of nodes that are UNHEALTHY and eligible because of it, but not dead.
-        cooldowns: For how long nodes sit out, and why, by id.
+        cooldowns: For how long nodes are on cooldown, and why, by id.
     """
 
     balancer: str

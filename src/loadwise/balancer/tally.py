@@ -8,12 +8,12 @@ from typing import Final
 from loadwise.balancer.waits import NEVER, Journal, Waits
 from loadwise.quota import QuotaSource
 
-__all__ = ["RESTS", "Tally"]
+__all__ = ["BY_QUOTA", "Tally"]
 
-RESTS: Final = ("quota", "rate_limited")
-"""Reasons of nodes that sit out; one may take the other's place with time."""
+BY_QUOTA: Final = ("quota", "rate_limited")
+"""Reasons of nodes without quota or on cooldown; one may take the other's place with time."""
 
-_PASSES = (*RESTS, "unhealthy")
+_PASSES = (*BY_QUOTA, "unhealthy")
 
 
 class Tally:
@@ -38,7 +38,7 @@ class Tally:
     def of(
         ruled_out: Mapping[int, str],
         ids: Sequence[Hashable],
-        pauses: QuotaSource,
+        quota: QuotaSource,
         ask: Callable[[int], float],
         mark: int,
     ) -> Tally:
@@ -47,20 +47,20 @@ class Tally:
         Args:
             ruled_out: The reasons, by index.
             ids: The members' ids, by index.
-            pauses: Who knows which nodes sit out.
+            quota: Source of quotas, which also knows the cooldowns.
             ask: Gives when a member is back, by index.
-            mark: Where the journal of ``pauses`` stands.
+            mark: Where the journal of ``quota`` stands.
         """
         reasons: dict[str, int] = {}
         back: list[int] = []
         until = NEVER
         for index, why in ruled_out.items():
             reason = why
-            if reason in RESTS:
-                rests_until = pauses.rests_until(ids[index])
-                reason = "quota" if rests_until is None else "rate_limited"
-                if rests_until is not None:
-                    until = min(until, rests_until)
+            if reason in BY_QUOTA:
+                until_then = quota.cooldown_until(ids[index])
+                reason = "quota" if until_then is None else "rate_limited"
+                if until_then is not None:
+                    until = min(until, until_then)
             if reason in _PASSES:
                 back.append(index)
             reasons[reason] = reasons.get(reason, 0) + 1

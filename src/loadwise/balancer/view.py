@@ -232,7 +232,7 @@ def _sitting_out(whole: NodeSet[N], pauses: QuotaSource) -> Iterator[tuple[int, 
 
 def cooldown_reason(identity: Hashable, pauses: QuotaSource) -> str:
     """Return the reason for which a node sits out now."""
-    return "quota" if pauses.rests_until(identity) is None else "rate_limited"
+    return "quota" if pauses.cooldown_until(identity) is None else "rate_limited"
 
 
 def _down(

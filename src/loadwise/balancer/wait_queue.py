@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 _LOOKS_AGAIN = 1.0
 """Seconds after which it is looked at again, for changes that nobody tells of."""
-_RESTS = 20
+_IDLE_RATIO = 20
 """So many times longer than that takes, at least: filters of many that wait may take their time."""
 _SHORTEST_SLEEP = 0.001
 _LONGEST_NAP = 0.1
@@ -107,7 +107,7 @@ class WaitQueue(ForkAware, Generic[N, H]):
         self._due = math.inf
         # How long to sleep in any case, and at most.
         self._nap = _SHORTEST_SLEEP
-        self._pause = _LOOKS_AGAIN
+        self._interval = _LOOKS_AGAIN
 
     def tell(self, room: Room | None) -> None:
         """Tell of a change that may give somebody a node. Takes no lock.
@@ -214,7 +214,7 @@ class WaitQueue(ForkAware, Generic[N, H]):
         in_vain = was_due and len(self.waiting) == before
         self._nap = min(2 * self._nap, _LONGEST_NAP) if in_vain else _SHORTEST_SLEEP
         if looks:
-            self._pause = max(_LOOKS_AGAIN, _RESTS * (self._clock() - now))
+            self._interval = max(_LOOKS_AGAIN, _IDLE_RATIO * (self._clock() - now))
         if not waiter.is_done and self._clock() >= waiter.deadline:
             if not self._ask(grant, waiter):
                 waiter.error = waiter.refusal
@@ -224,12 +224,12 @@ class WaitQueue(ForkAware, Generic[N, H]):
         """Return how many seconds a request may sleep until its bell rings; inf for any number."""
         keeps_time = self._keeps_time(waiter)
         if self._is_manual:
-            return self._pause if keeps_time else math.inf
+            return self._interval if keeps_time else math.inf
         now = self._clock()
         seconds = waiter.deadline - now
         if waiter is self._first:
             seconds = min(seconds, max(self._nap, self._due - now))
-        return max(0.0, min(seconds, self._pause) if keeps_time else seconds)
+        return max(0.0, min(seconds, self._interval) if keeps_time else seconds)
 
     def _keeps_time(self, waiter: Waiter[N, H]) -> bool:
         return waiter is self._first or waiter in self._heads

@@ -136,7 +136,7 @@ class _ThreadRun(Generic[N]):
             if self.is_copy:
                 park()
         finally:
-            # Unless it rests, be it that it was stopped or that a clock raised.
+            # Unless it is idle, be it that it was stopped or that a clock raised.
             with self._lock:
                 if self._thread is threading.current_thread():
                     self._thread = None
@@ -157,10 +157,10 @@ class _ThreadRun(Generic[N]):
 
     def _may_rest(self) -> bool:
         with self._lock:
-            rests = self._plan.idle and not (self.regular or self._rounds)
-            if rests:
+            is_idle = self._plan.idle and not (self.regular or self._rounds)
+            if is_idle:
                 self._thread = None
-            return rests
+            return is_idle
 
     def _start(self, check: Check[N]) -> None:
         name = f"loadwise-health {check.id!r}"

@@ -141,7 +141,8 @@ class LoadwiseMiddleware:
     long as that lasts; should it be lost, a ``ResourceWarning`` tells.
 
     Refused, reset and timed out connections and 502, 503 and 504 are failures of the node; all else
-    is a success. 429, and 503 with a Retry-After, have it sit out that long, ``max_pause`` at most.
+    is a success. 429, and 503 with a Retry-After, put it on cooldown for that long,
+    ``max_cooldown`` at most.
 
     A failed request is tried on another node: always when the connection was never made; else
     only if the method is idempotent, or the request has an ``Idempotency-Key`` header or
@@ -385,4 +386,4 @@ class LoadwiseMiddleware:
             if passage.is_stale(result):
                 return Verdict(Outcome.CANCELLED, retry=True, never_sent=passage.unsent)
             return judge_error(result, outbound, passage)
-        return judge_status(result.status, result.headers).cut(self._settings.max_pause)
+        return judge_status(result.status, result.headers).cut(self._settings.max_cooldown)

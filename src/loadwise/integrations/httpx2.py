@@ -88,10 +88,10 @@ class LoadwiseTransport(SyncTransport, httpx2.BaseTransport):
 
     A request is in flight until its response is closed; its latency is the time to the headers.
     Where it may be repeated, a body of a ``Content-Length`` up to 64 KiB is read ahead, and the
-    request is over with its last byte.
-    A connection that has ended between two requests is replaced, and counts against nobody.
-    Refused, reset and timed out connections and 502, 503 and 504 are failures of the node; all else
-    is a success. 429, and 503 with a Retry-After, have it sit out that long, ``max_pause`` at most.
+    request is over with its last byte. A connection that has ended between two requests is
+    replaced, and counts against nobody. Refused, reset and timed out connections and 502, 503 and
+    504 are failures of the node; all else is a success. 429, and 503 with a Retry-After, put it on
+    cooldown for that long, ``max_cooldown`` at most.
 
     A failed request is tried on another node: always when the connection was never made; else
     only if the method is idempotent, or the request has an ``Idempotency-Key`` header or

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import sys
 import time
+import warnings
 from collections.abc import Hashable, Iterable
 from threading import RLock
 
@@ -74,7 +75,7 @@ class QuotaCounts(ForkAware):
         self.version = 0
         self._nodes: dict[Hashable, NodeQuota] = {}
         self._names: set[str] = set()
-        self._rests: dict[Hashable, float] = {}
+        self._cooldowns: dict[Hashable, float] = {}
         self._blocked: dict[Hashable, float] = {}
         self._lock = RLock()
         reset_in_child(self)
@@ -100,7 +101,7 @@ class QuotaCounts(ForkAware):
         node_id = id_of(node_id)
         with self._lock:
             self._nodes.pop(node_id, None)
-            self._rests.pop(node_id, None)
+            self._cooldowns.pop(node_id, None)
             self._reconsider(node_id, self.clock())
 
     def record_usage(self, node_id: Hashable, amounts: Amounts) -> bool:
@@ -132,44 +133,47 @@ class QuotaCounts(ForkAware):
             return True
 
     def mark_exhausted(self, node_id: Hashable, seconds: float) -> None:
-        """Have a node sit out, for example for the Retry-After of a rate limit.
+        """Put a node on cooldown, for example for the Retry-After of a rate limit.
 
         Args:
             node_id: The node's id, registered or not.
-            seconds: How long from now, finite and >= 0. A longer pause under way is kept, but 0
-                ends it, as `lift` does.
+            seconds: How long from now, finite and >= 0. A longer cooldown under way is kept,
+                but 0 ends it, as `lift` does.
 
         Raises:
             TypeError: ``seconds`` is no number.
             ValueError: ``seconds`` is negative, NaN or infinite.
         """
         node_id = id_of(node_id)
-        pause = finite("seconds", seconds)
-        if not pause >= 0:
+        cooldown = finite("seconds", seconds)
+        if not cooldown >= 0:
             raise ValueError(f"seconds is {seconds!r}; it must be finite and at least 0")
-        if not pause:
+        if not cooldown:
             self.lift(node_id)
             return
         with self._lock:
             now = self.clock()
-            if self._rests.get(node_id, now) <= now < now + pause and node_id in self._blocked:
+            if (
+                self._cooldowns.get(node_id, now) <= now < now + cooldown
+                and node_id in self._blocked
+            ):
                 self.version += 1  # another reason than before, whatever the time
-            self._rests[node_id] = max(now + pause, self._rests.get(node_id, now))
+            self._cooldowns[node_id] = max(now + cooldown, self._cooldowns.get(node_id, now))
             self._reconsider(node_id, now)
 
     def lift(self, node_id: Hashable) -> bool:
-        """End the pause that `mark_exhausted` began; what is used of the quota still counts.
+        """End a node's cooldown; what is used of its quota still counts.
 
         Args:
             node_id: The node's id, registered or not.
 
         Returns:
-            Whether the node sat out.
+            Whether the node was on cooldown.
         """
         node_id = id_of(node_id)
         with self._lock:
             now = self.clock()
-            until = self._rests.pop(node_id, now)
+            until = self._cooldowns.pop(node_id, now)
             if until <= now:
                 return False
             self.version += 1  # if its quota is used up till the same moment, the reason differs
@@ -177,7 +181,7 @@ class QuotaCounts(ForkAware):
             return True
 
     def is_available(self, node_id: Hashable) -> bool:
-        """Tell whether the node does not sit out and has room for a request at default costs."""
+        """Tell whether the node is not on cooldown and has room for a request at default costs."""
         until = self._blocked.get(id_of(node_id))
         return until is None or self.clock() >= until
 
@@ -207,10 +211,15 @@ class QuotaCounts(ForkAware):
             self._slide(node)
             return {name: _left(window) for name, window in node.windows.items()}
 
-    def rests_until(self, node_id: Hashable) -> float | None:
-        """Return when a node that `mark_exhausted` made sit out is back, or ``None``."""
-        until = self._rests.get(id_of(node_id))
+    def cooldown_until(self, node_id: Hashable) -> float | None:
+        """Return when the cooldown of a node ends; ``None`` if it is on none."""
+        until = self._cooldowns.get(id_of(node_id))
         return None if until is None or until <= self.clock() else until
+
+    def rests_until(self, node_id: Hashable) -> float | None:
+        """Return when a cooldown ends, by the old name of `cooldown_until`."""
+        warnings.warn("rests_until is now cooldown_until", DeprecationWarning, stacklevel=2)
+        return self.cooldown_until(node_id)
 
     def available_at(self, node_id: Hashable, amounts: Amounts | None = None) -> float:
         """Return when such a request will fit, in seconds of the clock; inf if never.
@@ -228,7 +237,7 @@ class QuotaCounts(ForkAware):
         """Return the ids of the nodes that are not available now."""
         with self._lock:
             now = self.clock()
-            for known in (self._blocked, self._rests):
+            for known in (self._blocked, self._cooldowns):
                 # From a copy, and asked again: the collector may strike meanwhile and end a lease.
                 for identity, until in [*known.items()]:
                     if until <= now and known.get(identity, math.inf) <= now:
@@ -249,7 +258,7 @@ class QuotaCounts(ForkAware):
         return now
 
     def _free_at(self, node_id: Hashable, amounts: Amounts, now: float) -> float:
-        free = max(now, self._rests.get(node_id, now))
+        free = max(now, self._cooldowns.get(node_id, now))
         node = self._nodes.get(node_id)
         if node is not None:
             for window in node.windows.values():
@@ -259,8 +268,8 @@ class QuotaCounts(ForkAware):
 
     def _reconsider(self, node_id: Hashable, now: float) -> None:
         """Bring up to date whether, and until when, a node is blocked."""
-        if self._rests.get(node_id, now) <= now:
-            self._rests.pop(node_id, None)
+        if self._cooldowns.get(node_id, now) <= now:
+            self._cooldowns.pop(node_id, None)
         until = self._free_at(node_id, NOTHING, now)
         before = self._blocked.get(node_id)
         if until > now:

@@ -77,11 +77,11 @@ class QuotaSource(Protocol):
         ...
 
     def mark_exhausted(self, node_id: Hashable, seconds: float) -> None:
-        """Have a node sit out; a longer pause under way is kept, and 0 seconds end it."""
+        """Put a node on cooldown; a longer one under way is kept, and 0 seconds end it."""
         ...
 
     def is_available(self, node_id: Hashable) -> bool:
-        """Tell whether the node does not sit out and has room for a request at default costs."""
+        """Tell whether the node is not on cooldown and has room for a request at default costs."""
         ...
 
     def remaining(self, node_id: Hashable, dimension: str) -> float:
@@ -92,8 +92,8 @@ class QuotaSource(Protocol):
         """Return the units left in every dimension; empty for a node without a quota."""
         ...
 
-    def rests_until(self, node_id: Hashable) -> float | None:
-        """Return when a node that sits out is back, or ``None``."""
+    def cooldown_until(self, node_id: Hashable) -> float | None:
+        """Return when the node's cooldown ends; ``None`` if it is on none."""
         ...
 
     def available_at(self, node_id: Hashable, amounts: Amounts | None = None) -> float:
@@ -114,7 +114,7 @@ class LiftableQuota(Protocol):
     """Source of quotas whose cooldowns `loadwise.Balancer.lift` can end."""
 
     def lift(self, node_id: Hashable) -> bool:
-        """End what `mark_exhausted` began, and nothing else; return whether the node sat out."""
+        """End the cooldown of a node, and nothing else; return whether it was on one."""
         ...
 
 

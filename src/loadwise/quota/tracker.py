@@ -148,7 +148,7 @@ class QuotaTracker(QuotaCounts):
                 that only other nodes have is free on this one.
 
         Returns:
-            The reservation, or ``None`` when it does not fit or the node sits out.
+            The reservation, or ``None`` when it does not fit or the node is on cooldown.
 
         Raises:
             TypeError: An amount is no number.
@@ -161,7 +161,7 @@ class QuotaTracker(QuotaCounts):
             if named:
                 named = self._checked(named, node, node_id)
             now = self.clock() if node is None else self._slide(node)
-            if self._rests.get(node_id, now) > now:
+            if self._cooldowns.get(node_id, now) > now:
                 return None
             if node is None:
                 return Reservation(self, node_id, NOTHING, {}, {})
@@ -173,7 +173,7 @@ class QuotaTracker(QuotaCounts):
             buckets: dict[str, UsageBucket] = {}
             marks: dict[str, float] = {}
             # Nothing to think over while there is room for another request in all dimensions.
-            settled = node_id not in self._rests and node_id not in self._blocked
+            settled = node_id not in self._cooldowns and node_id not in self._blocked
             for name, window in node.windows.items():
                 held = window.held
                 buckets[name] = window.hold(full[name], now)

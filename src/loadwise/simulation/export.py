@@ -17,7 +17,7 @@ import msgspec
 from loadwise.simulation.analysis.comparison import Comparison
 from loadwise.simulation.analysis.statistics import Estimate
 from loadwise.simulation.analysis.summary import Summary
-from loadwise.simulation.runs.figures import FIGURES, LATENCIES, Part
+from loadwise.simulation.runs.figures import FIGURES, LATENCIES, TablePart
 from loadwise.simulation.runs.result import COUNTS, Result
 
 __all__ = ["SCHEMA", "json_text", "to_csv", "to_json"]
@@ -26,8 +26,8 @@ SCHEMA = 1
 """Version of the layout: a key that changes its meaning or goes makes a new one."""
 
 _OF_RUNS = tuple(figure for figure in FIGURES if not figure.counted)
-_BEFORE_LATENCY = tuple(figure for figure in _OF_RUNS if figure.part is Part.SERVICE)
-_AFTER_LATENCY = tuple(figure for figure in _OF_RUNS if figure.part is not Part.SERVICE)
+_BEFORE_LATENCY = tuple(figure for figure in _OF_RUNS if figure.part is TablePart.SERVICE)
+_AFTER_LATENCY = tuple(figure for figure in _OF_RUNS if figure.part is not TablePart.SERVICE)
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:

@@ -135,7 +135,7 @@ def test_requests_reach_only_keys_for_their_model_under_its_own_name() -> None:
     asked = [json.loads(each.content)["model"] for each in providers.sent]
     assert sorted(asked) == ["gpt-5", *["gpt-5-mini"] * 2, *["their-small"] * 2]
     ids = [node.id for node in pool.balancer.nodes]
-    assert [pool.quota.rests_until(each) for each in ids] == [None, 30.0, None]
+    assert [pool.quota.cooldown_until(each) for each in ids] == [None, 30.0, None]
     assert [pool.quota.remaining(each, "rpm") for each in ids] == [7, 8, 7]
 
 

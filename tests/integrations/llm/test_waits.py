@@ -78,8 +78,8 @@ def test_a_limited_key_sits_out(headers: dict[str, str], seconds: float) -> None
 )
 def test_the_ceiling_of_the_transport_holds(headers: dict[str, str]) -> None:
     """Whatever the header, and for failures, too."""
-    assert rest_of(429, headers, max_pause=5.0) == pytest.approx(5.0)
-    assert rest_of(429, headers, max_pause=100_000.0) in (30.0, 86_400.0, 360.0, 82_800.0)
+    assert rest_of(429, headers, max_cooldown=5.0) == pytest.approx(5.0)
+    assert rest_of(429, headers, max_cooldown=100_000.0) in (30.0, 86_400.0, 360.0, 82_800.0)
 
 
 def test_failures_that_say_when_to_come_back() -> None:

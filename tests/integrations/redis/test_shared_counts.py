@@ -207,14 +207,14 @@ def test_a_pause_is_told_until_it_is_heard() -> None:
     older = desk.sync()
     desk.mark_exhausted("node", 60.0)
     desk.answer(older)
-    assert desk.rests_until("node") == 1060.0
+    assert desk.cooldown_until("node") == 1060.0
     request = desk.sync()
     assert asked(request)["news"] == [1, False, SERVER + 60_000_000]
     desk.give_up(request)
     request = desk.sync()
     assert asked(request)["news"] == [1, False, SERVER + 60_000_000]
     desk.answer(request, rest=60.0)
-    assert desk.rests_until("node") == 1060.0
+    assert desk.cooldown_until("node") == 1060.0
     assert not desk._shared["node"].account.pending()
 
 
@@ -222,7 +222,7 @@ def test_a_lift_ends_what_was_told_before_and_nothing_later() -> None:
     """What the server has not heard of a pause is told together: first the lift, then the pause."""
     desk = Desk()
     desk.answer(desk.sync(), rest=500.0)
-    assert desk.rests_until("node") == pytest.approx(1500.0)
+    assert desk.cooldown_until("node") == pytest.approx(1500.0)
     assert desk.lift("node")
     desk.mark_exhausted("node", 30.0)
     assert asked(desk.sync())["news"] == [2, True, SERVER + 30_000_000]
@@ -238,7 +238,7 @@ def test_a_pause_goes_with_what_the_server_holds() -> None:
     version = desk.version
     assert desk.unavailable() == ["node"]
     desk.answer(desk.sync(), rest=0)
-    assert desk.rests_until("node") is None
+    assert desk.cooldown_until("node") is None
     assert desk.unavailable() == []
     assert desk.version > version
 

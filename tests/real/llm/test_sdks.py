@@ -342,7 +342,7 @@ def test_a_refused_prompt_has_used_a_request_and_no_tokens(
                     await asker.ask("hello", stream=False)
 
     asyncio.run(main())
-    assert quota.rests_until("none") is not None
+    assert quota.cooldown_until("none") is not None
     assert quota.remaining_by_dimension("none") == {"rpm": 99, "tpm": 10_000}
 
 

@@ -113,7 +113,7 @@ def test_keys_that_time_does_not_mend(
     error = {"message": f"Incorrect API key provided: {secret}", "code": code, "type": secret}
     headers = {"x-should-retry": "false", "retry-after-ms": "1"}
     ill = provider.node(status=status, headers=headers, body={"error": error})
-    answers, balancer = ask_over(sdk, mode, [ill, provider.node()], times=6, max_pause=5.0)
+    answers, balancer = ask_over(sdk, mode, [ill, provider.node()], times=6, max_cooldown=5.0)
     assert answers == ["answer"] * 6
     assert provider.asked(ill) == 1
     status_ = balancer.status()[0]

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from loadwise._text import visible
 from loadwise.simulation.analysis.comparison import Comparison, Estimate, Summary
-from loadwise.simulation.runs.figures import FIGURES, LATENCIES, Figure, Part
+from loadwise.simulation.runs.figures import FIGURES, LATENCIES, Figure, TablePart
 
 __all__ = ["show_tables", "show_verdict"]
 
@@ -23,11 +23,11 @@ _SPREAD_LOOK = "dim"
 
 
 _TABLES = (
-    ("Latency of the completed requests", (Part.LATENCY,)),
-    ("Service", (Part.SERVICE, Part.BALANCE)),
-    ("Affinity and health", (Part.AFFINITY, Part.HEALTH)),
+    ("Latency of the completed requests", (TablePart.LATENCY,)),
+    ("Service", (TablePart.SERVICE, TablePart.BALANCE)),
+    ("Affinity and health", (TablePart.AFFINITY, TablePart.HEALTH)),
 )
-_WHERE_IT_MATTERS = {Part.AFFINITY, Part.HEALTH}
+_WHERE_IT_MATTERS = {TablePart.AFFINITY, TablePart.HEALTH}
 
 
 def show_tables(console: Console, comparison: Comparison) -> None:
@@ -59,7 +59,7 @@ def show_verdict(console: Console, sentences: Iterable[str]) -> None:
 
 
 def _estimate(summary: Summary, figure: Figure) -> Estimate | None:
-    if figure.part is Part.LATENCY:
+    if figure.part is TablePart.LATENCY:
         return summary.latency[figure.name]
     return summary.figures[figure.name]
 

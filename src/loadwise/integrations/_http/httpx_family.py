@@ -268,7 +268,7 @@ class Transport:
             return verdict
         if isinstance(result, BaseException):
             return judge_error(self.library.module, result, per_node=self._per_node)
-        return judge_status(result.status_code, result.headers).cut(self._settings.max_pause)
+        return judge_status(result.status_code, result.headers).cut(self._settings.max_cooldown)
 
     def _opening(
         self, response: Any, retries: RetryLoop, verdict: Verdict, outbound: Any
@@ -283,7 +283,7 @@ class Transport:
     def _opened(self, opening: Opening, verdict: Verdict) -> Verdict:
         """Return what is said of a response once its body has begun."""
         said = opening.verdict()
-        return verdict if said is None else said.cut(self._settings.max_pause)
+        return verdict if said is None else said.cut(self._settings.max_cooldown)
 
     def _rest(
         self, response: Any, retries: RetryLoop, verdict: Verdict, outbound: Any

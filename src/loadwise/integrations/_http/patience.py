@@ -1,7 +1,7 @@
 """Searches for a node that know when it is no use to wait for one.
 
-A balancer waits as long as it is told, for a pause may be lifted. A request that has a caller
-waiting for it fails at once where every node sits out for longer than it would wait.
+A balancer waits as long as it is told, because a cooldown may be lifted. A request that has a
+caller waiting for it fails at once where every node is on cooldown for longer than it would wait.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from loadwise.integrations._http.settings import Options, Settings
 
 __all__ = ["Search", "search_of", "waited"]
 
-_SITTING_OUT = frozenset({"rate_limited", "excluded", "filtered", "drained"})
+_UNTIL_A_COOLDOWN_ENDS = frozenset({"rate_limited", "excluded", "filtered", "drained"})
 
 
 class Search:
@@ -113,9 +113,11 @@ def _look(acquisition: Acquisition[Any], seconds: float) -> Lease[Any] | NoNodeA
 
 
 def _is_in_vain(refusal: NoNodeAvailable, seconds: float) -> bool:
-    """Tell whether all nodes that there are sit out for longer than may be waited for them."""
+    """Tell whether all nodes that may be asked are on cooldown for longer than is waited."""
     wait = refusal.retry_after
-    return wait is not None and wait > seconds and _SITTING_OUT.issuperset(refusal.reasons)
+    return (
+        wait is not None and wait > seconds and _UNTIL_A_COOLDOWN_ENDS.issuperset(refusal.reasons)
+    )
 
 
 def search_of(

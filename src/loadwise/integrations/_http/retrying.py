@@ -103,7 +103,7 @@ class RetryLoop:
         # How many attempts a rate limit has refused, which use up none of those allowed.
         self._refused = 0
         # A cooldown on the word of one request needs another node's word that the request is sound.
-        self._blame = Blame(holds_pauses=len(settings.balancer.nodes) > 1)
+        self._blame = Blame(holds_cooldowns=len(settings.balancer.nodes) > 1)
         self.attempts = 0
         self._events = current_events(settings.balancer.name)
         settings.budget.deposit()

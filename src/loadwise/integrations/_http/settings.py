@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from types import EllipsisType
@@ -54,6 +55,7 @@ class _CommonOptions(TypedDict, total=False):
     budget: RetryBudget
     map_responses: bool
     no_node: Literal["raise", "response"]
+    max_cooldown: float
     max_pause: float
     node_cookies: bool
     timeout: float | None
@@ -78,8 +80,9 @@ class TransportOptions(_CommonOptions, total=False):
             by default.
         no_node: What is done with a request for which there is no node: ``"raise"`` an error, or
             answer by a ``"response"``, 429 or 503.
-        max_pause: Seconds of the longest pause that a ``Retry-After`` is granted, above 0; 120 by
-            default. What ``classify`` says itself is not cut, unless it names a ceiling.
+        max_cooldown: Seconds of the longest cooldown that a ``Retry-After`` is granted, above 0;
+            120 by default. What ``classify`` says itself is not cut, unless it names a ceiling.
+        max_pause: Old name of ``max_cooldown``, which goes with the next minor version.
         node_cookies: Whether cookies that a node sets are kept here, unseen by the client, and sent
             to that node alone; ``False`` by default.
         timeout: Seconds for which a request waits, all in all, for a node that time will free: if
@@ -123,7 +126,7 @@ class Settings:
     budget: RetryBudget = field(default_factory=RetryBudget)
     map_responses: bool = True
     no_node: str = NO_NODE[0]
-    max_pause: float | None = None
+    max_cooldown: float | None = None
     node_cookies: bool = False
     timeout: float | None = 0.0
     awaits: bool = False
@@ -145,7 +148,10 @@ class Settings:
             options: The arguments.
             awaits: Whether the transport can await what its functions return.
         """
-        known = TransportOptions.__optional_keys__
+        if "max_pause" in options:
+            warnings.warn("max_pause is now max_cooldown", DeprecationWarning, stacklevel=3)
+            options.setdefault("max_cooldown", options.pop("max_pause"))
+        known = TransportOptions.__optional_keys__ - {"max_pause"}
         for name in options:
             if name not in known:
                 raise TypeError(
@@ -182,8 +188,9 @@ class Settings:
             raise ValueError(f"no_node is {self.no_node!r}; it must be 'raise' or 'response'")
         object.__setattr__(self, "max_attempts", whole("max_attempts", self.max_attempts, 1))
         object.__setattr__(self, "deadline", _as_deadline("deadline", self.deadline))
-        if self.max_pause is not None:
-            object.__setattr__(self, "max_pause", _as_seconds("max_pause", self.max_pause))
+        if self.max_cooldown is not None:
+            longest = _as_seconds("max_cooldown", self.max_cooldown)
+            object.__setattr__(self, "max_cooldown", longest)
         checked_timeout(self.timeout)
         object.__setattr__(self, "repeatable", are_repeatable(self.classify))
         for node in self.balancer.nodes:
@@ -243,7 +250,7 @@ class Settings:
         if ruling is None:
             return None
         if isinstance(ruling, Verdict):
-            return ruling.cut(self.max_pause)
+            return ruling.cut(self.max_cooldown)
         raise TypeError(
             f"classify returned {shown(ruling)}; it must be a Verdict, an Outcome or None"
         )

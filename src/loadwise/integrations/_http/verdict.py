@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from loadwise._numbers import finite, shown
-from loadwise.integrations._http.pauses import EVER, LONGEST_PAUSE, parse_retry_after
+from loadwise.integrations._http.retry_after import EVER, LONGEST_COOLDOWN, parse_retry_after
 from loadwise.outcome import Outcome, check_outcome
 
 __all__ = [
@@ -24,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., object])
 _MARK = "judges_repeatable"
 
 _TOO_MANY_REQUESTS = 429
-_PAUSING = frozenset({429, 503})
+_WITH_RETRY_AFTER = frozenset({429, 503})
 _REFUSALS = frozenset({429, 502, 503, 504})
 
 
@@ -66,10 +66,11 @@ class Verdict:
             that must not be repeated may be sent again.
         retry_after: Seconds the node asks to be left alone; ``None`` if it does not say.
         reason: In words, for those who ask about the node; not compared.
-        confirm: Whether the pause of a RATE_LIMITED begins only once another node has answered the
-            same request well, so that the request was sound. Until then the node is not waited for.
-        ceiling: Seconds to which ``retry_after`` is cut, where the client has no ``max_pause``,
-            which else takes its place; ``None``: it is not cut, by ``max_pause`` neither.
+        confirm: Whether the cooldown of a RATE_LIMITED begins only once another node has answered
+            the same request well, so that the request was sound. Until then the node is not waited
+            for.
+        ceiling: Seconds to which ``retry_after`` is cut, where the client has no ``max_cooldown``,
+            which else takes its place; ``None``: it is not cut, by ``max_cooldown`` neither.
         watch: Has the last word, once the body has been read, where ``outcome`` is SUCCESS; not
             compared. If it has an ``opening()``, that returns an `OpeningWatch`, by which httpx2
             and httpx read the body until it has begun, before the response is handed on: a request
@@ -111,11 +112,11 @@ class Verdict:
                     )
                 object.__setattr__(self, name, seconds)
 
-    def cut(self, max_pause: float | None) -> Verdict:
+    def cut(self, longest: float | None) -> Verdict:
         """Return it with a ``retry_after`` of at most its ceiling, or of the client's, if any."""
         if self.retry_after is None or self.ceiling is None:
             return self
-        longest = self.ceiling if max_pause is None else max_pause
+        longest = self.ceiling if longest is None else longest
         return replace(self, retry_after=min(self.retry_after, longest), ceiling=None)
 
 
@@ -152,8 +153,10 @@ def judge_status(status: int, headers: Mapping[str, str]) -> Verdict:
         Outcome.RATE_LIMITED if status == _TOO_MANY_REQUESTS else Outcome.FAILURE,
         retry=True,
         retry_after=(
-            parse_retry_after(headers.get("retry-after"), EVER) if status in _PAUSING else None
+            parse_retry_after(headers.get("retry-after"), EVER)
+            if status in _WITH_RETRY_AFTER
+            else None
         ),
         reason=f"{status} from the server",
-        ceiling=LONGEST_PAUSE,
+        ceiling=LONGEST_COOLDOWN,
     )

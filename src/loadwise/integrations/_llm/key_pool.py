@@ -46,7 +46,8 @@ class KeyPoolOptions(TypedDict, total=False):
         hash_key: Returns what a prompt belongs to, for strategies that keep it on one key.
         no_node: What is done where no key has room in time: ``"raise"`` an error, or answer by a
             ``"response"``, 429 or 503.
-        max_pause: Seconds of the longest pause that an answer is granted.
+        max_cooldown: Seconds of the longest cooldown that an answer is granted.
+        max_pause: Old name of ``max_cooldown``, which goes with the next minor version.
     """
 
     timeout: float | None
@@ -56,6 +57,7 @@ class KeyPoolOptions(TypedDict, total=False):
     classify: Callable[[Any], Any]
     hash_key: Callable[[Any], HashKey]
     no_node: Literal["raise", "response"]
+    max_cooldown: float
     max_pause: float
 
 
@@ -63,8 +65,8 @@ class KeyPool:
     """Keys of language models' APIs, of one provider or several, each with its limits.
 
     A prompt goes to a key that is good for its model and has room for it. What a key refuses goes
-    to the next. An entry is a node of its own, with limits, health and pauses of its own: one key
-    with limits by model is an entry for each of them.
+    to the next. An entry is a node of its own, with limits, health and cooldowns of its own: one
+    key with limits by model is an entry for each of them.
 
     The fields of an entry:
 
@@ -130,7 +132,7 @@ class KeyPool:
     ) -> None:
         for option in options:
             if option not in KeyPoolOptions.__optional_keys__:
-                known = sorted(KeyPoolOptions.__optional_keys__)
+                known = sorted(KeyPoolOptions.__optional_keys__ - {"max_pause"})
                 raise TypeError(
                     f"there is no argument {option!r}{nearest(option, known)} "
                     f"(the arguments are {', '.join(known)})"

@@ -1,4 +1,4 @@
-"""Rests of a key's limits, as a provider's headers tell them."""
+"""Remainders of a key's limits, as a provider's headers tell them."""
 
 from __future__ import annotations
 

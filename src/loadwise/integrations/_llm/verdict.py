@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from loadwise.integrations._http.bodies import is_async, is_readable, peek, peek_async
-from loadwise.integrations._http.pauses import LONGEST_PAUSE
+from loadwise.integrations._http.retry_after import LONGEST_COOLDOWN
 from loadwise.integrations._http.verdict import Verdict, of_repeatable
 from loadwise.integrations._llm.errors import ErrorCause, Told, told_by
 from loadwise.integrations._llm.streams import StreamWatch
@@ -43,9 +43,9 @@ def classify_llm(result: Any) -> Any:
     - 408, 409, 429, 5xx (529, too), lost connections, and what ``x-should-retry: true`` comes with,
       are retried with another key; not so with ``x-should-retry: false``.
     - 5xx are failures. 408 and 409 say nothing about the key.
-    - 429 is a rate limit: the key sits out for as long as ``retry-after-ms``, ``Retry-After`` or
-      the provider's headers tell when limits are restored of which nothing remains (these an hour
-      at most, unless the transport has a ``max_pause``).
+    - 429 is a rate limit: the key is on cooldown for as long as ``retry-after-ms``, ``Retry-After``
+      or the provider's headers tell when limits are restored of which nothing remains (these an
+      hour at most, unless the transport has a ``max_cooldown``).
     - 401, 402 and 403, and codes such as ``insufficient_quota``, take the key out for an hour, and
       another is asked. Why is told by ``Balancer.status()``. After 401 and 403 it is out once
       another key has answered the same prompt, for the prompt may be refused everywhere.
@@ -130,7 +130,7 @@ def _judge(status: int, headers: Mapping[str, str], told: Told) -> Verdict:
     if status >= _SERVER_ERRORS:
         wait = asked_wait(headers)
         return Verdict(
-            Outcome.FAILURE, retry=retry, retry_after=wait, reason=reason, ceiling=LONGEST_PAUSE
+            Outcome.FAILURE, retry=retry, retry_after=wait, reason=reason, ceiling=LONGEST_COOLDOWN
         )
     if status in _UNDONE or said == "true":
         return Verdict(Outcome.CANCELLED, retry=retry, reason=reason)
@@ -138,7 +138,7 @@ def _judge(status: int, headers: Mapping[str, str], told: Told) -> Verdict:
 
 
 def _limited(headers: Mapping[str, str], reason: str, *, retry: bool) -> Verdict:
-    wait, ceiling = asked_wait(headers), LONGEST_PAUSE
+    wait, ceiling = asked_wait(headers), LONGEST_COOLDOWN
     if wait is None:
         wait, ceiling = reset_wait(headers), LONGEST_RESET
     return Verdict(
@@ -147,7 +147,7 @@ def _limited(headers: Mapping[str, str], reason: str, *, retry: bool) -> Verdict
 
 
 def _fault_of(status: int, told: Told) -> str | None:
-    """Return whose fault an error is, where its key is to sit out for long."""
+    """Return whose fault an error is, where its key needs a long cooldown."""
     if told.fault in (ErrorCause.SPENT, ErrorCause.KEY):
         return told.fault
     if status == _PAYMENT:

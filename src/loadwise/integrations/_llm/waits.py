@@ -1,4 +1,4 @@
-"""Pauses that answers of a language model's API ask for.
+"""Cooldowns that answers of a language model's API ask for.
 
 It does no I/O.
 """
@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
-from loadwise.integrations._http.pauses import EVER, parse_retry_after
+from loadwise.integrations._http.retry_after import EVER, parse_retry_after
 
 __all__ = ["LONGEST_RESET", "LONG_REST", "asked_wait", "reset_wait", "seconds_until"]
 
 LONG_REST = 3_600.0
-"""Seconds for which a key sits out that time alone does not mend."""
+"""Seconds of the cooldown of a key that time alone does not mend."""
 
 LONGEST_RESET = 3_600.0
 """Seconds of the longest wait for a limit that is granted, where nothing else is said."""

@@ -59,7 +59,7 @@ class Account:
 
     Attributes:
         waiting: The numbers of the calls that have not been answered.
-        news: The latest word on the node's pause.
+        news: The latest word on the node's cooldown.
     """
 
     def __init__(self, windows: Mapping[str, SlidingWindow]) -> None:
@@ -97,12 +97,12 @@ class Account:
         return self._stated < self._changes or self._heard < self.news.number
 
     def tell(self, *, lift: bool, until: float | None) -> None:
-        """Have the server told of the node's pause, as `News` is."""
+        """Have the server told of the node's cooldown, as `News` is."""
         number, unheard = self.news.number, self._heard < self.news.number
         self.news = News(number + 1, lift or (unheard and self.news.lift), until)
 
     def shows(self, call: QuotaCall) -> bool:
-        """Tell whether the latest reply is to this call, which told all there is of the pause."""
+        """Tell whether the latest reply is to this call, which told of the latest cooldown."""
         return call.seq == self._shown and call.news == self.news.number
 
     def give_up(self, call: QuotaCall) -> None:

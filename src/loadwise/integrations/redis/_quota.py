@@ -147,7 +147,7 @@ class SharedQuota(SharedCounts):
             amounts: Units by dimension; each dimension not named is charged its default cost.
 
         Returns:
-            The reservation, or ``None`` when it does not fit or the node sits out.
+            The reservation, or ``None`` when it does not fit or the node is on cooldown.
 
         Raises:
             ValueError: A dimension is unknown, or an amount negative, NaN or infinite.

@@ -23,7 +23,7 @@ __all__ = [
 
 SCHEMA = "2"
 LONGEST_REST = 30 * 24 * 3600
-"""Seconds of the longest pause that is shared."""
+"""Seconds of the longest cooldown that is shared."""
 
 _FINEST = 500
 _LONGEST_WINDOW = 366 * 86_400
@@ -80,12 +80,12 @@ def limits_of(dimension: QuotaDimension) -> dict[str, Any]:
 
 
 class News(NamedTuple):
-    """The latest word of this process on a node's pause.
+    """The latest word of this process on a node's cooldown.
 
     Attributes:
         number: Later words have higher ones; 0: there was none.
-        lift: Whether it ends the pauses before it.
-        until: When the pause ends that it begins; ``None`` if it begins none.
+        lift: Whether it ends the cooldowns before it.
+        until: When the cooldown ends that it begins; ``None`` if it begins none.
     """
 
     number: int = 0
@@ -100,7 +100,7 @@ class QuotaCall(NamedTuple):
         op: ``"acquire"`` (all dimensions or none), ``"take"`` (what there is) or ``"sync"``.
         seq: Its number among the account's calls.
         sent: When it was made, by the local clock.
-        news: The number of the latest word on the pause that it brings.
+        news: The number of the latest word on the cooldown that it brings.
         dims: By dimension: its limits, ``amount``, ``need`` and ``used``.
         changes: How many changes of the account it states.
         restates: Whether it states what the server has counted already.
@@ -127,7 +127,7 @@ class Reply(NamedTuple):
             ``"foreign"`` (what the server holds is not to be used).
         detail: Why it is foreign.
         now: When the server ran the call.
-        rest: When the node's pause ends.
+        rest: When the node's cooldown ends.
         dropped: How many fields the server had to drop.
         known: Whether the server knew the account.
         granted: What was granted, by dimension and bucket.

@@ -37,7 +37,7 @@ OutagePolicy = Literal["local", "refuse"]
 _REFRESH = 1.0
 # Of its time the background spends a tenth on nodes that are not in use here, at most.
 _IDLE_SHARE = 0.1
-# Seconds by which replies may differ about the end of the same pause.
+# Seconds by which replies may differ about the end of the same cooldown.
 _SAME = 0.05
 
 _MEANWHILE = {
@@ -147,9 +147,9 @@ class SharedCounts(QuotaCounts):
         return True
 
     def mark_exhausted(self, node_id: Hashable, seconds: float) -> None:
-        """Have a node sit out: here at once, and elsewhere, if it is registered, soon.
+        """Put a node on cooldown: here at once, and elsewhere, if it is registered, soon.
 
-        0 seconds end a pause, everywhere, as `lift` does.
+        0 seconds end a cooldown, everywhere, as `lift` does.
 
         Raises:
             ValueError: ``seconds`` is negative, NaN or infinite.
@@ -160,14 +160,14 @@ class SharedCounts(QuotaCounts):
             node = self._shared.get(node_id)
             if node is None or not seconds:
                 return
-            node.account.tell(lift=False, until=self._rests.get(node_id))
+            node.account.tell(lift=False, until=self._cooldowns.get(node_id))
         self._wake()
 
     def lift(self, node_id: Hashable) -> bool:
-        """End the pause of a node: here at once, and elsewhere, if it is registered, soon.
+        """End the cooldown of a node: here at once, and elsewhere, if it is registered, soon.
 
         Returns:
-            Whether the node sat out, as far as is known here.
+            Whether the node was on cooldown, as far as is known here.
         """
         node_id = id_of(node_id)
         with self._lock:
@@ -175,13 +175,13 @@ class SharedCounts(QuotaCounts):
             node = self._shared.get(node_id)
             if node is None:
                 return sat_out
-            # Though it sat out for nobody here: others may know more.
+            # Though it was on cooldown for nobody here: others may know more.
             node.account.tell(lift=True, until=None)
         self._wake()
         return sat_out
 
     def is_available(self, node_id: Hashable) -> bool:
-        """Tell whether the node does not sit out and has room, as far as is known here."""
+        """Tell whether the node is not on cooldown and has room, as far as is known here."""
         self._keep_current(node_id)
         return super().is_available(node_id)
 
@@ -244,7 +244,7 @@ class SharedCounts(QuotaCounts):
             if named:
                 named = self._checked(named, None if node is None else node.quota, node_id)
             now = self.clock()
-            if self._rests.get(node_id, now) > now:
+            if self._cooldowns.get(node_id, now) > now:
                 return None
             if node is None:
                 return SharedReservation(self._settle, self._forks, node_id, NOTHING, {})
@@ -289,8 +289,8 @@ class SharedCounts(QuotaCounts):
         """Answer a request by the policy for outages: the server cannot be asked. Lock held."""
         now = self._slide(node.quota)
         full = full_amounts(node.quota, named)
-        pauses = self._refuses or self._rests.get(node_id, now) > now
-        parts = None if pauses else node.spend(full, named, now)
+        refused = self._refuses or self._cooldowns.get(node_id, now) > now
+        parts = None if refused else node.spend(full, named, now)
         self._reconsider(node_id, now)
         if parts is None:
             return None
@@ -389,9 +389,9 @@ class SharedCounts(QuotaCounts):
                 request.node.account.give_up(request.call)
 
     def _show_rest(self, node_id: str, rest: float, now: float) -> None:
-        before = self._rests.get(node_id, now)
+        before = self._cooldowns.get(node_id, now)
         if rest <= now < before or (rest > now and abs(rest - before) > _SAME):
-            self._rests[node_id] = rest
+            self._cooldowns[node_id] = rest
             self.version += 1
 
     def _note(self, kind: EventKind, node_id: str, detail: str) -> None:
@@ -413,7 +413,7 @@ class SharedCounts(QuotaCounts):
         node = self._shared.get(node_id)
         slices = None if node is None else node.slices
         if slices is not None and slices.covers(amounts, now):
-            return max(now, self._rests.get(node_id, now))
+            return max(now, self._cooldowns.get(node_id, now))
         free = super()._free_at(node_id, amounts, now)
         if node is None:
             return free

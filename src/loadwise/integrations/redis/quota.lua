@@ -2,11 +2,11 @@
 -- absolute numbers, so a message that is lost, repeated or overtaken leaves nothing wrong behind.
 --
 -- KEYS[1]: the HASH. ARGV[1], JSON: who (account), seq (number of its call), open (its calls under
--- way), news (of the pause: number, whether it ends older ones, its end or 0), op ("acquire": all
+-- way), news (of the cooldown: number, whether it ends older ones, its end or 0), op ("acquire": all
 -- dimensions or none; "take": what there is; "sync": nothing), ahead (what is granted counts as used
 -- so long after now), marks (whether to remember its number in any case), dims (name, limit, window,
 -- width, amount, need: the room it takes, used).
--- Returns JSON: status, now, rest (end of the pause), dropped (fields), known (whether the account
+-- Returns JSON: status, now, rest (end of the cooldown), dropped (fields), known (whether the account
 -- was), dims (granted, others: what all other accounts have used). Amounts are given by bucket. A
 -- bucket is named by its end on the server's clock in microseconds, a multiple of `width`, and
 -- forgotten `window` later.

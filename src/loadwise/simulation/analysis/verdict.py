@@ -16,7 +16,7 @@ from loadwise.simulation.runs.figures import (
     PANIC,
     UNHEALTHY_PICKS,
     Figure,
-    Part,
+    TablePart,
 )
 from loadwise.simulation.scenario import Crash, Fail, Flap, Hang, Scenario, Trace
 from loadwise.simulation.units import percentage
@@ -135,7 +135,7 @@ def _distances(figure: Figure, ranking: Ranking) -> str:
     least = ranking.means[ranking.first.strategy]
 
     def distance(each: Summary) -> str:
-        if figure.part is not Part.LATENCY or not least:
+        if figure.part is not TablePart.LATENCY or not least:
             return ""
         ratio = ranking.means[each.strategy] / least
         if ratio < _NOTABLE:

@@ -11,7 +11,7 @@ from loadwise.simulation.analysis.comparison import Comparison, Estimate, Summar
 from loadwise.simulation.analysis.ranking import confidence_for, rank
 from loadwise.simulation.analysis.verdict import lossy_of
 from loadwise.simulation.report.text import markup
-from loadwise.simulation.runs.figures import ERRORS, FIGURES, LATENCIES, Figure, Part
+from loadwise.simulation.runs.figures import ERRORS, FIGURES, LATENCIES, Figure, TablePart
 from loadwise.simulation.units import duration_unit, percentage, rounded
 
 __all__ = ["table"]
@@ -95,7 +95,7 @@ def _best(column: _Column, summaries: Sequence[Summary]) -> Sequence[Summary]:
         return ()
     confidence = confidence_for(len(summaries))
     by_errors = rank(summaries, ERRORS.less, confidence)
-    of_all = figure.part is not Part.LATENCY
+    of_all = figure.part is not TablePart.LATENCY
     lossy = [] if of_all or by_errors is None else lossy_of(by_errors)
     reliable = [summary for summary in summaries if summary not in lossy]
     ranking = rank(reliable, figure.less, confidence)

@@ -16,10 +16,10 @@ from typing import Literal
 from loadwise.simulation.runs.result import Result
 from loadwise.simulation.units import Written, duration, index, percentage, rounded
 
-__all__ = ["ERRORS", "FIGURES", "LATENCIES", "PANIC", "UNHEALTHY_PICKS", "Figure", "Part"]
+__all__ = ["ERRORS", "FIGURES", "LATENCIES", "PANIC", "UNHEALTHY_PICKS", "Figure", "TablePart"]
 
 
-class Part(IntEnum):
+class TablePart(IntEnum):
     """Parts of a table, in the order in which their columns stand."""
 
     LATENCY = 1
@@ -50,7 +50,7 @@ class Figure:
 
     name: str
     of: Callable[[Result], float | None]
-    part: Part
+    part: TablePart
     written: Written
     heading: str
     title: str
@@ -75,7 +75,9 @@ def _latency(name: str, spoken: str = "") -> Figure:
         return float(getattr(run.latency, name))
 
     label = "p99.9" if name == "p999" else name
-    return Figure(name, of, Part.LATENCY, duration, label, label, better="lower", spoken=spoken)
+    return Figure(
+        name, of, TablePart.LATENCY, duration, label, label, better="lower", spoken=spoken
+    )
 
 
 def _errors(run: Result) -> float:
@@ -104,7 +106,7 @@ LATENCIES = (
 ERRORS = Figure(
     "errors",
     _errors,
-    Part.SERVICE,
+    TablePart.SERVICE,
     percentage,
     heading="requests\nlost",
     title="lost",
@@ -118,7 +120,7 @@ ERRORS = Figure(
 UNHEALTHY_PICKS = Figure(
     "unhealthy_picks",
     _unhealthy_picks,
-    Part.HEALTH,
+    TablePart.HEALTH,
     percentage,
     heading="attempts on\nunhealthy",
     title="on unhealthy",
@@ -131,7 +133,7 @@ UNHEALTHY_PICKS = Figure(
 PANIC = Figure(
     "panic",
     lambda run: run.panic,
-    Part.HEALTH,
+    TablePart.HEALTH,
     percentage,
     heading="time in\npanic",
     title="in panic",
@@ -144,7 +146,7 @@ FIGURES = (
     Figure(
         "throughput",
         lambda run: run.throughput,
-        Part.SERVICE,
+        TablePart.SERVICE,
         rounded,
         heading="completed\nper second",
         title="completed",
@@ -155,7 +157,7 @@ FIGURES = (
     Figure(
         "retries",
         _retries,
-        Part.SERVICE,
+        TablePart.SERVICE,
         percentage,
         heading="retries per\nrequest",
         title="retries",
@@ -166,7 +168,7 @@ FIGURES = (
     Figure(
         "imbalance",
         lambda run: run.imbalance,
-        Part.BALANCE,
+        TablePart.BALANCE,
         rounded,
         heading="max/mean\nload",
         title="max/mean",
@@ -175,7 +177,7 @@ FIGURES = (
     Figure(
         "jain",
         lambda run: run.jain,
-        Part.BALANCE,
+        TablePart.BALANCE,
         index,
         heading="Jain's\nindex",
         title="Jain's",
@@ -184,7 +186,7 @@ FIGURES = (
     Figure(
         "keys_moved",
         lambda run: run.keys_moved,
-        Part.AFFINITY,
+        TablePart.AFFINITY,
         percentage,
         heading="keys\nmoved",
         title="keys moved",
@@ -196,7 +198,7 @@ FIGURES = (
     Figure(
         "cache_hits",
         lambda run: run.cache_hits,
-        Part.AFFINITY,
+        TablePart.AFFINITY,
         percentage,
         heading="cache\nhits",
         title="cache hits",

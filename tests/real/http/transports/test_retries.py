@@ -12,7 +12,7 @@ import pytest
 from tests.real.http.transports.support import Recorder, Start, in_flight
 
 from loadwise import Balancer, NoNodeAvailable, Outcome, RoundRobin
-from loadwise.integrations._http.pauses import parse_retry_after
+from loadwise.integrations._http.retry_after import parse_retry_after
 from loadwise.retry_budget import RetryBudget
 from loadwise.testing import ManualClock
 

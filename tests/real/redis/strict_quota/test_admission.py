@@ -267,7 +267,7 @@ def test_a_node_is_taken_by_its_id(share: Share) -> None:
     assert quota.try_acquire(node, {"rpm": Decimal(2)}) is not None  # type: ignore[dict-item]
     assert quota.remaining(node, "rpm") == quota.remaining("node", "rpm") == 1
     quota.mark_exhausted(node, 60.0)
-    assert quota.rests_until("node") is not None
+    assert quota.cooldown_until("node") is not None
     assert share(rpm(4, 600.0)).remaining(node, "rpm") == 1
     quota.remove(node)
     assert quota.unavailable() == []

@@ -1,4 +1,4 @@
-"""Pauses that servers ask for, and what they count for, in every HTTP client."""
+"""Cooldowns that servers ask for, and what they count for, in every HTTP client."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tests.integrations.http.clients import Ask, Client, every_client
 from tests.ports import free_port
 
 from loadwise import Balancer, HealthStatus, NoNodeAvailable, RetryBudget, RoundRobin
-from loadwise.integrations._http.pauses import parse_retry_after
+from loadwise.integrations import aiohttp, httpx, httpx2
+from loadwise.integrations._http.retry_after import parse_retry_after
 from loadwise.testing import ManualClock
 
 Start = Callable[[int], list[Any]]
@@ -75,8 +76,8 @@ SAID: list[tuple[int, str, dict[str, Any], float]] = [
     (503, "86400", {}, 120.0),
     (503, "9" * 5_000, {}, 120.0),
     (503, formatdate(4_000_000_000, usegmt=True), {}, 120.0),
-    (503, "86400", {"max_pause": 30}, 30.0),
-    (429, "86400", {"max_pause": 100_000.0}, 86_400.0),
+    (503, "86400", {"max_cooldown": 30}, 30.0),
+    (429, "86400", {"max_cooldown": 100_000.0}, 86_400.0),
 ]
 
 
@@ -158,10 +159,22 @@ def test_the_ceiling_is_checked(client: Client) -> None:
     """It is a number of seconds above zero."""
     balancer = Balancer(["127.0.0.1:1"])
     for pause in (0, -1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="max_pause is"):
-            client.send(balancer, max_pause=pause)
-    with pytest.raises(TypeError, match="max_pause is '5'"):
-        client.send(balancer, max_pause="5")
+        with pytest.raises(ValueError, match="max_cooldown is"):
+            client.send(balancer, max_cooldown=pause)
+    with pytest.raises(TypeError, match="max_cooldown is '5'"):
+        client.send(balancer, max_cooldown="5")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [httpx.LoadwiseTransport, httpx2.AsyncLoadwiseTransport, aiohttp.LoadwiseMiddleware],
+)
+def test_the_old_name_of_max_cooldown_warns(make: Callable[..., Any]) -> None:
+    """`max_pause` does the same, and the warning points to the line that has it."""
+    with pytest.warns(DeprecationWarning, match="max_pause is now max_cooldown") as told:
+        made = make(Balancer(["127.0.0.1:1"]), max_pause=5.0)
+    assert [each.filename for each in told] == [__file__]
+    assert made._settings.max_cooldown == 5.0
 
 
 @given(st.text(max_size=12) | st.sampled_from(UNSAID) | st.integers().map(str))

@@ -1,4 +1,4 @@
-"""Pauses that a response asks for by ``Retry-After``."""
+"""Cooldowns that a response asks for by ``Retry-After``."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import time
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-__all__ = ["EVER", "LONGEST_PAUSE", "parse_retry_after"]
+__all__ = ["EVER", "LONGEST_COOLDOWN", "parse_retry_after"]
 
 EVER = 1e9
-"""Seconds of a pause that is not to be cut, but must be finite."""
+"""Seconds of a cooldown that is not to be cut, but must be finite."""
 
-LONGEST_PAUSE = 120.0
-"""Seconds of the longest pause that a response is granted, where nothing else is said."""
+LONGEST_COOLDOWN = 120.0
+"""Seconds of the longest cooldown that a response is granted, where nothing else is said."""
 
 _DIGITS = re.compile(r"[0-9]+")
 
 
-def parse_retry_after(value: str | None, longest: float = LONGEST_PAUSE) -> float | None:
+def parse_retry_after(value: str | None, longest: float = LONGEST_COOLDOWN) -> float | None:
     """Return the seconds of a ``Retry-After`` header; ``None`` if it says nothing to be believed.
 
     That is a number of seconds, in digits alone, or a date, in any format of RFC 5322 or of HTTP.

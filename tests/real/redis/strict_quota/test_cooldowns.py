@@ -20,14 +20,14 @@ def test_a_pause_holds_everywhere(share: Share) -> None:
     mine.mark_exhausted("node", 3.0)  # long enough to look at it on a busy machine
     assert mine.try_acquire("node") is None
     until(lambda: yours.try_acquire("node") is None)
-    assert yours.rests_until("node") is not None
+    assert yours.cooldown_until("node") is not None
     balancer = Balancer(["node"], quota=yours)
     with pytest.raises(NoNodeAvailable) as refusal:
         balancer.acquire()
     assert refusal.value.reasons == {"rate_limited": 1}
     assert refusal.value.retry_after is not None
     assert until(lambda: yours.try_acquire("node"))
-    until(lambda: mine.rests_until("node") is None)
+    until(lambda: mine.cooldown_until("node") is None)
 
 
 def test_a_pause_is_lifted_everywhere(share: Share) -> None:
@@ -42,7 +42,7 @@ def test_a_pause_is_lifted_everywhere(share: Share) -> None:
     until(partial(is_awake, mine))
     assert not mine.lift("node")
     until(lambda: mine.remaining("node", "rpm") == yours.remaining("node", "rpm") == 5)
-    assert yours.rests_until("node") is None
+    assert yours.cooldown_until("node") is None
 
 
 def test_a_pause_of_no_time_lifts_one_everywhere(share: Share) -> None:
@@ -65,7 +65,7 @@ def test_a_pause_that_begins_after_one_was_lifted_holds_everywhere(share: Share)
         until(partial(is_awake, pauser))
         other.mark_exhausted("node", 300.0)
         until(partial(rests, pauser))
-        until_when = pauser.rests_until("node")
+        until_when = pauser.cooldown_until("node")
         assert until_when is not None
         assert until_when - pauser.clock() < 310
         assert pauser.lift("node")
@@ -89,7 +89,7 @@ def test_a_pause_lifted_during_an_outage_is_lifted_elsewhere_afterwards(
     until(lambda: not mine.connected)
     assert mine.lift("node")
     assert mine.try_acquire("node") is not None
-    assert yours.rests_until("node") is not None
+    assert yours.cooldown_until("node") is not None
     fragile.start()
     until(partial(is_awake, yours))
-    assert mine.rests_until("node") is None
+    assert mine.cooldown_until("node") is None
