@@ -408,16 +408,16 @@ def test_what_a_balancer_tells_of_its_nodes() -> None:
     kill(balancer, "n0")
     view = balancer._fleet.refreshed().nodes
     for seen in (view, view.without([1]), view.restrict([1]), view.only([1]), view.marked([0])):
-        assert seen.states is not None
-        assert seen.states.down == {0}
-        assert dict(seen.states.outside) == {
+        assert seen.standing is not None
+        assert seen.standing.down == {0}
+        assert dict(seen.standing.outside) == {
             2: "filtered",
             5: "filtered",
             3: "drained",
             6: "drained",
         }
     copied = pickle.loads(pickle.dumps(view))  # noqa: S301 - made here
-    assert copied.states == view.states
-    assert NodeSet(fleet).states is None
+    assert copied.standing == view.standing
+    assert NodeSet(fleet).standing is None
     tracker_of(balancer).remove("n0")
-    assert Balancer(nodes())._fleet.refreshed().nodes.states == (frozenset(), {})
+    assert Balancer(nodes())._fleet.refreshed().nodes.standing == (frozenset(), {})

@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from loadwise._native import mypyc_attr
-from loadwise.node_set import MemberStates, NodeSet
+from loadwise.node_set import MemberStanding, NodeSet
 from loadwise.strategies._groups import Layout, NodeGroup, Outlook
 from loadwise.strategies.protocols import ViewStrategy
 
@@ -132,12 +132,12 @@ class GroupPlan(Generic[N]):
 
 def looked_over(layout: Layout[N], nodes: NodeSet[N]) -> tuple[list[NodeSet[N]], list[Headcount]]:
     """Return the view of each group, and its nodes counted."""
-    states = nodes.states
+    standing = nodes.standing
     down: dict[int, list[int]] = {}
     outside: dict[int, dict[int, str]] = {}
-    if states is not None:
-        down = layout.split(states.down)
-        for index, why in states.outside.items():
+    if standing is not None:
+        down = layout.split(standing.down)
+        for index, why in standing.outside.items():
             number = layout.number[index]
             outside.setdefault(number, {})[layout.groups[number].place(index)] = why
     ailing = layout.split(nodes.ailing)
@@ -147,8 +147,8 @@ def looked_over(layout: Layout[N], nodes: NodeSet[N]) -> tuple[list[NodeSet[N]],
     counts: list[Headcount] = []
     for number, group in enumerate(layout.groups):
         mine = None
-        if states is not None:
-            mine = MemberStates(frozenset(down.get(number, ())), outside.get(number, {}))
+        if standing is not None:
+            mine = MemberStanding(frozenset(down.get(number, ())), outside.get(number, {}))
         barred = frozenset(found.get(number, ())) if counted else _NOBODY
         outlook = Outlook(barred, frozenset(ailing.get(number, ())), mine)
         view = group.view(outlook) if counted else group.only(found.get(number, ()), outlook)
@@ -157,12 +157,12 @@ def looked_over(layout: Layout[N], nodes: NodeSet[N]) -> tuple[list[NodeSet[N]],
     return views, counts
 
 
-def _counted(group: NodeGroup[N], view: NodeSet[N], states: MemberStates | None) -> Headcount:
+def _counted(group: NodeGroup[N], view: NodeSet[N], standing: MemberStanding | None) -> Headcount:
     membership = group.whole.membership
     weights = membership.weights
     everybody = len(membership.eligible)
     total: float = sum([weight * number for weight, number in membership.tally.items()])
-    if states is None:
+    if standing is None:
         if view.barred is None:
             chosen = view.eligible
             power: float = sum([weights[i] for i in chosen])
@@ -170,10 +170,10 @@ def _counted(group: NodeGroup[N], view: NodeSet[N], states: MemberStates | None)
         available = everybody - len(view.barred)
         power = total - sum([weights[i] for i in view.barred])
         return Headcount(group.key, everybody, available, 0, power if available else 0)
-    outside = [i for i in states.outside if weights[i]]
+    outside = [i for i in standing.outside if weights[i]]
     members = everybody - len(outside)
-    available = members - len(states.down)
-    power = total - sum([weights[i] for i in (*outside, *states.down)])
+    available = members - len(standing.down)
+    power = total - sum([weights[i] for i in (*outside, *standing.down)])
     ailing = len(view.ailing)
     return Headcount(group.key, members, available, ailing, power if available else 0)
 

@@ -12,7 +12,7 @@ from operator import is_
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from loadwise._membership import Content, Membership
-from loadwise.node_set import MemberStates, NodeSet
+from loadwise.node_set import MemberStanding, NodeSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -41,24 +41,24 @@ class Outlook:
     Attributes:
         barred: Those that have a weight and may not be chosen.
         ailing: Those that are marked as ailing.
-        states: What their balancer knows of them; ``None`` where there is none.
+        standing: What their balancer knows of them; ``None`` where there is none.
     """
 
-    __slots__ = ("ailing", "barred", "states")
+    __slots__ = ("ailing", "barred", "standing")
 
     def __init__(
-        self, barred: frozenset[int], ailing: frozenset[int], states: MemberStates | None
+        self, barred: frozenset[int], ailing: frozenset[int], standing: MemberStanding | None
     ) -> None:
         self.barred = barred
         self.ailing = ailing
-        self.states = states
+        self.standing = standing
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Outlook)
             and self.barred == other.barred
             and self.ailing == other.ailing
-            and self.states == other.states
+            and self.standing == other.standing
         )
 
     __hash__ = None  # type: ignore[assignment]  # compared only
@@ -114,9 +114,9 @@ class NodeGroup(Generic[N]):
 def _marked(view: NodeSet[N], outlook: Outlook) -> NodeSet[N]:
     if outlook.ailing:
         view = view.marked(outlook.ailing)
-    states = outlook.states
-    if states is not None and (states.down or states.outside):
-        view = view.told(states)
+    standing = outlook.standing
+    if standing is not None and (standing.down or standing.outside):
+        view = view.told(standing)
     return view
 
 
