@@ -35,10 +35,13 @@ class MemberStanding(NamedTuple):
         down: Indices of members that are UNHEALTHY.
         outside: Why others are no members, by index: "drained", or "filtered" by the balancer's
             own filter.
+        ailing: Indices of those that are down and get requests all the same, because there is
+            panic.
     """
 
     down: frozenset[int]
     outside: Mapping[int, str]
+    ailing: frozenset[int] = _NOBODY
 
 
 _ALL_WELL = MemberStanding(_NOBODY, MappingProxyType({}))

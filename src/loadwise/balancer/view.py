@@ -196,7 +196,7 @@ def make_view(
         view.recovering = _indices(whole, health.recovering()).difference(ruled_out)
     view.candidates, view.others = frozenset(), None
     if view.down or not_members:
-        whole = whole.told(MemberStanding(view.down, not_members))
+        whole = whole.told(MemberStanding(view.down, not_members, frozenset(ailing)))
     if view.panic is not None and dead:
         view.candidates = frozenset(range(len(whole))).difference(not_members, dead)
         view.others = whole.restrict(dead.keys() - pausing.keys())

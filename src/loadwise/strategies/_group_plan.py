@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import accumulate
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -16,6 +17,7 @@ __all__ = ["Division", "GroupPlan", "GroupView", "Headcount", "Stage", "looked_o
 N = TypeVar("N")
 
 _NOBODY: Final[frozenset[int]] = frozenset()
+_ROUGH: Final = 1e-9
 
 
 class Headcount(NamedTuple):
@@ -133,49 +135,57 @@ class GroupPlan(Generic[N]):
 def looked_over(layout: Layout[N], nodes: NodeSet[N]) -> tuple[list[NodeSet[N]], list[Headcount]]:
     """Return the view of each group, and its nodes counted."""
     standing = nodes.standing
-    down: dict[int, list[int]] = {}
-    outside: dict[int, dict[int, str]] = {}
-    if standing is not None:
-        down = layout.split(standing.down)
-        for index, why in standing.outside.items():
-            number = layout.number[index]
-            outside.setdefault(number, {})[layout.groups[number].place(index)] = why
+    told = [None] * len(layout.groups) if standing is None else layout.told(standing)
     ailing = layout.split(nodes.ailing)
     counted = nodes.barred is not None
     found = layout.split(nodes.eligible if nodes.barred is None else nodes.barred)
     views: list[NodeSet[N]] = []
-    counts: list[Headcount] = []
     for number, group in enumerate(layout.groups):
-        mine = None
-        if standing is not None:
-            mine = MemberStanding(frozenset(down.get(number, ())), outside.get(number, {}))
         barred = frozenset(found.get(number, ())) if counted else _NOBODY
-        outlook = Outlook(barred, frozenset(ailing.get(number, ())), mine)
-        view = group.view(outlook) if counted else group.only(found.get(number, ()), outlook)
-        views.append(view)
-        counts.append(_counted(group, view, mine))
-    return views, counts
-
-
-def _counted(group: NodeGroup[N], view: NodeSet[N], standing: MemberStanding | None) -> Headcount:
-    membership = group.whole.membership
-    weights = membership.weights
-    everybody = len(membership.eligible)
-    total: float = sum([weight * number for weight, number in membership.tally.items()])
+        outlook = Outlook(barred, frozenset(ailing.get(number, ())), told[number])
+        views.append(group.view(outlook) if counted else group.only(found.get(number, ()), outlook))
     if standing is None:
-        if view.barred is None:
-            chosen = view.eligible
-            power: float = sum([weights[i] for i in chosen])
-            return Headcount(group.key, everybody, len(chosen), 0, power)
-        available = everybody - len(view.barred)
-        power = total - sum([weights[i] for i in view.barred])
-        return Headcount(group.key, everybody, available, 0, power if available else 0)
+        return views, [_seen(*pair) for pair in zip(layout.groups, views, strict=True)]
+    # Views that one request narrows are made often, and what is counted is the same in all.
+    weights = nodes.weights
+    known = layout.counts
+    if known is None or known[0] is not standing or known[1] is not weights:
+        grouped = zip(layout.groups, views, layout.told(standing), strict=True)
+        counts = [_counted(group, view, mine) for group, view, mine in grouped]
+        known = layout.counts = (standing, weights, counts)
+    return views, known[2]
+
+
+def _seen(group: NodeGroup[N], view: NodeSet[N]) -> Headcount:
+    """Count the nodes of a group of which no balancer tells more than the view does."""
+    everybody = view.membership.eligible
+    ailing = view.ailing.intersection(view.eligible) if view.ailing else _NOBODY
+    available = _open(view) - len(ailing)
+    gone: AbstractSet[int] | None = None if view.barred is None else view.barred.union(ailing)
+    if gone is None:
+        gone = set(everybody).difference(view.eligible).union(ailing)
+    power = _power(view, gone) if available else 0
+    return Headcount(group.key, len(everybody), available, len(ailing), power)
+
+
+def _counted(group: NodeGroup[N], view: NodeSet[N], standing: MemberStanding) -> Headcount:
+    """Count the nodes of a group of which a balancer tells."""
+    weights = view.weights
     outside = [i for i in standing.outside if weights[i]]
-    members = everybody - len(outside)
+    members = len(view.membership.eligible) - len(outside)
     available = members - len(standing.down)
-    power = total - sum([weights[i] for i in (*outside, *standing.down)])
-    ailing = len(view.ailing)
-    return Headcount(group.key, members, available, ailing, power if available else 0)
+    power = _power(view, standing.down.union(outside)) if available else 0
+    return Headcount(group.key, members, available, len(standing.ailing), power)
+
+
+def _power(view: NodeSet[N], gone: AbstractSet[int]) -> float:
+    """Return the weights of all but some, added up. O(different weights, and those)."""
+    membership, weights = view.membership, view.weights
+    total: float = sum([weight * number for weight, number in membership.tally.items()])
+    power = total - sum([weights[i] for i in gone])
+    if power < total * _ROUGH:  # rounding may have left nothing of them, or less
+        return sum([weights[i] for i in membership.eligible if i not in gone])
+    return power
 
 
 def _open(view: NodeSet[N]) -> int:

@@ -126,13 +126,40 @@ class Layout(Generic[N]):
     Attributes:
         groups: The groups.
         number: By index of a node, the number of its group among them.
+        counts: What was last counted in the groups, by what it was counted from.
     """
 
-    __slots__ = ("groups", "number")
+    __slots__ = ("_told", "counts", "groups", "number")
 
     def __init__(self, groups: list[NodeGroup[N]], number: list[int]) -> None:
         self.groups = groups
         self.number = number
+        self.counts: tuple[MemberStanding, Sequence[float], list[Any]] | None = None
+        self._told: tuple[MemberStanding | None, list[MemberStanding]] = (None, [])
+
+    def told(self, standing: MemberStanding) -> list[MemberStanding]:
+        """Return what a balancer tells of the nodes of each group, by its number.
+
+        O(those it tells of), once for all views of which it tells the same.
+        """
+        known = self._told
+        if known[0] is standing:
+            return known[1]
+        down, ailing = self.split(standing.down), self.split(standing.ailing)
+        outside: dict[int, dict[int, str]] = {}
+        for index, why in standing.outside.items():
+            number = self.number[index]
+            outside.setdefault(number, {})[self.groups[number].place(index)] = why
+        told = [
+            MemberStanding(
+                frozenset(down.get(number, ())),
+                outside.get(number, {}),
+                frozenset(ailing.get(number, ())),
+            )
+            for number in range(len(self.groups))
+        ]
+        self._told = standing, told
+        return told
 
     def split(self, indices: Iterable[int]) -> dict[int, list[int]]:
         """Return indices in the groups, by the groups' numbers. O(log n) for each."""
