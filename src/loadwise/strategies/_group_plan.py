@@ -108,12 +108,13 @@ class GroupPlan(Generic[N]):
         stages: In this order, each only where those before it have no candidate.
         parts: The groups of the first stage.
         sums: Of their shares; empty where they are asked in order, or there is none.
+        last: Position of the last of these; -1 if there is none.
         views: Of each group all that may be chosen, by number.
         counts: The groups' nodes, counted.
         division: What each group is given.
     """
 
-    __slots__ = ("counts", "division", "layout", "parts", "stages", "sums", "views")
+    __slots__ = ("counts", "division", "last", "layout", "parts", "stages", "sums", "views")
 
     def __init__(
         self,
@@ -130,6 +131,7 @@ class GroupPlan(Generic[N]):
         self.parts: list[GroupView[N]] = stages[0].parts if stages else []
         sums = stages[0].sums if stages else None
         self.sums: list[float] = [] if sums is None else sums
+        self.last = len(self.sums) - 1
 
 
 def looked_over(layout: Layout[N], nodes: NodeSet[N]) -> tuple[list[NodeSet[N]], list[Headcount]]:
