@@ -10,7 +10,7 @@ from threading import Barrier
 import pytest
 
 from loadwise._gil import HAS_GIL
-from loadwise._random import fork_of, random_of_this_thread, source_of
+from loadwise._random import OwnDraws, fork_of, random_of_this_thread, source_of
 
 
 def several(draws: int = 5) -> tuple[float, ...]:
@@ -61,3 +61,35 @@ def test_with_the_gil_all_draw_from_the_module() -> None:
     assert source_of(None) is random.random
     own = random.Random(1)
     assert source_of(own) == own.random
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_draws_of_ones_own_are_nobody_elses(shared: bool) -> None:  # noqa: FBT001 - a parameter
+    """What others draw changes nothing, looking ahead neither, and a child begins elsewhere."""
+    draws, other = OwnDraws(None, shared=shared), OwnDraws(None, shared=shared)
+    ahead = draws.fork()
+    told = [ahead() for _ in range(5)]
+    random.random()
+    others = [other.random() for _ in range(5)]
+    assert [draws.random() for _ in range(5)] == told
+    assert others != told
+    ahead = draws.fork()
+    draws.renew()
+    assert draws.random() != ahead()
+
+
+def test_draws_of_ones_own_are_repeatable() -> None:
+    """Those of a source that was given are its own; by default the module's seed decides."""
+    source = random.Random(1)
+    draws, twin = OwnDraws(source), random.Random(1)
+    draws.renew()
+    assert draws.random() == twin.random()
+    assert source.random() == twin.random()
+    if HAS_GIL:
+        state = random.getstate()
+        found = []
+        for _ in range(2):
+            random.seed(5)
+            found.append(OwnDraws(None).random())
+        random.setstate(state)
+        assert found[0] == found[1]

@@ -73,25 +73,27 @@ class OwnDraws:
     Strategies that ask others draw from it: what those draw does not change what it draws.
 
     Args:
-        rng: The source to draw from; ``None`` for one of its own.
+        rng: The source to draw from; ``None`` for one of its own, which the shared one of the
+            `random` module seeds: so `random.seed` makes it repeatable, too.
         shared: Whether all threads draw from the same one of its own.
 
     Attributes:
         random: Draws a float in [0, 1).
     """
 
-    __slots__ = ("_rng", "_shared", "_source", "_threads", "random")
+    __slots__ = ("_given", "_source", "_threads", "random")
 
     def __init__(self, rng: random.Random | None, *, shared: bool = HAS_GIL) -> None:
-        self._rng = rng
-        self._shared = shared
-        self.renew()
+        self._given = rng is not None
+        self._threads = _OfThread()
+        self._source = random.Random(random.getrandbits(64)) if rng is None and shared else rng
+        self.random = self._of_this_thread if self._source is None else self._source.random
 
     def renew(self) -> None:
         """Take another seed, unless the source was given: in a forked child."""
-        self._source = random.Random() if self._rng is None and self._shared else self._rng
         self._threads = _OfThread()
-        self.random = self._of_this_thread if self._source is None else self._source.random
+        if not self._given and self._source is not None:
+            self._source.seed()
 
     def _of_this_thread(self) -> float:
         return self._threads.source.random()

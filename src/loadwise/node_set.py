@@ -17,7 +17,7 @@ from loadwise.nodes import refuse_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
 
-__all__ = ["MemberStates", "NodeSet"]
+__all__ = ["MemberStanding", "NodeSet"]
 
 M = TypeVar("M")
 N_co = TypeVar("N_co", covariant=True)
@@ -28,20 +28,23 @@ _FEW = 64
 """Differences between two views up to which the one is made from the other, not anew."""
 
 
-class MemberStates(NamedTuple):
+class MemberStanding(NamedTuple):
     """States of nodes in their balancer, whether or not they may be chosen just now.
 
     Attributes:
         down: Indices of members that are UNHEALTHY.
         outside: Why others are no members, by index: "drained", or "filtered" by the balancer's
             own filter.
+        ailing: Indices of those that are down and get requests all the same, because there is
+            panic.
     """
 
     down: frozenset[int]
     outside: Mapping[int, str]
+    ailing: frozenset[int] = _NOBODY
 
 
-_ALL_WELL = MemberStates(_NOBODY, MappingProxyType({}))
+_ALL_WELL = MemberStanding(_NOBODY, MappingProxyType({}))
 
 
 @final
@@ -78,7 +81,7 @@ class NodeSet(Sequence[N_co]):
         "_barred",
         "_eligible",
         "_mask",
-        "_states",
+        "_standing",
         "_views",
         "_well",
         "ailing",
@@ -104,7 +107,7 @@ class NodeSet(Sequence[N_co]):
         self._mask: bytes | None = None
         self._well: NodeSet[N_co] | None = None
         self._views: Memo[NodeSet[N_co]] | None = None
-        self._states: MemberStates | None = None
+        self._standing: MemberStanding | None = None
 
     @staticmethod
     def of_content(content: Content) -> NodeSet[Hashable]:
@@ -198,7 +201,7 @@ class NodeSet(Sequence[N_co]):
         if len(wanted) <= _FEW:
             mask = self.mask
             few = tuple(sorted({i for i in wanted if mask[i]}))
-            return _view(self.membership, few, self.ailing.intersection(few), None, self._states)
+            return _view(self.membership, few, self.ailing.intersection(few), None, self._standing)
         keep = bytearray(len(self))
         for i in wanted:
             keep[i] = 1
@@ -207,7 +210,7 @@ class NodeSet(Sequence[N_co]):
     def only(self, eligible: Iterable[int]) -> NodeSet[N_co]:
         """Return what `restrict` does for indices known to be eligible here. O(their number)."""
         few = tuple(sorted(eligible))
-        return _view(self.membership, few, self.ailing.intersection(few), None, self._states)
+        return _view(self.membership, few, self.ailing.intersection(few), None, self._standing)
 
     def without(self, indices: Iterable[int]) -> NodeSet[N_co]:
         """Return a view with the same membership in which ``indices`` may not be chosen.
@@ -231,7 +234,7 @@ class NodeSet(Sequence[N_co]):
         more = gone.difference(self.membership.idle) if self.membership.idle else gone
         # At the speed of a copy, and shared where nothing is added.
         barred = more if barred <= more else more | barred
-        return _view(self.membership, None, self.ailing - gone, barred, self._states)
+        return _view(self.membership, None, self.ailing - gone, barred, self._standing)
 
     def derived(
         self, key: Hashable, make: Callable[[NodeSet[N_co]], NodeSet[N_co]]
@@ -256,18 +259,18 @@ class NodeSet(Sequence[N_co]):
             UnknownIndex: An index is negative or not below ``len(self)``.
         """
         marks = self._checked_set(ailing)
-        return _view(self.membership, self._eligible, marks, self._barred, self._states)
+        return _view(self.membership, self._eligible, marks, self._barred, self._standing)
 
-    def told(self, states: MemberStates) -> NodeSet[N_co]:
+    def told(self, standing: MemberStanding) -> NodeSet[N_co]:
         """Return the same view with what a balancer knows of its nodes. O(1)."""
-        return _view(self.membership, self._eligible, self.ailing, self._barred, states)
+        return _view(self.membership, self._eligible, self.ailing, self._barred, standing)
 
     @property
-    def states(self) -> MemberStates | None:
+    def standing(self) -> MemberStanding | None:
         """Who is down and who is no member; ``None`` for a set that is no balancer's."""
-        if self._states is None and self.membership.owner is not None:
+        if self._standing is None and self.membership.owner is not None:
             return _ALL_WELL
-        return self._states
+        return self._standing
 
     def since(self, before: NodeSet[object]) -> tuple[list[int], list[int]] | None:
         """Return the indices that may be chosen no more, and those that may be again.
@@ -314,7 +317,7 @@ class NodeSet(Sequence[N_co]):
     def _kept(self, keep: bytearray) -> NodeSet[N_co]:
         ailing = frozenset(i for i in self.ailing if keep[i]) if self.ailing else _NOBODY
         eligible = _among(self.eligible, keep)
-        return _view(self.membership, eligible, ailing, None, self._states)
+        return _view(self.membership, eligible, ailing, None, self._standing)
 
     def __len__(self) -> int:
         return len(self.membership.nodes)
@@ -346,7 +349,7 @@ def _view(
     eligible: tuple[int, ...] | None,
     ailing: frozenset[int],
     barred: frozenset[int] | None,
-    states: MemberStates | None,
+    standing: MemberStanding | None,
 ) -> NodeSet[M]:
     view = cast("NodeSet[M]", NodeSet.__new__(NodeSet))
     view.membership = membership
@@ -357,5 +360,5 @@ def _view(
     view._mask = None  # noqa: SLF001
     view._well = None  # noqa: SLF001
     view._views = None  # noqa: SLF001
-    view._states = states  # noqa: SLF001
+    view._standing = standing  # noqa: SLF001
     return view

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.balancer.panicking import kill, picked, tracker_of
-from tests.balancer.test_complexity import calls
+from tests.balancer.test_complexity import calls, instructions
 from tests.compiled import COMPILED
 from tests.strategies.support import picks
 
@@ -203,6 +203,30 @@ def test_layouts_are_those_that_would_be_made_at_once(
             for i in seen.eligible
         ]
         assert sorted(eligible) == list(view.eligible)
+
+
+@pytest.mark.skipif(COMPILED, reason="compiled code executes no bytecode")
+def test_full_nodes_cost_the_same_however_many_are_down() -> None:
+    """A request that meets full nodes is shown the few with room; nobody looks at the rest."""
+
+    def cost(size: int) -> int:
+        fleet = [Endpoint(f"n{number}", priority=number % 2) for number in range(size)]
+        tiers: Tiers[Endpoint] = Tiers(lambda: Random(random.Random(1)), rng=random.Random(1))
+        balancer = Balancer(fleet, tiers, max_in_flight=1, clock=ManualClock())
+        kill(balancer, *[f"n{number}" for number in range(size // 5)])
+        leases = [balancer.acquire() for _ in range(size - size // 5 - 2)]
+
+        def request() -> None:
+            balancer.acquire().success()
+
+        for _ in range(10):
+            request()
+        found = min(instructions(request) for _ in range(10))
+        for lease in leases:
+            lease.success()
+        return found
+
+    assert cost(1000) <= 1.2 * cost(100)
 
 
 def test_measures_are_shared_by_all_groups() -> None:
@@ -408,16 +432,16 @@ def test_what_a_balancer_tells_of_its_nodes() -> None:
     kill(balancer, "n0")
     view = balancer._fleet.refreshed().nodes
     for seen in (view, view.without([1]), view.restrict([1]), view.only([1]), view.marked([0])):
-        assert seen.states is not None
-        assert seen.states.down == {0}
-        assert dict(seen.states.outside) == {
+        assert seen.standing is not None
+        assert seen.standing.down == {0}
+        assert dict(seen.standing.outside) == {
             2: "filtered",
             5: "filtered",
             3: "drained",
             6: "drained",
         }
     copied = pickle.loads(pickle.dumps(view))  # noqa: S301 - made here
-    assert copied.states == view.states
-    assert NodeSet(fleet).states is None
+    assert copied.standing == view.standing
+    assert NodeSet(fleet).standing is None
     tracker_of(balancer).remove("n0")
-    assert Balancer(nodes())._fleet.refreshed().nodes.states == (frozenset(), {})
+    assert Balancer(nodes())._fleet.refreshed().nodes.standing == (frozenset(), {}, frozenset())

@@ -232,6 +232,26 @@ def test_all_tiers_ailing() -> None:
     assert picked(balancer, exclude=["0-0", "0-1"]) == {"1-0", "1-1", "1-2"}
 
 
+def test_conditions_of_one_request_move_no_share_in_panic_either() -> None:
+    """Whom a request filters out or excludes still counts as ailing."""
+    balancer, tiers = fleet(2, 2)
+    sicken(balancer, "0-0", "0-1", "1-0", "1-1")
+    view = balancer._fleet.refreshed().nodes
+    for seen in (view, view.restrict([2, 3]), view.without([0, 1]), view.well):
+        assert tiers.shares(seen) == {0: 100, 1: 0}
+    assert picked(balancer, where=by_priority(1)) == {"1-0", "1-1"}
+
+
+def test_marks_of_ailing_nodes_without_a_balancer() -> None:
+    """Who is marked is not available; it is asked last, or on a par below 100 per cent."""
+    nodes = levels((4, 4), (2, 2))
+    tiers: Tiers[Endpoint] = Tiers(rng=random.Random(3))
+    assert tiers.shares(nodes.marked([0, 1])) == {0: 70, 1: 30}
+    assert set(picks(tiers, nodes.marked([0, 1]), 200)) == {2, 3, 4, 5}
+    assert set(picks(tiers, nodes.marked([0, 1, 2, 4, 5]), 200)) == {0, 1, 2, 3}
+    assert tiers.shares(nodes.marked(range(6))) == {0: 100, 1: 0}
+
+
 def test_one_tier_dead_and_one_ailing() -> None:
     """The dead are left alone while there are ailing ones, in whatever tier those are."""
     balancer, tiers = fleet(2, 3)

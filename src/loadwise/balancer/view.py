@@ -11,7 +11,7 @@ from loadwise.balancer.tally import Tally
 from loadwise.balancer.waits import Cost
 from loadwise.filters import Filter, StateSource, Watch, accepts, turned_away
 from loadwise.health import HealthTracker
-from loadwise.node_set import MemberStates, NodeSet
+from loadwise.node_set import MemberStanding, NodeSet
 from loadwise.quota import QuotaSource
 
 __all__ = [
@@ -196,7 +196,7 @@ def make_view(
         view.recovering = _indices(whole, health.recovering()).difference(ruled_out)
     view.candidates, view.others = frozenset(), None
     if view.down or not_members:
-        whole = whole.told(MemberStates(view.down, not_members))
+        whole = whole.told(MemberStanding(view.down, not_members, frozenset(ailing)))
     if view.panic is not None and dead:
         view.candidates = frozenset(range(len(whole))).difference(not_members, dead)
         view.others = whole.restrict(dead.keys() - pausing.keys())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import accumulate
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from loadwise._native import mypyc_attr
-from loadwise.node_set import MemberStates, NodeSet
+from loadwise.node_set import MemberStanding, NodeSet
 from loadwise.strategies._groups import Layout, NodeGroup, Outlook
 from loadwise.strategies.protocols import ViewStrategy
 
@@ -16,6 +17,7 @@ __all__ = ["Division", "GroupPlan", "GroupView", "Headcount", "Stage", "looked_o
 N = TypeVar("N")
 
 _NOBODY: Final[frozenset[int]] = frozenset()
+_ROUGH: Final = 1e-9
 
 
 class Headcount(NamedTuple):
@@ -106,12 +108,13 @@ class GroupPlan(Generic[N]):
         stages: In this order, each only where those before it have no candidate.
         parts: The groups of the first stage.
         sums: Of their shares; empty where they are asked in order, or there is none.
+        last: Position of the last of these; -1 if there is none.
         views: Of each group all that may be chosen, by number.
         counts: The groups' nodes, counted.
         division: What each group is given.
     """
 
-    __slots__ = ("counts", "division", "layout", "parts", "stages", "sums", "views")
+    __slots__ = ("counts", "division", "last", "layout", "parts", "stages", "sums", "views")
 
     def __init__(
         self,
@@ -128,54 +131,63 @@ class GroupPlan(Generic[N]):
         self.parts: list[GroupView[N]] = stages[0].parts if stages else []
         sums = stages[0].sums if stages else None
         self.sums: list[float] = [] if sums is None else sums
+        self.last = len(self.sums) - 1
 
 
 def looked_over(layout: Layout[N], nodes: NodeSet[N]) -> tuple[list[NodeSet[N]], list[Headcount]]:
     """Return the view of each group, and its nodes counted."""
-    states = nodes.states
-    down: dict[int, list[int]] = {}
-    outside: dict[int, dict[int, str]] = {}
-    if states is not None:
-        down = layout.split(states.down)
-        for index, why in states.outside.items():
-            number = layout.number[index]
-            outside.setdefault(number, {})[layout.groups[number].place(index)] = why
+    standing = nodes.standing
+    told = [None] * len(layout.groups) if standing is None else layout.told(standing)
     ailing = layout.split(nodes.ailing)
     counted = nodes.barred is not None
     found = layout.split(nodes.eligible if nodes.barred is None else nodes.barred)
     views: list[NodeSet[N]] = []
-    counts: list[Headcount] = []
     for number, group in enumerate(layout.groups):
-        mine = None
-        if states is not None:
-            mine = MemberStates(frozenset(down.get(number, ())), outside.get(number, {}))
         barred = frozenset(found.get(number, ())) if counted else _NOBODY
-        outlook = Outlook(barred, frozenset(ailing.get(number, ())), mine)
-        view = group.view(outlook) if counted else group.only(found.get(number, ()), outlook)
-        views.append(view)
-        counts.append(_counted(group, view, mine))
-    return views, counts
+        outlook = Outlook(barred, frozenset(ailing.get(number, ())), told[number])
+        views.append(group.view(outlook) if counted else group.only(found.get(number, ()), outlook))
+    if standing is None:
+        return views, [_seen(*pair) for pair in zip(layout.groups, views, strict=True)]
+    # Views that one request narrows are made often, and what is counted is the same in all.
+    weights = nodes.weights
+    known = layout.counts
+    if known is None or known[0] is not standing or known[1] is not weights:
+        grouped = zip(layout.groups, views, layout.told(standing), strict=True)
+        counts = [_counted(group, view, mine) for group, view, mine in grouped]
+        known = layout.counts = (standing, weights, counts)
+    return views, known[2]
 
 
-def _counted(group: NodeGroup[N], view: NodeSet[N], states: MemberStates | None) -> Headcount:
-    membership = group.whole.membership
-    weights = membership.weights
-    everybody = len(membership.eligible)
+def _seen(group: NodeGroup[N], view: NodeSet[N]) -> Headcount:
+    """Count the nodes of a group of which no balancer tells more than the view does."""
+    everybody = view.membership.eligible
+    ailing = view.ailing.intersection(view.eligible) if view.ailing else _NOBODY
+    available = _open(view) - len(ailing)
+    gone: AbstractSet[int] | None = None if view.barred is None else view.barred.union(ailing)
+    if gone is None:
+        gone = set(everybody).difference(view.eligible).union(ailing)
+    power = _power(view, gone) if available else 0
+    return Headcount(group.key, len(everybody), available, len(ailing), power)
+
+
+def _counted(group: NodeGroup[N], view: NodeSet[N], standing: MemberStanding) -> Headcount:
+    """Count the nodes of a group of which a balancer tells."""
+    weights = view.weights
+    outside = [i for i in standing.outside if weights[i]]
+    members = len(view.membership.eligible) - len(outside)
+    available = members - len(standing.down)
+    power = _power(view, standing.down.union(outside)) if available else 0
+    return Headcount(group.key, members, available, len(standing.ailing), power)
+
+
+def _power(view: NodeSet[N], gone: AbstractSet[int]) -> float:
+    """Return the weights of all but some, added up. O(different weights, and those)."""
+    membership, weights = view.membership, view.weights
     total: float = sum([weight * number for weight, number in membership.tally.items()])
-    if states is None:
-        if view.barred is None:
-            chosen = view.eligible
-            power: float = sum([weights[i] for i in chosen])
-            return Headcount(group.key, everybody, len(chosen), 0, power)
-        available = everybody - len(view.barred)
-        power = total - sum([weights[i] for i in view.barred])
-        return Headcount(group.key, everybody, available, 0, power if available else 0)
-    outside = [i for i in states.outside if weights[i]]
-    members = everybody - len(outside)
-    available = members - len(states.down)
-    power = total - sum([weights[i] for i in (*outside, *states.down)])
-    ailing = len(view.ailing)
-    return Headcount(group.key, members, available, ailing, power if available else 0)
+    power = total - sum([weights[i] for i in gone])
+    if power < total * _ROUGH:  # rounding may have left nothing of them, or less
+        return sum([weights[i] for i in membership.eligible if i not in gone])
+    return power
 
 
 def _open(view: NodeSet[N]) -> int:

@@ -86,7 +86,6 @@ class Grouped(ForkAware, ABC, Generic[N]):
     def _after_fork(self) -> None:
         self._lock = RLock()
         self._draws.renew()
-        self._random = self._draws.random
 
     @abstractmethod
     def _key(self, node: N) -> Hashable:
@@ -149,13 +148,13 @@ class Grouped(ForkAware, ABC, Generic[N]):
         source, plan = self._hot
         if source is not candidates:
             plan = self._resolve(candidates)
-        sums = plan.sums
-        if context.exclude or not sums:
+        last = plan.last
+        if context.exclude or last < 0:
             return self._search(plan, context, self._random, [], peeking=False)
         position = 0
-        if len(sums) > 1:
-            random = self._random  # self._random() would look it up as a method, the slow way
-            position = min(bisect_right(sums, random() * sums[-1]), len(sums) - 1)
+        if last:
+            random, sums = self._random, plan.sums  # self._random() would be the slow way
+            position = bisect_right(sums, random() * sums[last], 0, last)
         part = plan.parts[position]
         index = part.strategy.select(part.nodes, context)
         if index is None:

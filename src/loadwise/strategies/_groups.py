@@ -12,7 +12,7 @@ from operator import is_
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from loadwise._membership import Content, Membership
-from loadwise.node_set import MemberStates, NodeSet
+from loadwise.node_set import MemberStanding, NodeSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -41,24 +41,24 @@ class Outlook:
     Attributes:
         barred: Those that have a weight and may not be chosen.
         ailing: Those that are marked as ailing.
-        states: What their balancer knows of them; ``None`` where there is none.
+        standing: What their balancer knows of them; ``None`` where there is none.
     """
 
-    __slots__ = ("ailing", "barred", "states")
+    __slots__ = ("ailing", "barred", "standing")
 
     def __init__(
-        self, barred: frozenset[int], ailing: frozenset[int], states: MemberStates | None
+        self, barred: frozenset[int], ailing: frozenset[int], standing: MemberStanding | None
     ) -> None:
         self.barred = barred
         self.ailing = ailing
-        self.states = states
+        self.standing = standing
 
     def __eq__(self, other: object) -> bool:
         return (
             isinstance(other, Outlook)
             and self.barred == other.barred
             and self.ailing == other.ailing
-            and self.states == other.states
+            and self.standing == other.standing
         )
 
     __hash__ = None  # type: ignore[assignment]  # compared only
@@ -114,9 +114,9 @@ class NodeGroup(Generic[N]):
 def _marked(view: NodeSet[N], outlook: Outlook) -> NodeSet[N]:
     if outlook.ailing:
         view = view.marked(outlook.ailing)
-    states = outlook.states
-    if states is not None and (states.down or states.outside):
-        view = view.told(states)
+    standing = outlook.standing
+    if standing is not None and (standing.down or standing.outside):
+        view = view.told(standing)
     return view
 
 
@@ -126,13 +126,40 @@ class Layout(Generic[N]):
     Attributes:
         groups: The groups.
         number: By index of a node, the number of its group among them.
+        counts: What was last counted in the groups, by what it was counted from.
     """
 
-    __slots__ = ("groups", "number")
+    __slots__ = ("_told", "counts", "groups", "number")
 
     def __init__(self, groups: list[NodeGroup[N]], number: list[int]) -> None:
         self.groups = groups
         self.number = number
+        self.counts: tuple[MemberStanding, Sequence[float], list[Any]] | None = None
+        self._told: tuple[MemberStanding | None, list[MemberStanding]] = (None, [])
+
+    def told(self, standing: MemberStanding) -> list[MemberStanding]:
+        """Return what a balancer tells of the nodes of each group, by its number.
+
+        O(those it tells of), once for all views of which it tells the same.
+        """
+        known = self._told
+        if known[0] is standing:
+            return known[1]
+        down, ailing = self.split(standing.down), self.split(standing.ailing)
+        outside: dict[int, dict[int, str]] = {}
+        for index, why in standing.outside.items():
+            number = self.number[index]
+            outside.setdefault(number, {})[self.groups[number].place(index)] = why
+        told = [
+            MemberStanding(
+                frozenset(down.get(number, ())),
+                outside.get(number, {}),
+                frozenset(ailing.get(number, ())),
+            )
+            for number in range(len(self.groups))
+        ]
+        self._told = standing, told
+        return told
 
     def split(self, indices: Iterable[int]) -> dict[int, list[int]]:
         """Return indices in the groups, by the groups' numbers. O(log n) for each."""
