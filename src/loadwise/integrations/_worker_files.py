@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from loadwise._fork import call_in_child, is_uwsgi_master
 from loadwise._log import log_exception
 from loadwise.integrations._balancer_metrics import BalancerMetrics
 from loadwise.integrations._metric_table import METRICS, SHARED_EVENTS, Merge, Metric, MetricKind
@@ -136,6 +137,8 @@ class WorkerFiles:
 
     def publish_from_now_on(self) -> None:
         """Write the gauges, now and once a second, in a thread of their own."""
+        if is_uwsgi_master():  # it only forks; a thread of its own might hold a lock meanwhile
+            return
         self.publishing = True
         thread = Thread(
             target=_keep_publishing, args=(weakref.ref(self),), name="loadwise-metrics", daemon=True
@@ -210,13 +213,12 @@ _all_files: weakref.WeakSet[WorkerFiles] = weakref.WeakSet()
 
 
 def _go_on_in_child() -> None:
-    _writing.release()
     for files in list(_all_files):
         files.go_on_in_child()
 
 
+call_in_child(_go_on_in_child)
 if hasattr(os, "register_at_fork"):
-    # After all that is reset in a child (see `loadwise._fork`), since it was registered before.
     os.register_at_fork(
-        before=_writing.acquire, after_in_parent=_writing.release, after_in_child=_go_on_in_child
+        before=_writing.acquire, after_in_parent=_writing.release, after_in_child=_writing.release
     )

@@ -54,7 +54,22 @@ ANSWERS = st.recursive(
 REPLIES = st.dictionaries(
     st.sampled_from(["status", "detail", "now", "rest", "dropped", "known", "dims"]),
     st.recursive(
-        st.sampled_from(["ok", "full", "foreign", "7", "1e300", -1, 2.5, None, True, 10**20]),
+        st.sampled_from(
+            [
+                "ok",
+                "full",
+                "foreign",
+                "7",
+                "1e300",
+                -1,
+                2.5,
+                None,
+                True,
+                10**400,
+                math.inf,
+                math.nan,
+            ]
+        ),
         lambda children: (
             st.lists(children, max_size=3)
             | st.dictionaries(
@@ -118,6 +133,10 @@ def test_a_proper_answer_is_understood() -> None:
         {"rest": str(2**54)},
         {"rest": None},
         {"dropped": -1},
+        {"now": math.inf},
+        {"rest": -math.inf},
+        {"dropped": math.nan},
+        {"dims": [{"granted": {"7": 10**400}, "others": {}}, {"granted": {}, "others": {}}]},
         {"dims": []},
         {"dims": None},
         {"dims": [5, 6]},

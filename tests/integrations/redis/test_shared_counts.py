@@ -282,3 +282,13 @@ def test_what_is_held_follows_the_demand() -> None:
     found.short = 700
     assert found.ask(300.0, 5.0) == 700
     assert found.ask(301.0, 5.0) == 10
+
+
+def test_a_pause_without_end_is_told_as_a_month() -> None:
+    """However long a node is to sit out, the server is told of what it can remember."""
+    desk = Desk()
+    desk.answer(desk.request())
+    desk.mark_exhausted("node", 1.7e308)
+    number, _, until = asked(desk.sync())["news"]
+    assert number == 1
+    assert until == pytest.approx(SERVER + 30 * 24 * 3600 * 1e6)

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import weakref
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -100,8 +101,10 @@ def main(way: str, port: int, prefix: str) -> None:  # noqa: C901 - a list of wa
             shared = Shared(port, prefix)
             shared.use("down")
             shared.quota.circle = shared.health.circle = shared  # type: ignore[attr-defined]  # for the collector to find
+            left = weakref.ref(shared)
             del shared
-            gc.collect()
+            while left() is not None:  # a thread in the midst of its work holds it till then
+                gc.collect()
             sys.stdin.readline()
             os.kill(os.getpid(), signal.SIGKILL)
         case "asyncio":

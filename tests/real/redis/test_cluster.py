@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -21,9 +22,12 @@ from loadwise.integrations.redis import (
     AsyncRedisStore,
     AsyncSharedQuota,
     RedisStore,
+    SharedEvent,
     SharedHealth,
     SharedQuota,
 )
+from loadwise.integrations.redis._connection import CircuitBreaker
+from loadwise.integrations.redis._events import EventLog
 
 pytestmark = pytest.mark.slow
 
@@ -253,6 +257,31 @@ def test_an_asyncio_client_of_one_node_is_found_out(
     with caplog.at_level(logging.WARNING, "loadwise"):
         asyncio.run(use())
     assert "one node of a cluster; give a client of all: RedisCluster(host=" in caplog.text
+
+
+def test_older_clients_find_a_cluster(cluster: Cluster, prefix: str, stack: ExitStack) -> None:
+    """Before redis-py 7 they did not keep the addresses that they were given."""
+    client, awaited = cluster.client(), cluster.async_client()
+    for each in (client, awaited):
+        del each.startup_nodes  # as if it had none
+    quota = stack.enter_context(SharedQuota(client, prefix, timeout=PATIENCE))
+    quota.register(NODES[0], rpm(10))
+
+    async def use() -> None:
+        async with awaited, AsyncSharedQuota(awaited, prefix, timeout=PATIENCE) as other:
+            await other.register(NODES[0], rpm(10))
+            assert await other.try_acquire(NODES[0], {"rpm": 10})
+
+    asyncio.run(use())
+    assert quota.try_acquire(NODES[0]) is None
+
+
+def test_a_redirection_in_words_says_what_to_use() -> None:
+    """A client for asyncio of redis-py 5 raises an error of no kind of its own."""
+    heard: list[SharedEvent] = []
+    breaker = CircuitBreaker(EventLog("quota", heard.append), time.monotonic, "meanwhile")
+    breaker.failed(redis.ResponseError("MOVED 12882 127.0.0.1:29634"))
+    assert "one node of a cluster; give a client of all: RedisCluster(host=" in heard[0].detail
 
 
 def test_clients_of_the_other_kind_are_refused(valkey: Valkey) -> None:

@@ -171,3 +171,20 @@ def test_processes_admit_exactly_the_limit_though_a_tenth_of_all_messages_is_los
     watcher = stack.enter_context(SharedQuota(valkey.client(), prefix, timeout=PATIENCE))
     watcher.register("node", rpm(100, window=600.0))
     assert watcher.try_acquire("node") is None
+
+
+@pytest.mark.parametrize("mode", ["strict", "leased"])
+def test_closing(
+    valkey: Valkey, prefix: str, others: Callable[[], float], scissors: Scissors, mode: Any
+) -> None:
+    """What the last call was to tell is told by another one, if that is cut off."""
+    with Proxy(valkey.port, scissors) as proxy:
+        quota = SharedQuota(redis.Redis(port=proxy.port), prefix, mode, timeout=PATIENCE)
+        quota.register("node", rpm(100))
+        assert quota.try_acquire("node", {"rpm": 1})
+        quota._worker.close()  # so that nobody else does it
+        quota.record_usage("node", {"rpm": 20})
+        scissors.arm("sync")
+        quota.close()
+    assert scissors.has_cut()
+    until(lambda: others() == 79)

@@ -15,7 +15,7 @@ from loadwise.integrations.opentelemetry import OpenTelemetryCollector
 from loadwise.integrations.prometheus import PrometheusCollector
 from loadwise.integrations.redis import SharedHealth, SharedQuota
 
-KINDS = ("outage", "restored", "resynchronised", "rejected")
+KINDS = ("outage", "restored", "resynchronised", "rejected", "refused")
 
 
 def test_an_outage_is_a_metric(fragile: Valkey, prefix: str, stack: ExitStack) -> None:
@@ -53,11 +53,11 @@ def test_an_outage_is_a_metric(fragile: Valkey, prefix: str, stack: ExitStack) -
             for point in points
         }
 
-    assert told("quota") == told("health") == (1, 0, 0, 0, 0)
+    assert told("quota") == told("health") == (1, 0, 0, 0, 0, 0)
     fragile.kill()
     assert quota.try_acquire("node")
     until(lambda: not (quota.connected or health.connected))
-    assert told("quota") == told("health") == (0, 1, 0, 0, 0)
+    assert told("quota") == told("health") == (0, 1, 0, 0, 0, 0)
     assert read("loadwise.shared.connected") == {("search", "quota", None): 0}
     events = read("loadwise.shared.events")
     assert events == {("search", "quota", kind): int(kind == "outage") for kind in KINDS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -260,6 +261,33 @@ def test_threads_meet_an_outage_together(fragile: Valkey, prefix: str, stack: Ex
         assert not thread.is_alive()
     assert not errors
     until(lambda: quota.events["restored"] == quota.events["outage"] >= 1)
+
+
+def test_what_a_signal_handler_raises_is_the_programs(
+    fragile: Valkey, prefix: str, stack: ExitStack
+) -> None:
+    """A time limit that strikes while the server is asked ends the request, and is no outage."""
+    quota = stack.enter_context(SharedQuota(fragile.client(), prefix, timeout=DEADLINE))
+    quota.register("node", rpm(100))
+
+    def strike(*_: object) -> None:
+        raise LimitExceeded
+
+    before = signal.signal(signal.SIGALRM, strike)
+    stack.callback(signal.signal, signal.SIGALRM, before)
+    fragile.freeze()
+    stack.callback(fragile.thaw)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    with pytest.raises(LimitExceeded):
+        quota.try_acquire("node")
+    fragile.thaw()
+    assert quota.connected
+    assert quota.events["outage"] == 0
+    assert quota.try_acquire("node")
+
+
+class LimitExceeded(Exception):  # noqa: N818 - named like celery's, which is an `Exception`, too
+    """A time limit has struck."""
 
 
 def test_after_closing_it_goes_on_alone(valkey: Valkey, prefix: str) -> None:

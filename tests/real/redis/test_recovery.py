@@ -14,7 +14,7 @@ from tests.real.redis.support import Valkey, until
 
 from loadwise import ConsecutiveFailurePolicy, HealthStatus
 from loadwise.integrations.redis import SharedHealth, SharedQuota
-from loadwise.integrations.redis._connection import check_writable
+from loadwise.integrations.redis._connection import HEALTH_READ, QUOTA, check_writable
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +86,38 @@ def test_no_other_key_is_needed(fragile: Valkey, prefix: str, stack: ExitStack) 
     fragile.thaw()
     until(lambda: quota.connected and health.connected)
     assert health.events["outage"] == quota.events["outage"] == 1
+
+
+@pytest.mark.parametrize("command", ["time", "hmget", "hscan", "pttl", "hkeys", "hstrlen"])
+def test_a_server_that_does_some_of_the_work_is_away(
+    fragile: Valkey, prefix: str, stack: ExitStack, command: str
+) -> None:
+    """Where a user lacks one command of those needed, one event tells of it, and not each try."""
+    client = stack.enter_context(fragile.client())
+    client.acl_setuser(
+        "limited", enabled=True, nopass=True, commands=["+@all"], keys=["*"], channels=["*"]
+    )
+    user: dict[str, Any] = {"username": "limited", "password": "any"}
+    health = stack.enter_context(SharedHealth(fragile.client(**user), prefix, ABRUPT, poll=0.05))
+    quota = stack.enter_context(SharedQuota(fragile.client(**user), prefix))
+    client.acl_setuser("limited", enabled=True, commands=[f"-{command}"])
+    quota.register("node", rpm(1_000_000))
+    health.report_failure("node")
+    assert health._sync is not None
+    hit = [
+        (shared, breaker)
+        for shared, breaker, needs in (
+            (quota, quota._circuit, QUOTA),
+            (health, health._sync.breaker, HEALTH_READ),
+        )
+        if command.upper().encode() in needs.text
+    ]
+    assert hit
+    until(lambda: quota.try_acquire("node") and all(each.wait >= 0.4 for _, each in hit))
+    assert all(shared.events["outage"] == 1 and not shared.connected for shared, _ in hit)
+    assert all(shared.events["restored"] == 0 for shared, _ in hit)
+    client.acl_setuser("limited", enabled=True, commands=["+@all"])
+    until(lambda: quota.connected and health.connected)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A WSGI application that shows its metrics, for gunicorn."""
+"""A WSGI application that shows its metrics, for gunicorn and uWSGI."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from loadwise.integrations.prometheus import PrometheusCollector
 
 balancer = Balancer(["a", "b"], RoundRobin(), metrics=PrometheusCollector(), name="search")
 held: list[Lease[str]] = []
+if "WARM" in os.environ:
+    balancer.acquire().success()
 
 
 def scrape() -> bytes:

@@ -14,7 +14,14 @@ from operator import attrgetter
 from typing import Any
 
 from loadwise.integrations.redis._parsing import EXACT
-from loadwise.integrations.redis._quota_protocol import News, QuotaCall, Reply, limits_of, micros
+from loadwise.integrations.redis._quota_protocol import (
+    LONGEST_REST,
+    News,
+    QuotaCall,
+    Reply,
+    limits_of,
+    micros,
+)
 from loadwise.quota.window import SlidingWindow, UsageBucket
 
 __all__ = ["Account", "Granted", "SharedBucket"]
@@ -203,7 +210,7 @@ class Account:
         number, lift, until = self.news
         if until is None or until <= now:
             return number, lift, 0
-        return number, lift, micros(until) + self._ahead[1]
+        return number, lift, micros(min(until, now + LONGEST_REST)) + self._ahead[1]
 
     def take_in(self, call: QuotaCall, reply: Reply, received: float) -> Granted:
         """Record what the server has counted, and return what it granted."""

@@ -8,7 +8,9 @@ from functools import partial
 from importlib.resources import files
 from inspect import signature
 from random import sample
+from signal import getsignal, valid_signals
 from threading import Lock
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import redis
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from loadwise.integrations.redis._events import EventLog
 
 __all__ = [
+    "ATTEMPTS_AT_END",
     "HEALTH_PUT",
     "HEALTH_READ",
     "LEADER",
@@ -54,7 +57,6 @@ __all__ = [
     "as_async_client",
     "as_client",
     "check_writable",
-    "check_writable_async",
     "run",
     "run_async",
     "with_short_timeouts",
@@ -83,6 +85,9 @@ _NOT_TO_COPY = (
     "retry_on_error",
     "retry_on_timeout",
 )
+ATTEMPTS_AT_END = 2
+"""How often to try to tell the rest: it may be only one connection that broke."""
+
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 1.0
 
@@ -249,15 +254,13 @@ def _client_of_sentinel(pool: Untyped, timeout: float) -> redis.Redis:
 
 
 def _cluster(given: Untyped, timeout: float) -> RedisCluster:
-    known = list(given.nodes_manager.nodes_cache.values())
-    nodes = {(node.host, node.port) for node in [*given.startup_nodes, *known]}
+    known = given.nodes_manager.nodes_cache.values()
     pool = next(node.redis_connection for node in known if node.redis_connection).connection_pool
     settings = _settings(pool.connection_kwargs, timeout, None)
     for name in ("retry", "host", "port", "db", "cache", "redis_connect_func"):
         settings.pop(name, None)
-    # In any order: one that hangs must not always be asked first.
     make: Untyped = ClusterNode
-    startup = [make(host, port) for host, port in sample(sorted(nodes), len(nodes))]
+    startup = [make(host, port) for host, port in _addresses(given)]
     # As from a URL, for only then a cluster's connections can be of a class of one's own.
     return RedisCluster(
         url=_url_of(startup.pop()),
@@ -271,6 +274,16 @@ def _cluster(given: Untyped, timeout: float) -> RedisCluster:
     )
 
 
+def _addresses(given: Untyped) -> list[tuple[str, int]]:
+    """Return where the nodes of a cluster are, in any order: one that hangs must not come first."""
+    manager = given.nodes_manager
+    # Those that the program named may be elsewhere by now, and only newer clients remember them.
+    named = getattr(given, "startup_nodes", ())
+    nodes = [*named, *manager.startup_nodes.values(), *manager.nodes_cache.values()]
+    addresses = sorted({(node.host, node.port) for node in nodes})
+    return sample(addresses, len(addresses))
+
+
 def _url_of(node: Untyped) -> str:
     return f"redis://{f'[{node.host}]' if ':' in node.host else node.host}:{node.port}"
 
@@ -279,10 +292,8 @@ def _async_cluster(given: Untyped, timeout: float) -> redis.asyncio.RedisCluster
     settings = _settings(given.connection_kwargs, timeout, None)
     takes = signature(redis.asyncio.RedisCluster).parameters.keys() - {"retry", "host", "port"}
     settings["ssl"] = issubclass(settings["connection_class"], redis.asyncio.SSLConnection)
-    known = [*given.startup_nodes, *given.get_nodes()]
-    nodes = sorted({(node.host, node.port) for node in known})
     return redis.asyncio.RedisCluster(
-        startup_nodes=[AsyncClusterNode(host, port) for host, port in sample(nodes, len(nodes))],
+        startup_nodes=[AsyncClusterNode(host, port) for host, port in _addresses(given)],
         retry=AsyncRetry(NoBackoff(), 1),
         require_full_coverage=False,
         address_remap=given.nodes_manager.address_remap,
@@ -314,9 +325,10 @@ def check_writable(client: Commands, key: bytes) -> None:
     run(client, CHECK, key)
 
 
-async def check_writable_async(client: AsyncCommands, key: bytes) -> None:
-    """See whether the server does what is needed, as `check_writable` does."""
-    await run_async(client, CHECK, key)
+def _is_of_signal_handler(error: BaseException) -> bool:
+    """Tell whether a signal handler raised it, as celery's does for a soft time limit."""
+    handlers = {getattr(getsignal(each), "__code__", None) for each in valid_signals()}
+    return any(frame.f_code in handlers for frame, _ in walk_tb(error.__traceback__))
 
 
 class CircuitBreaker(ForkAware):
@@ -345,7 +357,12 @@ class CircuitBreaker(ForkAware):
         self._lock = Lock()
 
     def failed(self, error: BaseException) -> bool:
-        """Take note that the server did not answer; tell whether that is news."""
+        """Record that the server did not answer; tell whether that is news.
+
+        Raises: the error, if it is a signal handler's: then it was meant for the program.
+        """
+        if _is_of_signal_handler(error):
+            raise error
         with self._lock:
             now = self._clock()
             if not self.up:
@@ -357,13 +374,14 @@ class CircuitBreaker(ForkAware):
             self.wait = _FIRST_WAIT if steady else min(2 * self.wait, _LONGEST_WAIT)
             self._since = now
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        if isinstance(error, MovedError):
+        # A client for asyncio of redis-py 5 says so in words only.
+        if isinstance(error, MovedError) or str(error).startswith("MOVED "):
             what = f"the client is of one server, {_ONE_NODE}"
         self._log.add("outage", f"the server cannot be reached ({what}); {self._meanwhile}")
         return True
 
     def restored(self) -> bool:
-        """Take note that the server answers; tell whether that is news."""
+        """Record that the server answers; tell whether that is news."""
         with self._lock:
             if self.up or self.closed:
                 return False

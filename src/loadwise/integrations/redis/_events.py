@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
-from typing import Literal
+from typing import Literal, get_args
 
 from loadwise._callables import refuse_async, refuse_awaitable
 from loadwise._fork import ForkAware, reset_in_child
@@ -15,7 +15,7 @@ from loadwise._text import visible
 
 __all__ = ["EventKind", "EventLog", "SharedEvent"]
 
-EventKind = Literal["outage", "restored", "resynchronised", "rejected"]
+EventKind = Literal["outage", "restored", "resynchronised", "rejected", "refused"]
 
 _TOLD_NOW = "nobody would await it: make it a plain function that does not wait"
 
@@ -31,7 +31,8 @@ class SharedEvent:
         kind: ``"outage"``: the server cannot be reached, and work goes on from local state.
             ``"restored"``: it can be reached again. ``"resynchronised"``: it had lost what this
             process knew, and has been told anew. ``"rejected"``: it holds something that
-            loadwise would not have put there.
+            loadwise would not have put there. ``"refused"``: it refuses the channel that news comes
+            by, which is then found by polling.
         detail: More, in words.
     """
 
@@ -57,9 +58,7 @@ class EventLog(ForkAware):
         self._on_event = on_event
         self._complained = False
         self._deferred: deque[tuple[EventKind, str]] = deque()
-        self.counts: dict[str, int] = dict.fromkeys(
-            ("outage", "restored", "resynchronised", "rejected"), 0
-        )
+        self.counts: dict[str, int] = dict.fromkeys(get_args(EventKind), 0)
         self._after_fork()
         reset_in_child(self)
 
@@ -87,6 +86,8 @@ class EventLog(ForkAware):
             first = self.counts[kind] == 1
         if kind == "outage":
             _log.warning("shared %s: %s", self._source, detail)
+        elif kind == "refused":
+            _log.error("shared %s: %s", self._source, detail)
         elif kind == "rejected" and first:
             _log.warning(
                 "shared %s: rejected what the server holds: %s (further ones are only counted)",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +11,7 @@ from loadwise.health import NodeHealth
 from loadwise.integrations.redis._background import BackgroundThread
 from loadwise.integrations.redis._bounded import BoundedClient, Subscription
 from loadwise.integrations.redis._connection import (
+    ATTEMPTS_AT_END,
     HEALTH_PUT,
     HEALTH_READ,
     TROUBLE,
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from loadwise.clock import Clock
 
 __all__ = ["HealthPort", "HealthSync"]
-
-_log = logging.getLogger("loadwise")
 
 _SECOND = 1_000_000
 _UNREADABLE = "unreadable"
@@ -125,7 +123,9 @@ class HealthSync:
         self._ahead: int | None = None
         self._next_look = self._next_try = clock()
         self._client = with_short_timeouts(client, timeout)
-        self._subscriber = ChangeSubscriber(self._key, port, self.breaker, self._heard, self.wake)
+        self._subscriber = ChangeSubscriber(
+            self._key, port, self.breaker, log, self._heard, self.wake
+        )
 
     @property
     def is_begun(self) -> bool:
@@ -168,15 +168,21 @@ class HealthSync:
         begun = self.is_begun
         self._sender.close()
         self._subscriber.close()
-        if begun and self.breaker.up and self._port.is_open():
+        if begun and not self.breaker.closed and self._port.is_open():
+            self._send_the_rest()
+        self.breaker.close()
+        self._client.close()
+
+    def _send_the_rest(self) -> None:
+        for _ in range(ATTEMPTS_AT_END):
             try:
                 if self._ahead is None:
                     self._look()
                 self._send()
             except TROUBLE as error:
                 self.breaker.failed(error)
-        self.breaker.close()
-        self._client.close()
+            else:
+                return
 
     def _step(self) -> float:
         if not self._port.is_open():
@@ -188,8 +194,6 @@ class HealthSync:
                     return early
                 check_writable(self._client, self._key)
                 self._next_look, self._ahead = self._clock(), None
-                self._subscriber.restart()
-                self.breaker.restored()
             if self._clock() >= self._next_look:
                 self._next_look = self._clock() + self._poll
                 self._look()
@@ -198,6 +202,8 @@ class HealthSync:
             self.breaker.failed(error)
             self._next_try = self._clock() + self.breaker.wait
             return self.breaker.wait
+        if not self.breaker.up and self.breaker.restored():
+            self._subscriber.restart()
         return max(0.0, self._next_look - self._clock())
 
     def _send(self) -> None:
@@ -308,6 +314,7 @@ class ChangeSubscriber:
         channel: The channel.
         port: The tracker that wants to know.
         breaker: Whether the server can be reached.
+        log: Is told if the server refuses the channel.
         hear: Called with each message.
         alarm: Called when the subscription breaks.
     """
@@ -317,12 +324,14 @@ class ChangeSubscriber:
         channel: bytes,
         port: HealthPort,
         breaker: CircuitBreaker,
+        log: EventLog,
         hear: Callable[[object], None],
         alarm: Callable[[], None],
     ) -> None:
         self._channel = channel
         self._port = port
         self._breaker = breaker
+        self._log = log
         self._hear = hear
         self._alarm = alarm
         self._client: BoundedClient | None = None
@@ -351,11 +360,10 @@ class ChangeSubscriber:
         """Report that the server refuses the channel; only the first time."""
         if not self._has_complained:
             self._has_complained = True
-            _log.error(
-                "shared health: the server refuses the channel %r (%s), so news is found by "
-                "polling; to have it at once, let the user publish and subscribe there",
-                self._channel.decode(),
-                why,
+            self._log.add(
+                "refused",
+                f"the server refuses the channel {self._channel.decode()!r} ({why}), so news is "
+                "found by polling; to have it at once, let the user publish and subscribe there",
             )
 
     def close(self) -> None:

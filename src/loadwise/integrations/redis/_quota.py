@@ -10,6 +10,7 @@ from typing import Self, cast
 from loadwise.clock import Clock
 from loadwise.integrations.redis._background import BackgroundTask, BackgroundThread
 from loadwise.integrations.redis._connection import (
+    ATTEMPTS_AT_END,
     QUOTA,
     TROUBLE,
     AsyncClient,
@@ -19,8 +20,6 @@ from loadwise.integrations.redis._connection import (
     abandon,
     as_async_client,
     as_client,
-    check_writable,
-    check_writable_async,
     run,
     run_async,
     with_short_timeouts,
@@ -193,15 +192,9 @@ class SharedQuota(SharedCounts):
 
     def _tell_the_rest(self) -> None:
         """Tell the server what it has not heard, and give back what is leased."""
-        if not self._circuit.up and not self._circuit.closed:
-            # It may have been one connection that broke, a moment ago.
-            try:
-                check_writable(cast("Commands", self._client), self._unanswered)
-            except TROUBLE:
-                return
-            self._restored()
-        for request in self._due_requests(last=True):
-            self._ask(request)
+        for _ in range(ATTEMPTS_AT_END):
+            for request in self._due_requests(last=True):
+                self._ask(request)
 
     def _ask(self, request: PendingCall) -> None:
         """Send a call and take in the reply, or what it means that there is none."""
@@ -209,8 +202,7 @@ class SharedQuota(SharedCounts):
             client = cast("Commands", self._client)
             raw = run(client, QUOTA, self._key(request), request.call.payload)
         except TROUBLE as error:
-            self._unanswered = self._key(request)
-            self._failed(error)
+            self._failed(request, error)
         else:
             self._received(request, raw)
         finally:
@@ -218,14 +210,6 @@ class SharedQuota(SharedCounts):
         self._log.tell_deferred()
 
     def _step(self) -> float:
-        if not self._circuit.up:
-            if (early := self._early()) > 0:
-                return early
-            try:
-                check_writable(cast("Commands", self._client), self._unanswered)
-            except TROUBLE as error:
-                return self._failed(error)
-            self._restored()
         began = self.clock()
         for request in self._due_requests():
             self._ask(request)
@@ -341,14 +325,9 @@ class AsyncSharedQuota(SharedCounts):
 
     async def _tell_the_rest(self) -> None:
         """Tell the server what it has not heard, and give back what is leased."""
-        if not self._circuit.up and not self._circuit.closed:
-            try:
-                await check_writable_async(self._client, self._unanswered)
-            except TROUBLE:
-                return
-            self._restored()
-        for request in self._due_requests(last=True):
-            await self._ask(request)
+        for _ in range(ATTEMPTS_AT_END):
+            for request in self._due_requests(last=True):
+                await self._ask(request)
 
     def _attend(self) -> None:
         """Have a task in this event loop, and connections."""
@@ -363,8 +342,7 @@ class AsyncSharedQuota(SharedCounts):
         try:
             raw = await run_async(self._client, QUOTA, self._key(request), request.call.payload)
         except TROUBLE as error:
-            self._unanswered = self._key(request)
-            self._failed(error)
+            self._failed(request, error)
         else:
             self._received(request, raw)
         finally:
@@ -372,14 +350,6 @@ class AsyncSharedQuota(SharedCounts):
         self._log.tell_deferred()
 
     async def _step(self) -> float:
-        if not self._circuit.up:
-            if (early := self._early()) > 0:
-                return early
-            try:
-                await check_writable_async(self._client, self._unanswered)
-            except TROUBLE as error:
-                return self._failed(error)
-            self._restored()
         began = self.clock()
         for request in self._due_requests():
             await self._ask(request)

@@ -158,7 +158,14 @@ def parse_reply(raw: object, dims: Mapping[str, Mapping[str, Any]]) -> Reply:
         raise Rejected(f"{raw!r:.40} is no text of at most {_LONGEST_REPLY} bytes")
     try:
         return _read(json.loads(raw), dims)
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise Rejected(f"{raw!r:.40} is no reply: {error!s:.100}") from None
 
 

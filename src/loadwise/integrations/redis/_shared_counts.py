@@ -88,8 +88,8 @@ class SharedCounts(QuotaCounts):
         self._log = EventLog("quota", on_event)
         self._circuit = CircuitBreaker(self._log, clock, _MEANWHILE[on_outage])
         self._next_try = clock()
-        # The key of the last call that failed, which is to work when the server is asked again.
-        self._unanswered = f"{prefix}:quota:".encode()
+        # The last call that failed: its like is to work before the server counts as back.
+        self._unanswered: PendingCall | None = None
         # Whether all nodes have been considered since the server was away: not by a request.
         self._is_known = True
         self._forks = 0
@@ -343,6 +343,7 @@ class SharedCounts(QuotaCounts):
         Args:
             last: Whether there will be no more, so that all that is held is given back.
         """
+        yield from self._probe(at_once=last)
         while self._leaving and self._circuit.up:
             gone, node = self._leaving[0]
             with self._lock:
@@ -355,6 +356,26 @@ class SharedCounts(QuotaCounts):
             # What the first reply brings may have to be told.
             for _ in range(2):
                 yield from self._due(node_id, last=last)
+
+    def _probe(self, *, at_once: bool) -> Iterator[PendingCall]:
+        """Yield the call that shows whether the server is back, if it is away and it is time to.
+
+        It does for the very node whose call failed what each call does, and writes as they do: a
+        call follows one that was given up. So a server that only answers some is not back.
+        """
+        if not self._is_known:
+            self._is_known = True
+            self._reconsider_all()
+        failed = self._unanswered
+        is_due = at_once or self.clock() >= self._next_try
+        if failed is None or self._circuit.up or self._circuit.closed or not is_due:
+            return
+        with self._lock:
+            call = failed.node.account.call("sync", self.clock(), NOTHING, NOTHING)
+        probe = PendingCall(failed.node_id, failed.node, call, NOTHING)
+        yield probe
+        if probe.reply is not None and self._circuit.restored():
+            self._reconsider_all()
 
     def _received(self, request: PendingCall, raw: object) -> None:
         """Take in what the server replied."""
@@ -424,29 +445,18 @@ class SharedCounts(QuotaCounts):
     def _key(self, request: PendingCall) -> bytes:
         return f"{self._prefix}:quota:{request.node_id}".encode()
 
-    def _failed(self, error: BaseException) -> float:
-        """Record that the server did not answer; return the seconds to wait."""
+    def _failed(self, request: PendingCall, error: BaseException) -> None:
+        """Record that a call was not answered."""
+        self._unanswered = request
         self._is_known = False
         if self._circuit.failed(error):
             self._wake()
         self._next_try = self.clock() + self._circuit.wait
-        return self._circuit.wait
-
-    def _early(self) -> float:
-        """Return the seconds to wait before the server is tried again."""
-        if not self._is_known:
-            self._is_known = True
-            self._reconsider_all()
-        return max(0.0, self._next_try - self.clock())
-
-    def _restored(self) -> None:
-        if self._circuit.restored():
-            self._reconsider_all()
 
     def _pause(self, began: float) -> float:
         """Return the seconds to wait after a round of calls that began then."""
         if not self._circuit.up:
-            return self._circuit.wait
+            return max(0.0, self._next_try - self.clock())
         self._idle = max(self._refresh, (self.clock() - began) / _IDLE_SHARE)
         slices = [node.slices for node in list(self._shared.values())]
         return min(

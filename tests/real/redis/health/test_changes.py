@@ -16,7 +16,7 @@ from tests.real.redis.health.support import ABRUPT, HEALTHY, UNHEALTHY, Share, s
 from tests.real.redis.support import DEADLINE, PATIENCE, Peer, Valkey, until
 
 from loadwise import Balancer, NoNodeAvailable
-from loadwise.integrations.redis import SharedHealth
+from loadwise.integrations.redis import SharedEvent, SharedHealth
 
 pytestmark = pytest.mark.slow
 
@@ -111,13 +111,18 @@ def test_a_user_without_channels_polls(
 ) -> None:
     """Who may not publish or subscribe tells and finds out all the same; one error says why not.
 
-    Nor is it an outage, or lost that somebody else has changed meanwhile.
+    One event says so, too. It is no outage, nor is lost what somebody else has changed meanwhile.
     """
     user = f"{prefix}-user"
     cast("Any", client).execute_command(
         "ACL", "SETUSER", user, "on", "nopass", "~*", "&*", "+@all", refused
     )
-    limited = share(valkey.client(username=user, password="any"), poll=0.1)  # noqa: S106 - there is none
+    heard: list[SharedEvent] = []
+    limited = share(
+        valkey.client(username=user, password="any"),  # noqa: S106 - there is none
+        poll=0.1,
+        on_event=heard.append,
+    )
     other = share(poll=0.1)
     with caplog.at_level(logging.WARNING, "loadwise"):
         for _ in range(3):
@@ -132,7 +137,8 @@ def test_a_user_without_channels_polls(
     assert f"refuses the channel '{prefix}:health'" in record.getMessage()
     assert "found by polling" in record.getMessage()
     assert limited.connected
-    assert limited.events == dict.fromkeys(limited.events, 0)
+    assert limited.events == dict.fromkeys(limited.events, 0) | {"refused": 1}
+    assert [event.kind for event in heard] == ["refused"]
 
 
 def test_a_channel_that_is_allowed_again_is_used_after_an_outage(
