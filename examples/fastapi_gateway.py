@@ -11,8 +11,9 @@ Real servers in threads stand for the backends, so the program ends by itself.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -23,12 +24,14 @@ from fastapi import FastAPI, Request, Response
 from loadwise import Balancer
 from loadwise.integrations.httpx import AsyncLoadwiseTransport
 
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
-# Of one connection only; the gateway's own server and client write theirs.
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+# They are for one connection only, or the gateway's own server and client write them.
 NOT_PASSED_ON = {
-    *("accept-encoding", "connection", "content-encoding", "content-length", "host", "keep-alive"),
-    *("te", "trailer", "transfer-encoding", "upgrade"),
+    *(b"accept-encoding", b"connection", b"content-encoding", b"content-length", b"date", b"host"),
+    *(b"keep-alive", b"server", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
 }
+
+Headers = list[tuple[bytes, bytes]]
 
 
 def create_app(backends: list[str]) -> FastAPI:
@@ -42,7 +45,9 @@ def create_app(backends: list[str]) -> FastAPI:
         no_node="response",  # a 503 or 429 with Retry-After where there is none
     )
 
-    client = httpx.AsyncClient(transport=transport, base_url="http://backends")
+    # A jar that takes nothing: cookies belong to the callers, and the client serves all of them.
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+    client = httpx.AsyncClient(transport=transport, cookies=no_cookies)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
@@ -60,27 +65,39 @@ def create_app(backends: list[str]) -> FastAPI:
         return balancer.status_dict()
 
     @app.api_route("/{path:path}", methods=METHODS)
-    async def forward(path: str, request: Request) -> Response:
+    async def forward(request: Request) -> Response:
         try:
             answer = await client.request(
                 request.method,
-                f"/{path}",
-                params=request.query_params,
+                url_of(request),
                 content=await request.body(),
-                headers=passed_on(request.headers.items()),
+                headers=passed_on(request.headers.raw),
             )
         except httpx.TimeoutException:
             return Response("the backend did not answer in time", 504)
         except httpx.TransportError:
             return Response("no backend could be reached", 502)
-        return Response(answer.content, answer.status_code, passed_on(answer.headers.items()))
+        response = Response(answer.content, answer.status_code)
+        response.raw_headers += passed_on(answer.headers.raw)
+        return response
 
     return app
 
 
-def passed_on(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the headers that a gateway hands on."""
-    return {name: value for name, value in headers if name.lower() not in NOT_PASSED_ON}
+def url_of(request: Request) -> httpx.URL:
+    """Return the URL as the caller wrote it; the transport puts in the backend's host.
+
+    So redirects of a backend to itself are told to the caller as redirects to the gateway.
+    """
+    target: bytes = request.scope["raw_path"]
+    if query := request.scope["query_string"]:
+        target += b"?" + query
+    return httpx.URL(str(request.base_url)).copy_with(raw_path=target)
+
+
+def passed_on(headers: Headers) -> Headers:
+    """Return the headers that a gateway hands on; some may come twice, as Set-Cookie does."""
+    return [(name, value) for name, value in headers if name.lower() not in NOT_PASSED_ON]
 
 
 class Backend(BaseHTTPRequestHandler):

@@ -1,7 +1,7 @@
 """A crawler behind outgoing proxies: one proxy is down, and the site blocks another one.
 
 The proxies are the nodes, and the URL stays the site's. A proxy that cannot be reached has failed.
-One that the site refuses (403, 429) is well, but rests for a minute: the site wants it to pause.
+One that the site refuses (403, 429) is well, but on cooldown for a minute: the site asks for it.
 
 Real proxies and a real site run in threads of this program, so it ends by itself.
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import runpy
 import signal
 import socket
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
+import httpx
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -152,6 +157,50 @@ def test_fastapi_gateway() -> None:
     assert all(int(line.split()[1]) in {0, 3, 4} for line in backends)
 
 
+class Echo(BaseHTTPRequestHandler):
+    """A backend that tells what it was asked, sets two cookies and redirects to itself."""
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self.send_response(302)
+        self.send_header("Location", f"http://{self.headers['Host']}/next")
+        self.send_header("Set-Cookie", "a=1")
+        self.send_header("Set-Cookie", "b=2")
+        self.send_header("X-Asked", f"{self.path} {self.headers['Cookie']}")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
+        """Stay silent."""
+
+
+def test_fastapi_gateway_hands_everything_on() -> None:
+    """URLs arrive as they were written, headers twice if sent twice, and no cookie is kept."""
+    gateway = runpy.run_path(str(EXAMPLES / "fastapi_gateway.py"))["create_app"]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    Thread(target=server.serve_forever, args=(0.01,)).start()
+
+    async def ask() -> list[httpx.Response]:
+        app = gateway([f"http://127.0.0.1:{server.server_port}"])
+        answers: list[httpx.Response] = []
+        async with app.router.lifespan_context(app):
+            for path, cookie in (("/x%2Fy//z?q=1&q=2", {"Cookie": "mine=1"}), ("/users", {})):
+                # Each caller has a client of its own, which would keep cookies.
+                transport = httpx.ASGITransport(app)
+                async with httpx.AsyncClient(transport=transport) as caller:
+                    answers.append(await caller.get(f"http://gateway{path}", headers=cookie))
+        return answers
+
+    try:
+        first, second = asyncio.run(ask())
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert first.headers["X-Asked"] == "/x%2Fy//z?q=1&q=2 mine=1"
+    assert first.headers.get_list("Set-Cookie") == ["a=1", "b=2"]
+    assert first.headers["Location"] == "http://gateway/next"
+    assert second.headers["X-Asked"] == "/users None"
+
+
 def test_outgoing_proxies() -> None:
     """Every page comes; the proxy that is down has failed, the one that is blocked only rests."""
     pages, *proxies = run("outgoing_proxies.py").splitlines()
@@ -166,12 +215,25 @@ def test_outgoing_proxies() -> None:
 
 def test_canary() -> None:
     """The canary gets its share, and nothing is lost when it fails."""
-    assert run("canary.py").splitlines() == [
-        "the canary has 4% of the requests",
+    *before, canary, after = run("canary.py").splitlines()
+    assert before == [
+        "5 %: 2000 answers, 6% of them by the canary",
         "a tester is sent to canary-0",
-        "with the bug 2000 of 2000 are answered; the canary is UNHEALTHY",
-        "after the next step it has 51%",
+        "with a bug: 2000 answers, 0% of them by the canary",
     ]
+    assert canary.startswith("canary-0 is UNHEALTHY: 3 failures in a row, the last: ")
+    assert after == "50 %: 2000 answers, 51% of them by the canary"
+
+
+def test_zone_aware() -> None:
+    """The own zone keeps what it can bear: all, then 1.4 times a half, then nothing."""
+    printed = [line.partition(": ") for line in run("zone_aware.py").splitlines()]
+    shares = {when: dict(re.findall(r"(\w) (\d+)%", told)) for when, _, told in printed}
+    assert shares["all is well"] == shares["all are back"] == {"a": "100"}
+    assert shares["1 of 4 are down in zone a"] == {"a": "100"}
+    half = shares["2 of 4 are down in zone a"]
+    assert 65 <= int(half["a"]) <= 75
+    assert set(shares["4 of 4 are down in zone a"]) == {"b", "c"}
 
 
 def test_dns_discovery() -> None:
