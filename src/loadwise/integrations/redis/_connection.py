@@ -258,7 +258,7 @@ def _cluster(given: Untyped, timeout: float) -> RedisCluster:
     # In any order: one that hangs must not always be asked first.
     make: Untyped = ClusterNode
     startup = [make(host, port) for host, port in sample(sorted(nodes), len(nodes))]
-    # As from a URL, for only then a cluster's connections can be of a class of one's own.
+    # As from a URL, because only then a cluster's connections can be of a class of one's own.
     return RedisCluster(
         url=_url_of(startup.pop()),
         startup_nodes=startup,
@@ -345,7 +345,7 @@ class CircuitBreaker(ForkAware):
         self._lock = Lock()
 
     def failed(self, error: BaseException) -> bool:
-        """Take note that the server did not answer; tell whether that is news."""
+        """Record that the server did not answer; tell whether that is news."""
         with self._lock:
             now = self._clock()
             if not self.up:
@@ -363,7 +363,7 @@ class CircuitBreaker(ForkAware):
         return True
 
     def restored(self) -> bool:
-        """Take note that the server answers; tell whether that is news."""
+        """Record that the server answers; tell whether that is news."""
         with self._lock:
             if self.up or self.closed:
                 return False
