@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -31,6 +32,7 @@ SAID_TWICE = {
     "_AsyncStream": {"integrations/httpx.py", "integrations/httpx2.py"},
     "_SyncStream": {"integrations/httpx.py", "integrations/httpx2.py"},
 }
+QUESTION = re.compile(r"\s*(What|Who|Whom|Whose|How|Whether|Why|Where|Which)\b")
 
 
 @cache
@@ -124,6 +126,20 @@ def test_a_class_has_its_name_to_itself() -> None:
                 places[node.name].add(str(path.relative_to(SOURCES)))
     shared = {name: where for name, where in places.items() if len(where) > 1}
     assert shared == SAID_TWICE
+
+
+def test_no_docstring_opens_with_a_question() -> None:
+    """The first words of a docstring say what it is or does, those below a name included."""
+    questions = [
+        f"{name}:{node.lineno}: {node.value.value.splitlines()[0]}"
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+        and QUESTION.match(node.value.value)
+    ]
+    assert questions == []
 
 
 def test_no_module_is_too_long() -> None:

@@ -112,7 +112,7 @@ def test_duplicate_ids(nodes: list[Any], message: str) -> None:
 
 def test_one_address_instead_of_a_list() -> None:
     """An address without a list around it is named as such, not by its letters."""
-    message = "the nodes are '10.0.0.1:8080', of which each character or byte would be a node; give"
+    message = "the nodes are '10.0.0.1:8080', whose every character or byte would be a node; give"
     with pytest.raises(TypeError, match=re.escape(message)):
         NodeSet("10.0.0.1:8080")
 

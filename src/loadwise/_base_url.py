@@ -12,10 +12,10 @@ from loadwise._url_paths import confined
 
 __all__ = ["LONGEST_KEPT", "base_url_of", "checked_base_url"]
 
-# Longer paths are joined anew each time: what is kept of thousands of them would be much.
+# Longer paths are joined again each time: to keep thousands of them would take much memory.
 LONGEST_KEPT = 256
 
-# Letters of any language, for names may be international ones; a number in brackets is IPv6.
+# Letters of any language, because names may be international ones; a number in brackets is IPv6.
 _HOST = re.compile(r"[\w.~-]+|\[[0-9a-fA-F:.]+(?:%[\w.~-]+)?\]")
 _NO_URL = "it must be an http or https URL with a host and no port but 1 to 65535"
 _USER = re.compile(r"//[^/?#]*@")

@@ -42,7 +42,7 @@ _pid = _next_pid = os.getpid()
 _locks: dict[int, RLock] = {}
 _uwsgi: ModuleType | None = sys.modules.get("uwsgi")
 FORKS_UNSEEN = _uwsgi is not None
-"""Whether a fork may have gone by unseen, so that `notice_fork` is worth a call."""
+"""True where a fork may go by unseen, so that `notice_fork` is worth a call."""
 _in_worker = False
 
 

@@ -28,4 +28,4 @@ __all__ = ["let_go", "mypyc_attr"]
 
 
 def let_go(value: object) -> None:
-    """Hold ``value`` until here, and no longer."""
+    """Keep ``value`` alive until this call."""

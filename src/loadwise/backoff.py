@@ -19,7 +19,7 @@ class Backoff:
     """Waits that grow from round to round of a request's attempts.
 
     After round ``k``, from 0 on, the wait is at most ``min(cap, base * 2**k)`` seconds. With
-    jitter it is anything from 0 to that, drawn anew each time, so that clients that failed
+    jitter it is anything from 0 to that, drawn each time, so that clients that failed
     together do not come back together.
 
     Args:

@@ -40,7 +40,7 @@ class MetricsCollector(Protocol):
     """Receives events; methods are called in the thread in which they happen.
 
     They must be quick and thread-safe, and do no I/O. One that raises is logged once and never
-    breaks a pick. Coroutine methods are refused, for nobody would await them.
+    breaks a pick. Coroutine methods are refused, because nobody would await them.
     """
 
     def on_selection(self, node_id: Hashable, strategy: str) -> None:
@@ -184,7 +184,7 @@ class GuardedCollector:
 
 
 class SeveralCollectors:
-    """Passes events on to each of several collectors, of which none keeps the others from hearing.
+    """Passes events on to each of several collectors; none keeps the others from hearing.
 
     Args:
         collectors: The collectors, each guarded by itself.

@@ -25,7 +25,7 @@ N_co = TypeVar("N_co", covariant=True)
 _NOBODY: frozenset[int] = frozenset()
 _PLAIN = {int}
 _FEW = 64
-"""Differences between two views up to which the one is made from the other, not anew."""
+"""Most differences between two views for one to be made from the other."""
 
 
 class MemberStanding(NamedTuple):
@@ -93,7 +93,7 @@ class NodeSet(Sequence[N_co]):
     panic; strategies in tiers ask for all others first. Empty for what is not such a view."""
 
     membership: Membership[N_co]
-    """What this view shares with every other view of the same nodes."""
+    """Part that this view shares with every other view of the same nodes."""
 
     def __init__(self, nodes: Iterable[N_co]) -> None:
         refuse_text(nodes)
@@ -267,7 +267,7 @@ class NodeSet(Sequence[N_co]):
 
     @property
     def standing(self) -> MemberStanding | None:
-        """Who is down and who is no member; ``None`` for a set that is no balancer's."""
+        """Members that are down, and nodes that are no members; ``None`` without a balancer."""
         if self._standing is None and self.membership.owner is not None:
             return _ALL_WELL
         return self._standing

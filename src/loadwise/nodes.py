@@ -145,7 +145,7 @@ def refuse_text(nodes: object) -> None:
     if isinstance(nodes, (str, bytes, bytearray, memoryview)):
         text = shown(cast("object", nodes))
         raise TypeError(
-            f"the nodes are {text}, of which each character or byte would be a node; give a list, "
+            f"the nodes are {text}, whose every character or byte would be a node; give a list, "
             f"such as [{text}]"
         )
 

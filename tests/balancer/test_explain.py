@@ -358,7 +358,7 @@ def test_a_strategy_without_peek_cannot_be_foretold() -> None:
     told = Balancer(["a", "b"], mine).explain(exclude=["b"])
     assert (told.strategy, told.foreseeable, told.choice) == ("Mine", False, None)
     assert (told.eligible, mine.asked) == (("a",), 0)
-    assert "Mine cannot tell its choice" in str(told)
+    assert "Mine cannot predict its choice" in str(told)
     for outside in (2, -1):
         with pytest.raises(UnknownIndex, match=f"exclude has the index {outside}"):
             Balancer(["a", "b"], mine).explain(SelectionContext(exclude={outside}))

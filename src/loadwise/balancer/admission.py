@@ -267,7 +267,7 @@ class Admission(Generic[N]):
         """Take back what was granted to a request that will not be sent."""
         room = request.room
         if room is not None:
-            # As one step, for nothing is called in it.
+            # As one step, because nothing is called in it.
             request.room = None
             free = room.free
             free += _ONE

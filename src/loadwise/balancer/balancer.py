@@ -450,7 +450,7 @@ class Balancer(Generic[N]):
         can help, it waits once more, and until the ``retry_after`` of `NoNodeAvailable` if that is
         later; where it cannot, the last error is raised. To find no node uses up no attempt. No
         wait goes past the deadline: where it would, the last error is raised at once. Give a
-        deadline, for a quota may be used up for long.
+        deadline, because a quota may be used up for long.
 
         The first failure of the request counts against its node at once, later ones only once an
         attempt succeeds: what fails everywhere is the request's fault. Failures of probes, of
@@ -907,7 +907,7 @@ class Balancer(Generic[N]):
         self._reporter.tell_waiting(None)
 
     def replace(self, nodes: Iterable[N]) -> None:
-        """Replace all members at once. Who stays, by id, keeps its state. O(n).
+        """Replace all members at once; nodes whose id stays keep their state. O(n).
 
         Raises:
             TypeError, ValueError: As at construction; then nothing has changed.

@@ -21,7 +21,7 @@ __all__ = ["AsyncBell", "Bell", "ThreadBell", "bell_of_this_task", "in_event_loo
 class Bell(Protocol):
     """Bell that wakes one who waits.
 
-    Thread-safety: any thread may ring it, and in the middle of anything, for it takes no lock.
+    Thread-safety: any thread may ring it, and in the middle of anything, because it takes no lock.
     """
 
     @property
@@ -31,7 +31,7 @@ class Bell(Protocol):
 
     @property
     def is_dead(self) -> bool:
-        """True if nobody will ever hear it, for the event loop is closed."""
+        """True if nobody will ever hear it, because the event loop is closed."""
         ...
 
     def ring(self) -> None:

@@ -170,7 +170,7 @@ class Fleet(ForkAware, Generic[N]):
         before = self.view
         if before.panic is not None and before.panic.last_resort and view.panic != before.panic:
             view = self._end_last_resort(before, view)
-        replaced = self.view  # asked again, for the collector may have struck
+        replaced = self.view  # asked again, because the collector may have struck
         self.view = view
         if (replaced.panic is None) is not (view.panic is None):
             self._news.append(view.panic)
@@ -199,8 +199,8 @@ class Fleet(ForkAware, Generic[N]):
     def _tell(self) -> None:
         """Tell of panics that began or ended, in order.
 
-        Outside the lock, for collectors are the user's. One thread tells at a time, and what others
-        add meanwhile, too: else an end could be told before its beginning.
+        Outside the lock, because collectors are the user's. One thread tells at a time, and what
+        others add meanwhile, too: else an end could be told before its beginning.
         """
         while self._news:
             try:
@@ -266,7 +266,7 @@ class Fleet(ForkAware, Generic[N]):
 
     def remove(self, identity: Hashable) -> None:
         """Remove a member."""
-        # Outside the lock, for it may call what is the user's.
+        # Outside the lock, because it may call what is the user's.
         self._change(partial(self._remove, identity)).settle()
 
     def _remove(self, identity: Hashable) -> Slot:
@@ -332,7 +332,8 @@ class Fleet(ForkAware, Generic[N]):
         with self._lock:
             whole, slots = self._members
             slot = slots[self._index_in(whole, identity)]
-            # In this order, for an interrupt may fall between the two: the slot has the last word.
+            # In this order, because an interrupt may fall between the two: the slot has the last
+            # word.
             if draining:
                 self._draining.add(slot.id)
             slot.draining = draining

@@ -35,8 +35,9 @@ class Lease(Generic[N]):
     Use it in a ``with`` or ``async with`` block around the request: a normal end is a success, an
     exception a failure (see ``failures`` of the balancer), a cancellation neither. Or say what
     happened, inside the block or without one, with `success`, `failure`, `rate_limited` or
-    `cancel`; the first word counts. Whatever happens, the in-flight slot is given back exactly
-    once. A lease that is dropped without a word is taken for cancelled, with a ``ResourceWarning``.
+    `cancel`; the first call counts. Whatever happens, the in-flight slot is given back exactly
+    once. A lease that is garbage-collected before it ended counts as cancelled, with a
+    ``ResourceWarning``.
 
     Attributes:
         node: The node to send the request to.
@@ -95,7 +96,7 @@ class Lease(Generic[N]):
         # Ctrl-C strikes before the line above, when nothing is to be given back, or after the call.
         slot.in_flight.append(None)
         if slot.begin is not None:
-            # No other lease has it, for this one takes it back before it goes.
+            # No other lease has it, because this one takes it back before it goes.
             self._token = token = id(self)
             slot.begin(slot.cell, token, started)
 

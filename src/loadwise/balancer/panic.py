@@ -1,4 +1,4 @@
-"""Panic: the state of a balancer of which too few nodes are available."""
+"""Panic: the state of a balancer with too few nodes available."""
 
 from __future__ import annotations
 

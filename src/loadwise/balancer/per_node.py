@@ -254,6 +254,6 @@ def _within(entry: StoredObject) -> LoadwiseError:
 
 
 def _heed(task: Task[object]) -> None:
-    """Take note of a task's error, which those who wait for it are told, if there are any."""
+    """Retrieve a task's error, so that asyncio does not log it: those who wait for it are told."""
     if not task.cancelled():
         task.exception()

@@ -36,7 +36,7 @@ _DEFAULT_COOLDOWN: Final = 1.0
 
 
 class Reporter(ForkAware):
-    """Takes note of how requests end, on behalf of a balancer and its leases.
+    """Records how requests end, on behalf of a balancer and its leases.
 
     Thread-safety: that of the trackers and measures it reports to.
 
@@ -45,7 +45,7 @@ class Reporter(ForkAware):
         failures: Which exceptions of a lease's block are the node's.
         dropped: Leases that were collected while open, for whoever next has time to close them.
         metrics: Told how requests end, if anyone is.
-        tracked_ids: Ids of nodes of which a success could change anything.
+        tracked_ids: Ids of the nodes whose success could change anything.
         waiting: Who waits for a node; empty most of the time.
     """
 
@@ -192,7 +192,7 @@ class Reporter(ForkAware):
                 bucket = Bucket(now)
                 slot.buckets = (*slot.buckets[-KEPT:], bucket)
                 slot.successes = bucket.successes
-                # Last, for who reads it takes no lock.
+                # Last, because who reads it takes no lock.
                 slot.rolls_at = now + WIDTH
         if not slot.alive:  # it has left meanwhile
             slot.rolls_at = -math.inf

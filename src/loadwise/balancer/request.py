@@ -23,7 +23,7 @@ __all__ = ["NOBODY", "Request", "as_ids", "is_slight"]
 N = TypeVar("N")
 
 NOBODY: Final[tuple[Hashable, ...]] = ()
-"""Of whom to exclude, by a request that says nothing of it."""
+"""Default of ``exclude``: no ids."""
 
 _NO_COST: Mapping[str, float] = MappingProxyType({})
 
@@ -102,7 +102,7 @@ class Request(Generic[N]):
         return found
 
     def pin(self, nodes: NodeSet[N]) -> None:
-        """Have it exclude by id from now on, for it may outlive these ``nodes``."""
+        """Have it exclude by id from now on, because it may outlive these ``nodes``."""
         if self.excluded and not self._excluded_ids:
             self._excluded_ids = frozenset(nodes.ids[i] for i in self.excluded)
 

@@ -20,7 +20,7 @@ _MOST_COSTS = 32
 _MOST_MORE = 16
 _UNTOLD = 1.0
 _LEAST_INTERVAL = 0.1
-"""Seconds between two times that all are asked of whom quotas do not tell when that changes."""
+"""Seconds between two questions to all nodes whose quota does not tell when it changes."""
 _MOST_ASKED = 64
 """So many are asked again before any refusal, whenever the last was."""
 _A_FEW = 16

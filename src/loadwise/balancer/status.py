@@ -130,7 +130,7 @@ class Explanation:
     def __str__(self) -> str:
         lines = [f"{self.balancer}: {self.strategy}"]  # each is made safe to show in the end
         if not self.foreseeable:
-            lines[0] += " cannot tell its choice without making it"
+            lines[0] += " cannot predict its choice (it has no peek())"
         elif self.choice is None:
             lines[0] += " has nothing to choose"
         else:

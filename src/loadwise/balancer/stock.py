@@ -84,7 +84,7 @@ class Holders(Further):
         self.entries: dict[tuple[Stock, AbstractEventLoop | None], StoredObject] = {}
 
     def begin(self, first: Any, token: int, started: float) -> None:  # noqa: ANN401 - any measure's
-        """Take note of a request that begins."""
+        """Record that a request begins."""
         self.open[token] = None
         if self._begin is not None:
             self._begin(first, token, started)
@@ -97,7 +97,7 @@ class Holders(Further):
             self._before.pop(token, None)
 
     def pop(self, token: int, _: None) -> None:
-        """Take note of a request that ends. It takes no lock: collection may strike anywhere."""
+        """Record that a request ends. It takes no lock: collection may strike anywhere."""
         if self._before is not None:
             self._before.pop(token, None)
         if self.open.pop(token, NOTHING) is NOTHING:
@@ -124,7 +124,7 @@ class Holders(Further):
             self.open[token] = None
             self._one_less()
             lease._token = token  # noqa: SLF001 - by which its end is told
-        # Asked again, for it may have ended before it was counted.
+        # Asked again, because it may have ended before it was counted.
         if not under_way:
             self.open.pop(token, None)
             raise LoadwiseError(
@@ -205,7 +205,7 @@ class Stock(ForkAware):
             self._finish(entry)
 
     def came(self, entry: StoredObject) -> None:
-        """Take note of an object that was made; by now nobody may need it."""
+        """Record an object that was made; by now nobody may need it."""
         if self.closed:
             self._finish(entry)
             raise LoadwiseError(

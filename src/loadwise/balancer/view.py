@@ -239,7 +239,7 @@ def _down(
     whole: NodeSet[N], health: HealthTracker, not_members: Mapping[int, str]
 ) -> dict[int, bool]:
     """Return the indices of members that are UNHEALTHY, each with whether it may be probed now."""
-    # A loop, for with many nodes down this is most of what a change costs.
+    # A loop, because with many nodes down this is most of what a change costs.
     found: dict[int, bool] = {}
     index_of = whole.membership.index_of
     for identity, may_probe in health.down():

@@ -41,9 +41,9 @@ Grant = Callable[[Request[N]], H | NoNodeAvailable]
 class WaitQueue(ForkAware, Generic[N, H]):
     """Requests that wait for a node, in order of arrival.
 
-    After a change they are asked in order, each kind until one of it is refused, for then nobody
-    else of the kind could be served either. So a node that is free goes to the longest waiting
-    request that it satisfies, and nobody waits behind one that it cannot serve.
+    After a change they are asked in order, each kind until one of it is refused, because then
+    nobody else of the kind could be served either. So a node that is free goes to the longest
+    waiting request that it satisfies, and nobody waits behind one that it cannot serve.
 
     Who brings a change about only rings the first in the queue, which then serves all. That takes
     no lock and runs no code of the user's, so a lease may end anywhere, in a garbage collection,
@@ -62,8 +62,8 @@ class WaitQueue(ForkAware, Generic[N, H]):
         waiting: Who waits, by ticket, in order.
 
     Thread-safety: a lock, held while nodes are looked for on behalf of those who wait. It may be
-    taken again where collection strikes inside it. In a forked child nobody waits, for the parent's
-    threads are not there.
+    taken again where collection strikes inside it. In a forked child nobody waits, because the
+    parent's threads are not there.
 
     Cost: O(kinds * log(kinds)) per change, and O(1) per request served.
     """
@@ -115,7 +115,7 @@ class WaitQueue(ForkAware, Generic[N, H]):
         Args:
             room: What alone has changed: one more has room in it; ``None`` for anything else.
         """
-        # Without a call, for Ctrl-C strikes after calls.
+        # Without a call, because Ctrl-C strikes after calls.
         changes = self._changes
         changes += (room,)
         first = self._first

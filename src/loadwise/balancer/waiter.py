@@ -21,7 +21,7 @@ class Held(Protocol):
     """Lease, as far as a queue handles it."""
 
     def refund(self) -> None:
-        """Give back the quota, for the request was never sent."""
+        """Give back the quota, because the request was never sent."""
         ...
 
     def call_off(self) -> bool:

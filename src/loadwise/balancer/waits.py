@@ -109,7 +109,7 @@ class Waits:
         return Waits({**self.times, **changed}, mark)
 
     def settled(self, now: float, ask: Ask) -> Waits:
-        """Return the times of which the earliest is true, if it is not past. O(1) if it is."""
+        """Return the times with the earliest of them brought up to date. O(1) if it holds."""
         if not self.times or self.due <= now:
             return self
         at = ask(self._first)

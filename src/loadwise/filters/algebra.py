@@ -57,7 +57,7 @@ class Filter(ABC, Generic[N]):
 
     _kept: Kept[N] = NOTHING_KEPT
     ready_key: Hashable = None
-    """What filters that always say the same have in common; ``None`` where that is not known.
+    """Key that is equal for filters that always say the same; ``None`` where that is not known.
 
     With one, the answers depend on the nodes alone, and these are immutable.
     """
@@ -97,7 +97,7 @@ class Filter(ABC, Generic[N]):
     def _asked(self, nodes: NodeSet[N]) -> NodeSet[N]:
         members = nodes.membership.nodes
         ask = self._question()
-        # As `accepts` does; written out, for it is most of what a plain function costs.
+        # As `accepts` does; written out, because it is most of what a plain function costs.
         return nodes.restrict(
             [
                 i

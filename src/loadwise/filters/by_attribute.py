@@ -36,7 +36,7 @@ def by_zone(*zones: Hashable) -> Filter[Any]:
             ``zone``.
 
     Thread-safety: full. Cost: O(n) once per membership, then O(1), also where an equal filter is
-    made anew for each request; O(n) at the speed of a copy after health, quotas or drains changed.
+    made for each request; O(n) at the speed of a copy after health, quotas or drains changed.
 
     Example:
         >>> from loadwise import Balancer, Endpoint

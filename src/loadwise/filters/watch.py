@@ -21,7 +21,7 @@ class StateSource(Protocol):
 
     @property
     def version(self) -> int:
-        """A number that is another one after every change."""
+        """Number that changes with every change of state."""
         ...
 
     @property
@@ -39,7 +39,7 @@ class Versioned(Protocol):
 
     @property
     def version(self) -> int:
-        """A number that is another one after every change."""
+        """Number that changes with every change of state."""
         ...
 
 
@@ -75,7 +75,7 @@ class Watch:
 
     def holds(self) -> bool:
         """Tell whether nothing has changed since. O(number of sources)."""
-        # A loop, for this may be asked at every pick, and a generator costs more.
+        # A loop, because this may be asked at every pick, and a generator costs more.
         for source, version in self._versions:
             if source.version != version:
                 return False
@@ -95,7 +95,7 @@ Kept = tuple[NodeSet[N], NodeSet[N], Versioned, int]
 """Candidates, a view of them, and what has which version for as long as the view is right."""
 
 ALWAYS: tuple[Versioned, int] = (Watch(()), 1)
-"""What ends for nothing."""
+"""Terms that never end."""
 
 NOTHING_KEPT: Kept[Any] = (NodeSet(()), NodeSet(()), *ALWAYS)
-"""Fits no candidates, for the set is nobody else's."""
+"""Fits no candidates, because the set is nobody else's."""

@@ -51,7 +51,7 @@ class Listeners:
             )
         refuse_async("listener", listener, _TOLD_NOW)
         with self._lock:
-            # By a key of its own, for the same function may subscribe twice.
+            # By a key of its own, because the same function may subscribe twice.
             key = object()
             self._listeners = {**self._listeners, key: listener}
 

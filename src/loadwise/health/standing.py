@@ -63,12 +63,12 @@ class Standing(NamedTuple):
         if self.last_success is None:
             return -math.inf
         step = max(window / _LAPSES_PER_WINDOW, _SHORTEST_STEP)
-        # Rounded up by floats alone, for a broken clock may return what no int can hold.
+        # Rounded up by floats alone, because a broken clock may return what no int can hold.
         return -(-(self.last_success + window) // step) * step
 
 
 SPOTLESS: Final = Standing()
-"""The standing of a node of which nothing is known."""
+"""Standing of a node that is not known."""
 
 
 class _Everybody:
@@ -85,4 +85,4 @@ EVERYBODY: Final = _Everybody()
 """All ids, where a success of any node could change something."""
 
 TrackedIds = Mapping[Hashable, Standing] | _Everybody
-"""The ids of nodes of which a success could change anything."""
+"""Ids of the nodes whose success could change anything."""

@@ -186,14 +186,14 @@ class HealthTracker(ForkAware):
 
     @property
     def tracked_ids(self) -> TrackedIds:
-        """The ids of nodes of which a success could change anything; the same object always."""
+        """Ids of the nodes whose success could change anything; the same object always."""
         return self._tracked_ids
 
     def should_probe(self, node_id: Hashable) -> bool:
         """Grant the one probe of an UNHEALTHY node, if it is due and nobody has it.
 
         Who is told ``True`` should send one request and report how it ended; everybody else is
-        told ``False`` until then. A probe of which nothing is reported lapses after another
+        told ``False`` until then. A probe without a report lapses after another
         ``probe_interval``.
         """
         return self.grant_probe(id_of(node_id), self.policy.probe_interval) is not None
@@ -240,7 +240,7 @@ class HealthTracker(ForkAware):
         """Return the UNHEALTHY ids, each with whether its probe is due and nobody has it."""
         with self._lock:
             now = self.clock()
-            # A copy, for the collector may strike meanwhile and end a lease, which changes it.
+            # A copy, because the collector may strike meanwhile and end a lease, which changes it.
             down = [*self._down]
             dues = self._probes.dues(down)
             return [(node_id, due <= now) for node_id, due in zip(down, dues, strict=True)]
@@ -281,8 +281,8 @@ class HealthTracker(ForkAware):
     def good_share(self, node_id: Hashable) -> float:
         """Return a node's share of good answers as of its last success, from 0 to 1.
 
-        Exponentially weighted, a twentieth for each result; 1 for a node of which nothing is
-        remembered.
+        Exponentially weighted, a twentieth for each result; 1 for a node that is not
+        known.
         """
         return self._standings.get(id_of(node_id), SPOTLESS).share
 
@@ -384,7 +384,7 @@ class HealthTracker(ForkAware):
             if self._standings.get(new.id, SPOTLESS).spotless:
                 self._standings.pop(new.id, None)
         else:
-            # In this order, for readers take no lock: who has a record has a standing.
+            # In this order, because readers take no lock: who has a record has a standing.
             self._standings.setdefault(new.id, SPOTLESS)
             self._records[new.id] = new
         if down:

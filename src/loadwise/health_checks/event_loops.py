@@ -108,7 +108,7 @@ class TrioLoop:
     def spawn(self, run: Callable[[], Awaitable[object]], name: str) -> _TrioTask:
         """Return a task that runs a coroutine function, and that can be cancelled."""
         task = _TrioTask(self._trio, run)
-        # No nursery is there to begin it in, for a checker may be started in one function and
+        # No nursery is there to begin it in, because a checker may be started in one function and
         # stopped in another. The context is that of who begins it, as with asyncio.
         self._trio.lowlevel.spawn_system_task(task.run, name=name, context=copy_context())
         return task

@@ -143,7 +143,7 @@ class CheckPlan(Generic[N]):
         return self._lead.leads
 
     def _resume(self, now: float) -> None:
-        """Plan the next check of every node of which none is planned or under way."""
+        """Plan the next check of every node that has none planned or under way."""
         if self._lead.leads:
             for check in self._checks.values():
                 if check.phase is not _Phase.RUNNING and not check.rounds:

@@ -61,7 +61,7 @@ class MetricRecorder(Protocol):
         ...
 
     def after_fork(self) -> None:
-        """Replace locks, of which another thread may have held one at the fork."""
+        """Replace locks: another thread may have held one at the fork."""
         ...
 
 

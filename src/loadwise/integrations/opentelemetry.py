@@ -87,7 +87,7 @@ class OpenTelemetryCollector(BaseCollector[_HistogramFeed]):
         max_nodes: How many nodes of a balancer have series of their own; those beyond are added
             up as node ``"other"``, which is logged once.
         latency_by_node: Whether latencies are told apart by node. A reader of cumulative
-            temporality shows the latencies of nodes that left until the process ends, for
+            temporality shows the latencies of nodes that left until the process ends, because
             histograms have no means to drop them.
 
     Raises:

@@ -39,7 +39,7 @@ class LoadMeasure(Protocol):
         ...
 
     def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:
-        """Take note that a request ended with ``outcome`` at ``now``, after ``latency`` seconds."""
+        """Record that a request ended with ``outcome`` at ``now``, after ``latency`` seconds."""
         ...
 
     def use_clock(self, clock: Clock) -> None:

@@ -24,7 +24,7 @@ class InFlight(ForkAware):
     Give it to a strategy; the Balancer feeds it. One measure may serve several strategies of a
     Balancer. Shared between balancers, each sees the requests of all.
 
-    Thread-safety: exact without a lock. In a forked child it begins at zero, for the parent's
+    Thread-safety: exact without a lock. In a forked child it begins at zero, because the parent's
     requests are not the child's.
 
     Cost: O(1) to read and to feed.

@@ -86,7 +86,7 @@ class PeakEwma(ForkAware):
     is taken for one that stood still for a moment, and goes on from there.
 
     Thread-safety: no sample and no request is lost, reads take no lock. In a forked child it
-    begins anew.
+    starts from nothing.
 
     Cost: O(1) to read and to feed.
 

@@ -50,7 +50,7 @@ class QuotaSource(Protocol):
 
     @property
     def version(self) -> int:
-        """A number that is another one after every change of who is unavailable."""
+        """Number that changes whenever another set of nodes is unavailable."""
         ...
 
     @property

@@ -57,7 +57,7 @@ class Reservation:
         """Replace the reserved amounts by the true ones, for the dimensions named.
 
         What was reserved too much is free again at once; what was used beyond the reservation is
-        charged now, even above the limit, for it has been used.
+        charged now, even above the limit, because it has been used.
 
         Args:
             amounts: The true amounts, by dimension.
@@ -74,7 +74,7 @@ class Reservation:
         Where less is left than was counted, others use the same limit, and the difference is
         charged until the upstream's reset, or for a window. Where more is left, estimates were too
         careful, and the difference is given back; not so what was under way then, or was reserved
-        since, for the upstream may not have seen it, and not if its limit is above the one
+        since, because the upstream may not have seen it, and not if its limit is above the one
         registered.
 
         Args:

@@ -76,8 +76,8 @@ class SlidingWindow:
     def correct(self, left: Left, unseen: float, now: float) -> None:
         """Let there be as much left as the upstream says.
 
-        It may be less than was known, for others use it, too. It may be more, for estimates are
-        careful; but what the upstream had not seen when it said so is still to come.
+        It may be less than was known, because others use it, too. It may be more, because estimates
+        are careful; but what the upstream had not seen when it said so is still to come.
 
         Args:
             left: What the upstream says.

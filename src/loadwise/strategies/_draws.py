@@ -21,7 +21,7 @@ def draw_one(
 ) -> int | None:
     """Draw one index uniformly among those not excluded."""
     count = len(eligible)
-    # Ahead of any draw, for what declines after one cannot be foretold.
+    # Ahead of any draw, because what declines after one cannot be foretold.
     if none_left(eligible, exclude):
         return None
     for _ in range(_MOST_TRIES):

@@ -33,7 +33,7 @@ __all__ = ["FairSchedule"]
 _AHEAD = 64
 
 _Position = tuple[int, list[float], list[int | None], dict[int, int], dict[int, int], list[int]]
-"""How far a sequence is.
+"""Position in a sequence.
 
 The slot that is next, and by index the number of picks with the next one and which node follows in
 the list that this one is in; the first node of the lists of those released already, by deadline,

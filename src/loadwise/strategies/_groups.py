@@ -36,7 +36,7 @@ class Inner(Generic[N]):
 
 
 class Outlook:
-    """What is known of the nodes of one group, by their indices in it.
+    """State of the nodes of one group, by their indices in it.
 
     Attributes:
         barred: Those that have a weight and may not be chosen.

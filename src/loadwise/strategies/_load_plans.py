@@ -144,7 +144,7 @@ class LoadPlan(Plan[Sequence[Any]]):
             self.table, self.holes = table_for(nodes, table)
 
     def patched(self, nodes: NodeSet[Any], gone: Sequence[int], back: Sequence[int]) -> LoadPlan:
-        """Return the plan for a set of which a few others are eligible; see `Planned`."""
+        """Return the plan for the same nodes with a few others eligible; see `Planned`."""
         twin = LoadPlan.__new__(LoadPlan)
         steps = twin.follow(self, gone, back)
         twin.items = self.items

@@ -9,7 +9,7 @@ a reason:
 2. plans by NodeSet, held weakly: a strategy shared by several balancers, or asked now and then
    with a per-request view, does not rebuild at every change of turns;
 3. the *state*, which all views of a membership share, by membership, held weakly, and by content
-   (ids and weights): a plain list is interned by it, and an equal NodeSet made anew goes on where
+   (ids and weights): a plain list is interned by it, and an equal NodeSet made later goes on where
    the last one stopped.
 
 Where a few nodes went down or came back since the last NodeSet, a strategy may make the plan from
@@ -154,13 +154,13 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
     Thread-safety: plans are immutable or advanced atomically. Making states and making plans is
     serialised by a lock each, and a third guards what is kept, for moments only. So a pick whose
     plan is there waits for nobody's tables, nor does a new view of known nodes for a new ring.
-    In a forked child all plans are dropped and built anew.
+    In a forked child all plans are dropped and built again.
     """
 
     takes_any: ClassVar[bool] = False
-    """Whether any node will do, so that where most are full one with room may be drawn for it."""
+    """True if any node will do: where most are full, one with room may be drawn for it."""
     kept: ClassVar[int] = 64
-    """How many memberships' states are kept; the least recently resolved goes first."""
+    """Number of memberships whose states are kept; the least recently resolved goes first."""
     kept_size: ClassVar[int] = 2**18
     """Up to this total `size`, except that the last one always is."""
 
@@ -301,7 +301,7 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
         gone: list[int],  # noqa: ARG002
         back: list[int],  # noqa: ARG002
     ) -> P | None:
-        """Make a plan from one for the same nodes of which a few others were eligible.
+        """Make a plan from one for the same nodes, a few of them eligible there and not here.
 
         Args:
             before: That plan.

@@ -28,7 +28,7 @@ _BUCKETS = 256
 _FEW = 16_384
 """Points below which they are sorted all at once."""
 _EMPTIEST, _FULLEST = 0.25, 0.8
-"""Points per cell beyond which a table is not edited, but laid out anew with 0.33 to 0.67."""
+"""Points per cell beyond which a table is not edited, but laid out again with 0.33 to 0.67."""
 _MOST_EDITS = 0.25
 """Edits per point beyond which it is quicker to build a ring than to derive it."""
 
@@ -50,7 +50,7 @@ class Ring:
         owners: Who owns it.
         shift: ``point >> shift`` is a point's home.
         order: The owners' numbers, by the nodes' indices.
-        hosts: What each name has; ``None`` if two nodes share a point, for then their order
+        hosts: What each name has; ``None`` if two nodes share a point, because then their order
             decides whose it is, and the ring cannot serve nodes in another order.
     """
 
@@ -109,7 +109,7 @@ def build(names: Sequence[str], counts: Sequence[int]) -> Ring:
 def _buckets(names: Sequence[str], counts: Sequence[int]) -> list[list[bytes]]:
     """Return all points with their owners, as bytes that sort like them; many by first byte.
 
-    Sorting bucket by bucket is quicker than all at once, for the points of one stay in the
+    Sorting bucket by bucket is quicker than all at once, because the points of one stay in the
     processor's cache; and a sort cannot be interrupted, so a large one would keep every other
     thread from picking.
     """

@@ -208,7 +208,7 @@ class Greedy:
         self._steps = 0
 
     def chunk(self) -> Sequence[int]:
-        """Return the next steps: few at first, for the set may not be asked about again."""
+        """Return the next steps: few at first, because the set may not be asked about again."""
         size = self._size
         self._size = min(2 * size, _MOST)
         if self._total <= LONGEST_CYCLE:

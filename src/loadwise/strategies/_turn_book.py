@@ -112,7 +112,7 @@ class Book:
         self._most_owed = _OWED_AT_LEAST
         # What nodes owe besides, by index into some ids: most do, after a set has been resumed.
         self._lent: tuple[tuple[Hashable, ...], list[int]] | None = None
-        # A short cut to the sets of a membership, for ids are slow to compare: by who may be
+        # A short cut to the sets of a membership, because ids are slow to compare: by who may be
         # chosen, or who may not.
         self._views: WeakKeyDictionary[Membership[Any], dict[object, Turns]] = WeakKeyDictionary()
 

@@ -28,7 +28,7 @@ __all__ = ["ConsistentHash"]
 
 _HASH_LIMIT = 2**64
 _MOST_MEDIANS = 2**32
-"""Of a weight, for more would leave no other node a second point, and could overflow."""
+"""Of a weight, because more would leave no other node a second point, and could overflow."""
 _DIGITS = 9
 """Decimals of a number of points that count, so that 2.5 times 0.7 / 0.7 is 2.5."""
 
@@ -49,7 +49,7 @@ class _Plan(Plan[Ring]):
             self.indices[ring.order[index]] = index
 
     def patched(self, gone: Sequence[int], back: Sequence[int]) -> _Plan:
-        """Return the plan for a set of which a few others are eligible; see `Planned`."""
+        """Return the plan for the same nodes with a few others eligible; see `Planned`."""
         twin = _Plan.__new__(_Plan)
         twin.follow(self, gone, back)
         twin.points, twin.owners, twin.shift = self.points, self.owners, self.shift
@@ -215,7 +215,7 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
             >>> [shards[ring.owner(shards, name)] for name in ("ada", "grace", "edsger")]
             ['shard-1', 'shard-1', 'shard-2']
         """
-        # What `select` does, written out, for a call would cost a third of it.
+        # What `select` does, written out, because a call would cost a third of it.
         source, plan = self._hot
         if source is not candidates:
             plan = self._resolve(candidates)

@@ -34,7 +34,7 @@ class Filtered(Generic[N]):
     Cost: on a NodeSet, that of the strategy while what the filter depends on stays the same
     (health, quota; for `by_zone` and its kin the membership). At the next pick after that changed
     O(nodes not accepted) where a `HealthTracker` or a `QuotaTracker` knows them, else O(n). O(n)
-    per pick for a function, of which nobody knows when it changes its mind, and on a plain
+    per pick for a function, whose answers may change at any time, and on a plain
     sequence.
 
     Example:
@@ -63,7 +63,8 @@ class Filtered(Generic[N]):
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index chosen among the accepted, or ``None`` when none is left."""
-        # As `Filter.view` does; written out, for it is most of what a pick costs beside the rule.
+        # As `Filter.view` does; written out, because it is most of what a pick costs beside the
+        # rule.
         known, view, source, version = self._kept
         if known is candidates and source.version == version:
             return self._strategy.select(view, context)

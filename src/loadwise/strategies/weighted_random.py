@@ -55,7 +55,7 @@ class _AliasTable(Plan[None]):
         self.alias = list(map(self.cells.__getitem__, cells))
 
     def patched(self, nodes: NodeSet[Any], gone: Sequence[int], back: Sequence[int]) -> _AliasTable:
-        """Return the plan for a set of which a few others are eligible; see `Planned`."""
+        """Return the plan for the same nodes with a few others eligible; see `Planned`."""
         twin = _AliasTable.__new__(_AliasTable)
         twin.follow(self, gone, back)
         twin._lay_out(nodes, self)  # noqa: SLF001 - its own

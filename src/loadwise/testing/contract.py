@@ -103,7 +103,7 @@ class StrategyContract:
         assert self._select(strategy, few, 51) is None
 
     def test_peek_tells_the_next_choice(self) -> None:
-        """If the strategy can be asked about its next choice, the answer is true."""
+        """The answer to a question about the next choice is true, where a strategy can be asked."""
         strategy, nodes = self.make(), NodeSet(self.make_nodes(5))
         if not isinstance(strategy, ViewStrategy):
             return

@@ -1,6 +1,6 @@
 """An event loop in virtual time.
 
-Apart from the clock, for it needs asyncio, which programs that use threads have no use for.
+Apart from the clock, because it needs asyncio, which programs that use threads have no use for.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class VirtualClock(ManualClock):
         super().__init__(start)
         self._order = count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
-        # In which loop `_pass_time` is planned: once, for two would each wait for the other.
+        # In which loop `_pass_time` is planned: once, because two would each wait for the other.
         self._driven: asyncio.AbstractEventLoop | None = None
 
     def sleep(self, seconds: float) -> None:

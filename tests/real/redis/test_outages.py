@@ -106,7 +106,7 @@ def test_picks_ask_nothing_of_a_server_that_is_down(
         fragile.start()
         until(lambda: len(heard) >= 2)  # which is counted first, then logged, then told
     assert [record.levelname for record in caplog.records][:2] == ["WARNING", "INFO"]
-    assert "meanwhile each process keeps to the limits by itself" in caplog.messages[0]
+    assert "until it is back, each process enforces the limits on its own" in caplog.messages[0]
     assert quota.events["outage"] == quota.events["restored"] == 1
     # A process that only now joins in learns what was used before and during the outage.
     other = stack.enter_context(SharedQuota(fragile.client(), prefix, timeout=PATIENCE))

@@ -153,7 +153,7 @@ def test_one_seed_supports_nothing() -> None:
     """And that is all that is said."""
     text = said([summary("a", [1.0]), summary("b", [9.0])], FAILING)
     assert text == (
-        "One seed supports no verdict, for what differs may be chance. Run several: --seeds 5."
+        "One seed supports no verdict: what differs may be chance. Run several: --seeds 5."
     )
 
 

@@ -49,7 +49,7 @@ def run_compare(request: ComparisonRequest, write_report: Write | None = None) -
                     jobs=request.jobs,
                     progress=show,
                 )
-            # Ahead of the tables, of which a pipe to another command may take no more than a part.
+            # Ahead of the tables, because a pipe to another command may take only a part of those.
             code = _write_all(request, comparison, write_report, written)
             show_tables(console, comparison)
             show_verdict(console, comparison.verdict)

@@ -72,8 +72,8 @@ def _story(figures: Figures, plan: DemoPlan) -> list[str]:
             )
     if figures.died_on_the_way:
         story.append(
-            f"{_count(figures.died_on_the_way, 'answer')} never arrived, for the server was killed "
-            f"or late; another server answered in its place."
+            f"{_count(figures.died_on_the_way, 'answer')} never arrived, because the server "
+            f"was killed or late; another server answered in its place."
         )
     return story
 

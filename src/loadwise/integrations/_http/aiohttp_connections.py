@@ -39,7 +39,7 @@ class Passage:
         self.unsent = False
 
     def watch(self, outbound: ClientRequest) -> None:
-        """Take note of the connection by which a request will be sent."""
+        """Record the connection by which a request will be sent."""
         send = outbound.send
         self._kept = False
         self.unsent = False
@@ -56,7 +56,7 @@ class Passage:
         outbound.__dict__["send"] = send_by
 
     def has_arrived(self) -> None:
-        """Take note of an answer: what breaks now is the body, and no kept connection."""
+        """Record that an answer has come: what breaks now is the body, and no kept connection."""
         self._kept = False
 
     def is_stale(self, error: BaseException) -> bool:

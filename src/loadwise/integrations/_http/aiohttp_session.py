@@ -202,7 +202,7 @@ def _waited_for_pool(error: BaseException | None) -> bool:
 
 
 class _Spent(NamedTuple):
-    """A request that has been given up, and whose session may begin it anew."""
+    """A request that has been given up, and that its session may repeat."""
 
     timer: object
     request: weakref.ref[ClientRequest]
@@ -213,11 +213,11 @@ _SPENT: ContextVar[_Spent | None] = ContextVar("loadwise_spent", default=None)
 
 
 def remember_spent(request: ClientRequest, error: BaseException) -> None:
-    """Take note that a request has failed for good, if its session would repeat it."""
+    """Remember the error of a request that has failed for good, if its session would repeat it."""
     if isinstance(error, aiohttp.ClientConnectorError):
         return
     if isinstance(error, aiohttp.ClientOSError | aiohttp.ServerDisconnectedError):
-        # A copy, for the original keeps alive all that its traceback has been through.
+        # A copy, because the original keeps alive all that its traceback has been through.
         _SPENT.set(_Spent(request._timer, weakref.ref(request), copy.copy(error)))  # noqa: SLF001 - see the module's docstring
 
 

@@ -24,5 +24,5 @@ def _joined(base: str, path: str) -> URL:
     return URL(f"{url.origin()}{url.raw_path.rstrip('/')}{below}", encoded=True)
 
 
-# Kept, for making one and all that is read off it is the dearest part of a request's way.
+# Kept, because making one and all that is read off it is the dearest part of a request's way.
 known = lru_cache(maxsize=4096)(_joined)

@@ -37,7 +37,7 @@ class _Head:
 
 
 class _SyncRest:
-    """A body of which the beginning has been read."""
+    """A body whose beginning has been read."""
 
     def __init__(self, head: _Head, rest: Iterator[bytes], stream: Any) -> None:
         self._head = head
@@ -69,7 +69,7 @@ class _EitherRest(_SyncRest):
 
 
 class _AsyncRest:
-    """A body of which the beginning has been read."""
+    """A body whose beginning has been read."""
 
     def __init__(self, head: _Head, rest: AsyncIterator[bytes], stream: Any) -> None:
         self._head = head
@@ -91,7 +91,7 @@ class _AsyncRest:
 
 
 def is_readable(response: Any) -> bool:
-    """Tell whether a response has a body of which the beginning may be read."""
+    """Tell whether a response has a body whose beginning may be read."""
     return isinstance(getattr(response, "stream", None), Iterable | AsyncIterable)
 
 

@@ -64,7 +64,8 @@ class DecodingReader:
             self._reader.feed(chunk)
             return
         piece = b""
-        # By pieces, for little may unpack to very much. A full one may have left something behind.
+        # By pieces, because little may unpack to very much. A full one may have left something
+        # behind.
         while (chunk or len(piece) == _PIECE) and not self._inflate.eof:
             try:
                 piece = self._inflate.decompress(chunk, _PIECE)

@@ -89,7 +89,7 @@ class Failover:
 
         Args:
             failed: The id of the node that has just been tried.
-            may_return: Whether that one may be tried again after a wait, for it is on cooldown
+            may_return: Whether that one may be tried again after a wait, because it is on cooldown
                 until then.
         """
         self._tried = (*self._tried, failed)

@@ -254,7 +254,7 @@ class SyncPerNode(TransportPerNode):
         return response
 
     def ended(self, way: _Way) -> None:
-        """Take note that a request is over."""
+        """Record that a request is over."""
         self._end(way)
         self._look_around()
         for given in self._take_doomed() if self._doomed else ():
@@ -298,7 +298,7 @@ class AsyncPerNode(TransportPerNode):
         return response
 
     async def ended(self, way: _Way) -> None:
-        """Take note that a request is over."""
+        """Record that a request is over."""
         self._end(way)
         self._look_around()
         if self._doomed:

@@ -58,7 +58,7 @@ class Rest:
         self.pieces: list[bytes] = []
 
     def is_enough(self, piece: bytes) -> bool:
-        """Take in a piece; whether it is time to stop."""
+        """Take in a piece; tell whether it is time to stop."""
         self.pieces.append(piece)
         self._room -= len(piece)
         if not self.is_small:
@@ -72,7 +72,7 @@ class Rest:
 
     @property
     def is_late(self) -> bool:
-        """True if it ends where it stops, for its deadline has passed."""
+        """True if it ends where it stops, because its deadline has passed."""
         return self.is_small and self._deadline.ends is not None
 
 
@@ -98,7 +98,7 @@ class Opening:
         self.is_complete = False
 
     def is_enough(self, piece: bytes) -> bool:
-        """Take in a piece; whether the body has begun, or is none that can be told."""
+        """Take in a piece; tell whether the body has begun, or cannot be read."""
         self.pieces.append(piece)
         self._watching.feed(piece)
         self._room -= len(piece)
@@ -130,7 +130,7 @@ class Spare:
             outbound.extensions["timeout"] = TimeLeft({}, lambda: self._until - monotonic())
 
     def is_used_up(self, piece: bytes) -> bool:
-        """Take note of a piece; whether that was enough."""
+        """Count a piece; tell whether that was enough."""
         self._left -= len(piece)
         return self._left < 0 or monotonic() > self._until
 

@@ -349,7 +349,7 @@ class Transport:
         body: bytes,
         reader: DecodingReader | None,
     ) -> None:
-        """End the lease on a response of which every byte has come: the node is done with it.
+        """End the lease on a response whose every byte has come: the node is done with it.
 
         A ``reader`` has been shown all of it.
         """
@@ -385,7 +385,7 @@ class Transport:
         asked = request.url
         if asked.is_relative_url:
             # Without the node's own path: a client that resolves a redirect against this URL, or
-            # answers a challenge, sends to it anew, and the path is put before it then.
+            # answers a challenge, sends to it again, and the path is put before it then.
             origin = outbound.url.copy_with(raw_path=b"/")
             request.url, host = self.library.target(str(origin), asked.raw_path)
             self.library.access.readdress(request.headers, asked.netloc, host)

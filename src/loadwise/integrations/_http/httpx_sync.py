@@ -169,7 +169,7 @@ class SyncTransport(Transport):
     def _hand_on(
         self, response: Any, retries: RetryLoop, verdict: Verdict, rest: Rest, stream: Any
     ) -> bool:
-        """Hand on a response of which the rest is read by the caller, or end it at its deadline."""
+        """Hand on a response whose rest the caller reads, or end it at its deadline."""
         if rest.is_late:
             raise self.library.module.ReadTimeout(
                 f"the body from node {retries.node_id!r} had not come by the request's deadline"
@@ -223,7 +223,7 @@ class SyncStream:
 
 
 class SyncResumed:
-    """A response's body of which some has been read."""
+    """A response's body that has been read in part."""
 
     def __init__(self, pieces: list[bytes], rest: Iterator[bytes], stream: Any) -> None:
         self._pieces = pieces

@@ -1,7 +1,7 @@
 """Asynchronous iteration that leaves nothing open behind it.
 
 An asynchronous generator that is left early runs its end when it is collected, wherever that is.
-asyncio copes; trio warns, for nobody awaits it there.
+asyncio copes; trio warns, because nobody awaits it there.
 """
 
 from __future__ import annotations

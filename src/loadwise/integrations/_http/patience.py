@@ -69,7 +69,7 @@ class Search:
         """Return a lease; wait for one in this thread if need be.
 
         A synchronous client stops an event loop of its thread with every request, and so it may
-        here; but not for any time, for what it waits for may be another task's to do.
+        here; but not for any time, because what it waits for may be another task's to do.
 
         Args:
             seconds: For how long.

@@ -111,7 +111,7 @@ class Pooled:
         return (scheme, host, port), translated, trail
 
     def _was_unavailable(self, link: Link) -> None:
-        """Take note that a connection took no request: it may not speak HTTP/2 after all."""
+        """Record that a connection took no request: it may not speak HTTP/2 after all."""
         tls = link.wire.get_extra_info("ssl_object") if link.shared else None
         if tls is not None and tls.selected_alpn_protocol() != "h2":
             self._pool.is_single(link)

@@ -182,7 +182,7 @@ class Pool(ForkAware):
             self.give_back(waiter.link)
 
     def give_back(self, link: Link) -> None:
-        """Take note that a request is over, and find a use for its connection."""
+        """Record that a request is over, and find a use for its connection."""
         with self._lock:
             link.users -= 1
             # Others may still be making one that was not made for this request.
@@ -195,7 +195,7 @@ class Pool(ForkAware):
             self._serve()
 
     def is_single(self, link: Link) -> None:
-        """Take note that a connection carries one request at a time after all."""
+        """Record that a connection carries one request at a time after all."""
         with self._lock:
             link.shared = False
             link.shelf.single = True
@@ -203,7 +203,7 @@ class Pool(ForkAware):
                 link.shelf.shared.remove(link)
 
     def abandon(self, is_member: Callable[[Hashable], bool]) -> None:
-        """Give up the origins of which no node is a member any more. O(origins)."""
+        """Give up the origins that belong to no member any more. O(origins)."""
         with self._lock:
             for shelf in tuple(self._shelves.values()):
                 shelf.owners = {owner for owner in shelf.owners if is_member(owner)}
@@ -281,7 +281,7 @@ class Pool(ForkAware):
             self._dismiss(shelf.idle[0])
 
     def _close_old(self) -> None:
-        """Dismiss what has been idle for too long; a few at a time, for each request comes here."""
+        """Dismiss what has been idle for too long, a few at a time: each request comes here."""
         if self._expiry is None:
             return
         limit = time.monotonic() - self._expiry

@@ -44,7 +44,7 @@ _URL_REMEDY = "give a plain function of a node"
 _REMEDY = "a synchronous client cannot wait for it: give a plain function, or use the async client"
 
 Ruling = Verdict | Outcome | None
-"""What ``classify`` may say of a response or an exception."""
+"""Values that ``classify`` may return for a response or an exception."""
 
 
 class _CommonOptions(TypedDict, total=False):

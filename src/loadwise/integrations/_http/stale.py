@@ -115,13 +115,13 @@ class Trail:
         return not read
 
     def see(self, event: str, info: dict[str, Any]) -> None:
-        """Take note of an event; for synchronous transports."""
+        """Record an event; for synchronous transports."""
         self._note(event, info)
         if self._told is not None:
             self._told(event, info)
 
     async def see_async(self, event: str, info: dict[str, Any]) -> None:
-        """Take note of an event; for asynchronous transports."""
+        """Record an event; for asynchronous transports."""
         self._note(event, info)
         if self._told is not None:
             await self._told(event, info)

@@ -121,7 +121,7 @@ class Verdict:
 
 
 def of_repeatable(classify: F) -> F:
-    """Mark a function that is for APIs of which all requests may be sent again.
+    """Mark a function that is for APIs whose requests may all be sent again.
 
     Functions that wrap it by ``functools.wraps`` are marked, too.
     """

@@ -1,7 +1,7 @@
 """Network streams of httpcore's connections, watched by their pool.
 
 It tells whether anything of a request was sent and of an answer received, and holds every wait to
-the deadline of the request, which httpcore itself would begin anew with each piece that comes.
+the deadline of the request, which httpcore itself would begin again with each piece that comes.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Wire:
         self.received = False
 
     def begin(self, timeouts: object) -> None:
-        """Take note that a request begins, with these timeouts."""
+        """Record that a request begins, with these timeouts."""
         self.sent = self.received = False
         self._time = timeouts if isinstance(timeouts, TimeLeft) else None
 

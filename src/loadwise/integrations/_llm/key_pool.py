@@ -168,7 +168,7 @@ class KeyPool:
 
         Args:
             options: Arguments of ``openai.OpenAI``; ``transport`` is who sends, if not connections
-                of its own. The SDK's own retries are off, for the pool's make them.
+                of its own. The SDK's own retries are off, because the pool's make them.
 
         Raises:
             ImportError: The SDK is missing.

@@ -97,7 +97,7 @@ class LlmKey:
         return f"<LlmKey {self.id!r}>"
 
     def __reduce__(self) -> str:
-        raise TypeError(f"key {self.id!r} is not pickled, for its secret would be shown")
+        raise TypeError(f"key {self.id!r} is not pickled, because its secret would be shown")
 
 
 def keys_of(entries: object) -> list[LlmKey]:

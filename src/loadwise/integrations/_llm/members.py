@@ -1,6 +1,6 @@
 """Members of a JSON object, found without holding the text, or changing a byte of the rest.
 
-An answer with images or embeddings has megabytes, of which a hundred bytes tell what it cost. So
+An answer with images or embeddings has megabytes, and a hundred bytes of them tell what it cost. So
 strings are skipped by regular expressions, and only the wanted members are kept. The text is not
 checked: what is not JSON has members, or has not.
 """

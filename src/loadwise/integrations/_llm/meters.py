@@ -23,7 +23,7 @@ class TokenMeter:
     After it, the tokens are what the answer's ``usage`` says; of a stream that was closed before it
     told, those of the prompt and of the words that were seen. Where nothing is said that can be
     believed, the estimate stays. A request that was refused, by a rate limit or any other 4xx, or
-    by 529, has used a request, for providers count those, and no tokens.
+    by 529, has used a request, because providers count those, and no tokens.
 
     Headers that tell what remains of the limits correct the quota: down, where others use the same
     key; up, where less was used than had to be assumed.
@@ -122,7 +122,7 @@ class TokenMeter:
         return TokenAccount(self, self._dimensions, kind, estimate)
 
     def reader_for(self, content_type: str, estimate: TokenEstimate | None) -> UsageReader | None:
-        """Return a reader for an answer of this type to a request of which so much was expected."""
+        """Return a reader for an answer of this type to a request with such an estimate."""
         if not self._dimensions.count_tokens:
             return None
         kind = content_type.partition(";")[0].strip().lower()

@@ -44,11 +44,11 @@ def classify_llm(result: Any) -> Any:
       are retried with another key; not so with ``x-should-retry: false``.
     - 5xx are failures. 408 and 409 say nothing about the key.
     - 429 is a rate limit: the key is on cooldown for as long as ``retry-after-ms``, ``Retry-After``
-      or the provider's headers tell when limits are restored of which nothing remains (these an
+      or the provider's headers say, by when limits that are used up are restored (these an
       hour at most, unless the transport has a ``max_cooldown``).
     - 401, 402 and 403, and codes such as ``insufficient_quota``, take the key out for an hour, and
       another is asked. Why is told by ``Balancer.status()``. After 401 and 403 it is out once
-      another key has answered the same prompt, for the prompt may be refused everywhere.
+      another key has answered the same prompt, because the prompt may be refused everywhere.
     - A 429 that says that the prompt is larger than the limit says nothing about the key.
     - 400, 404, 413, 422 and all else are the caller's own doing, and so is a 403 whose code blames
       the model or the content.
@@ -70,7 +70,7 @@ def classify_llm(result: Any) -> Any:
 
     Thread-safety: it has no state.
 
-    Cost: O(length) of a stream; of an error's body O(1), for it is bounded.
+    Cost: O(length) of a stream; of an error's body O(1), because it is bounded.
 
     Example:
         >>> import httpx2

@@ -56,12 +56,12 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
 
 
 def reset_wait(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds until all limits are restored of which nothing remains.
+    """Return the seconds until all limits that are used up are restored.
 
     Providers tell, for each limit, what remains and when it is restored: OpenAI and those like it
     by ``x-ratelimit-remaining-tokens`` and ``x-ratelimit-reset-tokens``, Anthropic by
     ``anthropic-ratelimit-tokens-remaining`` and ``anthropic-ratelimit-tokens-reset``, others
-    without a prefix. Of which something remains is not waited for.
+    without a prefix. Limits that are not used up count for nothing.
 
     Example:
         >>> reset_wait({

@@ -55,7 +55,7 @@ class SharedBucket(UsageBucket):
 
 
 Granted = dict[str, list[tuple[SharedBucket, float]]]
-"""What the server granted, by dimension."""
+"""Grants of the server, by dimension."""
 
 
 class Account:

@@ -228,7 +228,7 @@ class BoundedClient:
             self._making.release()
 
 
-# Clients of clusters of which a fork left a copy; they close themselves when they are collected.
+# Clients of clusters that a fork copied; they close themselves when they are collected.
 _abandoned: list[object] = []
 
 

@@ -261,7 +261,7 @@ def _cluster(given: Untyped, timeout: float) -> RedisCluster:
         settings.pop(name, None)
     make: Untyped = ClusterNode
     startup = [make(host, port) for host, port in _addresses(given)]
-    # As from a URL, for only then a cluster's connections can be of a class of one's own.
+    # As from a URL, because only then a cluster's connections can be of a class of one's own.
     return RedisCluster(
         url=_url_of(startup.pop()),
         startup_nodes=startup,

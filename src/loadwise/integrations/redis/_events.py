@@ -30,7 +30,7 @@ class SharedEvent:
         source: Whose state: ``"quota"``, ``"health"``, ``"leader"`` or ``"store"``.
         kind: ``"outage"``: the server cannot be reached, and work goes on from local state.
             ``"restored"``: it can be reached again. ``"resynchronised"``: it had lost what this
-            process knew, and has been told anew. ``"rejected"``: it holds something that
+            process knew, and has been told again. ``"rejected"``: it holds something that
             loadwise would not have put there. ``"refused"``: it refuses the channel that news comes
             by, which is then found by polling.
         detail: More, in words.

@@ -27,7 +27,7 @@ _log = logging.getLogger("loadwise")
 
 
 class SharedHealth(HealthTracker):
-    """The health of nodes, by id, of which processes tell each other.
+    """The health of nodes, by id, that processes share.
 
     It is a `loadwise.HealthTracker`: give it to a balancer as ``health=``. Each process judges by
     what it sees itself; when that changes a node's state, the others take the state over, usually

@@ -80,7 +80,7 @@ class Look:
 
     Attributes:
         changed: Another text after every change; ``""`` if the server keeps nothing.
-        epoch: Another text when what it keeps has begun anew; ``""`` if it keeps nothing.
+        epoch: Another text when the server has lost what it kept; ``""`` if it keeps nothing.
         now: The server's time, in microseconds.
         dropped: How many fields it had to drop.
         entries: The changes of health, for `parse_note`; none if nothing has changed.

@@ -222,7 +222,7 @@ class HealthSync:
                     self._log.add("rejected", str(error))
                     self._port.confirmed(node_id, 0)
                 else:
-                    # Told by the server's clock, for the call may wait there before it is run.
+                    # Told by the server's clock, because the call may wait there before it is run.
                     at = round(when * _SECOND) + self._ahead
                     arguments = (publish, node_id, note, at, ttl, MOST_NODES)
                     self._sent(node_id, run(self._client, HEALTH_PUT, self._key, *arguments))
@@ -251,7 +251,7 @@ class HealthSync:
         lost = lost or bool(self._epoch and epoch != self._epoch)
         self._epoch = epoch
         if lost and self._port.report_all(self._ttl):
-            self._log.add("resynchronised", "what is known of nodes' health is told anew")
+            self._log.add("resynchronised", "what is known of nodes' health is reported again")
             self._sender.wake()
 
     def _heard(self, message: object) -> None:

@@ -53,9 +53,9 @@ class SharedLeader(ForkAware):
         ValueError: An argument is out of range, or the client is of one node of a cluster.
 
     Thread-safety: all methods may be called from any thread, and several checkers may have the same
-    leader. A daemon thread works in the background from the first question on, anew in the child of
-    a fork. `close` it, or use it in a ``with`` block; a process that ends by itself, and an object
-    that is dropped, do what `close` does.
+    leader. A daemon thread works in the background from the first question on, and another one in
+    the child of a fork. `close` it, or use it in a ``with`` block; a process that ends by itself,
+    and an object that is dropped, do what `close` does.
 
     Cost: nothing waits for the network; a round trip in a third of ``ttl``.
     """

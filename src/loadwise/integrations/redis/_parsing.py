@@ -1,4 +1,4 @@
-"""Reading what comes from the server, of which nothing is believed unseen."""
+"""Validation of the server's replies: nothing in them is used unchecked."""
 
 from __future__ import annotations
 

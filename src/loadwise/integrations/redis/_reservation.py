@@ -47,7 +47,7 @@ class SharedReservation:
         """Replace the reserved amounts by the true ones, for the dimensions named.
 
         What was reserved too much is free again; what was used beyond the reservation is charged,
-        even above the limit, for it has been used.
+        even above the limit, because it has been used.
 
         Args:
             amounts: The true amounts, by dimension.

@@ -41,8 +41,8 @@ _IDLE_SHARE = 0.1
 _SAME = 0.05
 
 _MEANWHILE = {
-    "local": "meanwhile each process keeps to the limits by itself",
-    "refuse": "meanwhile requests that need quota are refused",
+    "local": "until it is back, each process enforces the limits on its own",
+    "refuse": "until it is back, requests that need quota are refused",
 }
 
 

@@ -3,7 +3,7 @@
 -- KEYS[1]: the HASH of all nodes' health, and the channel's name. ARGV: the command to publish by,
 -- the node's id, what to note (JSON), when it happened (it may have waited in a queue since), how
 -- long to remember it, how many nodes there may be at most.
--- Returns "ok", when it happened, the epoch, which is another one when the HASH has begun anew, and
+-- Returns "ok", when it happened, the epoch, which is another one when the HASH has begun again, and
 -- why it was not published, if so; or "old", the time and what is known that happened later. Times
 -- are microseconds of the server's clock.
 

@@ -51,7 +51,7 @@ def compare(
         strategies: Whom to compare, as `simulate` takes them; by default the scenario's own list.
         seeds: How many seeds, 1 or more, from 1 on; or the seeds themselves. Two or more are
             needed for intervals, and so for a verdict.
-        jobs: Runs at a time. More than 1 takes processes, started anew (``spawn``): a strategy
+        jobs: Runs at a time. More than 1 takes processes, started by ``spawn``: a strategy
             class must then be one that these can import, and a script needs its
             ``if __name__ == "__main__":``.
         progress: Called after each run, in this process.

@@ -38,10 +38,10 @@ _NOTABLE_SHARE = 0.01
 def verdict(scenario: Scenario, summaries: Sequence[Summary]) -> tuple[str, ...]:
     """Return what the runs support saying, point by point.
 
-    Strategies are compared seed by seed, with Student's t intervals of the ratios that hold for
-    all pairs of strategies together with 95 % confidence, for each measure (Bonferroni). Those
-    that lose more requests than the best are not ranked by latency, for quick answers to some do
-    not make up for none to others: more by a tenth, or by 1 % of all requests.
+    Strategies are compared seed by seed, with Student's t intervals of the ratios that hold for all
+    pairs of strategies together with 95 % confidence, for each measure (Bonferroni). Those that
+    lose more requests than the best are not ranked by latency, because quick answers to some do not
+    make up for none to others: more by a tenth, or by 1 % of all requests.
 
     Args:
         scenario: What was simulated.
@@ -52,7 +52,7 @@ def verdict(scenario: Scenario, summaries: Sequence[Summary]) -> tuple[str, ...]
         return (f"Only {summaries[0].strategy} was run: there is nothing to compare it with.",)
     if seeds == 1:
         return (
-            "One seed supports no verdict, for what differs may be chance. Run several: --seeds 5.",
+            "One seed supports no verdict: what differs may be chance. Run several: --seeds 5.",
         )
     return tuple(_points(scenario, summaries, seeds))
 
@@ -107,7 +107,7 @@ def _on_errors(ranking: Ranking, lossy: Sequence[Summary], seeds: int) -> str:
 def _on(figure: Figure, ranking: Ranking | None, seeds: int) -> str:
     """Say who is best by a figure, or who may be."""
     if ranking is None:
-        return f"{figure.spoken}: unknown, for in some run of each no request was completed."
+        return f"{figure.spoken}: unknown, because in some run of each no request was completed."
     first, shown = ranking.first.strategy, figure.shown
     best = "highest" if figure.better == "higher" else "lowest"
     least = ranking.means[first]
@@ -186,7 +186,7 @@ def _on_troubles(
 
 
 def _on_panic(summaries: Sequence[Summary]) -> Iterator[str]:
-    """Say who was in panic, for then health tracking keeps from fewer servers."""
+    """Say who was in panic: health tracking avoids fewer servers then."""
     shares = [
         f"{each.strategy} for {PANIC.shown(each.panic.mean)}"
         for each in summaries

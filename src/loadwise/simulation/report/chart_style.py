@@ -57,7 +57,7 @@ def _swatch(index: int, *, dashed: bool) -> str:
 
 
 def legend(names: Iterable[str], group: str, *, dashed: bool) -> str:
-    """Return a legend of buttons, each of which shows or hides its line."""
+    """Return a legend of buttons that show or hide a line each."""
     keys = (
         f'<button type="button" aria-pressed="true" data-group="{group}" data-index="{index}">'
         f"{_swatch(index, dashed=dashed)}<span>{markup(name)}</span></button>"

@@ -101,7 +101,7 @@ def legend_of_states() -> str:
 def _segments(view: FirstRun, changes: Sequence[HealthChange]) -> Iterator[Segment]:
     """Yield a server's states over time, as most clients see it; of two, the worse.
 
-    Clients that start anew take every server for HEALTHY.
+    Clients that restart take every server for HEALTHY.
     """
     restarts = [
         begin for fault in view.faults if fault.kind == _RESTART for begin, _ in fault.spans

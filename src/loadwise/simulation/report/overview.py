@@ -29,7 +29,7 @@ _NOUGHT = "0\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}\N{NO-BREAK SP
 _MARKED = 13
 """So many points of a quantile line have a marker."""
 _FASTEST = QUANTILES.index(0.1)
-"""Where the ranks begin that the vertical axis has room for."""
+"""First of the ranks that the vertical axis has room for."""
 
 
 def quantiles(comparison: Comparison) -> tuple[Figure, str]:

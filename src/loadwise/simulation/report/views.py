@@ -40,7 +40,7 @@ class FirstRun:
 def views_of(comparison: Comparison) -> tuple[FirstRun, ...]:
     """Return what to show of each strategy.
 
-    Timelines go on after the last request came, for the queues to run dry. The idle time at their
+    Timelines go on after the last request came, so that the queues run dry. The idle time at their
     end, common to all strategies, is left out.
     """
     runs = [(summary.strategy, summary.runs[0]) for summary in comparison.summaries]

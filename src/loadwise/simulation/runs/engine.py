@@ -69,7 +69,7 @@ def simulate(scenario: Scenario, strategy: Recipe = "p2c", seed: int = 1) -> Res
 
 
 class _SimulationRun:
-    """One run: everything of it is made anew."""
+    """One run, with objects of its own."""
 
     def __init__(self, scenario: Scenario, who: Contender, seed: int) -> None:
         self._scenario = scenario
@@ -270,7 +270,7 @@ class _SimulationRun:
                 client.balancer.drain(identity)
 
     def restart_clients(self) -> None:
-        """Start all clients anew; what they have under way is lost."""
+        """Restart all clients; what they have under way is lost."""
         self._generation += 1
         self._recorder.calm(self._loop.now)
         for client in self._clients:

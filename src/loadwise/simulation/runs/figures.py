@@ -61,7 +61,7 @@ class Figure:
     counted: bool = False
 
     def less(self, run: Result) -> float:
-        """Return the value in a run as a number of which less is better; 0 where none applies."""
+        """Return the value in a run as a number, the less the better; 0 where none applies."""
         value = self.of(run) or 0.0
         return -value if self.better == "higher" else value
 

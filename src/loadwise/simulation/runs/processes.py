@@ -161,7 +161,7 @@ def _without_interrupts() -> Generator[None, None, None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    # Begun ahead of the processes, for it lets signals in when it begins.
+    # Begun ahead of the processes, because it lets signals in when it begins.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

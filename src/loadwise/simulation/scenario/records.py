@@ -466,7 +466,7 @@ class Drain(_OnServers, frozen=True, tag="drain", tag_field="kind"):
 
 
 class RestartClients(_Record, frozen=True, tag="restart-clients", tag_field="kind"):
-    """All clients start anew at once and know nothing; their requests under way are lost.
+    """All clients restart at once and know nothing; their requests under way are lost.
 
     Attributes:
         at: When.

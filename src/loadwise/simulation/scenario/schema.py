@@ -25,10 +25,10 @@ __all__ = [
 ]
 
 Place = inspect.Type
-"""What may stand at some place of a scenario."""
+"""Type of the value at some place of a scenario."""
 
 Raw = Any
-"""What a TOML file holds, before it has been validated."""
+"""Content of a TOML file, before it has been validated."""
 
 _NUMBERS = {2: "two", 3: "three"}
 

@@ -52,7 +52,7 @@ def _bursty(kind: Bursty, rate: float, random: Callable[[], float]) -> Iterator[
         while (following := now - gap * log(1.0 - random())) <= until:
             now = following
             yield now
-        # Exponential gaps have no memory: what was left of one is drawn anew at the other rate.
+        # Exponential gaps have no memory: what was left of one is drawn again at the other rate.
         now = until
         state = 1 - state
 

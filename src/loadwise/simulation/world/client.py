@@ -190,7 +190,7 @@ class Client:
             self._go_on(attempt)
 
     def _ended(self, attempt: SimulatedAttempt[Server]) -> bool:
-        """Take note that an attempt has failed; return whether that is news."""
+        """Record that an attempt has failed; return whether that is news."""
         if attempt.over:
             return False
         attempt.over = True

@@ -41,7 +41,7 @@ class FleetControl(Protocol):
         """Have servers finish what they have and leave."""
 
     def restart_clients(self) -> None:
-        """Start all clients anew."""
+        """Restart all clients."""
 
 
 def plan_faults(

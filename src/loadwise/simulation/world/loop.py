@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["Action", "Loop"]
 
 Action = Callable[[Any], None]
-"""Carried out at its time with one argument, of which the loop knows nothing."""
+"""Carried out at its time with one argument, whatever that is."""
 
 
 class Loop:

@@ -108,7 +108,7 @@ class Recorder:
             self.panics.append(Panicked(self._in_panic.pop(client), now, client))
 
     def calm(self, end: float) -> None:
-        """End the panics that last, for their clients or the whole run are at their end."""
+        """End the panics that last, because their clients or the whole run are at their end."""
         self.panics += [
             Panicked(begin, end, client) for client, begin in self._in_panic.items() if begin < end
         ]

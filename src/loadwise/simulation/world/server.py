@@ -255,7 +255,8 @@ class Server:
         self._update_pace()
 
     def _update_pace(self) -> None:
-        # Anew from the speed: to multiply and divide again would not lead back to the same number.
+        # From the speed each time: to multiply and divide again would not lead back to the same
+        # number.
         self.pace = prod((fault.factor for fault in self._slow), start=self._usual_pace)
 
     def _update(self) -> None:
