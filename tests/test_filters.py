@@ -241,7 +241,7 @@ def one_request(clock: ManualClock) -> QuotaTracker:
 
 
 def test_quota_filter(clock: ManualClock) -> None:
-    """Nodes without room or told to pause are out; those without limits are in."""
+    """Nodes without room or on cooldown are out; those without limits are in."""
     quota = one_request(clock)
     accept, nodes = QuotaFilter(quota), NodeSet([Endpoint("a"), Endpoint("b"), Endpoint("c")])
     assert accept.view(nodes).eligible == (0, 1, 2)

@@ -208,7 +208,7 @@ def test_a_real_number_of_any_kind_will_do(kind: Callable[[str], Any]) -> None:
 @pytest.mark.skipif(COMPILED, reason="compiled functions take floats alone, and say so")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_real_number_of_any_kind_works_later(kind: Callable[[str], Any]) -> None:
-    """Nothing that was accepted breaks when it is used: probes, peaks, quotas, costs, pauses."""
+    """Nothing that was accepted breaks when it is used: probes, peaks, quotas, costs, cooldowns."""
     clock = ManualClock(kind("1"))
     clock.advance(kind("0.5"))
     policy = ConsecutiveFailurePolicy(1, 1, kind("10"))

@@ -267,7 +267,7 @@ def flap(balancer: Balancer[Any], health: HealthTracker) -> None:
 
 
 def cool_down(balancer: Balancer[Any], clock: ManualClock) -> None:
-    """Have a node sit out, and come back."""
+    """Put a node on cooldown, and let it come back."""
     balancer._quota_source.mark_exhausted(3, 1.0)
     balancer.pick()
     clock.advance(2.0)

@@ -1,4 +1,4 @@
-"""Cooldowns: who sits out, until when, why, and how to end that."""
+"""Cooldowns: who is on cooldown, until when, why, and how to end that."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Busy(Exception):  # noqa: N818 - as a client of the user's own may name it
 
 @pytest.mark.parametrize("how", ["word", "said", "paused", "failure", "silent", "raised", "report"])
 def test_the_reason_is_that_of_the_request(how: str) -> None:
-    """However it was said, the status tells in words why the node sits out, and for how long."""
+    """However it was said, the status tells in words why a node is on cooldown, and how long."""
     clock = ManualClock(100.0)
     balancer = Balancer(
         ["a"], clock=clock, failures=lambda _: Outcome.RATE_LIMITED, panic_threshold=None
@@ -86,7 +86,7 @@ def test_the_reason_is_that_of_the_request(how: str) -> None:
 
 
 def test_the_reason_is_that_of_the_longest() -> None:
-    """A shorter pause changes neither the end nor the reason; a longer one changes both."""
+    """A shorter cooldown changes neither the end nor the reason; a longer one changes both."""
     clock = ManualClock()
     quota = QuotaTracker(clock)
     balancer = Balancer(["a"], quota=quota, clock=clock)
@@ -104,7 +104,7 @@ def test_the_reason_is_that_of_the_longest() -> None:
 
 
 def test_a_node_out_of_quota_is_on_no_cooldown() -> None:
-    """It sits out as well, but for a reason that the quota tells."""
+    """It is on cooldown as well, but for a reason that the quota tells."""
     quota = QuotaTracker(ManualClock())
     quota.register("a", QuotaConfig([QuotaDimension("rpm", limit=1)]))
     balancer = Balancer(["a"], quota=quota)

@@ -126,7 +126,7 @@ def all_drained(size: int) -> Callable[[], None]:
 
 
 def all_resting(size: int) -> Callable[[], None]:
-    """Return a request to nodes that sit out."""
+    """Return a request to nodes on cooldown."""
     quota = limited(size, ())
     for node in range(size):
         quota.mark_exhausted(node, 10.0 + node)
@@ -305,7 +305,7 @@ def test_what_others_reserve_makes_the_wait_longer() -> None:
 
 
 def test_a_rate_limit_tells_its_reason_at_once() -> None:
-    """A node that lacks quota and then sits out, for no longer, is counted as the latter."""
+    """A node that lacks quota and then is on cooldown, for no longer, is counted as the latter."""
     quota = limited(1, [0], default=1)
     balancer = Balancer([0], quota=quota)
     for seconds, reason in ((0.0, "quota"), (5.0, "rate_limited")):

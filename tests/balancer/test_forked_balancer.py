@@ -225,7 +225,7 @@ def test_forks_amid_traffic() -> None:
 
 
 def test_what_a_child_inherits() -> None:
-    """Membership, drains, health, latencies, pauses and quotas are known in the child, too."""
+    """Membership, drains, health, latencies, cooldowns and quotas are known in the child, too."""
     clock = ManualClock()
     quota = QuotaTracker(clock)
     quota.register("quota", QuotaConfig([QuotaDimension("rpm", limit=5)]))

@@ -259,7 +259,7 @@ def test_a_rate_limit_sits_out_and_leaves_health_alone() -> None:
 
 
 def test_a_rate_limit_without_a_time_is_a_second() -> None:
-    """A node that did not say how long sits out one second; a longer pause is not cut short."""
+    """A node that did not say how long is on cooldown for 1 s; a longer one is not cut short."""
     clock = ManualClock()
     balancer = Balancer(["a"], clock=clock, panic_threshold=None)
     leases = [balancer.acquire() for _ in range(2)]
@@ -347,7 +347,7 @@ def test_retry_after_is_when_the_next_request_succeeds() -> None:
                 return nodes, error.retry_after or 0.0
             nodes.add(lease.node)
             lease.rate_limited(1000.0)
-        raise AssertionError("a node that sits out was picked")
+        raise AssertionError("a node that is on cooldown was picked")
 
     found = []
     nodes, wait = rest_all()
@@ -369,7 +369,7 @@ def test_retry_after_is_when_the_next_request_succeeds() -> None:
 def test_retry_after_waits_for_all_that_keeps_a_node(
     cost: dict[str, float], expected: float | None
 ) -> None:
-    """A node that is down and sits out, or lacks quota, is back when the last of it is over."""
+    """A node that is down and on cooldown, or lacks quota, is back when the last of it is over."""
     clock = ManualClock()
     quota = QuotaTracker(clock)
     quota.register("a", QuotaConfig([QuotaDimension("tpm", limit=10, window=60.0)]))

@@ -166,7 +166,7 @@ def test_a_retry_in_panic_may_go_to_the_other_members_before_it_goes_nowhere() -
 
 
 def test_cooldowns_and_quotas_hold_in_panic() -> None:
-    """A node that sits out or has no quota left is given nothing, however bad it is."""
+    """A node that is on cooldown or has no quota left is given nothing, however bad it is."""
     clock = ManualClock()
     quota = QuotaTracker(clock)
     quota.register("poor", QuotaConfig([QuotaDimension("rpm", limit=1)]))

@@ -228,7 +228,7 @@ def test_cost_without_quotas_is_only_told() -> None:
 
 
 def test_a_rate_limit_is_kept_in_the_quotas() -> None:
-    """With a tracker of one's own, a node that sits out does so for all who share the tracker."""
+    """With a tracker of one's own, a node on cooldown is so for all who share the tracker."""
     clock = ManualClock()
     first = with_limits(clock)
     second = Balancer(IDS, RoundRobin(), quota=first.quota)

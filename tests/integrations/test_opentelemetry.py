@@ -362,7 +362,7 @@ except ImportError as error:
 
 
 def test_cooldowns_are_read(sdk: Sdk) -> None:
-    """How long each node still sits out, how many do, and how often that began."""
+    """How long each node is still on cooldown, how many are, and how often that began."""
     clock = ManualClock()
     collector = OpenTelemetryCollector(sdk.meter)
     balancer = Balancer(["a", "b"], RoundRobin(start=0), clock=clock, metrics=collector, name="x")

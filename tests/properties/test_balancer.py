@@ -1,4 +1,4 @@
-"""A balancer against a simple model: membership, health, pauses, probes, leases, at random."""
+"""A balancer against a simple model: membership, health, cooldowns, probes, leases, at random."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ class Model:
             member = self.members[node]
             due = member.probe_due()
             if reason == "unhealthy" and due is not None:
-                waits.append(max(due, member.rests_until) - now)  # it may sit out besides
+                waits.append(max(due, member.rests_until) - now)  # it may be on cooldown besides
             elif reason == "rate_limited":
                 waits.append(member.rests_until - now)
         return min(waits, default=None)

@@ -215,7 +215,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
     @rule(node=node_ids, seconds=eighths)
     def mark_exhausted(self, node: str, seconds: float) -> None:
-        """A pause; a longer one under way is kept, and one of no time ends it."""
+        """A cooldown; a longer one under way is kept, and one of no time ends it."""
         self.quota.mark_exhausted(node, seconds)
         until = self.clock.now + seconds
         self.rests[node] = max(self.rests[node], until) if seconds else until
@@ -241,7 +241,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
     @invariant()
     def who_is_available_follows_from_what_is_left(self) -> None:
-        """Available: no pause, and in every dimension something left and the default cost."""
+        """Available: no cooldown, and in every dimension something left and the default cost."""
         for node in NODES:
             left = self.quota.remaining_by_dimension(node)
             has_room = all(

@@ -189,7 +189,7 @@ def test_reservations_outlive_their_dimensions(
 
 
 def test_a_pause(quota: QuotaTracker, clock: ManualClock) -> None:
-    """A node sits out, registered or not; of two pauses the one that ends later holds."""
+    """A node is on cooldown, registered or not; of two cooldowns the one that ends later holds."""
     for identity in ("a", "unregistered"):
         quota.mark_exhausted(identity, 30.0)
         quota.mark_exhausted(identity, 10.0)
@@ -231,7 +231,7 @@ def test_a_refusal_without_a_wait_ends_no_cooldown(clock: ManualClock) -> None:
 
 @pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf])
 def test_refuses_a_pause_that_makes_no_sense(quota: QuotaTracker, seconds: float) -> None:
-    """A pause that is negative, NaN or infinite is refused with its value."""
+    """A cooldown that is negative, NaN or infinite is refused with its value."""
     with pytest.raises(ValueError, match=f"seconds is {seconds}; it must be finite"):
         quota.mark_exhausted("a", seconds)
     assert quota.is_available("a")

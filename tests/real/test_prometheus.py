@@ -403,7 +403,7 @@ def test_a_forked_child_goes_on_counting() -> None:
 
 
 def test_cooldowns_are_scraped(scraped: Scraped) -> None:
-    """How long each node still sits out, how many do, and how often that began."""
+    """How long each node is still on cooldown, how many are, and how often that began."""
     clock = ManualClock()
     collector = PrometheusCollector(scraped.registry)
     balancer = Balancer(["a", "b"], RoundRobin(start=0), clock=clock, metrics=collector, name="x")

@@ -38,7 +38,7 @@ class Fleet(ForkAware, Generic[N]):
         name: The balancer's name, for error messages.
         measures: What to count requests with; at least one.
         health: Who knows the health, if anyone.
-        pauses: Who knows which nodes sit out.
+        pauses: Source of quotas, which also knows the cooldowns.
         has_quota: Whether quota is to be reserved for each request, too.
         limits: How many requests each node may have in flight.
         freed: Told of nodes that have room again.

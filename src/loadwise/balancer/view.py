@@ -117,7 +117,7 @@ class Grounds(NamedTuple):
 
     Attributes:
         health: Who knows the health, if anyone.
-        pauses: Who knows which nodes sit out.
+        pauses: Source of quotas, which also knows the cooldowns.
         where: A filter that holds for every request.
         rule: When there is panic; ``None`` for never.
         has_quota: Whether quota is to be reserved for each request, too.
@@ -170,7 +170,7 @@ def make_view(
     not_members: dict[int, str] = dict.fromkeys(view.turned_away, "filtered")
     drained = [i for i in draining if slots[i].draining]
     not_members.update(dict.fromkeys(sorted({*drained, *whole.membership.idle}), "drained"))
-    pausing = dict(_sitting_out(whole, pauses))
+    by_quota = dict(_ruled_out_by_quota(whole, pauses))
     down = {} if health is None else _down(whole, health, not_members)
     view.down = frozenset(down)
 
@@ -186,7 +186,7 @@ def make_view(
         watch.until(pauses.clock if health is None else health.clock, until)
 
     view.ruled_out = ruled_out = {
-        **pausing,
+        **by_quota,
         **dict.fromkeys([i for i, may_probe in dead.items() if not may_probe], "unhealthy"),
         **not_members,
     }
@@ -199,7 +199,7 @@ def make_view(
         whole = whole.told(MemberStanding(view.down, not_members, frozenset(ailing)))
     if view.panic is not None and dead:
         view.candidates = frozenset(range(len(whole))).difference(not_members, dead)
-        view.others = whole.restrict(dead.keys() - pausing.keys())
+        view.others = whole.restrict(dead.keys() - by_quota.keys())
     view.watch = watch if watch.timed or others else None
     view.plain = not (
         view.watch is not None
@@ -223,16 +223,16 @@ def _turned_away(where: Filter[N], whole: NodeSet[N], answers: bytes | None) -> 
     return tuple([i for i, answer in enumerate(answers) if not answer])
 
 
-def _sitting_out(whole: NodeSet[N], pauses: QuotaSource) -> Iterator[tuple[int, str]]:
-    for identity in pauses.unavailable():
+def _ruled_out_by_quota(whole: NodeSet[N], quota: QuotaSource) -> Iterator[tuple[int, str]]:
+    for identity in quota.unavailable():
         index = whole.index_of(identity)
         if index is not None:
-            yield index, cooldown_reason(identity, pauses)
+            yield index, cooldown_reason(identity, quota)
 
 
-def cooldown_reason(identity: Hashable, pauses: QuotaSource) -> str:
-    """Return the reason for which a node sits out now."""
-    return "quota" if pauses.cooldown_until(identity) is None else "rate_limited"
+def cooldown_reason(identity: Hashable, quota: QuotaSource) -> str:
+    """Return why a node is ruled out by its quota: it is used up, or the node is on cooldown."""
+    return "quota" if quota.cooldown_until(identity) is None else "rate_limited"
 
 
 def _down(

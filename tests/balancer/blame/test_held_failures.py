@@ -287,7 +287,7 @@ def test_a_node_that_left_meanwhile_is_not_reported() -> None:
 
 
 def test_a_failure_can_put_its_node_on_cooldown() -> None:
-    """It counts against the node's health, and the node sits out."""
+    """It counts against the node's health, and the node is on cooldown."""
     clock = ManualClock()
     balancer = Balancer(["a"], clock=clock)
     lease = balancer.acquire()
@@ -303,7 +303,7 @@ def test_a_failure_can_put_its_node_on_cooldown() -> None:
 
 
 def test_a_cooldown_does_not_wait_for_the_verdict(send: Send) -> None:
-    """The report is held, but the node has asked for a pause and gets it."""
+    """The report is held, but the node has asked for a cooldown and gets it."""
     clock = ManualClock()
     balancer = Balancer(["a", "b"], InOrder(), clock=clock)
     send(balancer, lambda lease: lease.failure("status 503", retry_after=30.0))

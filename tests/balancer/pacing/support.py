@@ -104,7 +104,7 @@ def in_flight(balancer: Balancer[Any]) -> int:
 
 
 def resting(sleeper: Sleeper, **seconds: float) -> Balancer[str]:
-    """Return a balancer whose nodes sit out for so many seconds."""
+    """Return a balancer whose nodes are on cooldown for so many seconds."""
     balancer = sleeper.balancer(*seconds)
     for node, pause in seconds.items():
         balancer.acquire(exclude=set(seconds) - {node}).rate_limited(pause)

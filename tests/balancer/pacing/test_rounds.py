@@ -111,7 +111,7 @@ def test_the_backoff_may_be_the_longer_wait(send: Send, sleeper: Sleeper) -> Non
 
 
 def test_a_new_round_does_not_wait_for_those_that_rest(send: Send, sleeper: Sleeper) -> None:
-    """A node of the last round is there after the pause, long before the one that rests."""
+    """A node of the last round is there after the pause, long before the one on cooldown."""
     balancer = sleeper.balancer("a", "b")
     balancer.acquire(exclude=["a"]).rate_limited(30.0)
     tried = Tried(1)

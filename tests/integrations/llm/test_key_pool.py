@@ -105,7 +105,7 @@ def test_one_list_makes_a_client() -> None:
 
 
 def test_requests_reach_only_keys_for_their_model_under_its_own_name() -> None:
-    """One key with two models is two nodes, each with limits and pauses of its own."""
+    """One key with two models is two nodes, each with limits and cooldowns of its own."""
 
     def answer(request: Any) -> Any:
         limited = json.loads(request.content)["model"] == "gpt-5"

@@ -145,7 +145,7 @@ def test_nonsense_in_headers_is_ignored(value: str) -> None:
 
 
 def test_a_limit_that_is_hit_is_for_the_pause_to_tell() -> None:
-    """A 429 says that nothing remains; the key is back when its pause is over."""
+    """A 429 says that nothing remains; the key is back when its cooldown is over."""
     quota = limited(A, tpm=TPM)
     headers = {"x-ratelimit-remaining-tokens": "0", "Retry-After": "2"}
     ask(httpx2, quota, lambda _: httpx2.Response(429, headers=headers))

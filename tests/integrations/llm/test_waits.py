@@ -1,4 +1,4 @@
-"""Pauses of a key: the providers' headers, in all their formats, and the ceilings."""
+"""Cooldowns of a key: the providers' headers, in all their formats, and the ceilings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANTHROPIC = "anthropic-ratelimit-input-tokens-remaining", "anthropic-ratelimit-i
 
 
 def rest_of(status: int, headers: dict[str, str], **options: Any) -> float | None:
-    """Return the seconds for which a node sits out that answers so."""
+    """Return the seconds of the cooldown of a node that answers so."""
     clock = ManualClock()
     balancer = Balancer(["http://a", "http://b"], RoundRobin(), clock=clock)
 
@@ -83,7 +83,7 @@ def test_the_ceiling_of_the_transport_holds(headers: dict[str, str]) -> None:
 
 
 def test_failures_that_say_when_to_come_back() -> None:
-    """They are failures, and the node sits out besides; what remains is of no account."""
+    """They are failures, and the node is on cooldown besides; what remains is of no account."""
     assert rest_of(529, {"retry-after-ms": "30000"}) == pytest.approx(30.0)
     assert rest_of(500, {"Retry-After": "86400"}) == pytest.approx(120.0)
     assert rest_of(503, {OPENAI[0]: "0", OPENAI[1]: "6m0s"}) is None

@@ -156,7 +156,7 @@ def test_a_reply_that_makes_no_sense_is_rejected(changes: dict[str, Any]) -> Non
 
 
 def test_no_pause_is_longer_than_a_month() -> None:
-    """What the server says of a pause is bounded, so that no error of its lasts for ever."""
+    """What the server says of a cooldown is bounded, so that no error of its lasts for ever."""
     found = parse_reply(reply(rest=str(2**53)), ASKED)
     assert found.rest == found.now + 30 * 24 * 3600 * 1_000_000
 

@@ -219,7 +219,7 @@ def test_a_pause_is_told_until_it_is_heard() -> None:
 
 
 def test_a_lift_ends_what_was_told_before_and_nothing_later() -> None:
-    """What the server has not heard of a pause is told together: first the lift, then the pause."""
+    """What the server has not heard is told together: first the lift, then the cooldown."""
     desk = Desk()
     desk.answer(desk.sync(), rest=500.0)
     assert desk.cooldown_until("node") == pytest.approx(1500.0)

@@ -208,7 +208,7 @@ def test_a_verdict_of_never_sent_counts_at_once(client: Client, upstreams: Start
 
 @every_client
 def test_a_failure_with_a_pause_puts_its_node_on_cooldown(client: Client, upstreams: Start) -> None:
-    """It counts against the node's health, and the node sits out at once."""
+    """It counts against the node's health, and the node is on cooldown at once."""
 
     def classify(result: Any) -> Verdict:
         return Verdict(Outcome.FAILURE, retry=False, retry_after=30.0)

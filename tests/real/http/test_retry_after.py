@@ -100,7 +100,7 @@ def test_a_node_sits_out_for_as_long_as_it_says_but_not_for_ever(
 
 
 def resting(balancer: Balancer[str]) -> list[bool]:
-    """Whether each node sits out."""
+    """Whether each node is on cooldown."""
     told = balancer.explain()
     return [node in told.cooldowns for node in balancer.nodes]
 
@@ -110,7 +110,7 @@ def resting(balancer: Balancer[str]) -> list[bool]:
 def test_a_path_that_asks_for_a_pause_everywhere_rests_nobody(
     client: Client, upstreams: Start
 ) -> None:
-    """What fails everywhere is the request's fault, and so is the pause that comes with it."""
+    """What fails everywhere is the request's fault, and so is the cooldown that comes with it."""
     balancer = Balancer([server.address for server in upstreams(3)], RoundRobin())
     bad = asked_to_pause(503, "60")
     came = client.send(balancer, *[bad, "http://service/"] * 6)

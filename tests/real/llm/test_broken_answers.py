@@ -79,7 +79,7 @@ def test_a_stream_that_never_begins(provider: Scripted, sdk: str, mode: str, str
 
 @MODES
 def test_a_stream_that_begins_with_a_limit_is_no_attempt(provider: Scripted, mode: str) -> None:
-    """The key sits out, as if it had said so by a status."""
+    """The key is on cooldown, as if it had said so by a status."""
     error = {"type": "rate_limit_error", "message": "no"}
     keys = [provider.node(stream="refused", error=error) for _ in range(4)] + [provider.node()]
     answers, balancer = ask_over("anthropic", mode, keys, stream=True, max_attempts=2, times=2)

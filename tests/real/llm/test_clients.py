@@ -76,7 +76,7 @@ def test_its_own_retries_multiply(provider: Scripted, sdk: str, mode: str) -> No
     client = client_by_hand(sdk, mode, Balancer(nodes, RoundRobin(), health=False), retries=2)
     assert answers(sdk, mode, client) == ["InternalServerError 500"]
     asked = sum(provider.asked(node) for node in nodes)
-    # A node may still sit out its millisecond when the SDK tries again.
+    # A node may still be on cooldown for its millisecond when the SDK tries again.
     assert 4 <= asked <= 6
 
 

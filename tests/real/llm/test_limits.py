@@ -103,7 +103,7 @@ def test_failures_use_up_attempts_as_ever(provider: Scripted) -> None:
 
 @MODES
 def test_the_only_key_is_waited_for(provider: Scripted, mode: str) -> None:
-    """It is asked again when its pause is over, and not before."""
+    """It is asked again when its cooldown is over, and not before."""
     key = provider.node(status=429, headers={"retry-after-ms": "60"}, times=2)
     answers = run(
         mode, ask_at_once(mode, 1, Balancer([key]), timeout=30.0, budget=NO_RETRIES, max_attempts=2)

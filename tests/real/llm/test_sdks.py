@@ -350,7 +350,7 @@ def test_a_refused_prompt_has_used_a_request_and_no_tokens(
 def test_without_opting_in_the_sdk_repeats_and_finds_the_other_key(
     start: Callable[..., Provider], sdk: str
 ) -> None:
-    """A 429 to a POST reaches the SDK; its own retry goes to a key that does not sit out."""
+    """A 429 to a POST reaches the SDK; its own retry goes to a key that is not on cooldown."""
     provider = start(
         limits={"none": {"requests": 0, "tokens": 0}, "some": PLENTY}, retry_after=0.01
     )

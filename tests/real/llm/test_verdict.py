@@ -108,7 +108,7 @@ def test_server_errors_are_failures(provider: Scripted, status: int) -> None:
 def test_keys_that_time_does_not_mend(
     provider: Scripted, sdk: str, mode: str, status: int, code: str | None, why: str
 ) -> None:
-    """They sit out for an hour, whatever the answer says about trying again, and say why."""
+    """They are on cooldown for an hour, whatever the answer says about retries, and say why."""
     secret = "sk-proj-1234"  # noqa: S105 - none
     error = {"message": f"Incorrect API key provided: {secret}", "code": code, "type": secret}
     headers = {"x-should-retry": "false", "retry-after-ms": "1"}

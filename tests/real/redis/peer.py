@@ -98,7 +98,7 @@ class Member:
         self.reservations.pop().settle({"rpm": amount})
 
     def pause(self, seconds: float) -> None:
-        """Have the node sit out."""
+        """Put the node on cooldown."""
         self.quota.mark_exhausted(NODE, seconds)
 
     def fail(self, node_id: str, times: int) -> float:

@@ -182,7 +182,7 @@ def test_removing_gives_back_what_is_held(share: Share) -> None:
 
 
 def test_a_pause_holds_everywhere(share: Share) -> None:
-    """A node that one process has sit out is soon left alone by the others, too."""
+    """A node that one process puts on cooldown is soon left alone by the others, too."""
     mine, yours = share(rpm(100, window=2.0)), share(rpm(100, window=2.0))
     mine.mark_exhausted("node", 3.0)  # long enough to look at it on a busy machine
     assert mine.try_acquire("node") is None

@@ -128,7 +128,7 @@ def test_a_server_that_has_forgotten_counts_all_with_the_next_call(
 
 
 def test_a_word_on_the_pause_is_heeded_once(run: Run) -> None:
-    """A lift that is told again does not end a pause that another account began since."""
+    """A lift that is told again does not end a cooldown that another account began since."""
     end = int(run(1, "sync")["now"]) + 500_000_000
     assert int(run(2, "sync", news=[1, False, end])["rest"]) == end
     assert int(run(1, "sync", who="you", news=[1, True, 0])["rest"]) == 0

@@ -291,7 +291,7 @@ def test_a_standstill_answers_nothing() -> None:
     assert counts(early)["timeouts"] == 17
     quota = Quota(name="rph", limit=3, window=3600.0, aware=False)
     limited = simulate(steady(hang, count=1, quotas=(quota,)))
-    # The last two come while the server sits out, as it asked for.
+    # The last two come while the server is on cooldown, as it asked for.
     assert counts(limited) == {"completed": 3, "failed": 15, "dropped": 2}
     assert limited.rate_limited == 15
 

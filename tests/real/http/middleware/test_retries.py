@@ -53,7 +53,7 @@ def test_a_body_that_raises_is_not_the_nodes_fault(
 
 
 def test_retry_after_and_classify(a: Server, b: Server) -> None:
-    """A node sits out its Retry-After; ``classify`` may rule otherwise, or not at all."""
+    """A node is on cooldown for its Retry-After; ``classify`` may rule otherwise, or not at all."""
     clock = ManualClock()
     balancer = Balancer([a.address, b.address], RoundRobin(), clock=clock)
 

@@ -95,6 +95,6 @@ def test_missing_package_says_what_to_install(name: str) -> None:
 
 @pytest.mark.parametrize("pause", [-1.0, float("nan"), float("inf")])
 def test_a_verdict_pauses_for_a_time_that_can_be_waited(pause: float) -> None:
-    """A pause that no node can sit out is refused where the verdict is made."""
+    """An impossible cooldown is refused where the verdict is made."""
     with pytest.raises(ValueError, match="retry_after is"):
         Verdict(Outcome.RATE_LIMITED, retry_after=pause)

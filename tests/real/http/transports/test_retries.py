@@ -189,7 +189,7 @@ def test_the_status_of_an_answer_is_told_with_the_failure(
 def test_a_retry_after_that_says_nothing_is_ignored(
     library: Any, ours: Any, upstreams: Start, value: str
 ) -> None:
-    """Whatever a server writes there, the caller gets its answer, and the node sits out for 1 s."""
+    """Whatever a server writes there, the caller gets its answer; the cooldown takes 1 s."""
     (server,) = upstreams(1)
     balancer = Balancer([server.address], clock=ManualClock())
     with library.Client(transport=ours.LoadwiseTransport(balancer)) as client:

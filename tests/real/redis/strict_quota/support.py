@@ -13,12 +13,12 @@ Share = Callable[..., SharedQuota]
 
 
 def rests(quota: SharedQuota) -> bool:
-    """Whether the node sits out, when a request asks for it."""
+    """Whether the node is on cooldown, when a request asks for it."""
     return quota.try_acquire("node", {"rpm": 0}) is None
 
 
 def is_awake(quota: SharedQuota) -> bool:
-    """Whether the node does not sit out."""
+    """Whether the node is not on cooldown."""
     return not rests(quota)
 
 

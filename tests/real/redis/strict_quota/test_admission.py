@@ -194,7 +194,7 @@ def test_one_request_is_one_round_trip(valkey: Valkey, prefix: str, stack: ExitS
 
 
 def test_ids_without_a_quota_are_unlimited(share: Share, client: redis.Redis, prefix: str) -> None:
-    """Of nodes that are not registered nothing is kept on the server; a pause stays here."""
+    """Of nodes that are not registered nothing is kept on the server; a cooldown stays here."""
     quota = share()
     for node_id in ("free", 5, ("a", 1)):
         reservation = quota.try_acquire(node_id, {"rpm": 1e9})

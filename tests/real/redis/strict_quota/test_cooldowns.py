@@ -1,4 +1,4 @@
-"""Pauses of nodes with strict quotas: one process begins or lifts them, all keep to them."""
+"""Cooldowns of nodes with strict quotas: one process begins or lifts them, all keep to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loadwise.integrations.redis import SharedQuota
 
 
 def test_a_pause_holds_everywhere(share: Share) -> None:
-    """A node that one process has sit out is left alone by all, until the pause is over."""
+    """A node that one process puts on cooldown is left alone by all, until the cooldown is over."""
     mine, yours = share(rpm(10)), share(rpm(10))
     mine.mark_exhausted("node", 3.0)  # long enough to look at it on a busy machine
     assert mine.try_acquire("node") is None
@@ -46,7 +46,7 @@ def test_a_pause_is_lifted_everywhere(share: Share) -> None:
 
 
 def test_a_pause_of_no_time_lifts_one_everywhere(share: Share) -> None:
-    """`mark_exhausted(id, 0)` ends a pause for all processes, whichever of them began it."""
+    """`mark_exhausted(id, 0)` ends a cooldown for all processes, whichever of them began it."""
     mine, yours = share(rpm(10)), share(rpm(10))
     mine.mark_exhausted("node", 600.0)
     until(partial(rests, yours))
@@ -56,7 +56,7 @@ def test_a_pause_of_no_time_lifts_one_everywhere(share: Share) -> None:
 
 
 def test_a_pause_that_begins_after_one_was_lifted_holds_everywhere(share: Share) -> None:
-    """That a pause was lifted ends no later one, of this process or of another."""
+    """That a cooldown was lifted ends no later one, of this process or of another."""
     mine, yours = share(rpm(10)), share(rpm(10))
     for pauser, other in ((mine, yours), (yours, mine), (mine, yours)):
         pauser.mark_exhausted("node", 600.0)
