@@ -175,6 +175,9 @@ def test_health_of_one_group_builds_nothing_in_the_others() -> None:
         lambda: balancer.replace(fleet), lambda frame: frame.f_code is Ring.__init__.__code__
     )
     assert built == 1, "the ring of the group that has changed, and no other"
+    request()
+    strangers = [pair for pair in asked if pair[1] not in sets[pair[0]]]
+    assert len({strategy for strategy, _ in strangers}) == 1, "the others see the sets they saw"
 
 
 @every_kind
