@@ -186,7 +186,7 @@ def test_a_local_zone_may_come_and_go() -> None:
     balancer.replace([Endpoint("c-0", zone="c")])
     assert picked(balancer) == {"c-0"}
     empty: Balancer[Endpoint] = Balancer([], Zones(local="a"), clock=ManualClock())
-    empty.add(Endpoint("b-0", zone="b"))
+    empty.replace([Endpoint("b-0", zone="b")])
     empty.add(Endpoint("a-0", zone="a"))
     assert picked(empty) == {"a-0"}
 
