@@ -147,7 +147,10 @@ def test_health_of_one_group_builds_nothing_in_the_others() -> None:
             return super().peek(candidates, context)
 
     split = Split(dict.fromkeys("abc", 1), lambda node: node.zone, Watched, rng=random.Random(1))
-    balancer = Balancer(nodes(60), split, clock=ManualClock())
+    fleet = nodes(60)
+    balancer = Balancer(fleet, split, clock=ManualClock())
+    kill(balancer, "n1", "n2")
+    balancer.drain("n5")
 
     def request() -> None:
         for number in range(50):
@@ -166,6 +169,15 @@ def test_health_of_one_group_builds_nothing_in_the_others() -> None:
     for strategy, candidates in asked:
         sets.setdefault(strategy, set()).add(candidates)
     assert sorted(map(len, sets.values())) == [1, 1, 2]
+    asked.clear()
+    fleet[0] = Endpoint("new", zone="a")
+    built = calls(
+        lambda: balancer.replace(fleet), lambda frame: frame.f_code is Ring.__init__.__code__
+    )
+    assert built == 1, "the ring of the group that has changed, and no other"
+    request()
+    strangers = [pair for pair in asked if pair[1] not in sets[pair[0]]]
+    assert len({strategy for strategy, _ in strangers}) == 1, "the others see the sets they saw"
 
 
 @every_kind

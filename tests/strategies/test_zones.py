@@ -102,6 +102,8 @@ def test_other_zones_share_by_the_weights_of_their_nodes() -> None:
     assert Zones[Endpoint]().shares(nodes) == pytest.approx(
         {"a": 100 / 11, "b": 900 / 11, "c": 100 / 11}
     )
+    vast = NodeSet([Endpoint("a", 1e17, "a"), Endpoint("b1", 1e17, "b"), Endpoint("b2", 1, "b")])
+    assert 0 < Zones[Endpoint]().shares(vast.without([1]))["b"] < 1e-12
     down = NodeSet([*nodes, Endpoint("a2", 0, "a")]).without([0])
     assert Zones[Endpoint](local="a").shares(down) == {"a": 0.0, "b": 90.0, "c": 10.0}
 
@@ -184,7 +186,7 @@ def test_a_local_zone_may_come_and_go() -> None:
     balancer.replace([Endpoint("c-0", zone="c")])
     assert picked(balancer) == {"c-0"}
     empty: Balancer[Endpoint] = Balancer([], Zones(local="a"), clock=ManualClock())
-    empty.add(Endpoint("b-0", zone="b"))
+    empty.replace([Endpoint("b-0", zone="b")])
     empty.add(Endpoint("a-0", zone="a"))
     assert picked(empty) == {"a-0"}
 

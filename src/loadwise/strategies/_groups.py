@@ -103,7 +103,9 @@ class NodeGroup(Generic[N]):
             return seen[1]
         view = self.whole.barring(outlook.barred) if outlook.barred else self.whole
         view = _marked(view, outlook)
-        self._seen = outlook, view
+        # The whole is kept anyway, and asked for whenever a node comes or goes.
+        if view is not self.whole:
+            self._seen = outlook, view
         return view
 
     def only(self, places: Iterable[int], outlook: Outlook) -> NodeSet[N]:

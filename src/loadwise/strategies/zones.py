@@ -51,9 +51,9 @@ class Zones(Grouped[N]):
     see `Tiers` for what does not move shares, and for nodes outside of a balancer. Ailing nodes of
     a balancer in panic are on a par with the others in their zone.
 
-    A ``local`` that no node has is an error when all nodes are given at once for the first time.
-    If its nodes leave later, or nodes are added one by one, or another strategy hands it one group
-    of them (such as a tier), and none is in ``local``, the other zones are given everything.
+    A ``local`` that no node has is an error when a balancer is made with nodes. If its nodes leave
+    later, or the balancer is made without any, as for discovery, or another strategy hands it one
+    group of them (such as a tier), and none is in ``local``, the others are given everything.
 
     Thread-safety and cost: those of `Tiers`.
 
@@ -99,12 +99,12 @@ class Zones(Grouped[N]):
 
     def _check(self, layout: Layout[N], *, afresh: bool) -> None:
         zones = [group.key for group in layout.groups]
-        if self._known or not zones:
+        if self._known:
             return
         wanted = list(self._weights or ())
         if self._local is not None:
             wanted = [self._local]
-        if wanted and afresh and not set(wanted).intersection(zones):
+        if wanted and zones and afresh and not set(wanted).intersection(zones):
             what = (
                 f"local is {self._local!r}"
                 if self._weights is None
