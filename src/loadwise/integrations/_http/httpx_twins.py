@@ -10,8 +10,8 @@ __all__ = ["give_body", "twin_of"]
 def twin_of(request: Any) -> Any:
     """Return a copy of a request; what changes one does not change the other.
 
-    Its body is the same object, because bodies do not change. The constructor would do work again
-    that has been done, and ``copy.copy`` would pickle, and lose the stream.
+    Its body is the same object, because bodies do not change. The constructor would lose the
+    content that has been read, and ``copy.copy`` would pickle, and lose the stream.
     """
     twin: Any = object.__new__(request.__class__)
     twin.__dict__.update(request.__dict__)
