@@ -86,7 +86,7 @@ _NOT_TO_COPY = (
     "retry_on_timeout",
 )
 ATTEMPTS_AT_END = 2
-"""How often to try to tell the rest: it may be only one connection that broke."""
+"""Attempts to tell the rest, for it may be only one connection that broke."""
 
 _FIRST_WAIT = 0.05
 _LONGEST_WAIT = 1.0
