@@ -1,10 +1,11 @@
-"""Counts never drift: a million requests by eight threads, a thousand tasks, all kinds of ends."""
+"""Counts never drift: many requests by eight threads, a thousand tasks, all kinds of ends."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from threading import Barrier, Thread
@@ -30,7 +31,6 @@ from loadwise import (
 )
 
 THREADS = 8
-REQUESTS = 1_000_000
 NODES = tuple(f"10.0.0.{number}:8080" for number in range(10))
 
 
@@ -121,16 +121,29 @@ def _eager_threads() -> Iterator[None]:
     sys.setswitchinterval(interval)
 
 
+def give_way(seed: int) -> None:
+    """Have the calling thread let others run at one in a hundred calls and returns, at random."""
+    draw = random.Random(seed).random
+
+    def profile(frame: object, event: str, arg: object) -> None:
+        if draw() < 0.01:
+            time.sleep(0)
+
+    sys.setprofile(profile)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize(("requests", "forced"), [(240_000, False), (24_000, True)])
 @pytest.mark.usefixtures("_quiet_leaks", "_eager_threads")
-def test_a_million_requests_by_eight_threads() -> None:
-    """1,000,000 requests end in every way there is, and nothing is in flight in the end.
+def test_many_requests_by_eight_threads(requests: int, *, forced: bool) -> None:
+    """Requests end in every way there is, and nothing is in flight in the end.
 
     Threads are switched as often as can be: on builds with the GIL a race of a few instructions
-    would hardly ever be met otherwise.
+    would hardly ever be met otherwise. Left to the interpreter, switches come in bursts: of counts
+    that read, call and write, 40,000 requests lost none or 600. Forced ones lost 55 in 8,000.
     """
     names = ("in-flight", "peak-ewma", "fallback")
-    each = -(-REQUESTS // (THREADS * len(names)))
+    each = requests // (THREADS * len(names))
     errors: list[BaseException] = []
     for number, name in enumerate(names):
         watched = Watched(name)
@@ -139,6 +152,8 @@ def test_a_million_requests_by_eight_threads() -> None:
         def work(seed: int, watched: Watched = watched, barrier: Barrier = barrier) -> None:
             try:
                 barrier.wait()
+                if forced:
+                    give_way(seed)
                 client(watched.balancer, each, seed)
             except BaseException as error:  # noqa: BLE001 - reported by the thread below
                 errors.append(error)

@@ -29,7 +29,7 @@ def _p99(case: Case) -> Measured:
 
 
 ONE = Case(0.7, warm=370.0)
-NEARLY_FULL = Case(0.9, servers=100, seeds=10, requests=240_000, warm=600.0)
+NEARLY_FULL = Case(0.9, servers=100, seeds=10, requests=160_000, warm=600.0)
 
 SINGLE_ROWS = (
     _mm1("Mean time, 1 server, load 0.5", Case(0.5, requests=10_000)),

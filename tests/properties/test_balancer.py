@@ -78,7 +78,6 @@ class Member:
     status: HealthStatus = HEALTHY
     failures: int = 0
     successes: int = 0
-    in_flight: int = 0
     down_since: float | None = None
     probe_from: float = 0.0
     rests_until: float = 0.0
@@ -98,10 +97,9 @@ class Member:
         """Whether the tracker has anything to remember of it."""
         return self.status is not HEALTHY or self.failures > 0 or self.share < 0.99
 
-    @property
-    def full(self) -> bool:
+    def full(self, in_flight: int) -> bool:
         """Whether it is on trial and has as many requests as it needs successes."""
-        return self.status is RECOVERING and self.in_flight >= RECOVERY - self.successes
+        return self.status is RECOVERING and in_flight >= RECOVERY - self.successes
 
     def probe_due(self) -> float | None:
         """Return when it may be probed; ``None`` while a lease has the probe."""
@@ -223,7 +221,9 @@ class Model:
         ):
             found = self._reasons(now, exclude, panic[0] | panic[1])
         if panic is None:
-            full = {n: "recovering" for n, each in self.members.items() if each.full}
+            # Those of before it left and came back are still in flight on the node of this id.
+            in_flight = Counter(each.lease.node.id for each in self.open)
+            full = {n: "recovering" for n, each in self.members.items() if each.full(in_flight[n])}
             if len(full | found) < len(self.members):
                 found = full | found
         return found
@@ -298,7 +298,6 @@ class BalancerMachine(RuleBasedStateMachine):
             return
         member = self._chosen(lease.node, reasons)
         self.requests += 1
-        member.in_flight += 1
         probed = self._is_probe(lease.node.id, exclude)
         known_down = member.status is UNHEALTHY and not probed
         if probed:
@@ -383,9 +382,7 @@ class BalancerMachine(RuleBasedStateMachine):
         self._give_probe_back(request)
 
     def _take(self, data: st.DataObject) -> Open:
-        request = self.model.open.pop(data.draw(st.integers(0, len(self.model.open) - 1)))
-        request.member.in_flight -= 1
-        return request
+        return self.model.open.pop(data.draw(st.integers(0, len(self.model.open) - 1)))
 
     def _give_probe_back(self, request: Open) -> None:
         if request.member.probe_of == request.number:

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 from weakref import WeakSet
@@ -62,8 +62,10 @@ class _ThreadRun(Generic[N]):
         self._results: deque[tuple[Check[N], str | None]] = deque()
         self._complaints = [None]
         self._rounds: deque[Round] = deque()
-        self._lock = Lock()  # so that its thread does not end just as it is needed
-        self._thread: Thread | None = None
+        # As its thread, looked up only now: gevent may have replaced what was imported before, and
+        # nobody could join an old thread, or give way to others while waiting for an old lock.
+        self._lock = threading.Lock()  # so that its thread does not end just as it is needed
+        self._thread: threading.Thread | None = None
         self.regular = False
         self.ended = False
         self.is_copy = False  # of a parent's, in the child of a fork
@@ -117,7 +119,9 @@ class _ThreadRun(Generic[N]):
 
     def _need_thread(self) -> None:
         if self._thread is None or not self._thread.is_alive():
-            self._thread = Thread(target=self._keep_going, name="loadwise-health", daemon=True)
+            self._thread = threading.Thread(
+                target=self._keep_going, name="loadwise-health", daemon=True
+            )
             self._thread.start()
 
     def _keep_going(self) -> None:
@@ -165,7 +169,7 @@ class _ThreadRun(Generic[N]):
     def _start(self, check: Check[N]) -> None:
         name = f"loadwise-health {check.id!r}"
         try:
-            Thread(target=self._ask, args=(check,), name=name, daemon=True).start()
+            threading.Thread(target=self._ask, args=(check,), name=name, daemon=True).start()
         except RuntimeError:  # the process may have no more threads, or be about to end
             self._plan.put_off(check, self._clock())
             if not sys.is_finalizing():

@@ -33,7 +33,7 @@ def under_way(process: Compare) -> None:
 
 def test_json_is_the_same_to_the_byte(tmp_path: Path) -> None:
     """Neither another run, nor more processes, nor another hash seed changes it."""
-    variants = [("1", "0"), ("1", "1"), ("2", "0"), ("2", "77")]
+    variants = [("1", "0"), ("1", "1"), ("2", "77")]
     for place, (jobs, hash_seed) in enumerate(variants):
         options = ("--jobs", jobs, "--json", f"{place}.json", "--csv", f"{place}.csv")
         process = start(tmp_path, *SMALL, *options, PYTHONHASHSEED=hash_seed)

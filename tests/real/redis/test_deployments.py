@@ -274,6 +274,42 @@ assert answer["checks"]
     assert observer.used(LIMIT) == 21
 
 
+@needs("gevent")
+def test_gevent_that_patches_late(valkey: Valkey, prefix: str) -> None:
+    """Threads begun after gevent has patched what was imported before end when they are closed.
+
+    So does gunicorn with ``--preload``. gevent's threads are of another class, and who joins one of
+    the old class waits for ever.
+    """
+    program = """
+import threading, warnings
+import deployed
+from gevent import monkey
+
+warnings.simplefilter("ignore")
+monkey.patch_all()
+deployed.checker.start()
+assert deployed.use()["granted"]
+threads = [each for each in threading.enumerate() if each.name.startswith("loadwise")]
+threads = [each for each in threads if "'node'" not in each.name]  # those of single checks
+assert len(threads) == 4, threads
+for each in (deployed.quota, deployed.health):
+    each.close()
+deployed.checker.stop()
+print(*(each.name for each in threads if each.is_alive()))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=FOLDER,
+        env=os.environ | {"VALKEY_PORT": str(valkey.port), "PREFIX": prefix},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+    assert (run.returncode, run.stderr, run.stdout) == (0, "", "\n")
+
+
 @needs("celery")
 def test_celery(valkey: Valkey, prefix: str, observer: Observer) -> None:
     """2 workers of celery: a soft time limit ends one task, and nothing else."""

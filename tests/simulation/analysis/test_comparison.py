@@ -72,10 +72,9 @@ def test_shares_of_attempts_leave_out_the_warm_up_on_both_sides() -> None:
 def test_number_of_jobs_changes_nothing() -> None:
     """Other processes, other orders of completion: the same comparison."""
     alone = compare(SMALL, ["p2c", "random", First], seeds=3, jobs=1)
-    for jobs in (2, 5):
-        together = compare(SMALL, ["p2c", "random", First], seeds=3, jobs=jobs)
-        assert outcome(together) == outcome(alone)
-        assert together.verdict == alone.verdict
+    together = compare(SMALL, ["p2c", "random", First], seeds=3, jobs=4)
+    assert outcome(together) == outcome(alone)
+    assert together.verdict == alone.verdict
 
 
 def test_strategies_default_to_those_of_the_scenario() -> None:

@@ -5,25 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.text import Text
 
 import loadwise
 from loadwise._text import visible_lines
 from loadwise.cli.demo.choices import CHOICES, DEFAULTS, choose
-from loadwise.cli.demo.figures import Figures, figures_of
-from loadwise.cli.demo.fleet import DemoFleet
 from loadwise.cli.demo.plan import DemoPlan
-from loadwise.cli.demo.report import compare, summarise, verdict
-from loadwise.cli.demo.run import DemoRun
-from loadwise.cli.demo.server import ServerError
-from loadwise.cli.demo.view import introduce, watching
 from loadwise.cli.exit_codes import FAILED, INTERRUPTED, exit_codes, interruptible
 from loadwise.cli.files import check_writable, write_whole
 from loadwise.cli.options import whole_number
@@ -49,9 +40,6 @@ none should be lost.
 [cyan]loadwise demo -s weighted-round-robin -s p2c[/cyan]  (compare two)
 [cyan]loadwise demo --requests 1000 --plain --json out.json[/cyan]  (for a script)
 """
-
-_TICK = 0.1
-_NARROWEST = 76
 
 
 def _chosen(names: list[str]) -> list[str]:
@@ -140,12 +128,15 @@ def demo(
     ] = False,
 ) -> None:
     """Run the demo with each of the strategies."""
+    # Clients and servers take longer to import than other commands to run.
+    from loadwise.cli.demo.session import ServerError, run_all  # noqa: PLC0415 - see above
+
     plan = DemoPlan(requests, concurrency, seed)
     # The demo shows what balancers tell; lines of the log would come in between.
     logging.getLogger("loadwise").addHandler(logging.NullHandler())
     try:
         with interruptible():
-            results = _run_all(strategy or DEFAULTS, plan, plain=plain)
+            results = run_all(strategy or DEFAULTS, plan, plain=plain)
     except KeyboardInterrupt:
         sys.stderr.write("\nstopped; all servers have been ended\n")
         raise typer.Exit(INTERRUPTED) from None
@@ -162,39 +153,6 @@ def demo(
             raise typer.Exit(FAILED) from None
     if any(figures.lost or figures.unaccounted for figures in results):
         raise typer.Exit(FAILED)
-
-
-def _run_all(choices: Sequence[str], plan: DemoPlan, *, plain: bool) -> list[Figures]:
-    """Run each strategy, show what happens and what came of it, and return the figures."""
-    console = Console()
-    drawable = console.is_terminal and not console.is_dumb_terminal and console.width >= _NARROWEST
-    results: list[Figures] = []
-    for place, choice in enumerate(choices, start=1):
-        of = f" (run {place} of {len(choices)})" if len(choices) > 1 else ""
-        results.append(_run_one(console, choice, plan, title=of, live=drawable and not plain))
-    if len(results) == 1:
-        summarise(console, results[0], plan)
-    else:
-        compare(console, results)
-    return results
-
-
-def _run_one(console: Console, choice: str, plan: DemoPlan, *, title: str, live: bool) -> Figures:
-    console.print()
-    console.print(Text.assemble((f"{choice}{title}: ", "bold cyan"), CHOICES[choice]))
-    with DemoFleet(plan.seed) as fleet:
-        console.print(
-            f"{plan.requests:,} requests by {plan.concurrency} clients to {len(fleet)} servers, "
-            f"seed {plan.seed}",
-            highlight=False,
-        )
-        introduce(console, fleet)
-        run = DemoRun(fleet, choice, plan)
-        with watching(console, run, live=live) as show:
-            run.play(show, _TICK)
-    figures = figures_of(run)
-    console.print(verdict(figures))
-    return figures
 
 
 def _write(path: Path, figures: dict[str, object]) -> None:

@@ -7,9 +7,10 @@ import contextlib
 import logging
 import math
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
-from threading import Lock, Thread, current_thread
+from threading import Lock, current_thread
 from weakref import WeakMethod
 
 from loadwise._fork import FORKS_UNSEEN, ForkAware, is_uwsgi_master, notice_fork, reset_in_child
@@ -83,7 +84,7 @@ class BackgroundThread(ForkAware):
         self._starting = Lock()
         self._stepping = Lock()
         self._due = 0.0
-        self._thread: Thread | None = None
+        self._thread: threading.Thread | None = None
         self._in_use = False
         self._is_alone = False  # whether no thread could be started
 
@@ -177,7 +178,10 @@ class BackgroundThread(ForkAware):
         if warn_if_threads_stand_still() or is_uwsgi_master():
             return False
         signals = _Signals()
-        thread = Thread(target=_run, args=(self._step, signals), name=self._name, daemon=True)
+        # Looked up only now: gevent may have replaced the class, and could not join the old one.
+        thread = threading.Thread(
+            target=_run, args=(self._step, signals), name=self._name, daemon=True
+        )
         self._signals = signals
         try:
             thread.start()

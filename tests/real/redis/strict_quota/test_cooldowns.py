@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from tests.integrations.redis.limits import rpm
 from tests.real.redis.strict_quota.support import Share, is_awake, rests
-from tests.real.redis.support import PATIENCE, Valkey, until
+from tests.real.redis.support import PATIENCE, Valkey, hasten, until
 
 from loadwise import Balancer, NoNodeAvailable
 from loadwise.integrations.redis import SharedQuota
@@ -57,7 +57,7 @@ def test_a_pause_of_no_time_lifts_one_everywhere(share: Share) -> None:
 
 def test_a_pause_that_begins_after_one_was_lifted_holds_everywhere(share: Share) -> None:
     """That a cooldown was lifted ends no later one, of this process or of another."""
-    mine, yours = share(rpm(10)), share(rpm(10))
+    mine, yours = hasten(share(rpm(10))), hasten(share(rpm(10)))
     for pauser, other in ((mine, yours), (yours, mine), (mine, yours)):
         pauser.mark_exhausted("node", 600.0)
         until(partial(rests, other))
