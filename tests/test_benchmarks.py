@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MARKER = re.compile(r"<!-- bench:(begin|end) ([a-z-]+) -->")
 # Written by the command itself, not by a subject, or by a program of its own.
 OTHERS = {"compiled", "run-own", "run-peers", "targets-own", "targets-peers"}
+TABLES = {"peers", "peers-ratios", "peers-short", "peers-versions", *registry.SUBJECTS, *OTHERS}
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
@@ -169,8 +170,13 @@ def test_markers_name_tables(page: Path) -> None:
     names = [name for kind, name in found if kind == "begin"]
     assert names == [name for kind, name in found if kind == "end"]
     assert names
-    peer_tables = {"peers", "peers-ratios", "peers-short", "peers-versions"}
-    assert set(names) <= set(registry.SUBJECTS) | peer_tables | OTHERS
+    assert set(names) <= TABLES
+
+
+def test_every_table_is_on_a_page() -> None:
+    """What a run writes can be read somewhere."""
+    texts = [(ROOT / page).read_text(encoding="utf-8") for page in pages.PAGES]
+    assert {name for text in texts for _, name in MARKER.findall(text)} == TABLES
 
 
 def test_what_is_compared_with_its_compiled_form_runs() -> None:
