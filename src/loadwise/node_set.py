@@ -144,7 +144,7 @@ class NodeSet(Sequence[N_co]):
 
     @property
     def tally(self) -> Mapping[int | float, int]:
-        """How many nodes there are of each weight above 0, whether they may be chosen or not."""
+        """Number of nodes of each weight above 0, whether they may be chosen or not."""
         return self.membership.tally if self.warm_up is None else self.warm_up.tally
 
     @property
