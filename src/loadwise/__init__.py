@@ -20,6 +20,7 @@ from loadwise.balancer import (
     NodeStatus,
     Panic,
     PerNode,
+    SlowStart,
 )
 from loadwise.clock import Clock
 from loadwise.context import SelectionContext
@@ -131,6 +132,7 @@ __all__ = [
     "RetryBudget",
     "RoundRobin",
     "SelectionContext",
+    "SlowStart",
     "Split",
     "StateStore",
     "Strategy",

@@ -15,7 +15,7 @@ from loadwise.nodes import as_weight, check_id
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
-__all__ = ["Content", "Membership", "Owner"]
+__all__ = ["Content", "Membership", "Owner", "WarmUp"]
 
 N_co = TypeVar("N_co", covariant=True)
 T = TypeVar("T")
@@ -270,6 +270,40 @@ class Membership(Generic[N_co]):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _made_again, (self.nodes, self.content, self.owner)
+
+
+class WarmUp:
+    """Weights of a membership while some of its nodes count in part only.
+
+    Args:
+        membership: The nodes.
+        factors: What part of its weight such a node counts with, by index; above 0, at most 1.
+
+    Attributes:
+        factors: The same.
+        weights: All weights with the factors applied, by index.
+        tally: How many of the nodes that have a weight have each of those.
+
+    Immutable. Cost: O(factors), and O(n) at the speed of a copy.
+    """
+
+    __slots__ = ("factors", "tally", "weights")
+
+    def __init__(self, membership: Membership[Any], factors: Mapping[int, float]) -> None:
+        self.factors = factors
+        weights = list(membership.weights)
+        tally = dict(membership.tally)
+        for index, factor in factors.items():
+            weight = weights[index]
+            if weight:
+                # The least of floats has no half.
+                weights[index] = part = weight * factor or weight
+                tally[part] = tally.get(part, 0) + 1
+                tally[weight] -= 1
+                if not tally[weight]:
+                    del tally[weight]
+        self.weights = tuple(weights)
+        self.tally: Mapping[int | float, int] = tally
 
 
 def _made_again(nodes: tuple[T, ...], content: Content, owner: Owner | None) -> Membership[T]:

@@ -9,7 +9,7 @@ from operator import index as as_index
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast, final, overload
 
-from loadwise._membership import Content, Membership
+from loadwise._membership import Content, Membership, WarmUp
 from loadwise._memo import Memo
 from loadwise.errors import UnknownIndex
 from loadwise.nodes import refuse_text
@@ -86,6 +86,7 @@ class NodeSet(Sequence[N_co]):
         "_well",
         "ailing",
         "membership",
+        "warm_up",
     )
 
     ailing: frozenset[int]
@@ -95,11 +96,15 @@ class NodeSet(Sequence[N_co]):
     membership: Membership[N_co]
     """Part that this view shares with every other view of the same nodes."""
 
+    warm_up: WarmUp | None
+    """Weights of nodes in slow start, where some are; see `Balancer`."""
+
     def __init__(self, nodes: Iterable[N_co]) -> None:
         refuse_text(nodes)
         members = tuple(nodes)
         self.membership = Membership(members, Content.of(members))
         self.ailing = _NOBODY
+        self.warm_up = None
         # Which of the membership's eligible may not be chosen here; ``None`` where nobody counted.
         self._barred: frozenset[int] | None = _NOBODY
         # One of the two is there from the beginning, the other once it has been asked for.
@@ -117,7 +122,7 @@ class NodeSet(Sequence[N_co]):
     @staticmethod
     def of_membership(membership: Membership[M]) -> NodeSet[M]:
         """Return the set of all nodes of a membership."""
-        return _view(membership, membership.eligible, _NOBODY, _NOBODY, None)
+        return _view(membership, membership.eligible, _NOBODY, _NOBODY)
 
     @property
     def eligible(self) -> tuple[int, ...]:
@@ -134,8 +139,13 @@ class NodeSet(Sequence[N_co]):
 
     @property
     def weights(self) -> tuple[int | float, ...]:
-        """The weights, by index; 1 for a node that has none."""
-        return self.membership.weights
+        """The weights, by index; 1 for a node that has none; less for one in slow start."""
+        return self.membership.weights if self.warm_up is None else self.warm_up.weights
+
+    @property
+    def tally(self) -> Mapping[int | float, int]:
+        """Number of nodes of each weight above 0, whether they may be chosen or not."""
+        return self.membership.tally if self.warm_up is None else self.warm_up.tally
 
     @property
     def barred(self) -> frozenset[int] | None:
@@ -148,16 +158,16 @@ class NodeSet(Sequence[N_co]):
     @property
     def alike(self) -> bool:
         """True if all that may be chosen have the same weight. O(different weights and barred)."""
-        membership = self.membership
-        if len(membership.tally) <= 1:
+        tally, weights = self.tally, self.weights
+        if len(tally) <= 1:
             return True
         if self._barred is None:
-            return len(set(map(membership.weights.__getitem__, self.eligible))) <= 1
-        if len(membership.tally) > len(self._barred) + 1:
+            return len(set(map(weights.__getitem__, self.eligible))) <= 1
+        if len(tally) > len(self._barred) + 1:
             return False
-        gone = Counter(map(membership.weights.__getitem__, self._barred))
-        emptied = sum(membership.tally[weight] == number for weight, number in gone.items())
-        return len(membership.tally) - emptied <= 1
+        gone = Counter(map(weights.__getitem__, self._barred))
+        emptied = sum(tally[weight] == number for weight, number in gone.items())
+        return len(tally) - emptied <= 1
 
     @property
     def mask(self) -> bytes:
@@ -201,7 +211,7 @@ class NodeSet(Sequence[N_co]):
         if len(wanted) <= _FEW:
             mask = self.mask
             few = tuple(sorted({i for i in wanted if mask[i]}))
-            return _view(self.membership, few, self.ailing.intersection(few), None, self._standing)
+            return self._as(few, self.ailing.intersection(few), None)
         keep = bytearray(len(self))
         for i in wanted:
             keep[i] = 1
@@ -210,7 +220,7 @@ class NodeSet(Sequence[N_co]):
     def only(self, eligible: Iterable[int]) -> NodeSet[N_co]:
         """Return what `restrict` does for indices known to be eligible here. O(their number)."""
         few = tuple(sorted(eligible))
-        return _view(self.membership, few, self.ailing.intersection(few), None, self._standing)
+        return self._as(few, self.ailing.intersection(few), None)
 
     def without(self, indices: Iterable[int]) -> NodeSet[N_co]:
         """Return a view with the same membership in which ``indices`` may not be chosen.
@@ -234,7 +244,7 @@ class NodeSet(Sequence[N_co]):
         more = gone.difference(self.membership.idle) if self.membership.idle else gone
         # At the speed of a copy, and shared where nothing is added.
         barred = more if barred <= more else more | barred
-        return _view(self.membership, None, self.ailing - gone, barred, self._standing)
+        return self._as(None, self.ailing - gone, barred)
 
     def derived(
         self, key: Hashable, make: Callable[[NodeSet[N_co]], NodeSet[N_co]]
@@ -259,11 +269,24 @@ class NodeSet(Sequence[N_co]):
             UnknownIndex: An index is negative or not below ``len(self)``.
         """
         marks = self._checked_set(ailing)
-        return _view(self.membership, self._eligible, marks, self._barred, self._standing)
+        return self._as(self._eligible, marks, self._barred)
 
     def told(self, standing: MemberStanding) -> NodeSet[N_co]:
         """Return the same view with what a balancer knows of its nodes. O(1)."""
-        return _view(self.membership, self._eligible, self.ailing, self._barred, standing)
+        view = self._as(self._eligible, self.ailing, self._barred)
+        view._standing = standing  # noqa: SLF001 - a new one of its own class
+        return view
+
+    def warming(self, warm_up: WarmUp | None) -> NodeSet[N_co]:
+        """Return the same view with the weights of a slow start, or without any. O(1)."""
+        view = self._as(self._eligible, self.ailing, self._barred)
+        view.warm_up = warm_up
+        return view
+
+    @property
+    def at_full_weight(self) -> NodeSet[N_co]:
+        """This view as it is without slow start; the view itself where there is none."""
+        return self if self.warm_up is None else self.warming(None)
 
     @property
     def standing(self) -> MemberStanding | None:
@@ -316,8 +339,19 @@ class NodeSet(Sequence[N_co]):
 
     def _kept(self, keep: bytearray) -> NodeSet[N_co]:
         ailing = frozenset(i for i in self.ailing if keep[i]) if self.ailing else _NOBODY
-        eligible = _among(self.eligible, keep)
-        return _view(self.membership, eligible, ailing, None, self._standing)
+        return self._as(_among(self.eligible, keep), ailing, None)
+
+    def _as(
+        self,
+        eligible: tuple[int, ...] | None,
+        ailing: frozenset[int],
+        barred: frozenset[int] | None,
+    ) -> NodeSet[N_co]:
+        """Return a view of the same nodes, of which others may be chosen."""
+        view = _view(self.membership, eligible, ailing, barred)
+        view._standing = self._standing  # noqa: SLF001 - a new one of its own class
+        view.warm_up = self.warm_up
+        return view
 
     def __len__(self) -> int:
         return len(self.membership.nodes)
@@ -349,16 +383,16 @@ def _view(
     eligible: tuple[int, ...] | None,
     ailing: frozenset[int],
     barred: frozenset[int] | None,
-    standing: MemberStanding | None,
 ) -> NodeSet[M]:
     view = cast("NodeSet[M]", NodeSet.__new__(NodeSet))
     view.membership = membership
     view.ailing = ailing
+    view.warm_up = None
     # The constructor of this class for views.
     view._barred = barred  # noqa: SLF001
     view._eligible = eligible  # noqa: SLF001
     view._mask = None  # noqa: SLF001
     view._well = None  # noqa: SLF001
     view._views = None  # noqa: SLF001
-    view._standing = standing  # noqa: SLF001
+    view._standing = None  # noqa: SLF001
     return view

@@ -30,7 +30,7 @@ from loadwise.testing import ManualClock
 KEYS = {
     "id", "health", "health_reason", "in_flight", "latency", "picks", "quota_remaining",
     "next_probe", "drained", "ailing", "cooldown", "state_seconds", "recent_successes",
-    "recent_failures", "limit", "weight", "zone", "priority",
+    "recent_failures", "limit", "weight", "zone", "priority", "slow_start",
 }  # fmt: skip
 
 
@@ -211,6 +211,7 @@ def test_a_node_is_told_with_all_there_is() -> None:
         "weight": 2,
         "zone": "eu",
         "priority": 1,
+        "slow_start": None,
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from loadwise.balancer.cooldowns import Cooldown
 from loadwise.balancer.lease import Lease
 from loadwise.balancer.panic import Panic
 from loadwise.balancer.per_node import PerNode
+from loadwise.balancer.slow_start import SlowStart
 from loadwise.balancer.status import Explanation, NodeStatus
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "NodeStatus",
     "Panic",
     "PerNode",
+    "SlowStart",
 ]

@@ -9,6 +9,7 @@ from typing import Any, cast
 from loadwise._callables import refuse_async, refuse_async_methods
 from loadwise._numbers import finite, shown
 from loadwise.balancer.failures import FailureRule, Failures
+from loadwise.balancer.slow_start import SlowStart, SlowStarts
 from loadwise.clock import Clock, check_clock
 from loadwise.health import HealthTracker
 from loadwise.load import InFlight, LoadMeasure
@@ -23,6 +24,7 @@ from loadwise.quota import QuotaSource
 __all__ = [
     "Unchanging",
     "as_failures",
+    "as_slow_starts",
     "as_tracker",
     "check_quota",
     "check_same_clock",
@@ -145,6 +147,22 @@ def as_tracker(health: HealthArgument, clock: Clock) -> HealthTracker | None:
     if not isinstance(health, HealthTracker):
         raise TypeError(f"health is {health!r}; it must be a HealthTracker, True, False or None")
     return health
+
+
+def as_slow_starts(rule: object, clock: Clock) -> SlowStarts | None:
+    """Return what keeps the starts by a rule, if there is one.
+
+    Raises:
+        TypeError: It is no `SlowStart`.
+    """
+    if rule is None:
+        return None
+    if not isinstance(rule, SlowStart):
+        raise TypeError(
+            f"slow_start is {shown(rule)}; give SlowStart(window=60.0), with your own number of "
+            f"seconds, or None"
+        )
+    return SlowStarts(rule, clock)
 
 
 def with_counter(measures: Iterable[LoadMeasure]) -> tuple[LoadMeasure, ...]:

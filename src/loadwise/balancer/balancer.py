@@ -27,6 +27,7 @@ from loadwise.balancer.admission import Admission, Grant
 from loadwise.balancer.arguments import (
     Unchanging,
     as_failures,
+    as_slow_starts,
     as_tracker,
     check_quota,
     check_same_clock,
@@ -49,6 +50,7 @@ from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.request import NOBODY, Request, is_slight
 from loadwise.balancer.roster import Roster
 from loadwise.balancer.slot import Slot
+from loadwise.balancer.slow_start import SlowStart
 from loadwise.balancer.status import Explanation, NodeStatus
 from loadwise.balancer.view import View
 from loadwise.balancer.wait_queue import WaitQueue
@@ -104,6 +106,8 @@ class Balancer(Generic[N]):
             Leases are counted, picks are not: those only pass over nodes that are full.
         max_waiting: How many requests may wait for a node at once (see ``timeout`` of `acquire`),
             >= 0; ``None`` for any number.
+        slow_start: How the weight of a node grows that joins after the balancer's first second, or
+            is HEALTHY again after it was UNHEALTHY; ``None`` for its full weight at once.
 
     Raises:
         TypeError: An argument is of the wrong kind, or the strategy needs what a node lacks.
@@ -147,6 +151,7 @@ class Balancer(Generic[N]):
         hung_after: float | None = None,
         max_in_flight: Limit[N] = None,
         max_waiting: int | None = None,
+        slow_start: SlowStart | None = None,
     ) -> None:
         check_quota(quota)
         blamed = as_failures(failures)
@@ -181,6 +186,7 @@ class Balancer(Generic[N]):
             freed=free.freed,
             where=None if where is None else as_filter(where),
             rule=rule,
+            slow=as_slow_starts(slow_start, self._clock),
             on_panic=PanicLog(name, rule, self._clock, on_panic).tell,
             prepare=self._strategy.prepare,
         )

@@ -16,6 +16,7 @@ from loadwise.balancer.waits import NEVER, cost_of, journal_of
 from loadwise.errors import NoNodeAvailable
 from loadwise.filters import Filter
 from loadwise.health import HealthTracker
+from loadwise.node_set import NodeSet
 from loadwise.quota import QuotaSource
 from loadwise.strategies.adapter import Unforeseeable, strategy_name
 from loadwise.strategies.protocols import ViewStrategy
@@ -77,7 +78,7 @@ def explain(
         ineligible={nodes.ids[i]: ruled_out[i] for i in sorted(ruled_out)},
         eligible=tuple(nodes.ids[i] for i in nodes.eligible),
         seen={
-            nodes.ids[i]: {fact: values[i] for fact, values in facts.items()}
+            nodes.ids[i]: {fact: values[i] for fact, values in facts.items()} | _slowness(nodes, i)
             for i in nodes.eligible
         },
         choice=None if index is None else nodes.ids[index],
@@ -86,6 +87,12 @@ def explain(
         ailing=frozenset(nodes.ids[i] for i in view.nodes.ailing),
         cooldowns=cooldowns.among(view.slots),
     )
+
+
+def _slowness(nodes: NodeSet[N], index: int) -> dict[str, float]:
+    """Return what there is to tell of a node because it is in slow start, if it is."""
+    factor = None if nodes.warm_up is None else nodes.warm_up.factors.get(index)
+    return {} if factor is None else {"weight": nodes.weights[index], "slow_start": factor}
 
 
 def no_node_available(

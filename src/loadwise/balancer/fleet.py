@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Hashable, Iterable
 from functools import partial
 from threading import RLock
 from typing import Generic, TypeVar
-from weakref import WeakValueDictionary
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._membership import Owner
 from loadwise._native import let_go
-from loadwise.balancer.limits import Freed, Limits, Room
+from loadwise.balancer.limits import Freed, Limits, Room, Rooms
 from loadwise.balancer.panic import Panic, PanicRule
 from loadwise.balancer.slot import MeasureFeed, Slot
+from loadwise.balancer.slow_start import SlowStarts
 from loadwise.balancer.view import Grounds, View, admits, make_view, no_view
 from loadwise.errors import UnknownNode
 from loadwise.filters import Filter
@@ -44,6 +44,7 @@ class Fleet(ForkAware, Generic[N]):
         freed: Told of nodes that have room again.
         where: A filter that holds for every request.
         rule: When there is panic; ``None`` for never.
+        slow: Who is in slow start; ``None`` without the rule.
         on_panic: Told how bad it is when panic begins, and ``None`` when it ends.
         prepare: Called with a new membership before it is adopted; what it raises stops that.
 
@@ -63,6 +64,7 @@ class Fleet(ForkAware, Generic[N]):
         freed: Freed,
         where: Filter[N] | None,
         rule: PanicRule | None,
+        slow: SlowStarts | None,
         on_panic: Callable[[Panic | None], None],
         prepare: Callable[[NodeSet[N]], None],
     ) -> None:
@@ -73,10 +75,9 @@ class Fleet(ForkAware, Generic[N]):
         self._has_quota = has_quota
         self._where = where
         self._limits = limits
-        self._freed = freed
-        # For as long as a member or a request has one.
-        self._rooms: WeakValueDictionary[Hashable, Room] = WeakValueDictionary()
-        self._grounds = Grounds(health, pauses, where, rule, has_quota)
+        self._rooms = Rooms(freed)
+        self._slow = slow
+        self._grounds = Grounds(health, pauses, where, rule, has_quota, slow)
         # Whether nobody knows when the filter changes its mind, so that it is asked at every pick.
         self._unwatched = where is not None and where.sources() is None
         self._on_panic = on_panic
@@ -112,13 +113,14 @@ class Fleet(ForkAware, Generic[N]):
             slot.alive = False
         fresh = tuple(slot.fresh(self._feeds) for slot in slots)
         self._members = (whole, fresh)
-        rooms = [(slot.id, slot.room) for slot in fresh if slot.room is not None]
-        self._rooms = WeakValueDictionary(rooms)
+        self._rooms.begin_anew([slot.room for slot in fresh if slot.room is not None])
         before, self.view = self.view, self.look()
         if (before.panic is None) is not (self.view.panic is None):
             self._news.append(self.view.panic)
         if self._news:
-            self.view.quota_version = -1  # so the next pick looks again, and tells of it
+            self.view.quota_version = (
+                self.view.pauses_version
+            ) = -1  # so the next pick looks again, and tells of it
 
     @property
     def nodes(self) -> tuple[N, ...]:
@@ -174,6 +176,8 @@ class Fleet(ForkAware, Generic[N]):
         self.view = view
         if (replaced.panic is None) is not (view.panic is None):
             self._news.append(view.panic)
+        if self._slow is not None and not self._slow.holds(view.phase):
+            view.quota_version = -1  # who began meanwhile has marked the view before
         let_go(replaced)
         return view
 
@@ -260,7 +264,7 @@ class Fleet(ForkAware, Generic[N]):
         whole, slots = self._members
         grown = NodeSet.of_membership(whole.membership.joined(node))
         self._prepare(grown)
-        slot = self._slot(grown.ids[-1], self._room(grown.ids[-1], limit))
+        slot = self._slot(grown.ids[-1], self._rooms.of(grown.ids[-1], limit))
         self._adopt(grown, (*slots, slot), ())
         self._limit(slot, limit)
 
@@ -292,7 +296,7 @@ class Fleet(ForkAware, Generic[N]):
         slots = tuple(
             gone.pop(identity)
             if identity in gone
-            else self._slot(identity, self._room(identity, limits[i]))
+            else self._slot(identity, self._rooms.of(identity, limits[i]))
             for i, identity in enumerate(fresh.ids)
         )
         self._adopt(fresh, slots, gone.values())
@@ -301,26 +305,14 @@ class Fleet(ForkAware, Generic[N]):
                 self._limit(slot, limit)
         return gone.values()
 
-    def _room(self, identity: Hashable, limit: int | None) -> Room | None:
-        """Return the permits of a node that joins; if it comes back, those it had.
-
-        For requests that it was given before it left may still be in flight.
-        """
-        if limit is None:
-            return None
-        room = self._rooms.get(identity)
-        if room is None:
-            room = self._rooms[identity] = Room(identity, limit, self._freed)
-        return room
-
     def _limit(self, slot: Slot, limit: int | None) -> None:
         """Give a member the limit that its node has now."""
         if slot.room is None or limit is None:
             # Requests that began under no limit are not counted against the next one, nor those
             # that end under none.
             if limit is None:
-                self._rooms.pop(slot.id, None)
-            slot.room = self._room(slot.id, limit)
+                self._rooms.forget(slot.id)
+            slot.room = self._rooms.of(slot.id, limit)
         if slot.room is not None and limit is not None and slot.room.limit != limit:
             slot.room.resize(limit)
 
@@ -341,16 +333,27 @@ class Fleet(ForkAware, Generic[N]):
                 self._draining.discard(slot.id)
             self._publish(self._look_at(*self._members, self.view.admitted))
 
-    def note_change(self, identity: Hashable) -> bool:
+    def note_change(self, identity: Hashable, old: HealthStatus, new: HealthStatus) -> bool:
         """Note that the health of a node changes now; return whether it is a member."""
         whole, slots = self._members
         index = whole.index_of(identity)
         if index is None:
             return False
         slots[index].state_since = self._pauses.clock()
+        if self._slow is not None:
+            self._slow.changed(slots[index].id, old, new)
+            self.view.quota_version = -1  # so the next pick looks again
         return True
 
+    def weight_factor(self, identity: Hashable) -> float | None:
+        """Return what part of its weight a member has now, if it is in slow start."""
+        if self._slow is None or self.view.panic is not None:
+            return None
+        return self._slow.factor(identity)
+
     def _slot(self, identity: Hashable, room: Room | None) -> Slot:
+        if self._slow is not None:
+            self._slow.joined(identity)
         return Slot(identity, self._feeds, self._pauses.clock(), room)
 
     def _index_in(self, whole: NodeSet[N], identity: Hashable) -> int:
@@ -374,6 +377,8 @@ class Fleet(ForkAware, Generic[N]):
             slot.rolls_at = -math.inf
         for slot in gone:
             self._draining.discard(slot.id)
+            if self._slow is not None:
+                self._slow.left(slot.id)
             if self._health is not None:
                 self._health.remove(slot.id)
             if not self._has_quota:
@@ -381,7 +386,8 @@ class Fleet(ForkAware, Generic[N]):
 
     def _holds(self, view: View[N]) -> bool:
         return (
-            view.quota_version == self._pauses.version
+            view.pauses_version == self._pauses.version
+            and (self._slow is None or self._slow.holds(view.phase))
             and (self._health is None or view.health_version == self._health.version)
             and (view.watch is None or view.watch.holds())
         )

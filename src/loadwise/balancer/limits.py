@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Generic, TypeVar
+from weakref import WeakValueDictionary
 
 from loadwise._callables import refuse_async, refuse_awaitable
 from loadwise._numbers import shown, whole
 from loadwise.nodes import node_id
 
-__all__ = ["Freed", "Limit", "Limits", "Room"]
+__all__ = ["Freed", "Limit", "Limits", "Room", "Rooms"]
 
 N = TypeVar("N")
 
@@ -142,3 +143,37 @@ class Room:
         if self.known_full:
             self.known_full = False
             self.freed.append(self.mine[0])
+
+
+class Rooms:
+    """Permits of nodes, for as long as a member or a request has them.
+
+    Args:
+        freed: Whom to tell of nodes that have room again.
+
+    For one thread at a time.
+    """
+
+    def __init__(self, freed: Freed) -> None:
+        self._freed = freed
+        self._known: WeakValueDictionary[Hashable, Room] = WeakValueDictionary()
+
+    def begin_anew(self, rooms: Iterable[Room]) -> None:
+        """Forget all but these."""
+        self._known = WeakValueDictionary([(room.mine[0], room) for room in rooms])
+
+    def of(self, identity: Hashable, limit: int | None) -> Room | None:
+        """Return the permits of a node that joins; if it comes back, those it had.
+
+        For requests that it was given before it left may still be in flight.
+        """
+        if limit is None:
+            return None
+        room = self._known.get(identity)
+        if room is None:
+            room = self._known[identity] = Room(identity, limit, self._freed)
+        return room
+
+    def forget(self, identity: Hashable) -> None:
+        """Forget the permits of a node."""
+        self._known.pop(identity, None)

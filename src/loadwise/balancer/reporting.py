@@ -390,7 +390,7 @@ def _forward_health_changes(
 
     def forward(identity: Hashable, old: HealthStatus, new: HealthStatus) -> None:
         alive = reference()
-        if alive is not None and alive.note_change(identity) and metrics is not None:
+        if alive is not None and alive.note_change(identity, old, new) and metrics is not None:
             metrics.on_health_change(identity, old, new)
 
     unsubscribe = health.subscribe(forward)

@@ -56,7 +56,8 @@ class Roster(Generic[N]):
     def status(self) -> list[NodeStatus]:
         """Return how each member is. O(n)."""
         view = self._fleet.view
-        members = zip(view.slots, view.nodes.membership.nodes, view.nodes.weights, strict=True)
+        whole = view.nodes.membership
+        members = zip(view.slots, whole.nodes, whole.weights, strict=True)
         return [self._status_of(slot, node, weight) for slot, node, weight in members]
 
     def as_dict(self, name: str, strategy: str, waiting: int) -> dict[str, Any]:
@@ -109,6 +110,7 @@ class Roster(Generic[N]):
             recent_successes=successes,
             recent_failures=failures,
             weight=weight,
+            slow_start=self._fleet.weight_factor(slot.id),
             zone=zone if isinstance(zone, str) else None,
             priority=priority if isinstance(priority, int) else None,
         )

@@ -43,6 +43,8 @@ class NodeStatus:
         weight: Its weight, as read when it joined.
         zone: The node's ``zone``, where it is a str.
         priority: The node's ``priority``, where it is an int.
+        slow_start: What part of its weight it has now, where that still grows (see `SlowStart`);
+            ``None`` where it has all of it.
 
     Example:
         >>> from loadwise import Balancer
@@ -71,6 +73,7 @@ class NodeStatus:
     weight: float = 1
     zone: str | None = None
     priority: int | None = None
+    slow_start: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it, for ``json.dumps`` as it stands.
@@ -106,7 +109,8 @@ class Explanation:
             ``"filtered"`` or ``"excluded"``.
         eligible: The ids the strategy could choose from.
         seen: What the strategy bases its choice on, by id and by name (``"load"``, ``"weight"``,
-            ``"remaining"``), for the eligible nodes.
+            ``"remaining"``), for the eligible nodes; of one in slow start the ``"weight"`` that
+            it has now, and as ``"slow_start"`` what part of its own that is.
         choice: The id it would choose; ``None`` when there is none, or when it cannot be told.
         foreseeable: Whether the choice can be told; ``False`` for a strategy of your own that has
             no ``peek``, and where the first choice is full, has not the quota that the request

@@ -7,6 +7,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from loadwise.balancer.panic import Panic, PanicRule
 from loadwise.balancer.slot import Slot
+from loadwise.balancer.slow_start import Phase, SlowStarts
 from loadwise.balancer.tally import Tally
 from loadwise.balancer.waits import Cost
 from loadwise.filters import Filter, StateSource, Watch, accepts, turned_away
@@ -43,7 +44,10 @@ class View(Generic[N]):
         others: In panic, the members beside the candidates, restricted to those that may be
             chosen where a request excludes all candidates.
         health_version: Version of the health it shows.
-        quota_version: Version of the quotas it shows.
+        quota_version: Version of the quotas it shows; -1 where whoever is in a hurry must look
+            closer all the same.
+        pauses_version: Version of the quotas it shows.
+        phase: Weights of nodes in slow start, as they are for a while; ``None`` without the rule.
         turned_away: Indices of members that the balancer's filter does not admit, ascending.
         where: The balancer's filter, if it has one.
         asked: Tells whether the filter would say the same again; ``None`` if it may not.
@@ -66,6 +70,8 @@ class View(Generic[N]):
         "nodes",
         "others",
         "panic",
+        "pauses_version",
+        "phase",
         "plain",
         "probes",
         "quota_version",
@@ -90,6 +96,8 @@ class View(Generic[N]):
     others: NodeSet[N] | None
     health_version: int
     quota_version: int
+    pauses_version: int
+    phase: Phase | None
     turned_away: tuple[int, ...]
     where: Filter[N] | None
     asked: Watch | None
@@ -104,6 +112,7 @@ def no_view(nodes: NodeSet[N]) -> View[N]:
     view: View[N] = View()
     view.nodes = nodes
     view.asked = None
+    view.phase = None
     return view
 
 
@@ -121,6 +130,7 @@ class Grounds(NamedTuple):
         where: A filter that holds for every request.
         rule: When there is panic; ``None`` for never.
         has_quota: Whether quota is to be reserved for each request, too.
+        slow: Who is in slow start; ``None`` without the rule.
     """
 
     health: HealthTracker | None
@@ -128,6 +138,7 @@ class Grounds(NamedTuple):
     where: Filter[Any] | None
     rule: PanicRule | None
     has_quota: bool
+    slow: SlowStarts | None
 
 
 def make_view(
@@ -149,7 +160,7 @@ def make_view(
         draining: Indices of members that may be drained: their slots tell.
         answers: Those of a filter that may change its mind at any time, by index.
     """
-    health, pauses, where, rule, has_quota = grounds
+    health, pauses, where, rule, has_quota, slow = grounds
     filter_sources = None if where is None else where.sources()
     own: list[StateSource] = [pauses] if health is None else [pauses, health]
     others = [source for source in filter_sources or () if source not in own]
@@ -157,7 +168,7 @@ def make_view(
     view.tallies = {}
     # Versions are read before the state, so that a change in between is noticed later.
     view.health_version = 0 if health is None else health.version
-    view.quota_version = pauses.version
+    view.quota_version = view.pauses_version = pauses.version
     watch = Watch([*own, *others])
 
     view.admitted, view.where = answers, where
@@ -209,12 +220,24 @@ def make_view(
         or has_quota
         or (view.panic is not None and view.panic.last_resort)
     )
-    view.nodes = whole.without(ruled_out) if ruled_out else whole
+    view.nodes = _left(view, whole, before, slow)
     if ailing:
         view.nodes = view.nodes.marked(ailing)
     view.members = whole.membership.nodes
     view.slots = slots
     return view
+
+
+def _left(view: View[N], whole: NodeSet[N], before: View[N], slow: SlowStarts | None) -> NodeSet[N]:
+    """Return those who are not ruled out, by their present weights; note of which phase."""
+    view.phase = None
+    if slow is not None:
+        panic = view.panic is not None
+        view.phase = slow.phase(whole.membership, before.phase, panic=panic)
+        if view.phase.warm_up is not None:
+            view.quota_version = -1
+            whole = whole.warming(view.phase.warm_up)
+    return whole.without(view.ruled_out) if view.ruled_out else whole
 
 
 def _turned_away(where: Filter[N], whole: NodeSet[N], answers: bytes | None) -> tuple[int, ...]:

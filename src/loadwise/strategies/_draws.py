@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from loadwise.strategies._planned import none_left
 
@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
-__all__ = ["draw_one", "position_besides", "positions_of"]
+    from loadwise.node_set import NodeSet
+
+__all__ = ["draw_one", "position_besides", "positions_of", "share_of_full"]
 
 _MOST_TRIES = 8
 
@@ -65,3 +67,19 @@ def position_besides(sums: Sequence[float], out: Sequence[int], unit: float) -> 
     while found in out:
         found = (found + 1) % len(sums)
     return found
+
+
+def share_of_full(nodes: NodeSet[Any]) -> dict[int, float]:
+    """Return what part of its full weight each node in slow start has, by index.
+
+    Those that may not be chosen are left out, and where all others are in slow start, too, parts
+    are of the largest of theirs. O(nodes in slow start), and O(n) once per view.
+    """
+    if nodes.warm_up is None:
+        return {}
+    mask = nodes.mask
+    parts = {i: part for i, part in nodes.warm_up.factors.items() if mask[i]}
+    if parts and len(parts) == mask.count(1):
+        largest = max(parts.values())
+        parts = {i: part / largest for i, part in parts.items()}
+    return {i: part for i, part in parts.items() if part < 1.0}

@@ -28,7 +28,7 @@ class Headcount(NamedTuple):
         members: Those that count: the balancer's own filter admits them, and they are not drained.
         available: Those of them that are not UNHEALTHY.
         ailing: Those of them that are UNHEALTHY and get requests, because there is panic.
-        power: Weights of the available, added up.
+        power: Weights of the available, added up; in slow start, those they have by now.
     """
 
     key: Hashable
@@ -139,12 +139,17 @@ def looked_over(layout: Layout[N], nodes: NodeSet[N]) -> tuple[list[NodeSet[N]],
     standing = nodes.standing
     told = [None] * len(layout.groups) if standing is None else layout.told(standing)
     ailing = layout.split(nodes.ailing)
+    factors: dict[int, dict[int, float]] = {}
+    for index, factor in ({} if nodes.warm_up is None else nodes.warm_up.factors).items():
+        number = layout.number[index]
+        factors.setdefault(number, {})[layout.groups[number].place(index)] = factor
     counted = nodes.barred is not None
     found = layout.split(nodes.eligible if nodes.barred is None else nodes.barred)
     views: list[NodeSet[N]] = []
     for number, group in enumerate(layout.groups):
         barred = frozenset(found.get(number, ())) if counted else _NOBODY
-        outlook = Outlook(barred, frozenset(ailing.get(number, ())), told[number])
+        weak, slow = frozenset(ailing.get(number, ())), factors.get(number, {})
+        outlook = Outlook(barred, weak, told[number], slow)
         views.append(group.view(outlook) if counted else group.only(found.get(number, ()), outlook))
     if standing is None:
         return views, [_seen(*pair) for pair in zip(layout.groups, views, strict=True)]
@@ -183,7 +188,7 @@ def _counted(group: NodeGroup[N], view: NodeSet[N], standing: MemberStanding) ->
 def _power(view: NodeSet[N], gone: AbstractSet[int]) -> float:
     """Return the weights of all but some, added up. O(different weights, and those)."""
     membership, weights = view.membership, view.weights
-    total: float = sum([weight * number for weight, number in membership.tally.items()])
+    total: float = sum([weight * number for weight, number in view.tally.items()])
     power = total - sum([weights[i] for i in gone])
     if power < total * _ROUGH:  # rounding may have left nothing of them, or less
         return sum([weights[i] for i in membership.eligible if i not in gone])

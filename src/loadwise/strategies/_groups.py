@@ -11,11 +11,11 @@ from bisect import bisect_left
 from operator import is_
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from loadwise._membership import Content, Membership
+from loadwise._membership import Content, Membership, WarmUp
 from loadwise.node_set import MemberStanding, NodeSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
     from loadwise.strategies.protocols import ViewStrategy
 
@@ -42,16 +42,22 @@ class Outlook:
         barred: Those that have a weight and may not be chosen.
         ailing: Those that are marked as ailing.
         standing: What their balancer knows of them; ``None`` where there is none.
+        factors: What part of their weight those in slow start have.
     """
 
-    __slots__ = ("ailing", "barred", "standing")
+    __slots__ = ("ailing", "barred", "factors", "standing")
 
     def __init__(
-        self, barred: frozenset[int], ailing: frozenset[int], standing: MemberStanding | None
+        self,
+        barred: frozenset[int],
+        ailing: frozenset[int],
+        standing: MemberStanding | None,
+        factors: Mapping[int, float],
     ) -> None:
         self.barred = barred
         self.ailing = ailing
         self.standing = standing
+        self.factors = factors
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -59,6 +65,7 @@ class Outlook:
             and self.barred == other.barred
             and self.ailing == other.ailing
             and self.standing == other.standing
+            and self.factors == other.factors
         )
 
     __hash__ = None  # type: ignore[assignment]  # compared only
@@ -84,7 +91,7 @@ class NodeGroup(Generic[N]):
         self.indices = indices
         self.whole = whole
         # The last view of them, so that it is the same one as long as nothing in it changes.
-        self._seen: tuple[Outlook, NodeSet[N]] = (Outlook(_NOBODY, _NOBODY, None), whole)
+        self._seen: tuple[Outlook, NodeSet[N]] = (Outlook(_NOBODY, _NOBODY, None, {}), whole)
 
     def moved(self, indices: list[int]) -> NodeGroup[N]:
         """Return the same group, whose nodes have other indices in the whole."""
@@ -117,6 +124,8 @@ def _marked(view: NodeSet[N], outlook: Outlook) -> NodeSet[N]:
     standing = outlook.standing
     if standing is not None and (standing.down or standing.outside):
         view = view.told(standing)
+    if outlook.factors:
+        view = view.warming(WarmUp(view.membership, outlook.factors))
     return view
 
 

@@ -14,8 +14,10 @@ from loadwise._numbers import whole
 from loadwise._random import check_rng, fork_of, source_of
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.node_set import NodeSet
+from loadwise.strategies._draws import share_of_full
 from loadwise.strategies._planned import N, Plan, Planned
 from loadwise.strategies._sequences import Candidates, Cycle, Source, resumed
+from loadwise.strategies._thinner import Credits, Thinner
 from loadwise.strategies._turn_book import Book
 from loadwise.strategies._turns import Turns
 
@@ -23,14 +25,20 @@ __all__ = ["InTurn", "TurnPlan"]
 
 
 class TurnPlan(Plan[Book]):
-    """The turns of a set, and those of them that are laid out."""
+    """The turns of a set, and those of them that are laid out.
 
-    __slots__ = ("ahead", "turns")
+    Where turns are to be thinned, none of those is for the taking without a second look.
+    """
 
-    def __init__(self, nodes: NodeSet[Any], book: Book, turns: Turns) -> None:
+    __slots__ = ("ahead", "thinner", "turns")
+
+    def __init__(
+        self, nodes: NodeSet[Any], book: Book, turns: Turns, thinner: Thinner | None = None
+    ) -> None:
         super().__init__(nodes, book)
         self.turns = turns
-        self.ahead = turns.ahead
+        self.thinner = thinner
+        self.ahead = turns.ahead if thinner is None else []
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -43,6 +51,8 @@ class InTurn(Planned[N, Book, TurnPlan]):
     """
 
     takes_any: ClassVar[bool] = True
+    _weighted: ClassVar[bool] = False
+    """True if nodes take turns by weight."""
 
     def __init__(self, start: int | None, rng: RandomSource | None) -> None:
         check_rng(rng)
@@ -54,6 +64,7 @@ class InTurn(Planned[N, Book, TurnPlan]):
     def _after_fork(self) -> None:
         self._books: WeakKeyDictionary[Owner, Book] = WeakKeyDictionary()
         self._ownerless = Book()
+        self._credits: WeakKeyDictionary[Owner, Credits] = WeakKeyDictionary()
         super()._after_fork()
 
     def _identity(self, owner: Owner | None, content: Content) -> object:
@@ -81,14 +92,29 @@ class InTurn(Planned[N, Book, TurnPlan]):
     def _planned(
         self, nodes: NodeSet[N], book: Book, draw: Callable[[], float], *, draft: bool
     ) -> TurnPlan:
-        among = Candidates(nodes.eligible, self._weights(nodes), len(nodes))
+        weights = self._weights(nodes.at_full_weight)
+        among = Candidates(nodes.eligible, weights, len(nodes))
         if not nodes.eligible:
             return TurnPlan(nodes, book, Turns(None, (), among, Cycle(among, (), 0, ())))
 
         def make(claims: Sequence[int] | None) -> Source:
             return self._first(among, draw) if claims is None else resumed(among, claims)
 
-        return TurnPlan(nodes, book, book.turns(nodes, among, make, draft=draft))
+        turns = book.turns(nodes, among, make, draft=draft)
+        return TurnPlan(nodes, book, turns, self._thinner(nodes, draft=draft))
+
+    def _thinner(self, nodes: NodeSet[N], *, draft: bool) -> Thinner | None:
+        """Return what thins the turns of nodes in slow start, where weights count."""
+        if nodes.warm_up is None or not self._weighted:
+            return None
+        owner = nodes.membership.owner
+        if draft or owner is None:
+            known = None if owner is None else self._credits.get(owner)
+            saved = Credits() if known is None else known.copy()
+        else:
+            saved = self._credits.setdefault(owner, Credits())
+        saved.keep([nodes.ids[i] for i in nodes.warm_up.factors])
+        return Thinner(nodes.ids, share_of_full(nodes), saved)
 
     def _resolve(self, candidates: Sequence[N]) -> TurnPlan:
         plan = super()._resolve(candidates)
@@ -115,10 +141,11 @@ class InTurn(Planned[N, Book, TurnPlan]):
             try:
                 return plan.ahead.pop()
             except IndexError:
-                return plan.turns.take()
-        return plan.turns.take_besides(context.exclude, plan.size)
+                if plan.thinner is None:
+                    return plan.turns.take()
+        return plan.turns.take_besides(context.exclude, plan.size, plan.thinner)
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return, without taking the turn."""
         plan = self._glance(candidates)
-        return plan.turns.peek(context.exclude, plan.size)
+        return plan.turns.peek(context.exclude, plan.size, plan.thinner)

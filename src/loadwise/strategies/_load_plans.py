@@ -246,7 +246,7 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
 
     def _table_before(self, nodes: NodeSet[N]) -> WeightTable | None:
         """Return the weights, if those of the membership that this one was made from are known."""
-        if len(nodes.membership.tally) <= 1:
+        if len(nodes.tally) <= 1:
             return None
         source, plan = self._hot
         before = nodes.membership.before
@@ -254,7 +254,8 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
             return plan.table
         if before is None or before[0] is not source.membership:
             return None
-        return plan.table.after(NodeSet.of_membership(nodes.membership), before[1])
+        full = plan.table.reweighted(NodeSet.of_membership(before[0]))
+        return full.after(NodeSet.of_membership(nodes.membership), before[1])
 
     def _check(self, candidates: Sequence[N]) -> None:
         if self._own:

@@ -267,7 +267,7 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
             state = known.state
         elif state is None:
             with self._building:
-                state = self._make_state(nodes)
+                state = self._make_state(nodes.at_full_weight)
         with self._planning:
             plan = self._patched(nodes)
             return self._make_plan(nodes, state) if plan is None else plan
@@ -330,6 +330,7 @@ class Planned(ForkAware, ABC, Generic[N, S, P]):
 
     def _recall(self, nodes: NodeSet[N]) -> _Known[N, S]:
         """Return what is kept for the ids and weights of ``nodes``, made now if nothing is."""
+        nodes = nodes.at_full_weight  # views with and without slow start share it
         content = self._identity(nodes.membership.owner, nodes.membership.content)
         known = self._find(content)
         if known is not None:

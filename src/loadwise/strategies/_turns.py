@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate, count
+from operator import mul
 from threading import RLock
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from loadwise.strategies._sequences import Candidates, Source
+    from loadwise.strategies._thinner import Thinner
 
 __all__ = ["Turns"]
 
@@ -97,7 +99,9 @@ class Turns:
         with self._lock:
             return self._source.claims(self.ahead[:])
 
-    def take_besides(self, exclude: AbstractSet[int], size: int) -> int | None:
+    def take_besides(
+        self, exclude: AbstractSet[int], size: int, thinner: Thinner | None = None
+    ) -> int | None:
         """Return the next turn of a node that is not excluded; ``None`` when all are.
 
         The turns passed over, one a node, are kept for the next who asks.
@@ -105,17 +109,22 @@ class Turns:
         Args:
             exclude: Indices.
             size: How many candidates there are.
+            thinner: Has nodes in slow start lose turns, if there are any.
         """
         check_excluded(exclude, size)
         if none_left(self.among.eligible, exclude):
             return None
         kept: dict[int, None] = {}
-        chosen = self._pass_over(self.take, exclude, kept)
+        chosen = self._pass_over(self.take, exclude, kept, thinner)
         self.ahead.extend(reversed(kept))
-        return self._substitute(next(self._substitutes), exclude) if chosen is None else chosen
+        if chosen is None:
+            return self._substitute(next(self._substitutes), exclude, thinner)
+        return chosen
 
-    def peek(self, exclude: AbstractSet[int], size: int) -> int | None:
-        """Return what `take_besides` would."""
+    def peek(
+        self, exclude: AbstractSet[int], size: int, thinner: Thinner | None = None
+    ) -> int | None:
+        """Return what `take_besides` would. The thinner is used up by that."""
         check_excluded(exclude, size)
         if none_left(self.among.eligible, exclude):
             return None
@@ -123,29 +132,41 @@ class Turns:
         while len(ahead) < _most_skips(exclude):  # others may take some meanwhile
             self._lay_out(_most_skips(exclude))
             ahead = self.ahead[:]
-        chosen = self._pass_over(ahead.pop, exclude, {})
-        return self._substitute(upcoming(self._substitutes), exclude) if chosen is None else chosen
+        chosen = self._pass_over(ahead.pop, exclude, {}, thinner)
+        if chosen is None:
+            return self._substitute(upcoming(self._substitutes), exclude, thinner)
+        return chosen
 
     def _pass_over(
-        self, take: Callable[[], int], exclude: AbstractSet[int], kept: dict[int, None]
+        self,
+        take: Callable[[], int],
+        exclude: AbstractSet[int],
+        kept: dict[int, None],
+        thinner: Thinner | None,
     ) -> int | None:
         for _ in range(_most_skips(exclude)):
             index = take()
-            if index not in exclude:
+            if index in exclude:
+                kept[index] = None
+            elif thinner is None or thinner.lets(index):
                 return index
-            kept[index] = None
         return None
 
-    def _substitute(self, number: int, exclude: AbstractSet[int]) -> int:
-        """Return one of the others, by weight: the excluded hold nearly all of it.
+    def _substitute(self, number: int, exclude: AbstractSet[int], thinner: Thinner | None) -> int:
+        """Return one of the others, by weight: those passed over hold nearly all of it.
 
         Spread by a sequence that covers the unit interval evenly (multiples of the golden ratio).
         """
-        eligible, parts = self.among.eligible, self.among.parts()
-        if self._sums is None:
-            self._sums = list(accumulate([parts[i] for i in eligible]))
+        eligible, sums = self.among.eligible, self._sums if thinner is None else thinner.sums
+        if sums is None:
+            parts = self.among.parts()
+            mine = [parts[i] for i in eligible]
+            if thinner is None:
+                self._sums = sums = list(accumulate(mine))
+            else:
+                thinner.sums = sums = list(accumulate(map(mul, mine, thinner.parts_of(eligible))))
         out = positions_of(exclude, eligible)
-        return eligible[position_besides(self._sums, out, (number * _GOLDEN_FRACTION) % 1.0)]
+        return eligible[position_besides(sums, out, (number * _GOLDEN_FRACTION) % 1.0)]
 
 
 def _most_skips(exclude: AbstractSet[int]) -> int:

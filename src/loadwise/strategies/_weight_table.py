@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from collections.abc import Set as AbstractSet
 
+    from loadwise._membership import WarmUp
     from loadwise.node_set import NodeSet
 
 __all__ = ["WeightTable", "table_for"]
@@ -34,9 +35,11 @@ class WeightTable:
     Args:
         weights: By index.
         indices: Whom the table is of, ascending.
+        warm_up: Whose weights those are, where nodes are in slow start.
 
     Attributes:
         indices: The same.
+        warm_up: The same.
         largest: The largest weight.
         parts: The weights as parts of the largest, by index; 0 for those not in the table.
         sums: Of the parts up to each position among ``indices``.
@@ -44,9 +47,15 @@ class WeightTable:
     Immutable, so thread-safe. O(n) to make.
     """
 
-    __slots__ = ("indices", "largest", "parts", "sums")
+    __slots__ = ("indices", "largest", "parts", "sums", "warm_up")
 
-    def __init__(self, weights: Sequence[int | float], indices: Sequence[int]) -> None:
+    def __init__(
+        self,
+        weights: Sequence[int | float],
+        indices: Sequence[int],
+        warm_up: WarmUp | None = None,
+    ) -> None:
+        self.warm_up = warm_up
         mine = [weights[i] for i in indices]
         self.indices = indices
         self.largest = largest = max(mine, default=0)
@@ -64,6 +73,8 @@ class WeightTable:
     def after(self, nodes: NodeSet[Any], cut: int | None) -> WeightTable | None:
         """Return the table of all of ``nodes``, made from this one of all before one came or went.
 
+        It must be one of full weights, without a slow start.
+
         Args:
             nodes: The nodes, all of which may be chosen.
             cut: The index of the one that left; ``None`` where one joined at the end.
@@ -76,7 +87,7 @@ class WeightTable:
         if len(nodes.eligible) < size or len(self.indices) != len(self.parts):
             return None
         twin = WeightTable.__new__(WeightTable)
-        twin.indices, twin.largest = nodes.eligible, largest
+        twin.indices, twin.largest, twin.warm_up = nodes.eligible, largest, None
         if cut is None:
             weight = nodes.weights[-1]
             if weight > largest:
@@ -87,9 +98,30 @@ class WeightTable:
         twin.parts = self.parts.copy()
         if twin.parts.pop(cut) == 1.0 and 1.0 not in twin.parts:
             return None
-        twin.sums = self.sums[:cut]
-        rest = twin.parts[cut:]
-        twin.sums += list(accumulate(rest, initial=twin.sums.pop())) if cut else accumulate(rest)
+        twin.sums = _summed(self.sums, twin.parts, cut)
+        return twin
+
+    def reweighted(self, nodes: NodeSet[Any]) -> WeightTable:
+        """Return the table of all the same nodes with the weights that they have in this view.
+
+        Only those in slow start, here or there, are looked at one by one.
+        """
+        before, after = self.warm_up, nodes.warm_up
+        if before is after:
+            return self
+        changed: set[int] = set()
+        for each in (before, after):
+            changed.update(() if each is None else each.factors)
+        weights, largest = nodes.weights, self.largest
+        new = [weights[index] for index in changed]
+        if not changed or max(new) > largest or len(self.indices) < len(self.parts):
+            return WeightTable(weights, self.indices, after)
+        twin = WeightTable.__new__(WeightTable)
+        twin.indices, twin.largest, twin.warm_up = self.indices, largest, after
+        twin.parts = parts = self.parts.copy()
+        for index, weight in zip(changed, new, strict=True):
+            parts[index] = max(weight / largest, _LEAST_WEIGHT)
+        twin.sums = _summed(self.sums, parts, min(changed))
         return twin
 
     def holes(self, barred: AbstractSet[int]) -> frozenset[int]:
@@ -121,6 +153,14 @@ class WeightTable:
         return position_besides(sums, sorted(holes.union(out)), draw())
 
 
+def _summed(sums: list[float], parts: list[float], since: int) -> list[float]:
+    """Return the sums of parts that differ from those summed up before from an index on."""
+    found = sums[:since]
+    rest = parts[since:]
+    found += list(accumulate(rest, initial=found.pop())) if since else accumulate(rest)
+    return found
+
+
 def table_for(nodes: NodeSet[Any], known: WeightTable | None) -> tuple[WeightTable, frozenset[int]]:
     """Return a table to draw ``nodes`` from, and the holes in it.
 
@@ -134,9 +174,11 @@ def table_for(nodes: NodeSet[Any], known: WeightTable | None) -> tuple[WeightTab
     """
     everybody, barred = nodes.membership.eligible, nodes.barred
     if barred is None or not _is_little(barred, nodes):
-        return WeightTable(nodes.weights, nodes.eligible), frozenset()
+        return WeightTable(nodes.weights, nodes.eligible, nodes.warm_up), frozenset()
     if known is None or len(known.indices) < len(everybody):
-        known = WeightTable(nodes.weights, everybody)
+        known = WeightTable(nodes.weights, everybody, nodes.warm_up)
+    else:
+        known = known.reweighted(nodes)
     return known, known.holes(barred)
 
 
@@ -147,5 +189,5 @@ def _is_little(barred: AbstractSet[int], nodes: NodeSet[Any]) -> bool:
     if len(barred) > _MOST_HOLES:
         return False
     share = _MOST_IN_HOLES if len(nodes) < _LARGE else _MOST_IN_HOLES_OF_MANY
-    total = sum([weight * number for weight, number in nodes.membership.tally.items()])
+    total = sum([weight * number for weight, number in nodes.tally.items()])
     return sum([nodes.weights[i] for i in barred]) <= share * total

@@ -21,6 +21,7 @@ from loadwise._numbers import shown, whole
 from loadwise.context import EMPTY, HashKey, SelectionContext, as_hash_key
 from loadwise.errors import MissingHashKey
 from loadwise.node_set import NodeSet
+from loadwise.strategies._draws import share_of_full
 from loadwise.strategies._planned import N, Plan, Planned, check_excluded, none_left
 from loadwise.strategies._ring import Ring, build, derive
 
@@ -29,15 +30,22 @@ __all__ = ["ConsistentHash"]
 _HASH_LIMIT = 2**64
 _MOST_MEDIANS = 2**32
 """Of a weight, because more would leave no other node a second point, and could overflow."""
+_MOST_MET = 64
+"""So many points of nodes in slow start may turn a key down."""
 _DIGITS = 9
 """Decimals of a number of points that count, so that 2.5 times 0.7 / 0.7 is 2.5."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class _Plan(Plan[Ring]):
-    """The ring, and the index of each owner: -1 for those that may not be chosen, and nobody."""
+    """The ring, and the index of each owner: -1 for those that may not be chosen, and nobody.
 
-    __slots__ = ("indices", "owners", "points", "shift")
+    Attributes:
+        slow: Owners in slow start, whose index is -1, too: the index that they have, and a bound of
+            64 bits. As large a part of the hashes as they take of their keys is below it.
+    """
+
+    __slots__ = ("indices", "owners", "points", "shift", "slow")
 
     def __init__(self, nodes: NodeSet[Any], ring: Ring) -> None:  # only indices matter
         super().__init__(nodes, ring)
@@ -47,18 +55,28 @@ class _Plan(Plan[Ring]):
         self.indices = [-1] * (max(ring.order, default=0) + 1)
         for index in nodes.eligible:
             self.indices[ring.order[index]] = index
+        self._slow_down(nodes)
 
-    def patched(self, gone: Sequence[int], back: Sequence[int]) -> _Plan:
+    def _slow_down(self, nodes: NodeSet[Any]) -> None:
+        order, parts = self.state.order, share_of_full(nodes)
+        self.slow = {order[i]: (i, int(part * _HASH_LIMIT)) for i, part in parts.items()}
+        for number in self.slow:
+            self.indices[number] = -1
+
+    def patched(self, nodes: NodeSet[Any], gone: Sequence[int], back: Sequence[int]) -> _Plan:
         """Return the plan for the same nodes with a few others eligible; see `Planned`."""
         twin = _Plan.__new__(_Plan)
         twin.follow(self, gone, back)
         twin.points, twin.owners, twin.shift = self.points, self.owners, self.shift
         order = self.state.order
         twin.indices = self.indices.copy()
+        for number, (index, _) in self.slow.items():
+            twin.indices[number] = index
         for index in gone:
             twin.indices[order[index]] = -1
         for index in back:
             twin.indices[order[index]] = index
+        twin._slow_down(nodes)  # noqa: SLF001 - its own
         return twin
 
 
@@ -87,7 +105,8 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
 
     Adding or removing one of n equal nodes moves about 1/n of the keys, and none between the
     others. A node that is down, filtered out or excluded passes its keys to the next along the
-    ring.
+    ring. A node in slow start takes as large a part of its keys as its factor says, and the ring
+    stays as it is: of its keys each moves to it once, and none between the others.
 
     Raises:
         TypeError: ``virtual_nodes`` or ``max_points`` is not an int.
@@ -163,14 +182,8 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
     def _make_plan(self, nodes: NodeSet[N], state: Ring) -> _Plan:
         return _Plan(nodes, state)
 
-    def _patch(
-        self,
-        before: _Plan,
-        nodes: NodeSet[N],  # noqa: ARG002 - all is in the plan
-        gone: list[int],
-        back: list[int],
-    ) -> _Plan:
-        return before.patched(gone, back)
+    def _patch(self, before: _Plan, nodes: NodeSet[N], gone: list[int], back: list[int]) -> _Plan:
+        return before.patched(nodes, gone, back)
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index of the node that ``context.hash_key`` belongs to, or ``None``."""
@@ -190,7 +203,7 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
             index = plan.indices[plan.owners[position]]
             if index >= 0:
                 return index
-        return _walk(plan, position, context.exclude)
+        return _walk(plan, position, context.exclude, hashed)
 
     def owner(self, candidates: Sequence[N], hash_key: HashKey) -> int | None:
         """Return the index of the node that a key belongs to, or ``None`` when there is none.
@@ -232,7 +245,7 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
         while points[position] < hashed:
             position += 1
         index = plan.indices[plan.owners[position]]
-        return index if index >= 0 else _walk(plan, position, EMPTY.exclude)
+        return index if index >= 0 else _walk(plan, position, EMPTY.exclude, hashed)
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return: it depends on the key alone."""
@@ -264,14 +277,44 @@ def _half_a_character(key: object) -> ValueError:
     )
 
 
-def _walk(plan: _Plan, position: int, exclude: AbstractSet[int]) -> int | None:
+def _walk(plan: _Plan, position: int, exclude: AbstractSet[int], hashed: int) -> int | None:
     """Return the owner of the first point from ``position`` on that may be chosen."""
     check_excluded(exclude, plan.size)
     if none_left(plan.eligible, exclude):
         return None
+    if plan.slow:
+        return _walk_past_slow(plan, position, exclude, hashed)
     indices, owners = plan.indices, plan.owners
     while True:
         index = indices[owners[position]]
         if index >= 0 and index not in exclude:
             return index
         position = (position + 1) % len(owners)
+
+
+def _walk_past_slow(plan: _Plan, position: int, exclude: AbstractSet[int], hashed: int) -> int:
+    """Do as `_walk` where nodes are in slow start, and take but a part of what they own.
+
+    For each of their points that the key meets another hash decides. So the shares are those of the
+    weights, and as a node takes more and more, a key of its can only move to it.
+    """
+    indices, owners, points = plan.indices, plan.owners, plan.points
+    key = hashed.to_bytes(8, "little")
+    first, met, last = -1, 0, -1
+    while True:
+        index = indices[owners[position]]
+        if index >= 0 and index not in exclude:
+            return index
+        slow = plan.slow.get(owners[position])
+        # A cell may repeat the point of the one before it.
+        if slow is not None and points[position] != last and slow[0] not in exclude:
+            if xxh64_intdigest(key, met) < slow[1]:
+                return slow[0]
+            first = slow[0] if first < 0 else first
+            met += 1
+            if met == _MOST_MET:  # hardly anybody but nodes in slow start
+                return first
+        last = points[position]
+        position += 1
+        if position == len(owners):
+            position, last = 0, -1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from random import Random as RandomSource
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from loadwise._native import mypyc_attr
 from loadwise._random import check_rng, fork_of, source_of
@@ -17,6 +18,7 @@ from loadwise.strategies._weight_table import WeightTable, table_for
 __all__ = ["WeightedRandom"]
 
 _MOST_TRIES = 16
+_NOBODY: Final = b"\0"
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -31,12 +33,16 @@ class _AliasTable(Plan[None]):
         alias: The other index of each cell.
         width: How many cells there are.
         mask: By index, 1 where it may be chosen.
+        by_sums: Whether the sums are drawn from, not the cells: then there is but one, in which
+            nobody may be chosen. A slow start changes the weights too often for new cells.
     """
 
-    __slots__ = ("alias", "cells", "holes", "keep", "mask", "table", "width")
+    __slots__ = ("alias", "by_sums", "cells", "holes", "keep", "mask", "table", "width")
 
     alias: list[int]
+    cells: Sequence[int]
     keep: list[float]
+    mask: bytes
     table: WeightTable
 
     def __init__(self, nodes: NodeSet[Any], before: _AliasTable | None) -> None:
@@ -45,9 +51,14 @@ class _AliasTable(Plan[None]):
 
     def _lay_out(self, nodes: NodeSet[Any], before: _AliasTable | None) -> None:
         """Take over what a plan for the same nodes has, if it will do, or make it."""
-        self.mask = nodes.mask
         table, self.holes = table_for(nodes, None if before is None else before.table)
-        self.table, self.cells, self.width = table, table.indices, len(table.indices)
+        self.table = table
+        self.by_sums = nodes.warm_up is not None
+        if self.by_sums:
+            self.mask, self.cells, self.width = _NOBODY, (0,), 1
+            self.keep, self.alias = [1.0], [0]
+            return
+        self.mask, self.cells, self.width = nodes.mask, table.indices, len(table.indices)
         if before is not None and before.table is table:
             self.keep, self.alias = before.keep, before.alias
             return
@@ -128,6 +139,8 @@ class WeightedRandom(Planned[N, None, _AliasTable]):
             index = plan.cells[cell] if point - cell < plan.keep[cell] else plan.alias[cell]
             if plan.mask[index]:
                 return index
+            if plan.by_sums:  # of one cell, so this is the first draw
+                return _draw(plan, chain((point,), iter(random, None)).__next__, context)
         return _draw(plan, self._random, context)
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
@@ -144,13 +157,13 @@ def _draw(plan: _AliasTable, draw: Callable[[], float], context: SelectionContex
     check_excluded(exclude, plan.size)
     if none_left(plan.eligible, exclude):
         return None
-    for _ in range(_MOST_TRIES):
+    for _ in range(0 if plan.by_sums else _MOST_TRIES):
         point = draw() * plan.width
         cell = int(point)
         index = plan.cells[cell] if point - cell < plan.keep[cell] else plan.alias[cell]
         if plan.mask[index] and index not in exclude:
             return index
-    # The excluded hold nearly all the weight.
+    # There are no cells, or the excluded hold nearly all the weight.
     table, holes = plan.table, plan.holes
     return table.indices[table.draw(table.positions(exclude, holes), holes, draw)]
 

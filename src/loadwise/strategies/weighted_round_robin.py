@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from math import gcd
 from random import Random as RandomSource
+from typing import ClassVar
 
 from loadwise._native import mypyc_attr
 from loadwise.node_set import NodeSet
@@ -89,6 +90,8 @@ class WeightedRoundRobin(InTurn[N]):
         >>> "".join(nodes[turns.select(nodes)].id for _ in range(7))
         'aabacaa'
     """
+
+    _weighted: ClassVar[bool] = True
 
     def __init__(self, start: int | None = 0, rng: RandomSource | None = None) -> None:
         super().__init__(start, rng)

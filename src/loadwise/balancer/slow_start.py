@@ -1,0 +1,213 @@
+"""Slow start: a node that is new, or back, is given its share of requests little by little."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+from threading import RLock
+from typing import Any, Final
+
+from loadwise._fork import ForkAware, reset_in_child
+from loadwise._membership import Membership, WarmUp
+from loadwise._numbers import finite
+from loadwise.clock import Clock
+from loadwise.health import HealthStatus
+
+__all__ = ["Phase", "SlowStart", "SlowStarts"]
+
+_STEPS: Final = 50
+_GRACE: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SlowStart:
+    """Rule of slow start (warm-up): how the weight of a node that is new or back grows.
+
+    For nodes that are slow at first: with cold caches, code that is compiled as it runs, or pools
+    of connections to be filled.
+
+    Args:
+        window: Seconds until a node has its full weight, finite and > 0.
+        aggression: How the weight grows, finite and > 0: 1 in step with time, more than 1 quickly
+            at first, less than 1 slowly at first.
+        min_weight: Part of its weight that a node has from the first moment on, > 0 and at most 1.
+
+    Raises:
+        TypeError: An argument is not a number.
+        ValueError: An argument is out of range.
+
+    A node has the part ``max(min_weight, (t / window) ** (1 / aggression))`` of its weight, t
+    seconds after it joined or was HEALTHY again.
+
+    Immutable, so thread-safe.
+
+    Source: the slow start mode of Envoy's load balancers.
+
+    Example:
+        >>> rule = SlowStart(window=60.0, aggression=2.0)
+        >>> [round(rule.factor(seconds), 3) for seconds in (0.0, 6.0, 60.0)]
+        [0.1, 0.316, 1.0]
+    """
+
+    window: float = 60.0
+    aggression: float = 1.0
+    min_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, must, most in (
+            ("window", "a finite number of seconds above 0", math.inf),
+            ("aggression", "a finite number above 0", math.inf),
+            (
+                "min_weight",
+                "a part of a node's weight, above 0 (to warm up by)",
+                1.0,
+            ),
+        ):
+            given: object = getattr(self, name)
+            plain = finite(f"{name} of SlowStart", given)
+            if not 0 < plain <= most:
+                limit = " and at most 1" if most == 1.0 else ""
+                raise ValueError(f"{name} of SlowStart is {given!r}; it must be {must}{limit}")
+            object.__setattr__(self, name, plain)
+
+    def factor(self, seconds: float) -> float:
+        """Return what part of its weight a node has after so many seconds. O(1)."""
+        if not 0 < seconds < self.window:
+            return self.min_weight if seconds <= 0 else 1.0
+        return max(self.min_weight, math.pow(seconds / self.window, 1 / self.aggression))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Phase:
+    """Weights of slow start as they are for a while.
+
+    Attributes:
+        membership: The members.
+        warm_up: Their weights; ``None`` where all have their full one.
+        panic: Whether that is because of a panic.
+        mark: Which starts it knows of.
+        since: When it began, by the balancer's clock.
+        until: When the weights are due to be refreshed; inf for never.
+    """
+
+    membership: Membership[Any]
+    warm_up: WarmUp | None
+    panic: bool
+    mark: int
+    since: float
+    until: float
+
+
+class SlowStarts(ForkAware):
+    """Starts of members whose weight still grows.
+
+    Args:
+        rule: How it grows.
+        clock: The balancer's clock.
+
+    Thread-safety: a lock of its own, held for moments, under which nothing is asked of anybody.
+    """
+
+    def __init__(self, rule: SlowStart, clock: Clock) -> None:
+        self._rule = rule
+        self._clock = clock
+        self._born: float | None = clock()
+        self._mark = 0
+        # When each start was, by id; and who was UNHEALTHY and has not been HEALTHY since.
+        self._starts: dict[Hashable, float] = {}
+        self._fallen: set[Hashable] = set()
+        self._after_fork()
+        reset_in_child(self)
+
+    def _after_fork(self) -> None:
+        # Re-entrant: the collector may strike while it is held, and end a lease.
+        self._lock = RLock()
+
+    def joined(self, identity: Hashable) -> None:
+        """Begin the slow start of a member that joins; not in the balancer's first second."""
+        now = self._clock()
+        # Asked no more after that, for a clock may go back.
+        if self._born is not None and 0 <= now - self._born < _GRACE:
+            return
+        self._born = None
+        self._begin(identity, now)
+
+    def changed(self, identity: Hashable, old: HealthStatus, new: HealthStatus) -> None:
+        """Begin the slow start of a member that is HEALTHY again after it was UNHEALTHY."""
+        down = HealthStatus.UNHEALTHY
+        if new is down:
+            with self._lock:
+                self._fallen.add(identity)
+                self._starts.pop(identity, None)
+        elif new is HealthStatus.HEALTHY and (
+            identity in self._fallen or old in down | HealthStatus.RECOVERING
+        ):
+            self._begin(identity, self._clock())
+
+    def _begin(self, identity: Hashable, now: float) -> None:
+        with self._lock:
+            self._fallen.discard(identity)
+            self._starts[identity] = now
+            self._mark += 1
+
+    def left(self, identity: Hashable) -> None:
+        """Forget a member."""
+        with self._lock:
+            self._fallen.discard(identity)
+            self._starts.pop(identity, None)
+
+    def factor(self, identity: Hashable) -> float | None:
+        """Return what part of its weight a member has now, if that still grows."""
+        since = self._starts.get(identity)
+        if since is None:
+            return None
+        factor = self._rule.factor(self._clock() - since)
+        return factor if factor < 1.0 else None
+
+    def holds(self, phase: Phase | None) -> bool:
+        """Tell whether the weights of a phase are still right."""
+        if phase is None or phase.mark != self._mark:
+            return False
+        # A clock that went back must not keep them for longer than it went.
+        return phase.until == math.inf or phase.since <= self._clock() < phase.until
+
+    def phase(self, membership: Membership[Any], before: Phase | None, *, panic: bool) -> Phase:
+        """Return the weights of members now. O(members in slow start), and a copy.
+
+        Args:
+            membership: The members.
+            before: The phase before, which goes on while it holds.
+            panic: Whether the balancer is in panic: then all have their full weight.
+        """
+        if (
+            before is not None
+            and before.membership is membership
+            and before.panic is panic
+            and self.holds(before)
+        ):
+            return before
+        with self._lock:
+            now, mark = self._clock(), self._mark
+            growing = self._growing(now)
+        if panic or not growing:
+            # Whoever begins, or the end of the panic, ends it.
+            return Phase(membership, None, panic, mark, now, math.inf)
+        found = ((membership.index_of(identity), factor) for identity, factor in growing.items())
+        factors = {index: factor for index, factor in found if index is not None}
+        warm_up = WarmUp(membership, factors) if factors else None
+        return Phase(membership, warm_up, panic, mark, now, now + self._rule.window / _STEPS)
+
+    def _growing(self, now: float) -> dict[Hashable, float]:
+        """Return the factors of all whose weight still grows, by id, and forget the others."""
+        growing: dict[Hashable, float] = {}
+        for identity, since in self._starts.copy().items():
+            age = now - since
+            if age < 0:  # the clock went back
+                self._starts[identity] = now
+            factor = self._rule.factor(age)
+            if factor < 1.0:
+                growing[identity] = factor
+            elif not age < self._rule.window:
+                del self._starts[identity]
+        return growing
