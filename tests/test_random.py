@@ -87,7 +87,7 @@ def test_draws_of_ones_own_are_repeatable() -> None:
     assert source.random() == twin.random()
     if HAS_GIL:
         state = random.getstate()
-        found = []
+        found: list[float] = []
         for _ in range(2):
             random.seed(5)
             found.append(OwnDraws(None).random())
