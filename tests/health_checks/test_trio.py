@@ -89,7 +89,8 @@ def test_tls(certificate: Any) -> None:
                 balancer = Balancer([f"https://127.0.0.1:{port}"])
                 verdicts: list[Any] = []
                 for probe in (HttpProbe(ssl_context=context), HttpProbe()):
-                    verdicts += (await AsyncHealthChecker(balancer, probe).check_now()).values()
+                    checker = AsyncHealthChecker(balancer, probe, timeout=TIMEOUT)
+                    verdicts += (await checker.check_now()).values()
                 nursery.cancel_scope.cancel()
         return verdicts
 
