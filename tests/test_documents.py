@@ -105,6 +105,28 @@ def test_links_lead_to_files(page: Path) -> None:
     assert not missing, f"{name_of(page)} links to {missing}"
 
 
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors that a page's headings have, as GitHub and MyST make them."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).replace("`", "") for title in titles]
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in plain}
+
+
+@pytest.mark.parametrize("page", LINKED, ids=name_of)
+def test_links_lead_to_headings(page: Path) -> None:
+    """Every link to a place in a page names a heading of that page."""
+    text = CODE.sub("", FENCE.sub("", page.read_text(encoding="utf-8")))
+    missing = []
+    for match in LINK.finditer(text):
+        target, _, anchor = match["target"].partition("#")
+        if anchor and "://" not in target:
+            aim = page.parent / target if target else page
+            if aim.suffix == ".md" and anchor not in anchors_of(aim):
+                missing.append(match["target"])
+    assert not missing, f"{name_of(page)} links to {missing}"
+
+
 def test_every_public_name_is_in_the_reference() -> None:
     """The API page describes whatever ``loadwise`` and ``loadwise.testing`` export."""
     reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
