@@ -76,12 +76,14 @@ from loadwise.strategies import (
     WithFallback,
     Zones,
 )
+from loadwise.subsets import Aperture, RendezvousSubset
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AllOf",
     "AnyOf",
+    "Aperture",
     "Attempt",
     "Attempts",
     "Backoff",
@@ -128,6 +130,7 @@ __all__ = [
     "QuotaTracker",
     "Random",
     "RateMetric",
+    "RendezvousSubset",
     "Reservation",
     "RetryBudget",
     "RoundRobin",

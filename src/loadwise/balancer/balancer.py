@@ -52,6 +52,7 @@ from loadwise.balancer.roster import Roster
 from loadwise.balancer.slot import Slot
 from loadwise.balancer.slow_start import SlowStart
 from loadwise.balancer.status import Explanation, NodeStatus
+from loadwise.balancer.subsetting import SubsetRule, Subsetting
 from loadwise.balancer.view import View
 from loadwise.balancer.wait_queue import WaitQueue
 from loadwise.clock import Clock
@@ -61,6 +62,7 @@ from loadwise.filters import as_filter
 from loadwise.health import HealthTracker
 from loadwise.load import InFlight
 from loadwise.metrics import GuardedCollector, MetricsCollector
+from loadwise.node_set import NodeSet
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome, check_outcome
 from loadwise.quota import QuotaSource, QuotaTracker
@@ -108,6 +110,9 @@ class Balancer(Generic[N]):
             >= 0; ``None`` for any number.
         slow_start: How the weight of a node grows that joins after the balancer's first second, or
             is HEALTHY again after it was UNHEALTHY; ``None`` for its full weight at once.
+        subset: A function of all nodes that returns those to use as a `NodeSet`, such as a
+            `RendezvousSubset` or an `Aperture`; asked again when a node comes or goes. ``None`` to
+            use all.
 
     Raises:
         TypeError: An argument is of the wrong kind, or the strategy needs what a node lacks.
@@ -152,6 +157,7 @@ class Balancer(Generic[N]):
         max_in_flight: Limit[N] = None,
         max_waiting: int | None = None,
         slow_start: SlowStart | None = None,
+        subset: SubsetRule[N] | None = None,
     ) -> None:
         check_quota(quota)
         blamed = as_failures(failures)
@@ -190,7 +196,10 @@ class Balancer(Generic[N]):
             on_panic=PanicLog(name, rule, self._clock, on_panic).tell,
             prepare=self._strategy.prepare,
         )
-        self._fleet.replace(nodes)
+        self._all: Fleet[N] | Subsetting[N] = self._fleet
+        if subset is not None:
+            self._all = Subsetting(name, subset, self._fleet)
+        self._all.replace(NodeSet(nodes))
         self._cooldowns = Cooldowns(self._quota_source, self._metrics)
         self._roster: Roster[N] = Roster(
             self._fleet, self._clock, self._health, self._quota_source, self._cooldowns, rule
@@ -856,8 +865,13 @@ class Balancer(Generic[N]):
 
     @property
     def nodes(self) -> tuple[N, ...]:
-        """The members, drained ones included, in order."""
+        """The members, drained ones included, in order; of a subset those in it."""
         return self._fleet.nodes
+
+    @property
+    def all_nodes(self) -> tuple[N, ...]:
+        """All nodes it was given, in order, whether they are in its subset or not."""
+        return self._all.nodes
 
     def __contains__(self, id: object) -> bool:  # noqa: A002 - the name of the thing everywhere else
         """Tell whether there is a member with this id. O(log n)."""
@@ -900,7 +914,7 @@ class Balancer(Generic[N]):
             ValueError: A member has the same id, or the weight is out of range.
             TypeError: The node lacks what the strategy needs.
         """
-        self._fleet.add(node)
+        self._all.add(node)
         self._reporter.tell_waiting(None)
 
     def remove(self, id: Hashable) -> None:  # noqa: A002 - the name of the thing everywhere else
@@ -909,7 +923,7 @@ class Balancer(Generic[N]):
         Raises:
             UnknownNode: There is no member with this id.
         """
-        self._fleet.remove(id)
+        self._all.remove(id)
         self._reporter.tell_waiting(None)
 
     def replace(self, nodes: Iterable[N]) -> None:
@@ -918,7 +932,7 @@ class Balancer(Generic[N]):
         Raises:
             TypeError, ValueError: As at construction; then nothing has changed.
         """
-        self._fleet.replace(nodes)
+        self._all.replace(NodeSet(nodes))
         self._reporter.tell_waiting(None)
 
     def drain(self, id: Hashable) -> None:  # noqa: A002
@@ -927,7 +941,7 @@ class Balancer(Generic[N]):
         Raises:
             UnknownNode: There is no member with this id.
         """
-        self._fleet.set_draining(id, draining=True)
+        self._all.set_draining(id, draining=True)
         self._reporter.tell_waiting(None)
 
     def resume(self, id: Hashable) -> None:  # noqa: A002
@@ -936,7 +950,7 @@ class Balancer(Generic[N]):
         Raises:
             UnknownNode: There is no member with this id.
         """
-        self._fleet.set_draining(id, draining=False)
+        self._all.set_draining(id, draining=False)
         self._reporter.tell_waiting(None)
 
     def status(self) -> list[NodeStatus]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable
 from functools import partial
 from threading import RLock
 from typing import Generic, TypeVar
@@ -281,16 +281,17 @@ class Fleet(ForkAware, Generic[N]):
         self._adopt(left, slots[:index] + slots[index + 1 :], (slots[index],))
         return slots[index]
 
-    def replace(self, nodes: Iterable[N]) -> None:
-        """Replace all members; who stays, by id, keeps the slot."""
-        fresh = NodeSet(nodes)
+    def replace(self, fresh: NodeSet[N], drained: Collection[Hashable] = ()) -> None:
+        """Replace all members by a set of its own; who stays, by id, keeps the slot."""
         # A membership that strategies can tell from those of other balancers.
         fresh.membership.owner = self._owner
         limits = [self._limits.of(node) for node in fresh]
-        for slot in self._change(partial(self._replace, fresh, limits)):
+        for slot in self._change(partial(self._replace, fresh, limits, drained)):
             slot.settle()
 
-    def _replace(self, fresh: NodeSet[N], limits: list[int | None]) -> Collection[Slot]:
+    def _replace(
+        self, fresh: NodeSet[N], limits: list[int | None], drained: Collection[Hashable]
+    ) -> Collection[Slot]:
         self._prepare(fresh)
         gone = {slot.id: slot for slot in self._members[1]}
         slots = tuple(
@@ -299,6 +300,10 @@ class Fleet(ForkAware, Generic[N]):
             else self._slot(identity, self._rooms.of(identity, limits[i]))
             for i, identity in enumerate(fresh.ids)
         )
+        if drained:
+            for slot in slots:
+                slot.draining = slot.id in drained
+            self._draining |= {*drained}
         self._adopt(fresh, slots, gone.values())
         if self._limits.exist:
             for slot, limit in zip(slots, limits, strict=True):
