@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
+from threading import Thread
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.balancer.test_forked_balancer import in_child
 from tests.compiled import wrong_type
 
 from loadwise import (
@@ -183,6 +186,58 @@ def test_who_comes_into_the_subset_starts_slowly() -> None:
     clock.advance(5.0)
     balancer.remove("a")
     assert [status.slow_start for status in balancer.status()] == [None, None, 0.1]
+
+
+def test_threads_that_add_at_once_lose_nobody() -> None:
+    """Whoever is slower chooses anew: in the end all are known, and the subset is of all."""
+    balancer = Balancer(LETTERS[7:], subset=some)
+
+    def add(thread: int) -> None:
+        for number in range(20):
+            balancer.add(Endpoint(f"{thread}-{number:02}"))
+
+    threads = [Thread(target=add, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30.0)
+    assert len(balancer.all_nodes) == 81
+    assert ids(balancer) == "0-000-010-02"
+
+
+def test_a_change_amid_the_choice_is_seen() -> None:
+    """A function that takes so long that another thread changes the nodes is asked again."""
+    asked: list[int] = []
+
+    def slow(nodes: Sequence[Endpoint]) -> NodeSet[Endpoint]:
+        asked.append(len(nodes))
+        if asked == [4, 5]:
+            other = Thread(target=balancer.remove, args=("b",))
+            other.start()
+            other.join(30.0)
+        return some(nodes)
+
+    balancer = Balancer(LETTERS[1:5], subset=slow)
+    balancer.add(LETTERS[0])
+    assert asked == [4, 5, 3, 4]
+    assert ids(balancer) == "acd"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_goes_on_by_itself() -> None:
+    """The child knows all nodes and how long each has been there, and changes its own alone."""
+    clock = ManualClock()
+    balancer = Balancer(LETTERS[:5], subset=some, slow_start=SlowStart(), clock=clock)
+    clock.advance(5.0)
+    balancer.remove("a")
+    clock.advance(30.0)
+
+    def work() -> tuple[str, list[float | None]]:
+        balancer.remove("b")
+        return ids(balancer), [status.slow_start for status in balancer.status()]
+
+    assert in_child(work) == ("cde", [None, 0.5, 0.1])
+    assert ids(balancer) == "bcd"
 
 
 def test_one_set_may_serve_several_balancers() -> None:
