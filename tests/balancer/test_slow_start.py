@@ -167,7 +167,7 @@ def test_weights_are_refreshed_at_most_50_times_a_window() -> None:
         clock.advance(0.1)
     assert 40 < len(seen) - 1 <= 50
     assert balancer._fleet.view.nodes.weights == (1, 1, 1)
-    assert balancer._fleet.view.quota_version == balancer._fleet._pauses.version, (
+    assert balancer._fleet.view.quota_version == balancer._fleet._quota.version, (
         "nobody looks closer"
     )
 

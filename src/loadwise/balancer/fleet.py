@@ -38,7 +38,7 @@ class Fleet(ForkAware, Generic[N]):
         name: The balancer's name, for error messages.
         measures: What to count requests with; at least one.
         health: Who knows the health, if anyone.
-        pauses: Source of quotas, which also knows the cooldowns.
+        quota: Source of quotas, which also knows the cooldowns.
         has_quota: Whether quota is to be reserved for each request, too.
         limits: How many requests each node may have in flight.
         freed: Told of nodes that have room again.
@@ -57,7 +57,7 @@ class Fleet(ForkAware, Generic[N]):
         name: str,
         measures: tuple[LoadMeasure, ...],
         health: HealthTracker | None,
-        pauses: QuotaSource,
+        quota: QuotaSource,
         *,
         has_quota: bool,
         limits: Limits[N],
@@ -71,13 +71,13 @@ class Fleet(ForkAware, Generic[N]):
         self._name = name
         self._feeds = tuple(map(MeasureFeed, measures))
         self._health = health
-        self._pauses = pauses
+        self._quota = quota
         self._has_quota = has_quota
         self._where = where
         self._limits = limits
         self._rooms = Rooms(freed)
         self._slow = slow
-        self._grounds = Grounds(health, pauses, where, rule, has_quota, slow)
+        self._grounds = Grounds(health, quota, where, rule, has_quota, slow)
         # Whether nobody knows when the filter changes its mind, so that it is asked at every pick.
         self._unwatched = where is not None and where.sources() is None
         self._on_panic = on_panic
@@ -118,9 +118,8 @@ class Fleet(ForkAware, Generic[N]):
         if (before.panic is None) is not (self.view.panic is None):
             self._news.append(self.view.panic)
         if self._news:
-            self.view.quota_version = (
-                self.view.pauses_version
-            ) = -1  # so the next pick looks again, and tells of it
+            # So the next pick looks again, and tells of it.
+            self.view.quota_version = self.view.shown_quota_version = -1
 
     @property
     def nodes(self) -> tuple[N, ...]:
@@ -344,7 +343,7 @@ class Fleet(ForkAware, Generic[N]):
         index = whole.index_of(identity)
         if index is None:
             return False
-        slots[index].state_since = self._pauses.clock()
+        slots[index].state_since = self._quota.clock()
         if self._slow is not None:
             self._slow.changed(slots[index].id, old, new)
             self.view.quota_version = -1  # so the next pick looks again
@@ -359,7 +358,7 @@ class Fleet(ForkAware, Generic[N]):
     def _slot(self, identity: Hashable, room: Room | None) -> Slot:
         if self._slow is not None:
             self._slow.joined(identity)
-        return Slot(identity, self._feeds, self._pauses.clock(), room)
+        return Slot(identity, self._feeds, self._quota.clock(), room)
 
     def _index_in(self, whole: NodeSet[N], identity: Hashable) -> int:
         identity = node_id(identity)
@@ -387,11 +386,11 @@ class Fleet(ForkAware, Generic[N]):
             if self._health is not None:
                 self._health.remove(slot.id)
             if not self._has_quota:
-                self._pauses.remove(slot.id)
+                self._quota.remove(slot.id)
 
     def _holds(self, view: View[N]) -> bool:
         return (
-            view.pauses_version == self._pauses.version
+            view.shown_quota_version == self._quota.version
             and (self._slow is None or self._slow.holds(view.phase))
             and (self._health is None or view.health_version == self._health.version)
             and (view.watch is None or view.watch.holds())

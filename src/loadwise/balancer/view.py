@@ -46,7 +46,7 @@ class View(Generic[N]):
         health_version: Version of the health it shows.
         quota_version: Version of the quotas it shows; -1 where whoever is in a hurry must look
             closer all the same.
-        pauses_version: Version of the quotas it shows.
+        shown_quota_version: Version of the quotas it shows.
         phase: Weights of nodes in slow start, as they are for a while; ``None`` without the rule.
         turned_away: Indices of members that the balancer's filter does not admit, ascending.
         where: The balancer's filter, if it has one.
@@ -70,13 +70,13 @@ class View(Generic[N]):
         "nodes",
         "others",
         "panic",
-        "pauses_version",
         "phase",
         "plain",
         "probes",
         "quota_version",
         "recovering",
         "ruled_out",
+        "shown_quota_version",
         "slots",
         "tallies",
         "turned_away",
@@ -96,7 +96,7 @@ class View(Generic[N]):
     others: NodeSet[N] | None
     health_version: int
     quota_version: int
-    pauses_version: int
+    shown_quota_version: int
     phase: Phase | None
     turned_away: tuple[int, ...]
     where: Filter[N] | None
@@ -126,7 +126,7 @@ class Grounds(NamedTuple):
 
     Attributes:
         health: Who knows the health, if anyone.
-        pauses: Source of quotas, which also knows the cooldowns.
+        quota: Source of quotas, which also knows the cooldowns.
         where: A filter that holds for every request.
         rule: When there is panic; ``None`` for never.
         has_quota: Whether quota is to be reserved for each request, too.
@@ -134,7 +134,7 @@ class Grounds(NamedTuple):
     """
 
     health: HealthTracker | None
-    pauses: QuotaSource
+    quota: QuotaSource
     where: Filter[Any] | None
     rule: PanicRule | None
     has_quota: bool
@@ -160,15 +160,15 @@ def make_view(
         draining: Indices of members that may be drained: their slots tell.
         answers: Those of a filter that may change its mind at any time, by index.
     """
-    health, pauses, where, rule, has_quota, slow = grounds
+    health, quota, where, rule, has_quota, slow = grounds
     filter_sources = None if where is None else where.sources()
-    own: list[StateSource] = [pauses] if health is None else [pauses, health]
+    own: list[StateSource] = [quota] if health is None else [quota, health]
     others = [source for source in filter_sources or () if source not in own]
     view: View[N] = View()
     view.tallies = {}
     # Versions are read before the state, so that a change in between is noticed later.
     view.health_version = 0 if health is None else health.version
-    view.quota_version = view.pauses_version = pauses.version
+    view.quota_version = view.shown_quota_version = quota.version
     watch = Watch([*own, *others])
 
     view.admitted, view.where = answers, where
@@ -181,7 +181,7 @@ def make_view(
     not_members: dict[int, str] = dict.fromkeys(view.turned_away, "filtered")
     drained = [i for i in draining if slots[i].draining]
     not_members.update(dict.fromkeys(sorted({*drained, *whole.membership.idle}), "drained"))
-    by_quota = dict(_ruled_out_by_quota(whole, pauses))
+    by_quota = dict(_ruled_out_by_quota(whole, quota))
     down = {} if health is None else _down(whole, health, not_members)
     view.down = frozenset(down)
 
@@ -194,7 +194,7 @@ def make_view(
         ailing = {}
     dead = _dead(down, ailing, view.panic)
     for until in ailing.values():
-        watch.until(pauses.clock if health is None else health.clock, until)
+        watch.until(quota.clock if health is None else health.clock, until)
 
     view.ruled_out = ruled_out = {
         **by_quota,
