@@ -290,6 +290,19 @@ def test_bad_subsets_are_refused_and_nothing_is_half_done(
     assert (ids(balancer), len(balancer.all_nodes)) == ("abc", 4)
 
 
+def test_what_the_strategy_refuses_changes_nothing() -> None:
+    """Members without what the strategy needs are refused, and all nodes stay those there were."""
+    balancer: Balancer[Any] = Balancer(
+        LETTERS, WeightedRoundRobin(), subset=RendezvousSubset("me", 3)
+    )
+    before = balancer.nodes
+    with pytest.raises(TypeError, match="weight"):
+        balancer.replace(["x", "y"])
+    assert (balancer.nodes, balancer.all_nodes) == (before, tuple(LETTERS))
+    balancer.add(Endpoint("i"))
+    assert len(balancer.all_nodes) == 9
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
