@@ -18,27 +18,29 @@ OPENING = """\
 
 # Proof
 
-Can the lab be believed, and do the strategies do what is known of them? This page sets what the
-code does against what theory or others say. Every line is a test: it runs with the code that
-ships, and fails when what is measured is further off than the tolerance.
+Are the simulator's results right, and do the strategies do what theory says of them? This page
+compares what the code does with theory and with other simulations. Every line is a test. It runs
+with the code that ships, and fails when the measured value is further off than the tolerance.
 
-What this proves: where a fleet is simple enough for a formula, such as servers that are alike,
-requests that arrive independently and no faults, the simulator and the strategies give what the
-formula says, as closely as the tolerance. A second simulator, written separately on top of
-[simpy](https://simpy.readthedocs.io), agrees request by request also on queue limits, timeouts
-and crashes (`tests/simulation/runs/test_oracle.py`).
+**What this proves.** Where a fleet is simple enough for a formula, the simulator and the
+strategies give what the formula says, within the tolerance. Simple means: servers that are alike,
+requests that arrive independently, and no faults. A second simulator, written separately on top
+of [simpy](https://simpy.readthedocs.io), agrees request by request, also on queue limits,
+timeouts and crashes (`tests/simulation/runs/test_oracle.py`).
 
-What it does not prove: that your fleet is like the scenario that describes it. There are no
-formulas for retries, health tracking, quotas, delays between zones or bursts; they are tested one
-by one, not proven here. And a strategy that is the best of a table is the best for that table.
+**What it does not prove.** It does not prove that your fleet is like the scenario that describes
+it. There are no formulas for retries, health tracking, quotas, delays between zones or bursts.
+They are tested one by one, not proven here. The best strategy of a table is the best for that
+table.
 
-How to read it: times are in mean service times, so 1 is a request that never waits. Most values
-are means over runs with different seeds, and chance makes them differ from what is expected; the
-tolerance is given in standard errors of that mean, found from how much the runs differ, with how
-often a faultless program would miss it if the seeds were drawn anew (by Student's t). The seeds
-are fixed, so that this page is the same on every machine, and they are the same for all rows:
-what one seed brings shows in several rows alike. Unless a row says otherwise, statistics begin
-when what the empty start does has fallen below 0.1 %: after seven relaxation times or more.
+**How to read it.** Times are in mean service times, so 1 is a request that never waits. Most
+values are means over runs with different seeds, and chance makes them differ from the expected
+value. The tolerance is also given in standard errors of that mean, found from how much the runs
+differ. With it stands how often a correct program would miss it with other seeds (by Student's
+t). The seeds are fixed, so this page is the same on every machine. They are the same for all
+rows, so the chance of one seed shows in several rows alike. Unless a row says otherwise,
+statistics begin when the effect of the empty start has fallen below 0.1 %: after seven relaxation
+times or more.
 """
 
 
