@@ -15,7 +15,7 @@ CORE = (
     {"_base_url", "_membership", "_random", "_url_paths", "backoff", "clock", "context"}
     | {"nodes", "outcome", "state"},
     {"health", "load", "node_set", "quota"},
-    {"filters", "metrics", "retry_budget", "subsets"},
+    {"filters", "metrics", "outliers", "retry_budget", "subsets"},
     {"strategies"},
     {"balancer"},
     {"testing"},

@@ -56,6 +56,13 @@ from loadwise.metrics import MetricsCollector, NoopCollector
 from loadwise.node_set import NodeSet
 from loadwise.nodes import Endpoint, LoadMetric, Node, RateMetric, Weighted, node_id
 from loadwise.outcome import Outcome
+from loadwise.outliers import (
+    Ejection,
+    FailureShare,
+    OutlierDetection,
+    SlowShare,
+    SuccessRate,
+)
 from loadwise.quota import QuotaConfig, QuotaDimension, QuotaTracker, Reservation
 from loadwise.retry_budget import RetryBudget
 from loadwise.state import InMemoryStore, StateStore
@@ -92,8 +99,10 @@ __all__ = [
     "ConsecutiveFailurePolicy",
     "ConsistentHash",
     "Cooldown",
+    "Ejection",
     "Endpoint",
     "Explanation",
+    "FailureShare",
     "FallbackChain",
     "Filter",
     "Filtered",
@@ -120,6 +129,7 @@ __all__ = [
     "NoopCollector",
     "Not",
     "Outcome",
+    "OutlierDetection",
     "Panic",
     "PeakEwma",
     "PerNode",
@@ -135,10 +145,12 @@ __all__ = [
     "RetryBudget",
     "RoundRobin",
     "SelectionContext",
+    "SlowShare",
     "SlowStart",
     "Split",
     "StateStore",
     "Strategy",
+    "SuccessRate",
     "Tiers",
     "UnknownIndex",
     "UnknownNode",

@@ -10,9 +10,11 @@ from loadwise._callables import refuse_async_methods, refuse_awaitable
 from loadwise._log import log_exception
 from loadwise.health import HealthStatus
 from loadwise.outcome import Outcome
+from loadwise.outliers import Ejection
 
 __all__ = [
     "CooldownCollector",
+    "EjectionCollector",
     "MetricsCollector",
     "NoopCollector",
     "PanicCollector",
@@ -31,6 +33,7 @@ _METHODS = (
     "on_panic",
     "on_cooldown",
     "on_wait",
+    "on_ejection",
     "watch_budget",
 )
 _TOLD_NOW = "nobody would await it: make it a plain function that does not wait"
@@ -81,6 +84,13 @@ class CooldownCollector(Protocol):
 
         One that is prolonged before it is over does not begin again.
         """
+
+
+class EjectionCollector(Protocol):
+    """Collector that hears of ejections, too; optional beside `MetricsCollector`."""
+
+    def on_ejection(self, node_id: Hashable, ejection: Ejection) -> None:
+        """A node was ejected, because it did worse than the rest."""
 
 
 class WaitCollector(Protocol):
@@ -151,6 +161,10 @@ class GuardedCollector:
     def on_wait(self, seconds: float, got: bool) -> None:  # noqa: FBT001 - as the collector's
         """Pass on, if the collector cares."""
         self._tell(getattr(self._collector, "on_wait", None), seconds, got)
+
+    def on_ejection(self, node_id: Hashable, ejection: Ejection) -> None:
+        """Pass on, if the collector cares."""
+        self._tell(getattr(self._collector, "on_ejection", None), node_id, ejection)
 
     def on_retry(self, node_id: Hashable, reason: str) -> None:
         """Pass on, if the collector cares."""
@@ -227,6 +241,11 @@ class SeveralCollectors:
         """Pass on to all that care."""
         for each in self._collectors:
             each.on_wait(seconds, got)
+
+    def on_ejection(self, node_id: Hashable, ejection: Ejection) -> None:
+        """Pass on to all that care."""
+        for each in self._collectors:
+            each.on_ejection(node_id, ejection)
 
     def on_retry(self, node_id: Hashable, reason: str) -> None:
         """Pass on to all that care."""

@@ -19,6 +19,7 @@ from loadwise.metrics import (
     NoopCollector,
     SeveralCollectors,
 )
+from loadwise.outliers import EjectionOnly, OutlierDetection
 from loadwise.quota import QuotaSource
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "as_failures",
     "as_slow_starts",
     "as_tracker",
+    "check_outliers",
     "check_quota",
     "check_same_clock",
     "checked_hung_after",
@@ -138,12 +140,30 @@ def check_same_clock(clock: Clock, parts: Mapping[str, object]) -> None:
             )
 
 
-def as_tracker(health: HealthArgument, clock: Clock) -> HealthTracker | None:
-    """Return the tracker to use, if any."""
+def check_outliers(outliers: object) -> None:
+    """Raise unless ``outliers`` is an `OutlierDetection` that is free, or nothing.
+
+    Raises:
+        TypeError: It is something else.
+        ValueError: It belongs to another balancer.
+    """
+    if isinstance(outliers, OutlierDetection):
+        outliers.check_free()
+    elif outliers is not None:
+        hint = "; give an instance" if outliers is OutlierDetection else ""
+        raise TypeError(f"outliers is {shown(outliers)}; it must be an OutlierDetection{hint}")
+
+
+def as_tracker(
+    health: HealthArgument, clock: Clock, outliers: OutlierDetection | None
+) -> HealthTracker | None:
+    """Return the tracker to use, if any. Who ejects outliers needs one, if only for that."""
     if health is True:
         return HealthTracker(clock=clock)
     if health is None or health is False:
-        return None
+        if outliers is None:
+            return None
+        return HealthTracker(EjectionOnly(outliers.interval), clock)
     if not isinstance(health, HealthTracker):
         raise TypeError(f"health is {health!r}; it must be a HealthTracker, True, False or None")
     return health

@@ -29,6 +29,7 @@ from loadwise.balancer.arguments import (
     as_failures,
     as_slow_starts,
     as_tracker,
+    check_outliers,
     check_quota,
     check_same_clock,
     checked_hung_after,
@@ -65,6 +66,7 @@ from loadwise.metrics import GuardedCollector, MetricsCollector
 from loadwise.node_set import NodeSet
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome, check_outcome
+from loadwise.outliers import OutlierDetection
 from loadwise.quota import QuotaSource, QuotaTracker
 from loadwise.retry_budget import RetryBudget
 from loadwise.strategies import PowerOfTwoChoices, Strategy
@@ -113,6 +115,8 @@ class Balancer(Generic[N]):
         subset: A function of all nodes that returns those to use as a `NodeSet`, such as a
             `RendezvousSubset` or an `Aperture`; asked again when a node comes or goes. ``None`` to
             use all.
+        outliers: Ejects nodes that do worse than the rest; ``None`` for never. With ``health`` of
+            ``False`` nodes go down for nothing else.
 
     Raises:
         TypeError: An argument is of the wrong kind, or the strategy needs what a node lacks.
@@ -158,13 +162,16 @@ class Balancer(Generic[N]):
         max_waiting: int | None = None,
         slow_start: SlowStart | None = None,
         subset: SubsetRule[N] | None = None,
+        outliers: OutlierDetection | None = None,
     ) -> None:
         check_quota(quota)
+        check_outliers(outliers)
         blamed = as_failures(failures)
         self._attempts_rule = None if failures is ANY_EXCEPTION else blamed
         self.name = name
         self._clock = first_clock(clock, health, quota)
-        self._health = as_tracker(health, self._clock)
+        self._health = as_tracker(health, self._clock, outliers)
+        self._is_private = health is None or health is False
         self._quota = quota
         self._quota_source = QuotaTracker(self._clock) if quota is None else quota
         default: PowerOfTwoChoices[N] = PowerOfTwoChoices(load=InFlight())
@@ -217,6 +224,13 @@ class Balancer(Generic[N]):
         )
         self._dropped = self._reporter.dropped
         self._vitals: HealthTracker | Unchanging = self._health or Unchanging()
+        if outliers is not None and self._health is not None:
+            # Last of all: who is refused for something else has not used it up.
+            on_ejection = None if self._metrics is None else self._metrics.on_ejection
+            fleet = self._fleet
+            ejector = outliers.begin(name, lambda: fleet.view.slots, self._health, on_ejection)
+            self._reporter.ejector = ejector
+            fleet.eject_outliers(ejector)
 
     def pick(
         self,
@@ -325,27 +339,28 @@ class Balancer(Generic[N]):
                 context = EMPTY if hash_key is None and tags is None else context_of(hash_key, tags)
             # The common case, written out: each call saved is a twentieth of the whole.
             view = self._fleet.view
+            started = self._clock()
             if (
-                not view.plain
+                started >= view.until
                 or view.quota_version != self._quota_source.version
                 or view.health_version != self._vitals.version
                 or self._dropped
             ):
                 view = self._current_view()
-            if view.plain:
+                index = self._select(view.nodes, context) if view.plain else None
+            else:
                 index = self._select(view.nodes, context)
-                if index is not None:
-                    slot = view.slots[index]
-                    if slot.room is None:
-                        # What may raise or be interrupted comes before the lease, which counts.
-                        next(slot.picks)
-                        if self._metrics is not None:
-                            self._metrics.on_selection(slot.id, self._strategy_name)
-                        started = self._clock()
-                        return Lease(self._reporter, slot, view.members[index], started)
-                    lease = self._enter(slot, slot.room, view.members[index])
-                    if lease is not None:
-                        return lease
+            if index is not None:
+                slot = view.slots[index]
+                if slot.room is None:
+                    # What may raise or be interrupted comes before the lease, which counts.
+                    next(slot.picks)
+                    if self._metrics is not None:
+                        self._metrics.on_selection(slot.id, self._strategy_name)
+                    return Lease(self._reporter, slot, view.members[index], started)
+                lease = self._enter(slot, slot.room, view.members[index])
+                if lease is not None:
+                    return lease
             hash_key = tags = None
         request: Request[N] = Request(
             context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
@@ -753,7 +768,7 @@ class Balancer(Generic[N]):
         request: Request[N] = Request(
             context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
         )
-        self._reporter.close_dropped()
+        self._catch_up()
         view = self._fleet.look()
         return explain(
             self.name,
@@ -764,6 +779,10 @@ class Balancer(Generic[N]):
             self._admission,
             self._cooldowns,
         )
+
+    def _catch_up(self) -> None:
+        self._reporter.close_dropped()
+        self._fleet.catch_up()
 
     def _current_view(self) -> View[N]:
         if self._dropped:
@@ -879,8 +898,8 @@ class Balancer(Generic[N]):
 
     @property
     def health(self) -> HealthTracker | None:
-        """The health tracker, if there is one."""
-        return self._health
+        """The health tracker, if there is one; none that serves ``outliers`` alone."""
+        return None if self._is_private else self._health
 
     @property
     def panic(self) -> Panic | None:
@@ -955,7 +974,7 @@ class Balancer(Generic[N]):
 
     def status(self) -> list[NodeStatus]:
         """Return how each member is. O(n)."""
-        self._reporter.close_dropped()
+        self._catch_up()
         return self._roster.status()
 
     def status_dict(self) -> dict[str, Any]:
@@ -978,7 +997,7 @@ class Balancer(Generic[N]):
             >>> [node["id"] for node in told["nodes"]]
             ['a', 'b']
         """
-        self._reporter.close_dropped()
+        self._catch_up()
         return self._roster.as_dict(self.name, self._strategy_name, self.waiting)
 
     def lift(self, id: Hashable) -> bool:  # noqa: A002

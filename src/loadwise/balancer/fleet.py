@@ -23,6 +23,7 @@ from loadwise.health import HealthStatus, HealthTracker
 from loadwise.load import LoadMeasure
 from loadwise.node_set import NodeSet
 from loadwise.nodes import node_id
+from loadwise.outliers import Ejector
 from loadwise.quota import QuotaSource
 
 __all__ = ["Fleet"]
@@ -147,8 +148,7 @@ class Fleet(ForkAware, Generic[N]):
         answers = self._answers(view.nodes)
         if view.admitted == answers and self._holds(view):
             return view
-        if self._health is not None:
-            self._health.catch_up()
+        self.catch_up()
         present: View[N] | None = None
         while present is None:
             with self._lock:
@@ -161,6 +161,18 @@ class Fleet(ForkAware, Generic[N]):
                 answers = self._answers(whole)
         self._tell()
         return present
+
+    def eject_outliers(self, ejector: Ejector) -> None:
+        """Have outliers ejected; said once, before the first request."""
+        self._grounds = self._grounds._replace(ejector=ejector)
+        self.view = self.look()
+
+    def catch_up(self) -> None:
+        """Take in what is known of the members' health, and has not been looked at yet."""
+        if self._health is not None:
+            self._health.catch_up()
+        if self._grounds.ejector is not None:
+            self._grounds.ejector.catch_up()
 
     def _answers(self, whole: NodeSet[N]) -> bytes | None:
         """Return the answers of a filter that may change its mind at any time. O(n)."""
@@ -393,5 +405,6 @@ class Fleet(ForkAware, Generic[N]):
             view.shown_quota_version == self._quota.version
             and (self._slow is None or self._slow.holds(view.phase))
             and (self._health is None or view.health_version == self._health.version)
+            and (self._grounds.ejector is None or self._grounds.ejector.is_swept(view.due))
             and (view.watch is None or view.watch.holds())
         )

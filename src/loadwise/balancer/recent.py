@@ -7,10 +7,7 @@ more than its width younger than its beginning, and a node without requests cost
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import count
 from typing import Final
-
-from loadwise._counter import upcoming
 
 __all__ = ["KEPT", "WIDTH", "WINDOW", "Bucket", "sums"]
 
@@ -29,34 +26,35 @@ class Bucket:
 
     Attributes:
         began: When, by the balancer's clock.
-        successes: Counts requests that ended well.
+        earlier: How many requests had ended well before.
         failures: How many failed; whoever adds to it holds a lock.
-
-    Thread-safety: successes, by far the most, are counted exactly without a lock.
     """
 
-    __slots__ = ("began", "failures", "successes")
+    __slots__ = ("began", "earlier", "failures")
 
-    def __init__(self, began: float) -> None:
+    def __init__(self, began: float, earlier: int) -> None:
         self.began = began
-        self.successes = count()
+        self.earlier = earlier
         self.failures = 0
 
 
-def sums(buckets: Iterable[Bucket], now: float) -> tuple[int, int]:
+def sums(buckets: Iterable[Bucket], successes: int, now: float) -> tuple[int, int]:
     """Return the successes and failures of the last `WINDOW` seconds, and a little more.
 
     All results of the window are counted, and none that is more than `WINDOW` + `WIDTH` old.
 
+    Args:
+        buckets: The counts of the last minute, the newest last.
+        successes: How many requests have ever ended well.
+        now: The time, by the balancer's clock.
+
     Example:
-        >>> old, new = Bucket(10.0), Bucket(20.0)
-        >>> [next(bucket.successes) for bucket in (old, new, new)]
-        [0, 0, 1]
-        >>> sums([old, new], 79.9), sums([old, new], 80.1), sums([old, new], 90.0)
+        >>> buckets = [Bucket(10.0, 0), Bucket(20.0, 1)]
+        >>> sums(buckets, 3, 79.9), sums(buckets, 3, 80.1), sums(buckets, 3, 90.0)
         ((3, 0), (2, 0), (0, 0))
     """
     within = [bucket for bucket in buckets if bucket.began + WIDTH > now - WINDOW]
     return (
-        sum(upcoming(bucket.successes) for bucket in within),
+        successes - within[0].earlier if within else 0,
         sum(bucket.failures for bucket in within),
     )

@@ -10,6 +10,7 @@ from functools import partial
 from threading import RLock
 from typing import Any, Final
 
+from loadwise._counter import upcoming
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.balancer.blame import Blame
 from loadwise.balancer.cooldowns import Cooldowns
@@ -25,6 +26,7 @@ from loadwise.health import HealthStatus, HealthTracker, Probe
 from loadwise.health.standing import TrackedIds
 from loadwise.metrics import MetricsCollector
 from loadwise.outcome import Outcome
+from loadwise.outliers import Ejector
 
 __all__ = ["LATENCY_WEIGHT", "Reporter"]
 
@@ -45,6 +47,7 @@ class Reporter(ForkAware):
         failures: Which exceptions of a lease's block are the node's.
         dropped: Leases that were collected while open, for whoever next has time to close them.
         metrics: Told how requests end, if anyone is.
+        ejector: Told of failures, if outliers are ejected.
         tracked_ids: Ids of the nodes whose success could change anything.
         waiting: Who waits for a node; empty most of the time.
     """
@@ -59,6 +62,7 @@ class Reporter(ForkAware):
         "_rule",
         "clock",
         "dropped",
+        "ejector",
         "failures",
         "metrics",
         "tracked_ids",
@@ -86,6 +90,7 @@ class Reporter(ForkAware):
         self._health = health
         self._cooldowns = cooldowns
         self.metrics = metrics
+        self.ejector: Ejector | None = None
         self._rule = rule
         self.tracked_ids: TrackedIds = {} if health is None else health.tracked_ids
         self.dropped: deque[tuple[Slot, float, Probe | None]] = deque()
@@ -189,9 +194,8 @@ class Reporter(ForkAware):
             return
         with self._rolling:
             if now >= slot.rolls_at:
-                bucket = Bucket(now)
+                bucket = Bucket(now, upcoming(slot.successes))
                 slot.buckets = (*slot.buckets[-KEPT:], bucket)
-                slot.successes = bucket.successes
                 # Last, because who reads it takes no lock.
                 slot.rolls_at = now + WIDTH
         if not slot.alive:  # it has left meanwhile
@@ -256,15 +260,10 @@ class Reporter(ForkAware):
         if not slot.alive:
             return
         began = None if self._is_ailing(health, slot) else started
-        health.report(
-            slot.id,
-            outcome,
-            in_words(reason),
-            began,
-            at=at,
-            probe=probe,
-            last_success=slot.succeeded_at,
-        )
+        told = slot.id, outcome, in_words(reason), began
+        health.report(*told, at=at, probe=probe, last_success=slot.succeeded_at)
+        if outcome is _FAILURE and self.ejector is not None:
+            self.ejector.failed(slot)
         if (
             slot.forgetters
             and health.status(slot.id) is HealthStatus.UNHEALTHY

@@ -91,7 +91,7 @@ class Roster(Generic[N]):
             wait = None if due is None else max(0.0, due - self._health.clock())
             if self._rule is not None:
                 ailing = self._health.is_ailing(slot.id, self._rule.window)
-        successes, failures = sums(slot.buckets, now)
+        successes, failures = sums(slot.buckets, upcoming(slot.successes), now)
         zone, priority = getattr(node, "zone", None), getattr(node, "priority", None)
         return NodeStatus(
             id=slot.id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable
 from itertools import count
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from loadwise._native import mypyc_attr
 from loadwise.balancer.limits import Room
@@ -18,8 +18,6 @@ __all__ = ["Cause", "Further", "MeasureFeed", "Slot"]
 Observe = Callable[[Cell, float, Outcome, float], None]
 Begin = Callable[[Any, int, float], None]  # a cell of the measure's own
 Ageing = tuple[tuple[PeakEwma, Any], ...]
-
-_NEVER_READ: Final = count()
 
 
 class Cause(NamedTuple):
@@ -117,7 +115,7 @@ class Slot:
         succeeded_at: When a request last ended well, by the balancer's clock.
         state_since: When its state of health last changed, or it joined, by the balancer's clock.
         cause: Why the balancer last put it on cooldown; ``None`` if it never did.
-        successes: Counts requests that end well, for the newest bucket.
+        successes: Counts requests that end well, exactly and without a lock.
         rolls_at: When the newest bucket is over, by the balancer's clock.
         buckets: Counts of the last minute, the newest last.
     """
@@ -158,7 +156,7 @@ class Slot:
         self.cause: Cause | None = None
         # The first result begins a bucket.
         self.rolls_at = -math.inf
-        self.successes = _NEVER_READ
+        self.successes = count()
         self.buckets: tuple[Bucket, ...] = ()
         self.alive = True
         self.draining = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -13,6 +14,7 @@ from loadwise.balancer.waits import Cost
 from loadwise.filters import Filter, StateSource, Watch, accepts, turned_away
 from loadwise.health import HealthTracker
 from loadwise.node_set import MemberStanding, NodeSet
+from loadwise.outliers import Ejector
 from loadwise.quota import QuotaSource
 
 __all__ = [
@@ -55,6 +57,8 @@ class View(Generic[N]):
         plain: Whether a request may be given any index that the strategy returns: no probe to
             grant, no quota to reserve, no filter to ask, nothing to count. A node with a limit must
             have room besides.
+        due: When outliers are looked for next, by the balancer's clock; inf for never.
+        until: The same for a plain view, -inf for another, so that one comparison tells of both.
         watch: Tells whether it still holds; ``None`` when the two versions tell all.
         tallies: Why members are ruled out, counted for errors, by cost and by whether nodes are
             given in spite of their health.
@@ -65,6 +69,7 @@ class View(Generic[N]):
         "asked",
         "candidates",
         "down",
+        "due",
         "health_version",
         "members",
         "nodes",
@@ -80,6 +85,7 @@ class View(Generic[N]):
         "slots",
         "tallies",
         "turned_away",
+        "until",
         "watch",
         "where",
     )
@@ -103,6 +109,8 @@ class View(Generic[N]):
     asked: Watch | None
     admitted: bytes | None
     plain: bool
+    due: float
+    until: float
     watch: Watch | None
     tallies: dict[tuple[Cost, bool], Tally]
 
@@ -131,6 +139,7 @@ class Grounds(NamedTuple):
         rule: When there is panic; ``None`` for never.
         has_quota: Whether quota is to be reserved for each request, too.
         slow: Who is in slow start; ``None`` without the rule.
+        ejector: Who ejects outliers, if anyone.
     """
 
     health: HealthTracker | None
@@ -139,6 +148,12 @@ class Grounds(NamedTuple):
     rule: PanicRule | None
     has_quota: bool
     slow: SlowStarts | None
+    ejector: Ejector | None = None
+
+    @property
+    def due(self) -> float:
+        """When outliers are looked for next; inf for never."""
+        return math.inf if self.ejector is None else self.ejector.due
 
 
 def make_view(
@@ -160,7 +175,7 @@ def make_view(
         draining: Indices of members that may be drained: their slots tell.
         answers: Those of a filter that may change its mind at any time, by index.
     """
-    health, quota, where, rule, has_quota, slow = grounds
+    health, quota, where, rule, has_quota, slow, _ = grounds
     filter_sources = None if where is None else where.sources()
     own: list[StateSource] = [quota] if health is None else [quota, health]
     others = [source for source in filter_sources or () if source not in own]
@@ -169,6 +184,7 @@ def make_view(
     # Versions are read before the state, so that a change in between is noticed later.
     view.health_version = 0 if health is None else health.version
     view.quota_version = view.shown_quota_version = quota.version
+    view.due = grounds.due
     watch = Watch([*own, *others])
 
     view.admitted, view.where = answers, where
@@ -220,6 +236,7 @@ def make_view(
         or has_quota
         or (view.panic is not None and view.panic.last_resort)
     )
+    view.until = view.due if view.plain else -math.inf
     view.nodes = _left(view, whole, before, slow)
     if ailing:
         view.nodes = view.nodes.marked(ailing)

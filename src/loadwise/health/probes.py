@@ -58,6 +58,8 @@ class ProbeSchedule:
         # By id: when the next is due, and how many have failed in a row.
         self._due: dict[Hashable, tuple[float, int]] = {}
         self._granted: dict[Hashable, Probe] = {}
+        # Until when nodes may not be probed, whatever is planned.
+        self._held: dict[Hashable, float] = {}
 
     def forget_granted(self) -> None:
         """Leave the probes that are under way to the parent of a fork."""
@@ -76,15 +78,34 @@ class ProbeSchedule:
         """Make the next probe due now."""
         self._due[node_id] = (-math.inf, self._due.get(node_id, (0.0, 0))[1])
 
+    def hold(self, node_id: Hashable, until: float) -> None:
+        """Let a node not be probed before ``until``, and then at once."""
+        self._held[node_id] = until
+
+    def has_hold(self, node_id: Hashable) -> bool:
+        """Tell whether a node was held, and neither released nor probed since."""
+        return node_id in self._held
+
+    def is_held(self, node_id: Hashable, now: float) -> bool:
+        """Tell whether a node may not be probed now for that it is held."""
+        return bool(self._held) and now < self._held.get(node_id, -math.inf)
+
+    def release(self, node_id: Hashable) -> None:
+        """Hold a node no more; its probe is due now."""
+        self._held.pop(node_id, None)
+        self.hasten(node_id)
+
     def due(self, node_id: Hashable) -> float:
         """Return when the node may next be probed; inf while its probe is under way."""
-        due = self._due.get(node_id, _PROBE_NOW)[0]
+        due = self._held.get(node_id)
+        if due is None:
+            due = self._due.get(node_id, _PROBE_NOW)[0]
         probe = self._granted.get(node_id)
         return due if probe is None else max(due, probe.expires)
 
     def dues(self, node_ids: Iterable[Hashable]) -> list[float]:
         """Return the same for each of these nodes. O(ids)."""
-        if self._granted:
+        if self._granted or self._held:
             return [self.due(node_id) for node_id in node_ids]
         plans = self._due
         return [plans.get(node_id, _PROBE_NOW)[0] for node_id in node_ids]
@@ -92,6 +113,7 @@ class ProbeSchedule:
     def grant(self, node_id: Hashable, probe: Probe, expires: float) -> None:
         """Give a node's probe away, until ``expires``."""
         probe.expires = expires
+        self._held.pop(node_id, None)
         self._granted[node_id] = probe
 
     def end(self, node_id: Hashable, probe: Probe) -> bool:
@@ -115,10 +137,11 @@ class ProbeSchedule:
     def up(self, node_id: Hashable) -> None:
         """Drop the plan for a node that is down no more; its probe may still be under way."""
         self._due.pop(node_id, None)
+        self._held.pop(node_id, None)
 
     def remove(self, node_id: Hashable) -> None:
         """Forget a node."""
-        self._due.pop(node_id, None)
+        self.up(node_id)
         self._granted.pop(node_id, None)
 
     def _wait(self, failed: int) -> float:

@@ -14,6 +14,7 @@ from loadwise.health import verdicts
 from loadwise.health.listeners import HealthListener, Listeners
 from loadwise.health.policy import ConsecutiveFailurePolicy, HealthPolicy, NodeHealth
 from loadwise.health.probes import KNOWN_DOWN, Probe, ProbeSchedule
+from loadwise.health.records import Records
 from loadwise.health.standing import EVERYBODY, SPOTLESS, Standing, TrackedIds
 from loadwise.health.status import HealthStatus
 from loadwise.nodes import id_of
@@ -73,14 +74,12 @@ class HealthTracker(ForkAware):
             raise TypeError(f"rng is {rng!r}; it must be a random.Random")
         self.clock = clock
         self.version = 0
-        self._records: dict[Hashable, NodeHealth] = {}
-        # Of every node with a record, and of those that have failed too often of late.
-        self._standings: dict[Hashable, Standing] = {}
+        self._records = Records()
         self._probes = ProbeSchedule(self.policy, (Random() if rng is None else rng).random)
         self._listeners = Listeners()
         self._after_fork()
         self._skips = bool(getattr(self.policy, "ignores_success_when_healthy", False))
-        self._tracked_ids: TrackedIds = self._standings if self._skips else EVERYBODY
+        self._tracked_ids: TrackedIds = self._records.standings if self._skips else EVERYBODY
         reset_in_child(self)
 
     def _after_fork(self) -> None:
@@ -89,12 +88,7 @@ class HealthTracker(ForkAware):
         self._lock = RLock()
         self._listeners.after_fork()
         self._probes.forget_granted()
-        # The fork may have struck between the writes of one report.
-        records = self._records.items()
-        self._down = {i: r for i, r in records if r.status is HealthStatus.UNHEALTHY}
-        self._recovering = {i: None for i, r in records if r.status is HealthStatus.RECOVERING}
-        for node_id in self._records:
-            self._standings.setdefault(node_id, SPOTLESS)
+        self._records.sort()
         self.version += 1
 
     @property
@@ -107,18 +101,16 @@ class HealthTracker(ForkAware):
 
     def status(self, node_id: Hashable) -> HealthStatus:
         """Return a node's state; HEALTHY for an id never reported."""
-        record = self._records.get(id_of(node_id))
-        return HealthStatus.HEALTHY if record is None else record.status
+        return self._records.status(id_of(node_id))
 
     def health(self, node_id: Hashable) -> NodeHealth:
         """Return all that is known of one node's health."""
-        node_id = id_of(node_id)
-        return self._records.get(node_id) or NodeHealth(node_id)
+        return self._records.of(id_of(node_id))
 
     def snapshot(self) -> dict[Hashable, NodeHealth]:
         """Return what is known of all nodes with something to remember, by id. O(n)."""
         with self._lock:
-            return dict(self._records)
+            return dict(self._records.by_id)
 
     def report(
         self,
@@ -164,9 +156,7 @@ class HealthTracker(ForkAware):
                 self.version += 1
             if outcome is not Outcome.SUCCESS and outcome is not Outcome.FAILURE:
                 return
-            standing = self._standings.get(node_id)
-            if standing is None:
-                standing = SPOTLESS if last_success is None else Standing(1.0, last_success)
+            standing = self._records.standing(node_id, last_success)
             when = self.clock() if at is None else at
             if outcome is Outcome.SUCCESS:
                 new = self._succeeded(old, standing, when)
@@ -192,9 +182,8 @@ class HealthTracker(ForkAware):
     def should_probe(self, node_id: Hashable) -> bool:
         """Grant the one probe of an UNHEALTHY node, if it is due and nobody has it.
 
-        Who is told ``True`` should send one request and report how it ended; everybody else is
-        told ``False`` until then. A probe without a report lapses after another
-        ``probe_interval``.
+        Who is told ``True`` should send one request and report how it ended. A probe without a
+        report lapses after another ``probe_interval``.
         """
         return self.grant_probe(id_of(node_id), self.policy.probe_interval) is not None
 
@@ -203,10 +192,7 @@ class HealthTracker(ForkAware):
         node_id = id_of(node_id)
         with self._lock:
             self._probes.remove(node_id)
-            self._down.pop(node_id, None)
-            self._recovering.pop(node_id, None)
-            self._standings.pop(node_id, None)
-            if self._records.pop(node_id, None) is not None:
+            if self._records.remove(node_id):
                 self.version += 1
 
     def subscribe(self, listener: HealthListener) -> Callable[[], None]:
@@ -220,6 +206,45 @@ class HealthTracker(ForkAware):
         """
         return self._listeners.add(listener)
 
+    def eject(
+        self, node_id: Hashable, reason: str, until: float, last_success: float | None = None
+    ) -> bool:
+        """Keep a node UNHEALTHY, whatever is reported of it; return ``False`` if it was ejected.
+
+        It is until `readmit`, or until it is given a probe: from ``until`` on, in seconds of the
+        clock. Reports meanwhile count for `is_ailing` alone. ``last_success`` is as for `report`.
+        """
+        node_id = id_of(node_id)
+        with self._lock:
+            if self.is_ejected(node_id):
+                return False
+            old = self.health(node_id)
+            standing = self._records.standing(node_id, last_success)
+            self._records.standings[node_id] = standing
+            self._store(verdicts.ejected(old, self.clock(), reason))
+            self._probes.hold(node_id, until)
+            self.version += 1
+        if old.status is not HealthStatus.UNHEALTHY:
+            self._listeners.tell(node_id, old.status, HealthStatus.UNHEALTHY)
+        return True
+
+    def readmit(self, node_id: Hashable, *, probe: bool) -> None:
+        """End the ejection of a node: one ``probe`` decides, or it is HEALTHY at once."""
+        node_id = id_of(node_id)
+        with self._lock:
+            back = self.is_ejected(node_id) and not probe
+            if back:
+                self._store(NodeHealth(node_id))
+            elif self.is_ejected(node_id):
+                self._probes.release(node_id)
+                self.version += 1
+        if back:
+            self._listeners.tell(node_id, HealthStatus.UNHEALTHY, HealthStatus.HEALTHY)
+
+    def is_ejected(self, node_id: Hashable) -> bool:
+        """Tell whether a node was ejected, and has been neither readmitted nor probed since."""
+        return self._probes.has_hold(id_of(node_id))
+
     def next_probe(self, node_id: Hashable) -> float | None:
         """Return when an UNHEALTHY node may next be probed, in seconds of the clock.
 
@@ -227,7 +252,7 @@ class HealthTracker(ForkAware):
         """
         node_id = id_of(node_id)
         with self._lock:
-            record = self._down.get(node_id)
+            record = self._records.down.get(node_id)
             due = math.inf if record is None else self._probes.due(node_id)
             if due == -math.inf:
                 due = self.clock()
@@ -241,7 +266,7 @@ class HealthTracker(ForkAware):
         with self._lock:
             now = self.clock()
             # A copy, because the collector may strike meanwhile and end a lease, which changes it.
-            down = [*self._down]
+            down = [*self._records.down]
             dues = self._probes.dues(down)
             return [(node_id, due <= now) for node_id, due in zip(down, dues, strict=True)]
 
@@ -249,18 +274,18 @@ class HealthTracker(ForkAware):
         """Return when `down` changes by the passing of time alone; inf if never."""
         with self._lock:
             now = self.clock()
-            dues = self._probes.dues([*self._down])
+            dues = self._probes.dues([*self._records.down])
         return min([due for due in dues if due > now], default=math.inf)
 
     def ailing(self, window: float) -> dict[Hashable, float]:
         """Return the ids of nodes that are ailing, each with when that lapses.
 
-        Args:
-            window: As for `is_ailing`.
+        ``window`` is as for `is_ailing`.
         """
         with self._lock:
             now = self.clock()
-            lapses = {node_id: self._ailing_until(node_id, window) for node_id in [*self._down]}
+            until = self._records.ailing_until
+            lapses = {node_id: until(node_id, window) for node_id in [*self._records.down]}
         return {node_id: until for node_id, until in lapses.items() if now < until}
 
     def is_ailing(self, node_id: Hashable, window: float) -> bool:
@@ -268,30 +293,25 @@ class HealthTracker(ForkAware):
 
         It is if its present run of failures is one that it would produce by itself, given its
         share s of good answers as of its last success: (1 - s) to the power of the run's length is
-        at least 0.001. And that success must not be older than ``window``.
-
-        Args:
-            node_id: The node's id.
-            window: Seconds for which a success counts, > 0. The moment at which it ceases to is
-                put off to the next tenth of the window.
+        at least 0.001. And that success must not be older than ``window`` seconds, put off to the
+        next tenth of them.
         """
-        node_id = id_of(node_id)
-        return node_id in self._down and self.clock() < self._ailing_until(node_id, window)
+        node_id, records = id_of(node_id), self._records
+        return node_id in records.down and self.clock() < records.ailing_until(node_id, window)
 
     def good_share(self, node_id: Hashable) -> float:
-        """Return a node's share of good answers as of its last success, from 0 to 1.
+        """Return a node's share of good answers as of its last success, 1 if nothing is known.
 
-        Exponentially weighted, a twentieth for each result; 1 for a node that is not
-        known.
+        Exponentially weighted, a twentieth for each result.
         """
-        return self._standings.get(id_of(node_id), SPOTLESS).share
+        return self._records.standings.get(id_of(node_id), SPOTLESS).share
 
     def successes_needed(self, node_id: Hashable) -> int | None:
         """Return how many successes a RECOVERING node still needs; ``None`` in another state.
 
         1 where the policy does not tell by a ``recovery_successes``.
         """
-        record = self._records.get(id_of(node_id))
+        record = self._records.by_id.get(id_of(node_id))
         if record is None or record.status is not HealthStatus.RECOVERING:
             return None
         return verdicts.successes_needed(self.policy, record)
@@ -299,12 +319,12 @@ class HealthTracker(ForkAware):
     def recovering(self) -> list[Hashable]:
         """Return the ids of the RECOVERING nodes. O(RECOVERING nodes)."""
         with self._lock:
-            return list(self._recovering)
+            return list(self._records.recovering)
 
     def hasten_probes(self, node_ids: Iterable[Hashable]) -> None:
         """Make a probe due now of each of these nodes that is UNHEALTHY. O(ids)."""
         with self._lock:
-            down = [node_id for node_id in node_ids if node_id in self._down]
+            down = [node_id for node_id in node_ids if node_id in self._records.down]
             for node_id in down:
                 self._probes.hasten(node_id)
             if down:
@@ -319,7 +339,7 @@ class HealthTracker(ForkAware):
         """
         with self._lock:
             now = self.clock()
-            if node_id not in self._down or self._probes.due(node_id) > now:
+            if node_id not in self._records.down or self._probes.due(node_id) > now:
                 return None
             granted = Probe() if probe is None else probe
             self._probes.grant(node_id, granted, now + lapse)
@@ -332,24 +352,14 @@ class HealthTracker(ForkAware):
             if self._probes.end(node_id, probe):
                 self.version += 1
 
-    def _ailing_until(self, node_id: Hashable, window: float) -> float:
-        record = self._records.get(node_id)
-        standing = self._standings.get(node_id)
-        if record is None or standing is None or not standing.explains(record.consecutive_failures):
-            return -math.inf
-        return standing.counts_until(window)
-
     def _succeeded(self, old: NodeHealth, standing: Standing, when: float) -> NodeHealth:
         standing = standing.after_success(old.consecutive_failures, when)
-        if self._skips and old.id not in self._records:
+        if self._skips and old.id not in self._records.by_id:
             # By far the most of what is reported: the node is well, and its standing grows.
-            if standing.spotless:
-                self._standings.pop(old.id, None)
-            else:
-                self._standings[old.id] = standing
+            self._records.stand(old.id, standing)
             return old
-        new = verdicts.after_success(self.policy, old)
-        self._standings[old.id] = standing
+        new = verdicts.after_success(self._policy_for(old), old)
+        self._records.standings[old.id] = standing
         self._store(new)
         return new
 
@@ -362,39 +372,29 @@ class HealthTracker(ForkAware):
         *,
         was_probe: bool,
     ) -> NodeHealth:
-        new = verdicts.after_failure(self.policy, old, when, reason)
+        new = verdicts.after_failure(self._policy_for(old), old, when, reason)
         still_down = old.status is new.status is HealthStatus.UNHEALTHY
         if still_down and was_probe:
             self._probes.failed(old.id, when)
-        self._standings[old.id] = standing
+        self._records.standings[old.id] = standing
         self._store(new)
         ailed = standing.explains(old.consecutive_failures)
         if still_down and (was_probe or ailed != standing.explains(new.consecutive_failures)):
             self.version += 1
         return new
 
+    def _policy_for(self, old: NodeHealth) -> HealthPolicy | None:
+        """Return the policy that decides on a node; ``None`` where nothing does for now."""
+        return None if self._probes.is_held(old.id, self.clock()) else self.policy
+
     def _store(self, new: NodeHealth) -> None:
-        before = self._records.get(new.id, NodeHealth(new.id)).status
+        before = self._records.status(new.id)
         down = new.status is HealthStatus.UNHEALTHY
         if down and before is not HealthStatus.UNHEALTHY:
             # First of all: it asks the policy, and where that fails nothing has changed.
             self._probes.begin(new.id, new.last_failure)
-        if new.status is HealthStatus.HEALTHY and not new.consecutive_failures:
-            self._records.pop(new.id, None)
-            if self._standings.get(new.id, SPOTLESS).spotless:
-                self._standings.pop(new.id, None)
-        else:
-            # In this order, because readers take no lock: who has a record has a standing.
-            self._standings.setdefault(new.id, SPOTLESS)
-            self._records[new.id] = new
-        if down:
-            self._down[new.id] = new
-        elif before is HealthStatus.UNHEALTHY:
-            self._down.pop(new.id, None)
+        self._records.store(new)
+        if not down and before is HealthStatus.UNHEALTHY:
             self._probes.up(new.id)
-        if new.status is HealthStatus.RECOVERING:
-            self._recovering[new.id] = None
-        else:
-            self._recovering.pop(new.id, None)
         if before is not new.status:
             self.version += 1

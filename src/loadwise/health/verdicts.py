@@ -13,7 +13,14 @@ from loadwise.health.policy import HealthPolicy, NodeHealth
 from loadwise.health.status import HealthStatus
 from loadwise.outcome import Outcome
 
-__all__ = ["after_failure", "after_success", "check_policy", "is_old_news", "successes_needed"]
+__all__ = [
+    "after_failure",
+    "after_success",
+    "check_policy",
+    "ejected",
+    "is_old_news",
+    "successes_needed",
+]
 
 _ASKED: Final = ("next_status", "probe_delay")
 _DELAY_TAKES: Final = "it must be one of the failed probes and of a function that draws"
@@ -47,8 +54,8 @@ def check_policy(policy: HealthPolicy) -> None:
         raise ValueError(f"probe_interval is {pause!r}; it must be a number of seconds, at least 0")
 
 
-def after_success(policy: HealthPolicy, old: NodeHealth) -> NodeHealth:
-    """Return a node's record after a success.
+def after_success(policy: HealthPolicy | None, old: NodeHealth) -> NodeHealth:
+    """Return a node's record after a success; without a policy its state stays.
 
     Raises:
         LoadwiseError: The policy returned what is not one `HealthStatus`.
@@ -61,12 +68,12 @@ def after_success(policy: HealthPolicy, old: NodeHealth) -> NodeHealth:
 
 
 def after_failure(
-    policy: HealthPolicy, old: NodeHealth, when: float, reason: str | None
+    policy: HealthPolicy | None, old: NodeHealth, when: float, reason: str | None
 ) -> NodeHealth:
     """Return a node's record after a failure.
 
     Args:
-        policy: The rule.
+        policy: The rule; ``None`` for one by which its state stays.
         old: Its record before.
         when: When the request ended, in seconds of the tracker's clock.
         reason: The fault in words, if known.
@@ -87,13 +94,22 @@ def after_failure(
     return _judge(policy, counted, Outcome.FAILURE, text)
 
 
+def ejected(old: NodeHealth, when: float, reason: str) -> NodeHealth:
+    """Return the record of a node that is ejected; what began before is old news from then on."""
+    return replace(old, status=HealthStatus.UNHEALTHY, reason=reason, down_since=when)
+
+
 def successes_needed(policy: HealthPolicy, record: NodeHealth) -> int:
     """Return how many successes a RECOVERING node still needs, at least 1."""
     needed: int = getattr(policy, "recovery_successes", 0)
     return max(1, needed - record.consecutive_successes)
 
 
-def _judge(policy: HealthPolicy, counted: NodeHealth, outcome: Outcome, reason: str) -> NodeHealth:
+def _judge(
+    policy: HealthPolicy | None, counted: NodeHealth, outcome: Outcome, reason: str
+) -> NodeHealth:
+    if policy is None:
+        return counted
     status = policy.next_status(counted, outcome)
     if status not in _STATES:
         whose = f"{type(policy).__name__}.next_status"

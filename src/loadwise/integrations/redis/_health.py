@@ -50,6 +50,10 @@ class SharedHealth(HealthTracker):
     While the server cannot be reached each process goes by what it sees itself; afterwards they
     tell each other what is new, and after a flush what they know.
 
+    An ejection by `loadwise.OutlierDetection` is not told: it is one process's comparison of the
+    nodes by its own requests, and bounded in each. What others find out of such a node is taken
+    over when it is back.
+
     Only nodes whose id is a str are shared; others are judged here alone, with one warning. What
     is taken over is announced to listeners like any change. A probe is granted in every process.
     Of 10,000 nodes that only others have met, the ones with the oldest news are forgotten first.
@@ -84,6 +88,9 @@ class SharedHealth(HealthTracker):
         timeout = as_seconds("timeout", timeout)
         given = as_client(client)
         self._known = KnownNodes()
+        # Nodes whose state is told to nobody, and taken over from nobody: those ejected here, until
+        # they are HEALTHY again.
+        self._ejected: set[Hashable] = set()
         self._warned = False
         self._sync: HealthSync | None = None
         super().__init__(policy, clock)
@@ -178,17 +185,29 @@ class SharedHealth(HealthTracker):
         if isinstance(node_id, str):
             with self._lock:
                 self._known.remove(node_id)
+                self._ejected.discard(node_id)
+
+    def eject(
+        self, node_id: Hashable, reason: str, until: float, last_success: float | None = None
+    ) -> bool:
+        """Keep a node UNHEALTHY in this process; return ``False`` if it was ejected."""
+        with self._lock:
+            self._ejected.add(id_of(node_id))
+        return super().eject(node_id, reason, until, last_success)
 
     def _store(self, new: NodeHealth) -> None:
         before = self.status(new.id)
         super()._store(new)
+        private = new.id in self._ejected
+        if new.status is HealthStatus.HEALTHY:
+            self._ejected.discard(new.id)
         if isinstance(new.id, str):
             self._known.met(new.id)
-            if new.status is not before:
+            if new.status is not before and not private:
                 self._known.changed(new.id, self.clock())
                 if self._sync is not None:
                     self._sync.wake()
-        elif new.status is not before and not self._warned:
+        elif new.status is not before and not private and not self._warned:
             self._warned = True
             _log.warning("the health of %r is not shared: its id is no str", new.id)
 
@@ -211,6 +230,8 @@ class SharedHealth(HealthTracker):
     def _adopt(self, note: Note) -> bool:
         new, node_id = note.health, str(note.health.id)
         with self._lock:
+            if node_id in self._ejected:
+                return False  # and is news again when it is next seen on the server
             old = self.health(node_id)
             known, forgotten = self._known.heard_of(node_id)
             # What was found out here is settled when it is reported: the later change holds.
@@ -240,14 +261,17 @@ class SharedHealth(HealthTracker):
             for node_id, known in self._known:
                 if known.since is None or known.since <= start:
                     continue
-                if self.status(node_id) is not HealthStatus.HEALTHY:
+                if (
+                    node_id not in self._ejected
+                    and self.status(node_id) is not HealthStatus.HEALTHY
+                ):
                     found = True
                     self._known.report_later(node_id, known.since)
         return found
 
     def _expire(self, ttl: float, forgotten: int, now: int) -> None:
         with self._lock:
-            old = self._known.expire(self.clock() - ttl, forgotten, now, self._records)
+            old = self._known.expire(self.clock() - ttl, forgotten, now, self._records.by_id)
         for node_id in old:
             self._forget(node_id)
 
