@@ -362,7 +362,7 @@ def test_a_subscription_ends_alone(fragile: HealthTracker) -> None:
     assert told == ["a", "a", "b"]
 
 
-class FailureShare:
+class ShareOfFailures:
     """Down at half of the last 4 outcomes; so it must see the successes of healthy nodes, too."""
 
     probe_interval = 1.0
@@ -376,7 +376,7 @@ class FailureShare:
         return UNHEALTHY if last.count(Outcome.FAILURE) >= 2 else HEALTHY
 
 
-class IndifferentShare(FailureShare):
+class IndifferentShare(ShareOfFailures):
     """The same, but it says that it does not mind the successes of healthy nodes."""
 
     ignores_success_when_healthy = True
@@ -384,7 +384,7 @@ class IndifferentShare(FailureShare):
 
 def test_a_policy_of_ones_own_sees_every_outcome() -> None:
     """Without the attribute, successes of healthy nodes reach the policy; noise never does."""
-    policy = FailureShare()
+    policy = ShareOfFailures()
     tracker = HealthTracker(policy)
     version = tracker.version
     for _ in range(5):
@@ -497,7 +497,7 @@ def test_a_clock_that_steps_backwards_only_makes_the_probe_wait() -> None:
     assert tracker.should_probe("a")
 
 
-class SlowPolicy(FailureShare):
+class SlowPolicy(ShareOfFailures):
     """A policy that thinks about one node for as long as it is told to."""
 
     def __init__(self) -> None:

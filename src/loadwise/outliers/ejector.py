@@ -18,7 +18,7 @@ from loadwise.outcome import Outcome
 from loadwise.outliers.ejection import Ejection, EjectionTimes, Grid
 from loadwise.outliers.rules import FailureShare, Sample, SlowShare, SuccessRate
 from loadwise.outliers.significance import chance_of_run
-from loadwise.outliers.watched import EjectorMember, Watched
+from loadwise.outliers.watched import EjectorMember, WatchedMember
 
 __all__ = ["Ejector", "Rules"]
 
@@ -84,10 +84,10 @@ class Ejector(ForkAware):
         self._grid = Grid(health.clock(), rules.interval)
         self._swept = 0
         self._slow_above = math.inf
-        self._watched: dict[Hashable, Watched] = {}
-        self._ejected: dict[Hashable, Watched] = {}
+        self._watched: dict[Hashable, WatchedMember] = {}
+        self._ejected: dict[Hashable, WatchedMember] = {}
         # What the tracker is to be told, in order.
-        self._news: deque[tuple[Watched, Ejection, bool]] = deque()
+        self._news: deque[tuple[WatchedMember, Ejection, bool]] = deque()
         self._renew_locks()
         # Before the last sweep the next is due, too: then the clock has stepped back.
         self._swept_at, self.due = self._grid.origin, self._grid.time(1)
@@ -150,16 +150,16 @@ class Ejector(ForkAware):
         if latency > self._slow_above and outcome is Outcome.SUCCESS:
             slow.append(None)
 
-    def _watch(self, member: EjectorMember) -> Watched:
+    def _watch(self, member: EjectorMember) -> WatchedMember:
         watched = self._watched.get(member.id)
         if watched is None or watched.member is not member:
-            watched = self._watched[member.id] = Watched(member)
+            watched = self._watched[member.id] = WatchedMember(member)
         if self._rules.slow_share is not None and watched.slow is None:
             watched.slow = Cell()
             member.observers = (*member.observers, (self.observe, watched.slow))
         return watched
 
-    def _judge_run(self, watched: Watched) -> None:
+    def _judge_run(self, watched: WatchedMember) -> None:
         significance = self._rules.significance
         if significance is None:
             found, run = True, watched.run
@@ -170,7 +170,7 @@ class Ejector(ForkAware):
         if found:
             self._eject(watched, f"{run} failure{'s in a row' if run > 1 else ''}", self._clock())
 
-    def _chance_of_run(self, watched: Watched) -> float:
+    def _chance_of_run(self, watched: WatchedMember) -> float:
         """Return the chance of such a run at any node in an interval, if all are like the rest.
 
         O(1): of a large fleet, some of the rest are asked, taken at random.
@@ -216,7 +216,7 @@ class Ejector(ForkAware):
         if len(self._watched) > len(swept):
             self._watched = {watched.member.id: watched for watched in swept}
 
-    def _judge(self, swept: list[Watched], samples: list[Sample], now: float) -> None:
+    def _judge(self, swept: list[WatchedMember], samples: list[Sample], now: float) -> None:
         rules, significance = self._rules, self._rules.significance
         for rule in (rules.success_rate, rules.failure_share, rules.slow_share):
             if rule is not None:
@@ -228,7 +228,7 @@ class Ejector(ForkAware):
                 each for each in latencies if each is not None
             )
 
-    def _eject(self, watched: Watched, why: str, now: float) -> None:
+    def _eject(self, watched: WatchedMember, why: str, now: float) -> None:
         """Eject a node, unless it is ejected, or too many are."""
         if watched.ejection is not None or not watched.member.alive:
             return
@@ -242,7 +242,7 @@ class Ejector(ForkAware):
         self._ejected[watched.member.id] = watched
         self._news.append((watched, watched.ejection, True))
 
-    def _end_if_over(self, watched: Watched, now: float) -> None:
+    def _end_if_over(self, watched: WatchedMember, now: float) -> None:
         """End an ejection whose time has come, or whose node is no member or ejected no more."""
         ejection, member = watched.ejection, watched.member
         if ejection is None or self._ejected.get(member.id) is not watched:
@@ -263,7 +263,7 @@ class Ejector(ForkAware):
             watched.returned = min(in_time, self._grid.first_from(now))
         self._news.append((watched, ejection, False))
 
-    def _forgive(self, watched: Watched, last: int) -> None:
+    def _forgive(self, watched: WatchedMember, last: int) -> None:
         """Take one from a node's count for each interval spent in the fleet since ``last``."""
         if watched.returned is not None:
             well = max(0, self._swept - max(last, watched.returned))
@@ -299,7 +299,7 @@ class Ejector(ForkAware):
             finally:
                 self._teller.append(None)
 
-    def _act(self, watched: Watched, ejection: Ejection, begins: bool) -> None:  # noqa: FBT001 - news
+    def _act(self, watched: WatchedMember, ejection: Ejection, begins: bool) -> None:  # noqa: FBT001 - news
         member = watched.member
         if not begins:
             self._health.readmit(member.id, probe=self._rules.probe)

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from loadwise._numbers import finite, whole
 from loadwise.outliers.significance import chance_of_share
 
-__all__ = ["FailureShare", "Found", "Sample", "SlowShare", "SuccessRate"]
+__all__ = ["FailureShare", "Outlier", "Sample", "SlowShare", "SuccessRate"]
 
 _FEWEST: Final = 2
 """So few nodes can be compared at all."""
@@ -39,7 +39,7 @@ class Sample(NamedTuple):
         return self.good + self.bad
 
 
-class Found(NamedTuple):
+class Outlier(NamedTuple):
     """Outlier that a rule has found.
 
     Attributes:
@@ -89,7 +89,7 @@ class SuccessRate:
         object.__setattr__(self, "stdev_factor", factor)
         _check_least(self)
 
-    def find(self, samples: Sequence[Sample], significance: float | None) -> list[Found]:
+    def find(self, samples: Sequence[Sample], significance: float | None) -> list[Outlier]:
         """Return the outliers, the worst first."""
         judged = [i for i, each in enumerate(samples) if each.total >= self.min_requests]
         rates = {i: 100.0 * samples[i].good / samples[i].total for i in judged}
@@ -105,7 +105,7 @@ class SuccessRate:
         counts = [(each.bad, each.total) for each in samples]
         kept = _significant(low, counts, len(judged), significance)
         kept.sort(key=lambda i: rates[i])
-        return [Found(i, f"success rate {_percent(rates[i])} is below {than}") for i in kept]
+        return [Outlier(i, f"success rate {_percent(rates[i])} is below {than}") for i in kept]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +139,12 @@ class FailureShare:
         _check_share(self)
         _check_least(self)
 
-    def find(self, samples: Sequence[Sample], significance: float | None) -> list[Found]:
+    def find(self, samples: Sequence[Sample], significance: float | None) -> list[Outlier]:
         """Return the outliers, the worst first."""
         bads = [(each.bad, each.total) for each in samples]
         kept = _over(bads, self.threshold, self.min_nodes, self.min_requests, significance)
         return [
-            Found(
+            Outlier(
                 i,
                 f"{_percent(100.0 * bads[i][0] / bads[i][1])} of {bads[i][1]} requests failed, at "
                 f"least {_percent(100.0 * self.threshold)}",
@@ -199,12 +199,12 @@ class SlowShare:
         median = (ordered[middle] + ordered[-1 - middle]) / 2.0
         return self.factor * median
 
-    def find(self, samples: Sequence[Sample], significance: float | None) -> list[Found]:
+    def find(self, samples: Sequence[Sample], significance: float | None) -> list[Outlier]:
         """Return the outliers, the worst first."""
         slow = [(min(each.slow, each.good), each.good) for each in samples]
         kept = _over(slow, self.threshold, self.min_nodes, self.min_requests, significance)
         return [
-            Found(
+            Outlier(
                 i,
                 f"{_percent(100.0 * slow[i][0] / slow[i][1])} of {slow[i][1]} answers took more "
                 f"than {self.factor:g} times the median, at least "

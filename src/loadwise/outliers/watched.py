@@ -12,7 +12,7 @@ from loadwise.outcome import Outcome
 from loadwise.outliers.ejection import Ejection
 from loadwise.outliers.rules import Sample
 
-__all__ = ["EjectorMember", "Watched"]
+__all__ = ["EjectorMember", "WatchedMember"]
 
 Observers = tuple[tuple[Callable[[Any, float, Outcome, float], None], Cell], ...]
 
@@ -28,7 +28,7 @@ class EjectorMember(Protocol):
     succeeded_at: float | None
 
 
-class Watched:
+class WatchedMember:
     """Record of one member: its results since the last sweep, and its ejections.
 
     Attributes:
