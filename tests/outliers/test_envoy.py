@@ -147,6 +147,19 @@ def test_the_share_before_an_ejection_counts() -> None:
     assert fleet.out == "ab"
 
 
+def test_a_run_that_may_not_be_ejected_begins_again() -> None:
+    """Overflow: the counter is reset all the same, so five more failures are needed."""
+    fleet = OutlierFleet("abcd", **RUNS_ONLY)
+    fleet.load("a", bad=5)
+    fleet.load("b", bad=5)
+    assert fleet.out == "a"
+    fleet.at(30.0)
+    fleet.load("b", bad=4)
+    assert fleet.out == ""
+    fleet.load("b", bad=1)
+    assert fleet.out == "b"
+
+
 def test_failures_of_an_ejected_node_change_nothing() -> None:
     """Consecutive_5xxAlreadyEjected: it is back as if there had been none."""
     fleet = OutlierFleet("ab", **RUNS_ONLY)

@@ -26,6 +26,8 @@ from loadwise import (
 from loadwise.testing import ManualClock
 
 RUNS: dict[str, Any] = {"success_rate": None, "failure_share": None, "significance": None}
+ONE: dict[str, Any] = {**RUNS, "consecutive_failures": 1}
+NONE: dict[str, Any] = {**RUNS, "consecutive_failures": None}
 GRAY = 400
 
 
@@ -138,7 +140,7 @@ def test_one_probe_is_enough_without_health() -> None:
 
 def test_without_health_failures_alone_take_nobody_out() -> None:
     """The private tracker knows of ejections and of nothing else."""
-    fleet = OutlierFleet("ab", **{**RUNS, "consecutive_failures": None})
+    fleet = OutlierFleet("ab", **NONE)
     fleet.load("a", bad=500)
     fleet.at(10.0)
     assert fleet.down == ""
@@ -182,13 +184,13 @@ def test_only_successes_and_failures_count() -> None:
 
 def test_failures_that_are_held_count_when_the_request_is_sound() -> None:
     """What fails on every node counts once, for its first node; else each counts."""
-    fleet = OutlierFleet("abc", **{**RUNS, "consecutive_failures": 1})
+    fleet = OutlierFleet("abc", **ONE)
     for attempt in fleet.balancer.attempts(3):
         with attempt as lease:
             lease.failure("bad request")
     assert len(fleet.out) == 1
-    fleet = OutlierFleet("abc", **{**RUNS, "consecutive_failures": 1}, max_ejected=1.0)
-    failed = set()
+    fleet = OutlierFleet("abc", **ONE, max_ejected=1.0)
+    failed = set[str]()
     for attempt in fleet.balancer.attempts(3):
         with attempt as lease:
             if attempt.number < 3:
@@ -199,7 +201,7 @@ def test_failures_that_are_held_count_when_the_request_is_sound() -> None:
 
 def test_hung_requests_count() -> None:
     """A request given up after ``hung_after`` is a failure for this, too."""
-    clock, detection = ManualClock(), OutlierDetection(**{**RUNS, "consecutive_failures": 1})
+    clock, detection = ManualClock(), OutlierDetection(**ONE)
     balancer = Balancer(["a", "b"], outliers=detection, clock=clock, hung_after=2.0)
     lease = balancer.acquire()
     clock.advance(2.0)
@@ -254,7 +256,7 @@ def test_a_refusal_tells_when_the_ejection_is_over() -> None:
 
 def test_jitter_lengthens_it() -> None:
     """By a random time up to the maximum."""
-    ends = set()
+    ends = set[float]()
     for seed in range(20):
         fleet = OutlierFleet("a", **RUNS, jitter=7.0, rng=random.Random(seed))
         fleet.load("a", bad=5)

@@ -75,7 +75,7 @@ class EnvoyModel:
         """Sweep once if a tick of the timer has passed, however many have."""
         if now < self.tick + INTERVAL:
             return
-        ticks = []
+        ticks = list[float]()
         while self.tick + INTERVAL <= now:
             self.tick += INTERVAL
             ticks.append(self.tick)
@@ -149,6 +149,15 @@ class EjectionMachine(RuleBasedStateMachine):
         """Time passes."""
         self.fleet.clock.advance(seconds)
         self.model.sweep(self.fleet.clock())
+
+    @rule(name=st.sampled_from(NAMES), times=st.integers(1, 6))
+    def relapse(self, name: str, times: int) -> None:
+        """A node is ejected again and again, each time as soon as it is back."""
+        for _ in range(times):
+            self.results(name, good=False, number=LONGEST)
+            until = self.model.out.get(name, self.fleet.clock())
+            self.wait(math.ceil(until / INTERVAL) * INTERVAL - self.fleet.clock())
+            self.both_agree()
 
     @rule(name=st.sampled_from(NAMES))
     def leave_or_come(self, name: str) -> None:
