@@ -26,10 +26,8 @@ from loadwise import (
     ConsecutiveFailurePolicy,
     ConsistentHash,
     Cooldown,
-    Ejection,
     Endpoint,
     Explanation,
-    FailureShare,
     FallbackChain,
     Filter,
     Filtered,
@@ -52,7 +50,6 @@ from loadwise import (
     NoNodeAvailable,
     Not,
     Outcome,
-    OutlierDetection,
     PeakEwma,
     PerNode,
     PowerOfTwoChoices,
@@ -66,10 +63,8 @@ from loadwise import (
     RetryBudget,
     RoundRobin,
     SelectionContext,
-    SlowShare,
     StateStore,
     Strategy,
-    SuccessRate,
     Tiers,
     UnknownNode,
     Weighted,
@@ -191,34 +186,6 @@ def whose_fault_it_is() -> None:
     Balancer(servers, failures=ConnectionError)
     Balancer(servers, failures=judge, hung_after=None)
     Balancer(servers, failures=lambda error: not isinstance(error, ValueError))
-
-
-def outliers_are_ejected() -> None:
-    """All options, each rule left out, and what is told of ejections."""
-    detection = OutlierDetection(
-        interval=5,
-        base_ejection=30.0,
-        max_ejection=300.0,
-        jitter=1.0,
-        max_ejected=0.2,
-        consecutive_failures=5,
-        success_rate=SuccessRate(stdev_factor=1.9, min_nodes=5, min_requests=100),
-        failure_share=FailureShare(threshold=0.85, min_nodes=5, min_requests=50),
-        slow_share=SlowShare(factor=3.0, threshold=0.5, min_nodes=5, min_requests=50),
-        significance=0.001,
-        probe=False,
-        rng=random.Random(1),
-    )
-    Balancer(servers, outliers=detection)
-    assert_type(detection.ejections, Mapping[Hashable, Ejection])
-    ejection = detection.ejections["a"]
-    assert_type((ejection.since, ejection.until), tuple[float, float])
-    assert_type((ejection.count, ejection.reason), tuple[int, str])
-    nothing = OutlierDetection(
-        consecutive_failures=None, success_rate=None, failure_share=None, significance=None
-    )
-    Balancer(servers, health=False, outliers=nothing)
-    Balancer(servers, outliers=None)
 
 
 def a_request() -> str:

@@ -240,8 +240,7 @@ def make_view(
     view.nodes = _left(view, whole, before, slow)
     if ailing:
         view.nodes = view.nodes.marked(ailing)
-    view.members = whole.membership.nodes
-    view.slots = slots
+    view.members, view.slots = whole.membership.nodes, slots
     return view
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import redis
-from tests.integration.redis.support import PATIENCE, until
+from tests.real.redis.support import PATIENCE, until
 
 from loadwise import ConsecutiveFailurePolicy, HealthStatus
 from loadwise.integrations.redis import SharedHealth
