@@ -782,7 +782,8 @@ class Balancer(Generic[N]):
 
     def _catch_up(self) -> None:
         self._reporter.close_dropped()
-        self._fleet.catch_up()
+        if self._reporter.ejector is not None:
+            self._reporter.ejector.catch_up()
 
     def _current_view(self) -> View[N]:
         if self._dropped:

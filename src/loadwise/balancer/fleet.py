@@ -148,7 +148,7 @@ class Fleet(ForkAware, Generic[N]):
         answers = self._answers(view.nodes)
         if view.admitted == answers and self._holds(view):
             return view
-        self.catch_up()
+        self._grounds.catch_up()
         present: View[N] | None = None
         while present is None:
             with self._lock:
@@ -166,13 +166,6 @@ class Fleet(ForkAware, Generic[N]):
         """Have outliers ejected; said once, before the first request."""
         self._grounds = self._grounds._replace(ejector=ejector)
         self.view = self.look()
-
-    def catch_up(self) -> None:
-        """Take in what is known of the members' health, and has not been looked at yet."""
-        if self._health is not None:
-            self._health.catch_up()
-        if self._grounds.ejector is not None:
-            self._grounds.ejector.catch_up()
 
     def _answers(self, whole: NodeSet[N]) -> bytes | None:
         """Return the answers of a filter that may change its mind at any time. O(n)."""

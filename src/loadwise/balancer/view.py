@@ -155,6 +155,13 @@ class Grounds(NamedTuple):
         """When outliers are looked for next; inf for never."""
         return math.inf if self.ejector is None else self.ejector.due
 
+    def catch_up(self) -> None:
+        """Take in what is known of the members' health, and has not been looked at yet."""
+        if self.health is not None:
+            self.health.catch_up()
+        if self.ejector is not None:
+            self.ejector.catch_up()
+
 
 def make_view(
     whole: NodeSet[N],
@@ -182,9 +189,8 @@ def make_view(
     view: View[N] = View()
     view.tallies = {}
     # Versions are read before the state, so that a change in between is noticed later.
-    view.health_version = 0 if health is None else health.version
+    view.health_version, view.due = 0 if health is None else health.version, grounds.due
     view.quota_version = view.shown_quota_version = quota.version
-    view.due = grounds.due
     watch = Watch([*own, *others])
 
     view.admitted, view.where = answers, where
