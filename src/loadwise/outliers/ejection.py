@@ -1,4 +1,4 @@
-"""Ejection of one node, and how long it lasts."""
+"""Ejection of one node, its length, and the times of sweeps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Ejection:
 
 
 class EjectionTimes:
-    """How long ejections last: longer each time, up to a maximum.
+    """Length of ejections in a row: longer each time, up to a maximum.
 
     Args:
         base: Seconds of the first, > 0.

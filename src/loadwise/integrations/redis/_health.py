@@ -88,9 +88,9 @@ class SharedHealth(HealthTracker):
         timeout = as_seconds("timeout", timeout)
         given = as_client(client)
         self._known = KnownNodes()
-        # Nodes whose state is told to nobody, and taken over from nobody: those ejected here, until
-        # they are HEALTHY again.
-        self._ejected: set[Hashable] = set()
+        # Nodes ejected here, until they are HEALTHY again: their state is told to nobody. With the
+        # last news of each from elsewhere, which waits meanwhile.
+        self._ejected: dict[Hashable, Note | None] = {}
         self._warned = False
         self._sync: HealthSync | None = None
         super().__init__(policy, clock)
@@ -185,22 +185,29 @@ class SharedHealth(HealthTracker):
         if isinstance(node_id, str):
             with self._lock:
                 self._known.remove(node_id)
-                self._ejected.discard(node_id)
+                self._ejected.pop(node_id, None)
 
     def eject(
         self, node_id: Hashable, reason: str, until: float, last_success: float | None = None
     ) -> bool:
         """Keep a node UNHEALTHY in this process; return ``False`` if it was ejected."""
         with self._lock:
-            self._ejected.add(id_of(node_id))
+            self._ejected.setdefault(id_of(node_id), None)
         return super().eject(node_id, reason, until, last_success)
+
+    def readmit(self, node_id: Hashable, *, probe: bool) -> None:
+        """End the ejection of a node; without a probe, what others found out of it holds."""
+        note = None if probe else self._ejected.get(id_of(node_id))
+        super().readmit(node_id, probe=probe)
+        if note is not None:
+            self._adopt(note)
 
     def _store(self, new: NodeHealth) -> None:
         before = self.status(new.id)
         super()._store(new)
         private = new.id in self._ejected
         if new.status is HealthStatus.HEALTHY:
-            self._ejected.discard(new.id)
+            self._ejected.pop(new.id, None)
         if isinstance(new.id, str):
             self._known.met(new.id)
             if new.status is not before and not private:
@@ -231,7 +238,8 @@ class SharedHealth(HealthTracker):
         new, node_id = note.health, str(note.health.id)
         with self._lock:
             if node_id in self._ejected:
-                return False  # and is news again when it is next seen on the server
+                self._ejected[node_id] = note
+                return False
             old = self.health(node_id)
             known, forgotten = self._known.heard_of(node_id)
             # What was found out here is settled when it is reported: the later change holds.
