@@ -131,7 +131,7 @@ def test_it_begins_when_a_node_is_healthy_again() -> None:
 def test_the_way_back_may_lead_over_degraded() -> None:
     """A policy of one's own may let a node back by other states: that it fell is what counts."""
     balancer, _ = make(nodes="ab", health=False)
-    starts = balancer._fleet._slow
+    starts = balancer._fleet._grounds.slow
     assert starts is not None
     for old, new in ((1, 4), (4, 2), (2, 1)):
         starts.changed("b", HealthStatus(old), HealthStatus(new))
@@ -278,7 +278,7 @@ def test_threads_that_pick_while_nodes_come_and_go() -> None:
     balancer.pick()
     assert errors == []
     assert slow(balancer) == set()
-    starts = balancer._fleet._slow
+    starts = balancer._fleet._grounds.slow
     assert starts is not None
     assert not starts._starts, "who has its full weight is not remembered"
     balancer.add(Endpoint("last"))

@@ -73,11 +73,8 @@ class Fleet(ForkAware, Generic[N]):
         self._feeds = tuple(map(MeasureFeed, measures))
         self._health = health
         self._quota = quota
-        self._has_quota = has_quota
-        self._where = where
         self._limits = limits
         self._rooms = Rooms(freed)
-        self._slow = slow
         self._grounds = Grounds(health, quota, where, rule, has_quota, slow)
         # Whether nobody knows when the filter changes its mind, so that it is asked at every pick.
         self._unwatched = where is not None and where.sources() is None
@@ -119,8 +116,7 @@ class Fleet(ForkAware, Generic[N]):
         if (before.panic is None) is not (self.view.panic is None):
             self._news.append(self.view.panic)
         if self._news:
-            # So the next pick looks again, and tells of it.
-            self.view.quota_version = self.view.shown_quota_version = -1
+            self.view.quota_version = self.view.shown_quota_version = -1  # so it is told of
 
     @property
     def nodes(self) -> tuple[N, ...]:
@@ -169,7 +165,8 @@ class Fleet(ForkAware, Generic[N]):
 
     def _answers(self, whole: NodeSet[N]) -> bytes | None:
         """Return the answers of a filter that may change its mind at any time. O(n)."""
-        return admits(self._where, whole) if self._unwatched and self._where is not None else None
+        where = self._grounds.where
+        return admits(where, whole) if self._unwatched and where is not None else None
 
     def _publish(self, view: View[N]) -> View[N]:
         """Make a view the present one, and return the one that is then."""
@@ -180,7 +177,7 @@ class Fleet(ForkAware, Generic[N]):
         self.view = view
         if (replaced.panic is None) is not (view.panic is None):
             self._news.append(view.panic)
-        if self._slow is not None and not self._slow.holds(view.phase):
+        if self._grounds.slow is not None and not self._grounds.slow.holds(view.phase):
             view.quota_version = -1  # who began meanwhile has marked the view before
         let_go(replaced)
         return view
@@ -349,20 +346,20 @@ class Fleet(ForkAware, Generic[N]):
         if index is None:
             return False
         slots[index].state_since = self._quota.clock()
-        if self._slow is not None:
-            self._slow.changed(slots[index].id, old, new)
+        if self._grounds.slow is not None:
+            self._grounds.slow.changed(slots[index].id, old, new)
             self.view.quota_version = -1  # so the next pick looks again
         return True
 
     def weight_factor(self, identity: Hashable) -> float | None:
         """Return what part of its weight a member has now, if it is in slow start."""
-        if self._slow is None or self.view.panic is not None:
+        if self._grounds.slow is None or self.view.panic is not None:
             return None
-        return self._slow.factor(identity)
+        return self._grounds.slow.factor(identity)
 
     def _slot(self, identity: Hashable, room: Room | None) -> Slot:
-        if self._slow is not None:
-            self._slow.joined(identity)
+        if self._grounds.slow is not None:
+            self._grounds.slow.joined(identity)
         return Slot(identity, self._feeds, self._quota.clock(), room)
 
     def _index_in(self, whole: NodeSet[N], identity: Hashable) -> int:
@@ -386,17 +383,17 @@ class Fleet(ForkAware, Generic[N]):
             slot.rolls_at = -math.inf
         for slot in gone:
             self._draining.discard(slot.id)
-            if self._slow is not None:
-                self._slow.left(slot.id)
+            if self._grounds.slow is not None:
+                self._grounds.slow.left(slot.id)
             if self._health is not None:
                 self._health.remove(slot.id)
-            if not self._has_quota:
+            if not self._grounds.has_quota:
                 self._quota.remove(slot.id)
 
     def _holds(self, view: View[N]) -> bool:
         return (
             view.shown_quota_version == self._quota.version
-            and (self._slow is None or self._slow.holds(view.phase))
+            and (self._grounds.slow is None or self._grounds.slow.holds(view.phase))
             and (self._health is None or view.health_version == self._health.version)
             and (self._grounds.ejector is None or self._grounds.ejector.is_swept(view.due))
             and (view.watch is None or view.watch.holds())
