@@ -38,6 +38,8 @@ SECTIONS = (
     ("`[[network.pairs]]`", "network.pairs.0"),
     ("`[callers]`", "callers"),
     ("`[health]`", "health"),
+    ("`[outliers]`", "outliers"),
+    ("`[slow_start]`", "slow_start"),
     ("`[[quotas]]`", "quotas.0"),
     ("`[[faults]]`", "faults.0"),
 )

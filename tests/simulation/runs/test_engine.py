@@ -528,7 +528,7 @@ def test_a_strategy_of_ones_own() -> None:
     [
         (("supermarket",), TypeError, "scenario is 'supermarket'; it must be a Scenario"),
         ((steady(), "p3c"), ValueError, "'p3c' is not a strategy; did you mean 'p2c'"),
-        ((steady(), "p2c/fast"), ValueError, "unknown option; there is only /no-health"),
+        ((steady(), "p2c/fast"), ValueError, "has an unknown option, 'fast'"),
         ((steady(), 3), TypeError, "strategy is 3; it must be a name"),
         ((steady(), "p2c", 1.5), TypeError, "seed is 1.5; it must be an int"),
         ((steady(), "p2c", True), TypeError, "seed is True; it must be an int"),

@@ -36,6 +36,7 @@ def comparison() -> Comparison:
             keys_moved=0.1 * mean,
             cache_hits=0.2 * mean,
             panic=0.3,
+            ejections=40,
         )
         for name, mean in (("quick", 1.0), ("slow", 2.0))
     )

@@ -24,6 +24,7 @@ from loadwise.simulation.scenario import (
     Flap,
     Group,
     Network,
+    Outliers,
     Pair,
     Poisson,
     Quota,
@@ -31,6 +32,7 @@ from loadwise.simulation.scenario import (
     Scenario,
     Servers,
     Slow,
+    SlowStartTable,
     Tokens,
     Trace,
 )
@@ -114,7 +116,50 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"arrivals": Poisson(rate=1e-9), "requests": 20_000_000}, "requests arrive for 2e+16 s"),
     ({"strategies": ()}, "strategies is empty: name one, such as p2c"),
     ({"strategies": ("p2c", "p3c")}, "strategies[1]: 'p3c' is not a strategy; did you mean 'p2c'?"),
-    ({"strategies": ("p2c/no-helth",)}, "strategies[0]: 'p2c/no-helth' ends in an unknown option"),
+    (
+        {"strategies": ("p2c/no-helth",)},
+        "strategies[0]: 'p2c/no-helth' has an unknown option, 'no-helth'; did you mean 'no-health",
+    ),
+    (
+        {"strategies": ("p2c/outliers/slow-start", "p2c/slow-start/outliers")},
+        "a strategy called 'p2c/outliers/slow-start' is there twice",
+    ),
+    (
+        {"strategies": ("zones",)},
+        "strategies[0]: 'zones' needs servers with zones: 'server' has no",
+    ),
+    (
+        {"strategies": ("zones",), "servers": Servers(count=2, zone="a")},
+        "strategies[0]: 'zones' needs clients with zones: set clients.zones",
+    ),
+    (
+        {
+            "strategies": ("zones/no-health",),
+            "servers": Servers(count=2, zone="eu"),
+            "clients": Clients(count=2, zones=("eu", "ue")),
+        },
+        "strategies[0]: 'zones/no-health' needs a server in each client's zone, and there is none",
+    ),
+    (
+        {"strategies": ("split",), "servers": groups("a", "b")},
+        "strategies[0]: 'split' needs a share for each group, and 'a' has none: set share",
+    ),
+    (
+        {"strategies": ("split",), "servers": groups("a", "b", share=0)},
+        "strategies[0]: 'split' needs a group with a share above 0",
+    ),
+    (
+        {"outliers": Outliers(interval=5.0)},
+        "outliers is set, but no strategy is run with it: name one with the option /outliers",
+    ),
+    (
+        {"slow_start": SlowStartTable(window=5.0)},
+        "slow_start is set, but no strategy is run with it: name one with the option /slow-start",
+    ),
+    (
+        {"outliers": Outliers(base_ejection=400.0), "strategies": ("p2c/outliers",)},
+        "outliers.max_ejection is 300 s, below outliers.base_ejection, which is 400 s",
+    ),
     ({"strategies": ("p2c", "P2C")}, "a strategy called 'p2c' is there twice"),
     (
         {"strategies": ("ConsistentHash/no-health",)},

@@ -41,9 +41,12 @@ MIXED = Servers(
     queue_limit=7,
     zone="a",
     weight=5.0,
+    priority=3,
     groups=(
         Group(name="plain", count=2),
-        Group(name="own", parallelism=1, speed=0.5, queue_limit=0, zone="b", weight=0.0),
+        Group(
+            name="own", parallelism=1, speed=0.5, queue_limit=0, zone="b", weight=0.0, priority=0
+        ),
     ),
 )
 
@@ -53,7 +56,14 @@ def test_servers_without_groups_are_one_group() -> None:
     servers = Servers(count=3, parallelism=4, speed=2.0, queue_limit=5, zone="a", weight=0.5)
     assert server_groups(fleet(servers=servers)) == (
         Group(
-            name="server", count=3, parallelism=4, speed=2.0, queue_limit=5, zone="a", weight=0.5
+            name="server",
+            count=3,
+            parallelism=4,
+            speed=2.0,
+            queue_limit=5,
+            zone="a",
+            weight=0.5,
+            priority=0,
         ),
     )
 
@@ -62,7 +72,14 @@ def test_groups_are_filled_in() -> None:
     """What a group does not say is as in ``[servers]``; what it says holds, zeros included."""
     plain, own = server_groups(fleet(servers=MIXED))
     assert plain == Group(
-        name="plain", count=2, parallelism=2, speed=3.0, queue_limit=7, zone="a", weight=5.0
+        name="plain",
+        count=2,
+        parallelism=2,
+        speed=3.0,
+        queue_limit=7,
+        zone="a",
+        weight=5.0,
+        priority=3,
     )
     assert own == MIXED.groups[1]
 

@@ -23,6 +23,11 @@ NAMES = (
     "flapping",
     "overload",
     "brownout",
+    "gray-failure",
+    "canary",
+    "slow-start",
+    "zone-outage",
+    "many-clients",
     "affinity-churn",
     "llm-fleet",
 )
@@ -194,6 +199,57 @@ def test_brownout() -> None:
     without = played("brownout", "p2c", "health.panic_threshold=none")
     assert errors(without) > 0.3
     assert not without.panic
+
+
+def test_gray_failure() -> None:
+    """Health tracking sees nothing of it; ejection leaves a fraction of the losses."""
+    for name in ("p2c", "p2c-peak-ewma"):
+        tracked = played("gray-failure", name)
+        ejecting = played("gray-failure", f"{name}/outliers")
+        assert errors(tracked) > 0.001
+        assert errors(ejecting) < 0.6 * errors(tracked)
+        assert ejecting.ejections >= 1
+        assert not tracked.ejections
+
+
+def test_canary() -> None:
+    """By its share a release costs a third of a twentieth of half the run, by load twice that."""
+    by_load, by_share = played("canary", "p2c/no-health"), played("canary", "split/no-health")
+    assert 0.006 < errors(by_share) < 0.011
+    assert errors(by_load) > 1.7 * errors(by_share)
+    for name in ("split", "split/outliers"):
+        assert errors(played("canary", name)) < 0.7 * errors(by_share)
+
+
+def test_slow_start() -> None:
+    """A server that joins cold hurts less, with every strategy that honours weights."""
+    window = "slow_start.window=8"
+    for name in ("weighted-round-robin", "p2c", "least-load"):
+        cold = played("slow-start", name).latency.p99
+        assert played("slow-start", f"{name}/slow-start", window).latency.p99 < 0.9 * cold
+
+
+def test_zone_outage() -> None:
+    """Nothing is lost, and who stays at home is quicker, as long as there is a home."""
+    across, at_home = played("zone-outage", "p2c"), played("zone-outage", "zones")
+    assert errors(at_home) == 0
+    assert at_home.latency.mean < 0.85 * across.latency.mean
+    # In tiers, those behind are used while the first are down, and then no more.
+    reserve = "servers.groups.0.priority=0", "servers.groups.1.priority=1"
+    tiers = played("zone-outage", "tiers", *reserve, "servers.groups.2.priority=1", "load=0.2")
+    assert errors(tiers) < 0.001
+    shares = [sum(share for id_, share in tiers.share.items() if id_[0] == zone) for zone in "abc"]
+    assert shares[0] > 0.5
+    assert min(shares[1:]) > 0.1
+
+
+def test_many_clients() -> None:
+    """Clients that each use a part of the fleet see more of it, by either kind of subset."""
+    whole = played("many-clients", "least-load", "clients.subset=none").latency.mean
+    assert played("many-clients", "least-load").latency.mean < 0.85 * whole
+    rendezvous = played("many-clients", "least-load", "clients.subset=rendezvous")
+    assert len(rendezvous.share) == 32
+    assert played("many-clients", "least-load", "clients.count=1").latency.mean < 0.7 * whole
 
 
 def test_affinity_churn() -> None:

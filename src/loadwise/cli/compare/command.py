@@ -68,7 +68,8 @@ def compare(  # noqa: PLR0913 - one argument per option
             "-s",
             metavar="NAME",
             help="A strategy, such as p2c or least-load; NAME/no-health runs it without health "
-            "tracking. May be given several times. By default those of the scenario.",
+            "tracking, NAME/outliers with outlier ejection, NAME/slow-start with slow start. May "
+            "be given several times. By default those of the scenario.",
         ),
     ] = None,
     seeds: Annotated[

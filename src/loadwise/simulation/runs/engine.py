@@ -12,6 +12,7 @@ from loadwise.balancer import Balancer
 from loadwise.health import ConsecutiveFailurePolicy, HealthStatus, HealthTracker
 from loadwise.metrics import NoopCollector
 from loadwise.quota import QuotaConfig, QuotaDimension, QuotaTracker
+from loadwise.simulation.runs.members import outlier_detection, seat_of, slow_start, subset
 from loadwise.simulation.runs.result import Ended, Result, result_of
 from loadwise.simulation.scenario import Group, Quota, Scenario, Tokens, Trace
 from loadwise.simulation.scenario.consistency import check_faults, check_strategy, validated
@@ -164,16 +165,22 @@ class _SimulationRun:
             tracker.subscribe(self._listener(number))
         known = tuple(quota for quota in scenario.quotas if quota.aware)
         threshold = scenario.health.panic_threshold
+        outliers = outlier_detection(
+            scenario, self._who, Random(f"{self._seed}/{number}/{self._generation}/outliers")
+        )
         balancer = Balancer(
             self._members,
-            self._who.make(rng, scenario.tau),
+            self._who.make(seat_of(scenario, number, rng)),
             health=tracker,
             panic_threshold=None if isinstance(threshold, str) else threshold,
             panic_window=scenario.health.panic_window,
             quota=self._quotas(known, scenario.clients.count),
-            metrics=self._panic_watch(number) if tracker is not None else None,
+            metrics=self._events(number) if tracker is not None or outliers is not None else None,
             clock=clock,
             name=f"client {number}",
+            outliers=outliers,
+            slow_start=slow_start(scenario, self._who),
+            subset=subset(scenario, number),
         )
         for identity in self._drained:
             balancer.drain(identity)
@@ -191,14 +198,17 @@ class _SimulationRun:
 
         return listen
 
-    def _panic_watch(self, client: int) -> _PanicWatch:
-        generation = self._generation
+    def _events(self, client: int) -> _Events:
+        generation, recorder = self._generation, self._recorder
 
-        def tell(entered: bool) -> None:  # noqa: FBT001 - as the collector's
+        def panic(entered: bool) -> None:  # noqa: FBT001 - as the collector's
             if self._generation == generation:
-                self._recorder.panic(client, entered=entered)
+                recorder.panic(client, entered=entered)
 
-        return _PanicWatch(tell)
+        def ejection(*_: object) -> None:
+            recorder.ejections += 1
+
+        return _Events(panic, ejection)
 
     def _quotas(self, quotas: tuple[Quota, ...], parts: int) -> QuotaTracker | None:
         """Return a tracker of one part of the quotas, for all servers that there are."""
@@ -298,11 +308,14 @@ class _SimulationRun:
         return len({id(attempt.request) for attempt in found if not attempt.request.over})
 
 
-class _PanicWatch(NoopCollector):
-    """Passes on whether panic began or ended, and nothing else."""
+class _Events(NoopCollector):
+    """Passes on panics and ejections, and nothing else."""
 
-    def __init__(self, tell: Callable[[bool], None]) -> None:
-        self.on_panic = tell
+    def __init__(
+        self, panic: Callable[[bool], None], ejection: Callable[[object, object], None]
+    ) -> None:
+        self.on_panic = panic
+        self.on_ejection = ejection
 
 
 def _config(quotas: tuple[Quota, ...], parts: int) -> QuotaConfig:

@@ -207,5 +207,15 @@ FIGURES = (
         spoken="Cache hits",
     ),
     PANIC,
+    Figure(
+        "ejections",
+        lambda run: run.ejections,
+        TablePart.HEALTH,
+        rounded,
+        heading="outliers\nejected",
+        title="ejections",
+        unit="of outliers",
+        rare=True,
+    ),
 )
 """All other figures of a run, in the order of exports."""

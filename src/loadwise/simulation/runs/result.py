@@ -97,6 +97,7 @@ class Result(Counts):
         timeline: How the run went.
         wall_seconds: How long the simulation took, in real time; not part of the outcome.
         panic: Share of the time in which clients were in panic, as the mean over the clients.
+        ejections: Ejections of outliers by all clients together, those of the warm-up included.
     """
 
     scenario: str
@@ -114,6 +115,7 @@ class Result(Counts):
     timeline: Timeline
     wall_seconds: float
     panic: float = 0.0
+    ejections: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,7 @@ def result_of(run: Ended, wall_seconds: float) -> Result:
         timeline=recorder.timeline(),
         wall_seconds=wall_seconds,
         panic=recorder.panic_share(scenario.clients.count, seconds),
+        ejections=recorder.ejections,
     )
 
 

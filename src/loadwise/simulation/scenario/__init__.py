@@ -24,6 +24,7 @@ from loadwise.simulation.scenario.records import (
     Health,
     Lognormal,
     Network,
+    Outliers,
     Pair,
     Pareto,
     Poisson,
@@ -34,6 +35,7 @@ from loadwise.simulation.scenario.records import (
     Servers,
     Service,
     Slow,
+    SlowStartTable,
     Tokens,
     Trace,
 )
@@ -57,6 +59,7 @@ __all__ = [
     "Health",
     "Lognormal",
     "Network",
+    "Outliers",
     "Pair",
     "Pareto",
     "Poisson",
@@ -67,6 +70,7 @@ __all__ = [
     "Servers",
     "Service",
     "Slow",
+    "SlowStartTable",
     "Tokens",
     "Trace",
 ]

@@ -25,8 +25,10 @@ from loadwise.simulation.scenario.records import (
     Fault,
     Flap,
     Moment,
+    Outliers,
     RestartClients,
     Scenario,
+    SlowStartTable,
     Tokens,
     Trace,
 )
@@ -93,6 +95,7 @@ nor a group; did you mean 'server'? (the groups are server; servers are called s
     _check_strategies(scenario)
     _check_zones(scenario)
     _check_costs(scenario)
+    _check_options(scenario)
     _check_length(scenario)
     check_faults(scenario)
     callers, servers = scenario.callers, scenario.servers
@@ -117,8 +120,64 @@ def check_strategy(scenario: Scenario, name: str) -> None:
         known = contender(name).name
     except ValueError as error:
         raise ScenarioError(str(error)) from None
-    if known.startswith("consistent-hash") and not scenario.clients.keys:
+    plain = known.partition("/")[0]
+    if plain == "consistent-hash" and not scenario.clients.keys:
         raise ScenarioError(f"{known!r} needs requests with keys: set clients.keys")
+    if plain == "zones":
+        _check_local_zones(scenario, known)
+    if plain == "split":
+        _check_shares(scenario, known)
+
+
+def _check_local_zones(scenario: Scenario, known: str) -> None:
+    groups = server_groups(scenario)
+    for group in (*groups, *added_groups(scenario)):
+        if group.zone is None:
+            raise ScenarioError(f"{known!r} needs servers with zones: {group.name!r} has none")
+    zones = {group.zone for group in groups if group.zone}
+    if not scenario.clients.zones:
+        raise ScenarioError(f"{known!r} needs clients with zones: set clients.zones")
+    for zone in scenario.clients.zones:
+        if zone not in zones:
+            raise ScenarioError(
+                f"{known!r} needs a server in each client's zone, and there is none in "
+                f"{zone!r}{nearest(zone, zones)} (the servers' zones are "
+                f"{', '.join(sorted(zones))})"
+            )
+
+
+def _check_shares(scenario: Scenario, known: str) -> None:
+    groups = (*server_groups(scenario), *added_groups(scenario))
+    for group in groups:
+        if group.share is None:
+            raise ScenarioError(
+                f"{known!r} needs a share for each group, and {group.name!r} has none: set share "
+                f"in its table, 0 for none"
+            )
+    if not any(group.share for group in groups):
+        raise ScenarioError(f"{known!r} needs a group with a share above 0")
+
+
+def _check_options(scenario: Scenario) -> None:
+    """Check what only contenders with an option use, and that there are some."""
+    outliers = scenario.outliers
+    if outliers.max_ejection < outliers.base_ejection:
+        raise ScenarioError(
+            f"outliers.max_ejection is {outliers.max_ejection:g} s, below outliers.base_ejection, "
+            f"which is {outliers.base_ejection:g} s"
+        )
+    known = [contender(name) for name in scenario.strategies]
+    if outliers != Outliers() and not any(each.outliers for each in known):
+        raise ScenarioError(_unused("outliers", known[0].name, "outliers"))
+    if scenario.slow_start != SlowStartTable() and not any(each.slow_start for each in known):
+        raise ScenarioError(_unused("slow_start", known[0].name, "slow-start"))
+
+
+def _unused(table: str, name: str, option: str) -> str:
+    return (
+        f"{table} is set, but no strategy is run with it: name one with the option /{option} "
+        f"behind it, such as {name}/{option}"
+    )
 
 
 def _check_fleet(scenario: Scenario) -> None:

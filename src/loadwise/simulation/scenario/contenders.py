@@ -2,22 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from types import MappingProxyType
 from typing import Any
 
 from loadwise._callables import refuse_async
 from loadwise.errors import nearest
-from loadwise.strategies import Strategy
-from loadwise.strategies.catalogue import STRATEGIES, Maker, known_name
+from loadwise.load import InFlight
+from loadwise.strategies import PowerOfTwoChoices, Split, Strategy, Tiers, Zones
+from loadwise.strategies.catalogue import STRATEGIES as UNGROUPED
+from loadwise.strategies.catalogue import Maker, known_name
 
-__all__ = ["STRATEGIES", "Contender", "Recipe", "contender"]
+__all__ = ["STRATEGIES", "Contender", "Recipe", "Seat", "contender"]
 
 AnyStrategy = Strategy[Any]  # of whatever nodes
 Recipe = str | type[AnyStrategy] | Callable[[], AnyStrategy]
 """A contender's name, or what makes a strategy: one is made for each client."""
 
-_NO_HEALTH = "no-health"
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Place of one client: what a strategy by groups of servers depends on.
+
+    Attributes:
+        rng: Source of all chance.
+        tau: Seconds in which peak EWMA forgets a peak.
+        zone: Where the client stands, if anywhere.
+        shares: Shares of the groups of servers.
+    """
+
+    rng: Random
+    tau: float = 10.0
+    zone: str | None = None
+    shares: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+Seated = Callable[[Seat], AnyStrategy]
+
+
+def _p2c(seat: Seat) -> Callable[[], AnyStrategy]:
+    return lambda: PowerOfTwoChoices(InFlight(), seat.rng)
+
+
+def _ungrouped(make: Maker) -> Seated:
+    return lambda seat: make(seat.rng, seat.tau)
+
+
+STRATEGIES: Mapping[str, Seated] = MappingProxyType(
+    {name: _ungrouped(make) for name, make in UNGROUPED.items()}
+    | {
+        "tiers": lambda seat: Tiers(_p2c(seat), rng=seat.rng),
+        "zones": lambda seat: Zones(_p2c(seat), local=seat.zone, rng=seat.rng),
+        "split": lambda seat: Split(
+            seat.shares, by=lambda server: server.group, make=_p2c(seat), rng=seat.rng
+        ),
+    }
+)
+"""Makers of strategies by the names that scenarios call them by."""
+
+_OPTIONS = ("no-health", "outliers", "slow-start")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,27 +71,34 @@ class Contender:
 
     Attributes:
         name: Its name in results.
-        make: Makes a strategy from a random source and the tau of peak EWMA.
+        make: Makes a strategy for a client.
         health: Whether the health of servers is tracked, where the scenario tracks it.
+        outliers: Whether outliers are ejected.
+        slow_start: Whether the weight of servers that join grows.
     """
 
     name: str
-    make: Maker
+    make: Seated
     health: bool = True
+    outliers: bool = False
+    slow_start: bool = False
 
 
 def contender(recipe: Recipe) -> Contender:
     """Return who is meant by a name, in any spelling, or by a strategy class.
 
-    A name may end in ``/no-health``, to see what the strategy does without health tracking.
+    A name may be followed by options, in any order: ``/no-health`` runs it without health tracking,
+    ``/outliers`` with outlier ejection, ``/slow-start`` with slow start.
 
     Raises:
-        ValueError: There is no such strategy.
+        ValueError: There is no such strategy or option.
         TypeError: It is neither a name nor callable.
 
     Example:
         >>> contender("PowerOfTwoChoices").name, contender("least_load/no-health").name
         ('p2c', 'least-load/no-health')
+        >>> contender("p2c/slow-start/outliers").name
+        'p2c/outliers/slow-start'
     """
     if isinstance(recipe, str):
         return _by_name(recipe)
@@ -56,17 +108,28 @@ def contender(recipe: Recipe) -> Contender:
             f"returns a strategy"
         )
     refuse_async("strategy", recipe, "give a plain function that returns a strategy")
-    return Contender(getattr(recipe, "__name__", type(recipe).__name__), lambda _, __: recipe())
+    return Contender(getattr(recipe, "__name__", type(recipe).__name__), lambda _: recipe())
 
 
 def _by_name(text: str) -> Contender:
-    name, slash, option = text.partition("/")
-    if slash and option != _NO_HEALTH:
-        raise ValueError(f"{text!r} ends in an unknown option; there is only /{_NO_HEALTH}")
-    known = known_name(name)
+    name, *given = text.split("/")
+    plain = name.lower().replace("_", "-")
+    known = plain if plain in STRATEGIES else known_name(name)
     if known is None:
         raise ValueError(
             f"{name!r} is not a strategy{nearest(name.lower(), STRATEGIES)} "
             f"(the strategies are {', '.join(STRATEGIES)})"
         )
-    return Contender(known + slash + option, STRATEGIES[known], health=not slash)
+    for option in given:
+        if option not in _OPTIONS:
+            raise ValueError(
+                f"{text!r} has an unknown option, {option!r}{nearest(option, _OPTIONS)} (the "
+                f"options are {', '.join(f'/{each}' for each in _OPTIONS)})"
+            )
+    return Contender(
+        "/".join([known, *(option for option in _OPTIONS if option in given)]),
+        STRATEGIES[known],
+        health="no-health" not in given,
+        outliers="outliers" in given,
+        slow_start="slow-start" in given,
+    )

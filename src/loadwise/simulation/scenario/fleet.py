@@ -184,4 +184,5 @@ def _filled(group: Group, servers: Servers) -> Group:
         queue_limit=servers.queue_limit if group.queue_limit is None else group.queue_limit,
         zone=servers.zone if group.zone is None else group.zone,
         weight=servers.weight if group.weight is None else group.weight,
+        priority=servers.priority if group.priority is None else group.priority,
     )

@@ -29,6 +29,7 @@ __all__ = [
     "Health",
     "Lognormal",
     "Network",
+    "Outliers",
     "Pair",
     "Pareto",
     "Poisson",
@@ -39,6 +40,7 @@ __all__ = [
     "Servers",
     "Service",
     "Slow",
+    "SlowStartTable",
     "Tokens",
     "Trace",
 ]
@@ -48,6 +50,8 @@ Seconds = Annotated[float, Meta(ge=0, le=1e9, description="a number of seconds")
 PositiveSeconds = Annotated[float, Meta(gt=0, le=1e9, description="a number of seconds")]
 Factor = Annotated[float, Meta(gt=0, le=1e6, description="a factor")]
 Share = Annotated[float, Meta(ge=0, le=1, description="a share")]
+Priority = Annotated[int, Meta(ge=-1000, le=1000, description="a whole number")]
+NoneText = Annotated[str, Meta(pattern=r"^none\Z", description='"none"')]
 Rate = Annotated[float, Meta(gt=0, le=1e9, description="a number of requests per second")]
 TokenRate = Annotated[float, Meta(gt=0, le=1e12, description="a number of tokens per second")]
 Moment = (
@@ -75,6 +79,8 @@ class Group(_Record, frozen=True):
         queue_limit: Requests that may wait at one; more are rejected.
         zone: Where they stand.
         weight: Their weight, for strategies that go by weight.
+        priority: Their priority, for ``tiers``; those of the lowest are asked first.
+        share: Their share of the requests, for ``split``; any unit, such as per cent.
     """
 
     name: Annotated[
@@ -90,6 +96,8 @@ class Group(_Record, frozen=True):
     queue_limit: Annotated[int, Meta(ge=0, description="a whole number")] | None = None
     zone: str | None = None
     weight: Annotated[float, Meta(ge=0, le=1e6, description="a weight")] | None = None
+    priority: Priority | None = None
+    share: Annotated[float, Meta(ge=0, le=1e6, description="a share, in any unit")] | None = None
 
 
 class Servers(_Record, frozen=True):
@@ -102,6 +110,7 @@ class Servers(_Record, frozen=True):
         queue_limit: Requests that may wait at one; more are rejected. No limit by default.
         zone: Where they stand.
         weight: Their weight, for strategies that go by weight.
+        priority: Their priority, for ``tiers``; those of the lowest are asked first.
         cache: Keys whose data one server keeps at hand, the least recently used given up first.
             0 for none.
         cached: Service time of a request whose key is at hand, as a share of the full one.
@@ -114,6 +123,7 @@ class Servers(_Record, frozen=True):
     queue_limit: Annotated[int, Meta(ge=0, description="a whole number")] | None = None
     zone: str | None = None
     weight: Annotated[float, Meta(ge=0, le=1e6, description="a weight")] = 1.0
+    priority: Priority = 0
     cache: Annotated[int, Meta(ge=0, description="a whole number")] = 0
     cached: Share = 0.1
     groups: tuple[Group, ...] = ()
@@ -265,6 +275,9 @@ class Clients(_Record, frozen=True):
         zones: Where they stand, in turn.
         keys: How many different hash keys the requests have; 0 for none.
         skew: How unevenly: the k-th most frequent key is k ** -skew times as frequent.
+        subset: How each chooses the servers that it uses, ``"rendezvous"`` or ``"aperture"``; by
+            default it uses all.
+        subset_size: How many servers each uses, where it does not use all.
     """
 
     count: Count = 1
@@ -272,6 +285,13 @@ class Clients(_Record, frozen=True):
     zones: tuple[str, ...] = ()
     keys: Annotated[int, Meta(ge=0, le=10_000_000, description="a whole number")] = 0
     skew: Annotated[float, Meta(ge=0, le=5, description="an exponent")] = 0.0
+    subset: (
+        Annotated[
+            str, Meta(pattern=r"^(rendezvous|aperture)\Z", description='"rendezvous" or "aperture"')
+        ]
+        | None
+    ) = None
+    subset_size: Count = 12
 
 
 class Pair(_Record, frozen=True):
@@ -339,8 +359,65 @@ class Health(_Record, frozen=True):
     probe_backoff: Annotated[float, Meta(ge=1, le=1e6, description="a factor")] = 1.0
     max_probe_interval: Seconds = 300.0
     jitter: Share = 0.0
-    panic_threshold: Share | Annotated[str, Meta(pattern=r"^none\Z", description='"none"')] = 0.5
+    panic_threshold: Share | NoneText = 0.5
     panic_window: PositiveSeconds | None = None
+
+
+class Outliers(_Record, frozen=True):
+    """Outlier ejection, by the contenders whose name ends in ``/outliers``.
+
+    Attributes:
+        interval: Seconds between sweeps.
+        base_ejection: Seconds that the first ejection of a server lasts; the second in a row lasts
+            twice as long, and so on.
+        max_ejection: Seconds that no ejection exceeds.
+        jitter: Seconds by which each is lengthened at random, at most.
+        max_ejected: Share of the servers; beyond the first, only while fewer are ejected.
+        consecutive_failures: Failures in a row that eject a server at once.
+        stdev_factor: Standard deviations below the mean success rate that make an outlier.
+        failure_share: Share of failed requests that makes an outlier.
+        slow_factor: A server is slow if most of its requests take so many times as long as is usual
+            in the fleet; by default nobody is ejected for that.
+        min_nodes: Servers with enough requests that a comparison needs; below, significance alone
+            decides.
+        min_requests: Requests in an interval that are enough; by default 100, and for the failure
+            share 50.
+        significance: Chance that a sweep may eject any server though all are alike; ``"none"`` for
+            no such test, as in Envoy.
+        probe: Whether one probe decides when an ejection is over.
+    """
+
+    interval: PositiveSeconds = 10.0
+    base_ejection: PositiveSeconds = 30.0
+    max_ejection: PositiveSeconds = 300.0
+    jitter: Seconds = 0.0
+    max_ejected: Share = 0.1
+    consecutive_failures: Count | NoneText = 5
+    stdev_factor: (
+        Annotated[float, Meta(ge=0, le=1000, description="a number of deviations")] | NoneText
+    ) = 1.9
+    failure_share: (
+        Annotated[float, Meta(gt=0, le=1, description="a share of the requests")] | NoneText
+    ) = 0.85
+    slow_factor: Annotated[float, Meta(gt=1, le=1e6, description="a factor")] | NoneText = "none"
+    min_nodes: Count = 5
+    min_requests: Count | None = None
+    significance: Annotated[float, Meta(gt=0, lt=1, description="a chance")] | NoneText = 0.001
+    probe: bool = True
+
+
+class SlowStartTable(_Record, frozen=True):
+    """Slow start of servers that join or recover, by contenders that end in ``/slow-start``.
+
+    Attributes:
+        window: Seconds until a server has its whole weight.
+        aggression: Curve of the weight: 1 for a straight line, more for a quicker beginning.
+        min_weight: Share of its weight that a server has at least.
+    """
+
+    window: PositiveSeconds = 60.0
+    aggression: Annotated[float, Meta(gt=0, le=1000, description="an exponent")] = 1.0
+    min_weight: Annotated[float, Meta(gt=0, le=1, description="a share of the weight")] = 0.1
 
 
 class Quota(_Record, frozen=True):
@@ -499,6 +576,8 @@ class Scenario(_Record, frozen=True):
         network: How long messages are under way.
         callers: How those who send requests deal with trouble.
         health: How clients track the health of servers.
+        outliers: When clients eject servers that do worse than the rest.
+        slow_start: How the weight grows of servers that join or recover.
         quotas: Limits that servers enforce.
         faults: What goes wrong, and when.
     """
@@ -523,5 +602,7 @@ class Scenario(_Record, frozen=True):
     network: Network = Network()
     callers: Callers = Callers()
     health: Health = Health()
+    outliers: Outliers = Outliers()
+    slow_start: SlowStartTable = SlowStartTable()
     quotas: tuple[Quota, ...] = ()
     faults: tuple[Fault, ...] = ()

@@ -56,6 +56,7 @@ class Recorder:
         self.hedges = 0
         self.timeouts = 0
         self.rate_limited = 0
+        self.ejections = 0
         self.health: list[HealthChange] = []
         self.marks: list[Mark] = []
         self.panics: list[Panicked] = []

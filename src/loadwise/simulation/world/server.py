@@ -15,7 +15,7 @@ __all__ = ["Server"]
 
 
 class Server:
-    """Works on requests first come, first served; as a node, it has an id, a weight and a zone.
+    """Works on requests first come, first served; a node with weight, zone and priority.
 
     Args:
         id: Its id as a node.
@@ -27,6 +27,7 @@ class Server:
         rng: Chance, for failures.
 
     Attributes:
+        group: Name of its group.
         pace: Seconds that a second of work takes at present.
         troubled: Whether it is down, hanging or failing.
         picks: Attempts sent here since the counts were reset.
@@ -54,11 +55,13 @@ class Server:
         "_still",
         "_usual_pace",
         "_waiting",
+        "group",
         "hits",
         "id",
         "limits",
         "pace",
         "picks",
+        "priority",
         "served",
         "troubled",
         "troubled_picks",
@@ -79,6 +82,8 @@ class Server:
         self.id = id
         self.weight = 1.0 if group.weight is None else group.weight
         self.zone = group.zone
+        self.priority = group.priority or 0
+        self.group = group.name
         self.limits = limits
         self.pace = self._usual_pace = 1.0 / (group.speed or 1.0)
         self.picks = 0

@@ -16,6 +16,11 @@ NAMES = (
     "flapping",
     "overload",
     "brownout",
+    "gray-failure",
+    "canary",
+    "slow-start",
+    "zone-outage",
+    "many-clients",
     "affinity-churn",
     "llm-fleet",
 )
