@@ -247,7 +247,8 @@ class Membership(Generic[N_co]):
             made._serials = [*self._serials, ticket]
         made._tickets = self._tickets.copy()
         made._tickets[one.ids[0]] = ticket
-        made._before, made.is_part = ref(self), self.is_part
+        made._before = ref(self)
+        made.is_part = self.is_part
         return made
 
     def parted(self, index: int) -> Membership[N_co]:
@@ -265,7 +266,8 @@ class Membership(Generic[N_co]):
         made._serials = serials
         made._tickets = self._tickets.copy()
         del made._tickets[self.ids[index]]
-        made._before, made._cut, made.is_part = ref(self), index, self.is_part
+        made._before = ref(self)
+        made._cut, made.is_part = index, self.is_part
         return made
 
     def __reduce__(self) -> tuple[object, ...]:

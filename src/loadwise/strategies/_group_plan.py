@@ -140,7 +140,7 @@ def looked_over(layout: Layout[N], nodes: NodeSet[N]) -> tuple[list[NodeSet[N]],
     told = [None] * len(layout.groups) if standing is None else layout.told(standing)
     ailing = layout.split(nodes.ailing)
     factors: dict[int, dict[int, float]] = {}
-    for index, factor in ({} if nodes.warm_up is None else nodes.warm_up.factors).items():
+    for index, factor in nodes.warm_up.factors.items() if nodes.warm_up is not None else ():
         number = layout.number[index]
         factors.setdefault(number, {})[layout.groups[number].place(index)] = factor
     counted = nodes.barred is not None

@@ -46,19 +46,26 @@ def _p2c(seat: Seat) -> Callable[[], AnyStrategy]:
     return lambda: PowerOfTwoChoices(InFlight(), seat.rng)
 
 
+def _tiers(seat: Seat) -> AnyStrategy:
+    return Tiers(_p2c(seat), rng=seat.rng)
+
+
+def _zones(seat: Seat) -> AnyStrategy:
+    return Zones(_p2c(seat), local=seat.zone, rng=seat.rng)
+
+
+def _split(seat: Seat) -> AnyStrategy:
+    return Split(seat.shares, by=lambda server: server.group, make=_p2c(seat), rng=seat.rng)
+
+
 def _ungrouped(make: Maker) -> Seated:
     return lambda seat: make(seat.rng, seat.tau)
 
 
+_GROUPED: dict[str, Seated] = {"tiers": _tiers, "zones": _zones, "split": _split}
+
 STRATEGIES: Mapping[str, Seated] = MappingProxyType(
-    {name: _ungrouped(make) for name, make in UNGROUPED.items()}
-    | {
-        "tiers": lambda seat: Tiers(_p2c(seat), rng=seat.rng),
-        "zones": lambda seat: Zones(_p2c(seat), local=seat.zone, rng=seat.rng),
-        "split": lambda seat: Split(
-            seat.shares, by=lambda server: server.group, make=_p2c(seat), rng=seat.rng
-        ),
-    }
+    {name: _ungrouped(make) for name, make in UNGROUPED.items()} | _GROUPED
 )
 """Makers of strategies by the names that scenarios call them by."""
 
