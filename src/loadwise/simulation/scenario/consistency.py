@@ -30,12 +30,15 @@ from loadwise.simulation.scenario.records import (
     Tokens,
     Trace,
 )
+from loadwise.strategies.catalogue import CATALOGUE
 
 __all__ = ["check", "check_faults", "check_strategy", "validated"]
 
 _LONGEST = 1e15
 """Seconds of a run; beyond, moments an eighth of a second apart would be the same."""
 _MOST_SPELLS = 100_000
+_BY_KEY = {name for entry in CATALOGUE if "hash_key" in entry.needs for name in entry.makers}
+_BY_NUMBER = {name for entry in CATALOGUE if "numbered" in entry.needs for name in entry.makers}
 
 
 def validated(scenario: object) -> Scenario:
@@ -117,8 +120,20 @@ def check_strategy(scenario: Scenario, name: str) -> None:
         known = contender(name).name
     except ValueError as error:
         raise ScenarioError(str(error)) from None
-    if known.startswith("consistent-hash") and not scenario.clients.keys:
+    maker = known.partition("/")[0]
+    if maker in _BY_KEY and not scenario.clients.keys:
         raise ScenarioError(f"{known!r} needs requests with keys: set clients.keys")
+    if maker in _BY_NUMBER:
+        _check_numbers(scenario, known)
+
+
+def _check_numbers(scenario: Scenario, strategy: str) -> None:
+    everybody = (*server_groups(scenario), *added_groups(scenario))
+    if len(everybody) > 1:
+        raise ScenarioError(
+            f"{strategy!r} needs servers of different numbers, but those of each group begin at 1: "
+            f"have one group, and add none"
+        )
 
 
 def _check_fleet(scenario: Scenario) -> None:
