@@ -45,6 +45,7 @@ COMPILED = [
     "strategies/_keyed",
     "strategies/_load_plans",
     "strategies/_planned",
+    "strategies/_ring_plan",
     "strategies/bounded_loads",
     "strategies/consistent_hash",
     "strategies/fallback",

@@ -21,6 +21,7 @@ from loadwise import (
     Rendezvous,
     SelectionContext,
 )
+from loadwise._membership import WarmUp
 
 KeyMap: TypeAlias = ConsistentHash[Any] | Maglev[Any] | Rendezvous[Any] | JumpHash[Any]
 Maker = Callable[[], KeyMap]
@@ -128,6 +129,35 @@ def test_a_node_that_is_down_moves_its_own_keys_to_the_next_in_order(make: Maker
     for key, old in zip(KEYS, before, strict=True):
         now = balancer.pick(hash_key=key).id
         assert now == old or (old == "n-0" != now)
+
+
+@every_one
+def test_keys_move_to_a_node_in_slow_start_and_once(make: Maker) -> None:
+    """As its factor grows it takes more of its keys, each for good, and none move between others.
+
+    All owners are those that requests go to one after the other, and with the factor at 1 they are
+    those of no slow start.
+    """
+    members, strategy = NodeSet(endpoints([1] * 8)), make()
+    keys = [f"key-{number}" for number in range(400)]
+    last: list[int | None] = [strategy.owner(members.without([7]), key) for key in keys]
+    taken = [0]
+    for factor in (0.1, 0.4, 0.8, 1.0):
+        view = members.warming(WarmUp(members.membership, {7: factor})) if factor < 1 else members
+        now = [strategy.owner(view, key) for key in keys]
+        assert all(new in (old, 7) for old, new in zip(last, now, strict=True))
+        taken.append(now.count(7))
+        last = now
+        for key in keys[:30]:
+            asked = strategy.owners(view, key, 8)
+            assert sorted(asked) == list(range(8))
+            for rank, index in enumerate(asked):
+                context = SelectionContext(key, exclude=frozenset(asked[:rank]))
+                assert strategy.select(view, context) == index
+    full = taken[-1]
+    assert full > 20
+    assert taken == sorted(taken)
+    assert abs(taken[2] - 0.4 * full) < 0.25 * full + 4
 
 
 CHANGES = st.lists(

@@ -8,86 +8,32 @@ each to the next node along, and gets them back when it returns; nothing is rebu
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
-from itertools import accumulate, cycle
-from typing import Any
-
-from xxhash import xxh64_intdigest
+from itertools import accumulate
 
 from loadwise._native import mypyc_attr
 from loadwise._numbers import shown, whole
 from loadwise.context import EMPTY, HashKey, SelectionContext
 from loadwise.errors import nearest
 from loadwise.node_set import NodeSet
-from loadwise.strategies._draws import share_of_full
 from loadwise.strategies._keyed import Keyed, half_a_character
-from loadwise.strategies._planned import N, Plan, check_excluded, none_left
+from loadwise.strategies._planned import N
 from loadwise.strategies._points import KINDS, Points
 from loadwise.strategies._ring import Ring, build, derive
+from loadwise.strategies._ring_plan import RingPlan, position_of, stops_from, walk
 
 __all__ = ["ConsistentHash"]
 
-_HASH_LIMIT = 2**64
 _USUAL = 160
 _MOST_MEDIANS = 2**32
 """Of a weight, because more would leave no other node a second point, and could overflow."""
-_MOST_MET = 64
-"""So many points of nodes in slow start may turn a key down."""
 _DIGITS = 9
 """Decimals of a number of points that count, so that 2.5 times 0.7 / 0.7 is 2.5."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class _Plan(Plan[Ring]):
-    """The ring, and the index of each owner: -1 for those that may not be chosen, and nobody.
-
-    Attributes:
-        slow: Owners in slow start, whose index is -1, too: the index that they have, and a bound of
-            64 bits. As large a part of the hashes as they take of their keys is below it.
-    """
-
-    __slots__ = ("indices", "owners", "points", "shift", "sites", "slow")
-
-    def __init__(self, nodes: NodeSet[Any], ring: Ring) -> None:  # only indices matter
-        super().__init__(nodes, ring)
-        self.points = ring.points
-        self.owners = ring.owners
-        self.shift = ring.shift
-        self.sites = ring.sites
-        self.indices = [-1] * (max(ring.order, default=0) + 1)
-        for index in nodes.eligible:
-            self.indices[ring.order[index]] = index
-        self._slow_down(nodes)
-
-    def _slow_down(self, nodes: NodeSet[Any]) -> None:
-        order, parts = self.state.order, share_of_full(nodes)
-        self.slow = {order[i]: (i, int(part * _HASH_LIMIT)) for i, part in parts.items()}
-        for number in self.slow:
-            self.indices[number] = -1
-
-    def patched(self, nodes: NodeSet[Any], gone: Sequence[int], back: Sequence[int]) -> _Plan:
-        """Return the plan for the same nodes with a few others eligible; see `Planned`."""
-        twin = _Plan.__new__(_Plan)
-        twin.follow(self, gone, back)
-        twin.points, twin.owners, twin.shift = self.points, self.owners, self.shift
-        twin.sites = self.sites
-        order = self.state.order
-        twin.indices = self.indices.copy()
-        for number, (index, _) in self.slow.items():
-            twin.indices[number] = index
-        for index in gone:
-            twin.indices[order[index]] = -1
-        for index in back:
-            twin.indices[order[index]] = index
-        twin._slow_down(nodes)  # noqa: SLF001 - its own
-        return twin
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class ConsistentHash(Keyed[N, Ring, _Plan]):
+class ConsistentHash(Keyed[N, Ring, RingPlan]):
     """The node that a key belongs to.
 
     Use it for caches, sessions and anything that is cheaper where it was before. The context's
@@ -234,10 +180,12 @@ class ConsistentHash(Keyed[N, Ring, _Plan]):
                 return ring
         return build(names, counts, self._kind)
 
-    def _make_plan(self, nodes: NodeSet[N], state: Ring) -> _Plan:
-        return _Plan(nodes, state)
+    def _make_plan(self, nodes: NodeSet[N], state: Ring) -> RingPlan:
+        return RingPlan(nodes, state)
 
-    def _patch(self, before: _Plan, nodes: NodeSet[N], gone: list[int], back: list[int]) -> _Plan:
+    def _patch(
+        self, before: RingPlan, nodes: NodeSet[N], gone: list[int], back: list[int]
+    ) -> RingPlan:
         return before.patched(nodes, gone, back)
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
@@ -258,7 +206,7 @@ class ConsistentHash(Keyed[N, Ring, _Plan]):
             index = plan.indices[plan.owners[position]]
             if index >= 0:
                 return index
-        return _walk(plan, position, hashed, context.exclude)
+        return walk(plan, position, hashed, context.exclude)
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return what `select` would return: it depends on the key alone."""
@@ -304,7 +252,7 @@ class ConsistentHash(Keyed[N, Ring, _Plan]):
         while points[position] < hashed:
             position += 1
         index = plan.indices[plan.owners[position]]
-        return index if index >= 0 else _walk(plan, position, hashed, EMPTY.exclude)
+        return index if index >= 0 else walk(plan, position, hashed, EMPTY.exclude)
 
     @property
     def _bits(self) -> int:
@@ -313,13 +261,13 @@ class ConsistentHash(Keyed[N, Ring, _Plan]):
     def _hash_of(self, data: bytes) -> int:
         return self._digest(data)
 
-    def _order(self, plan: _Plan, hashed: int) -> Iterator[int]:
+    def _order(self, plan: RingPlan, hashed: int) -> Iterator[int]:
         seen: set[int] = set()
-        position = _position(plan, hashed)
-        stops = _stops(plan, position, hashed)
+        position = position_of(plan, hashed)
+        stops = stops_from(plan, position, hashed)
         while len(seen) < plan.count:
             if plan.slow:
-                index = _walk(plan, position, hashed, seen)
+                index = walk(plan, position, hashed, seen)
             else:
                 index = next(i for i in map(plan.indices.__getitem__, stops) if i >= 0)
             if index is not None and index not in seen:
@@ -329,83 +277,3 @@ class ConsistentHash(Keyed[N, Ring, _Plan]):
 
 def _kind_of(points: object) -> Points | None:
     return KINDS.get(points) if isinstance(points, str) else None
-
-
-def _walk(plan: _Plan, position: int, hashed: int, exclude: AbstractSet[int]) -> int | None:
-    """Return the owner of the first point from ``position`` on that may be chosen."""
-    check_excluded(exclude, plan.size)
-    if none_left(plan.eligible, exclude):
-        return None
-    indices, owners = plan.indices, plan.owners
-    if plan.slow or plan.sites is not None:
-        return _walk_past_slow(plan, _stops(plan, position, hashed), exclude, hashed)
-    while True:
-        index = indices[owners[position]]
-        if index >= 0 and index not in exclude:
-            return index
-        position = (position + 1) % len(owners)
-
-
-def _walk_past_slow(
-    plan: _Plan, stops: Iterator[int], exclude: AbstractSet[int], hashed: int
-) -> int | None:
-    """Do as `_walk` from stop to stop, where nodes in slow start take but a part of what they own.
-
-    For each of their points that the key meets another hash decides. So the shares are those of the
-    weights, and as a node takes more and more, a key of its can only move to it.
-    """
-    key = hashed.to_bytes(8, "little")
-    first: int | None = None
-    met = 0
-    for owner in stops:
-        index = plan.indices[owner]
-        if index >= 0 and index not in exclude:
-            return index
-        slow = plan.slow.get(owner)
-        if slow is not None and slow[0] not in exclude:
-            if xxh64_intdigest(key, met) < slow[1]:
-                return slow[0]
-            first = slow[0] if first is None else first
-            met += 1
-            if met == _MOST_MET:  # hardly anybody but nodes in slow start
-                break
-    return first
-
-
-def _stops(plan: _Plan, position: int, hashed: int) -> Iterator[int]:
-    """Give the owners' numbers of the points from a hash on, again and again."""
-    if plan.sites is not None:
-        yield from cycle(_nearest(plan.sites, hashed))
-    points, owners, last = plan.points, plan.owners, -1
-    while True:
-        # A cell may repeat the point of the one before it.
-        if points[position] != last:
-            yield owners[position]
-        last = points[position]
-        position += 1
-        if position == len(owners):
-            position, last = 0, -1
-
-
-def _position(plan: _Plan, hashed: int) -> int:
-    points, position = plan.points, hashed >> plan.shift
-    while points[position] < hashed:
-        position += 1
-    return position
-
-
-def _nearest(sites: tuple[array[int], array[int]], hashed: int) -> Iterator[int]:
-    """Give the owners' numbers of all points, the nearest to a hash first."""
-    points, owners = sites
-    size = len(points)
-    after = bisect_left(points, hashed) % size if size else 0
-    before = after - 1  # the last of all stands at -1, too
-    for _ in range(size):
-        behind = (hashed - points[before % size]) % _HASH_LIMIT
-        ahead = (points[after % size] - hashed) % _HASH_LIMIT
-        if behind <= ahead:
-            yield owners[before % size]
-            before -= 1
-        else:
-            yield owners[after % size]
-            after += 1

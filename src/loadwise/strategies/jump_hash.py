@@ -135,9 +135,7 @@ class _ShardPlan(Plan[_Shards]):
         if self.slow:
             self.at = {place: i for place, i in self.at.items() if place not in self.slow}
 
-    def patched(
-        self, nodes: NodeSet[Any], gone: Sequence[int], back: Sequence[int]
-    ) -> _ShardPlan:
+    def patched(self, nodes: NodeSet[Any], gone: Sequence[int], back: Sequence[int]) -> _ShardPlan:
         """Return the plan for the same nodes with a few others eligible; see `Planned`."""
         twin = _ShardPlan.__new__(_ShardPlan)
         twin.follow(self, gone, back)
@@ -174,8 +172,8 @@ class JumpHash(Keyed[N, _Shards, _ShardPlan]):
 
     Weights are heeded: shares are exactly by weight, and are those of the published function where
     all weights are the same. A weight that changes moves keys between the shards of higher numbers,
-    too. A shard of weight 0 keeps its place. A shard in slow start takes as large a part of its keys
-    as its factor says.
+    too. A shard of weight 0 keeps its place. One in slow start takes as large a part of its keys as
+    its factor says.
 
     Raises:
         TypeError: ``first`` is not an int.

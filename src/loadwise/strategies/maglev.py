@@ -51,9 +51,7 @@ class _TablePlan(Plan[CellTable]):
         for index in self.slow:
             self.indices[index] = -1
 
-    def patched(
-        self, nodes: NodeSet[Any], gone: Sequence[int], back: Sequence[int]
-    ) -> _TablePlan:
+    def patched(self, nodes: NodeSet[Any], gone: Sequence[int], back: Sequence[int]) -> _TablePlan:
         """Return the plan for the same nodes with a few others eligible; see `Planned`."""
         twin = _TablePlan.__new__(_TablePlan)
         twin.follow(self, gone, back)

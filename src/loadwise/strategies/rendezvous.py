@@ -97,9 +97,9 @@ class Rendezvous(Keyed[N, _Entrants, _ScorePlan]):
 
     A node that comes, goes, or gets another weight moves its own keys, and none between the others.
     One that is down, filtered out or excluded passes each of its keys to the next best score, so
-    its load is spread over all others by weight. One in slow start has its weight times a factor, so as
-    that grows, keys move to it only. Ids that are alike as text, such as 1 and "1",
-    draw alike; of equal weights the first has the keys.
+    its load is spread over all others by weight. One in slow start has its weight times a factor:
+    as that grows, keys move to it only. Ids that are alike as text, such as 1 and "1", draw alike;
+    of equal weights the first has the keys.
 
     Raises:
         MissingHashKey: At the pick, when there is no ``hash_key``.
