@@ -77,7 +77,6 @@ MAKERS: dict[str, Callable[[], ViewStrategy[Any]]] = {
     "PowerOfTwoChoices": lambda: PowerOfTwoChoices(rng=random.Random(5)),
     "PowerOfTwoChoices-PeakEwma": lambda: PowerOfTwoChoices(load=PeakEwma(), rng=random.Random(6)),
     "ConsistentHash": lambda: ConsistentHash(virtual_nodes=3),
-    "ConsistentHash-ketama": lambda: ConsistentHash(points="ketama"),
     "Maglev": lambda: Maglev(table_size=251),
     "Rendezvous": Rendezvous,
     "BoundedLoads": lambda: BoundedLoads(ConsistentHash(virtual_nodes=3)),

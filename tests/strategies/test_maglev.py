@@ -114,11 +114,11 @@ def test_extreme_weights_are_no_trouble() -> None:
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        (8, "table_size is 8, which is no prime; the nearest are 7 and 11"),
-        (65_536, "the nearest are 65521 and 65537"),
-        (5_000_009, "the nearest are 4999999 and 5000011"),
+        (8, "table_size is 8, which is no prime; near it are 7 and 11"),
+        (65_536, "near it are 65521 and 65537"),
+        (5_000_009, "near it are 4999999 and 5000011"),
         (5_000_077, "table_size is 5000077; it must be at most 5000011"),
-        (1, "table_size is 1; it must be at least 2"),
+        (1, "table_size is 1, which is no prime; near it are 2"),
     ],
 )
 def test_a_size_that_is_no_prime_is_refused(size: int, message: str) -> None:

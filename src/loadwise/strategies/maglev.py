@@ -118,13 +118,13 @@ class Maglev(Keyed[N, CellTable, _TablePlan]):
     kept_size = 2**20
 
     def __init__(self, table_size: int = 65_537) -> None:
-        self._table_size = size = whole("table_size", table_size, 2)
+        self._table_size = size = whole("table_size", table_size, 1)
         if size > _MOST_CELLS:
             raise ValueError(f"table_size is {size}; it must be at most {_MOST_CELLS}")
         if not _is_prime(size):
-            primes = [near for near in (_below(size), _above(size)) if near <= _MOST_CELLS]
+            primes = [near for near in (_below(size), _above(size)) if 1 < near <= _MOST_CELLS]
             raise ValueError(
-                f"table_size is {size}, which is no prime; the nearest are "
+                f"table_size is {size}, which is no prime; near it are "
                 f"{' and '.join(map(str, primes))}"
             )
         super().__init__()
@@ -265,8 +265,8 @@ def _is_prime(number: int) -> bool:
 
 
 def _below(number: int) -> int:
-    return next(each for each in range(number, 1, -1) if _is_prime(each))
+    return next((each for each in range(number, 1, -1) if _is_prime(each)), 1)
 
 
 def _above(number: int) -> int:
-    return next(each for each in range(number, 2 * number) if _is_prime(each))
+    return next(each for each in range(number, 2 * number + 1) if _is_prime(each))
