@@ -16,10 +16,12 @@ from loadwise import (
     HealthTracker,
     InFlight,
     LeastLoad,
+    Maglev,
     MostAvailable,
     PeakEwma,
     PowerOfTwoChoices,
     Random,
+    Rendezvous,
     RoundRobin,
     SelectionContext,
     Split,
@@ -84,6 +86,7 @@ class Rule:
         scans: Whether it looks at every node.
         uneven: Whether its nodes have float weights.
         alike: Whether its nodes have the same weight.
+        keyed: Whether requests need a key.
         round: Picks whose work one of them does.
     """
 
@@ -93,6 +96,7 @@ class Rule:
     scans: bool = False
     uneven: bool = False
     alike: bool = False
+    keyed: bool = False
     round: int = 1
 
 
@@ -105,7 +109,9 @@ RULES = (
     Rule("PowerOfTwoChoices, own load", PowerOfTwoChoices, alike=True),
     Rule("PowerOfTwoChoices, InFlight", lambda: PowerOfTwoChoices(load=InFlight()), alike=True),
     Rule("PowerOfTwoChoices, PeakEwma", lambda: PowerOfTwoChoices(load=PeakEwma()), alike=True),
-    Rule("ConsistentHash", ConsistentHash, most=2.5),
+    Rule("ConsistentHash", ConsistentHash, most=2.5, keyed=True),
+    Rule("Maglev", Maglev, most=2.5, keyed=True),
+    Rule("Rendezvous", Rendezvous, most=None, scans=True, alike=True, keyed=True),
     Rule(
         "Filtered by health, RoundRobin",
         lambda: Filtered(RoundRobin(), HealthFilter.available(HealthTracker())),

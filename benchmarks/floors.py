@@ -9,14 +9,15 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, repeat
 from math import log2
 from random import Random, random
 
 from benchmarks.fleets import Server
 from xxhash import xxh64_intdigest
 
-from loadwise import HealthTracker, SelectionContext
+from loadwise import HealthTracker, NodeSet, SelectionContext
+from loadwise.strategies._maglev_table import build as maglev_table
 from loadwise.strategies._ring import build
 from loadwise.strategies.weighted_random import alias_table
 from loadwise.strategies.weighted_round_robin import smooth_cycle
@@ -195,6 +196,27 @@ def _ring(servers: Sequence[Server]) -> Floor:
     return floor
 
 
+def _maglev(servers: Sequence[Server]) -> Floor:
+    cells = maglev_table(NodeSet(servers), 65_537).cells
+    size = len(cells)
+
+    def floor(_nodes: object, context: SelectionContext) -> int:
+        return cells[xxh64_intdigest(context.hash_key.encode()) % size]  # type: ignore[union-attr]  # all are str
+
+    return floor
+
+
+def _rendezvous(servers: Sequence[Server]) -> Floor:
+    seeds = [xxh64_intdigest(server.id.encode()) for server in servers]
+
+    def floor(_nodes: object, context: SelectionContext) -> int:
+        hashed = xxh64_intdigest(context.hash_key.encode())  # type: ignore[union-attr]  # all are str
+        draws = list(map(xxh64_intdigest, repeat(hashed.to_bytes(8, "little")), seeds))
+        return draws.index(max(draws))
+
+    return floor
+
+
 def _filtered(servers: Sequence[Server]) -> Floor:
     size, turns = len(servers), count()
     health = HealthTracker()
@@ -268,6 +290,8 @@ FLOORS: dict[str, Callable[[Sequence[Server]], Floor]] = {
     "PowerOfTwoChoices, InFlight": _two_choices_in_flight,
     "PowerOfTwoChoices, PeakEwma": _two_choices_peak_ewma,
     "ConsistentHash": _ring,
+    "Maglev": _maglev,
+    "Rendezvous": _rendezvous,
     "Filtered by health, RoundRobin": _filtered,
     "WithFallback, RoundRobin": _round_robin,
     "FallbackChain, RoundRobin": _round_robin,

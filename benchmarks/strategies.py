@@ -12,7 +12,7 @@ from benchmarks.grid import by_size
 from benchmarks.model import Result, Scale
 from benchmarks.timing import Case, measure
 
-from loadwise import Balancer, ConsistentHash, NodeSet, Strategy
+from loadwise import Balancer, NodeSet, Strategy
 
 __all__ = ["acquire_and_release", "growth_limit", "select_on_list", "select_on_node_set"]
 
@@ -104,4 +104,4 @@ def _balancer(rule: Rule, size: int) -> Balancer[Any]:
 
 
 def _batch_of(rule: Rule) -> Any:  # noqa: ANN401 - either of the two above
-    return time_acquire_by_key if rule.make is ConsistentHash else time_acquire
+    return time_acquire_by_key if rule.keyed else time_acquire

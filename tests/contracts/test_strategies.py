@@ -11,21 +11,26 @@ from typing import Any
 from tests.strategies.support import Server, any_server, picks
 
 from loadwise import (
+    BoundedLoads,
     ConsistentHash,
     Endpoint,
     FallbackChain,
     Filtered,
     FnFilter,
     InFlight,
+    JumpHash,
     LeastLoad,
+    Maglev,
     MostAvailable,
     NodeSet,
     PeakEwma,
     PowerOfTwoChoices,
     Random,
+    Rendezvous,
     RoundRobin,
     SelectionContext,
     Split,
+    Sticky,
     Strategy,
     Tiers,
     WeightedRandom,
@@ -119,6 +124,70 @@ class TestPowerOfTwoChoicesOfPeakEwma(StrategyContract):
 class TestConsistentHash(StrategyContract):
     def make(self) -> Strategy[Any]:
         return ConsistentHash()
+
+
+class TestConsistentHashOfNginx(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return ConsistentHash(points="ketama")
+
+
+class TestConsistentHashOfHaproxy(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return ConsistentHash(points="haproxy")
+
+
+class TestMaglev(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return Maglev(table_size=1009)
+
+
+class TestRendezvous(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return Rendezvous()
+
+
+class TestRendezvousOfEqualNodes(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return Rendezvous()
+
+    def make_nodes(self, count: int) -> list[Any]:
+        return [Endpoint(f"node-{number}") for number in range(count)]
+
+
+class TestJumpHash(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return JumpHash()
+
+
+class TestJumpHashOfEqualNodes(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return JumpHash()
+
+    def make_nodes(self, count: int) -> list[Any]:
+        return [Endpoint(number) for number in range(count)]
+
+
+class TestBoundedLoads(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return BoundedLoads(Maglev(table_size=1009), factor=1.5)
+
+
+class TestSticky(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return Sticky(Rendezvous())
+
+
+class TestStickySessionsOfALoad(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return Sticky(LeastLoad(load=InFlight(), rng=random.Random(12)))
+
+    def test_peek_tells_the_next_choice(self) -> None:
+        """Of keys that have a node."""
+        strategy, nodes = Sticky[Any](Random(rng=random.Random(13))), NodeSet(self.make_nodes(5))
+        for number in range(50):
+            context = SelectionContext(self.key(number))
+            chosen = strategy.select(nodes, context)
+            assert strategy.peek(nodes, context) == strategy.select(nodes, context) == chosen
 
 
 class TestMostAvailable(StrategyContract):

@@ -45,7 +45,7 @@ from loadwise.simulation.scenario import (
     Slow,
     Tokens,
 )
-from loadwise.simulation.scenario.consistency import check
+from loadwise.simulation.scenario.consistency import check, check_strategy
 from loadwise.simulation.scenario.contenders import STRATEGIES
 
 pytestmark = pytest.mark.slow
@@ -146,6 +146,7 @@ def test_requests_are_conserved_and_runs_repeat(scenario: Scenario, name: str, s
     """Every request ends one way, or is in flight; the same seed gives the same result."""
     try:
         check(scenario)
+        check_strategy(scenario, name)
     except ScenarioError:
         reject()
     with warnings.catch_warnings():

@@ -16,15 +16,18 @@ from typing import Any
 import xxhash
 
 from loadwise import (
+    BoundedLoads,
     ConsistentHash,
     FallbackChain,
     Filtered,
     InFlight,
     LeastLoad,
+    Maglev,
     MostAvailable,
     PeakEwma,
     PowerOfTwoChoices,
     Random,
+    Rendezvous,
     RoundRobin,
     SelectionContext,
     Split,
@@ -74,6 +77,9 @@ MAKERS: dict[str, Callable[[], ViewStrategy[Any]]] = {
     "PowerOfTwoChoices": lambda: PowerOfTwoChoices(rng=random.Random(5)),
     "PowerOfTwoChoices-PeakEwma": lambda: PowerOfTwoChoices(load=PeakEwma(), rng=random.Random(6)),
     "ConsistentHash": lambda: ConsistentHash(virtual_nodes=3),
+    "Maglev": lambda: Maglev(table_size=251),
+    "Rendezvous": Rendezvous,
+    "BoundedLoads": lambda: BoundedLoads(ConsistentHash(virtual_nodes=3)),
     "MostAvailable": lambda: MostAvailable(rng=random.Random(7)),
     "WithFallback": lambda: WithFallback(Filtered(RoundRobin(), lambda _: False), RoundRobin()),
     "FallbackChain": lambda: FallbackChain([WeightedRoundRobin(), RoundRobin()]),

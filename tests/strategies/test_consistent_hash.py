@@ -25,7 +25,7 @@ from loadwise import (
     NodeSet,
     SelectionContext,
 )
-from loadwise.strategies import _ring
+from loadwise.strategies import _points
 
 LAST = 2**64 - 1
 
@@ -210,7 +210,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         return hash_and_note
 
     for name in ("xxh64_digest", "xxh64_intdigest"):
-        monkeypatch.setattr(_ring, name, noted(getattr(_ring, name)))
+        monkeypatch.setattr(_points, name, noted(getattr(_points, name)))
     return seen
 
 

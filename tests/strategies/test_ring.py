@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.strategies.support import ReferenceRing, ring_entries
 
 from loadwise import ConsistentHash, Endpoint, NodeSet
-from loadwise.strategies import _ring
+from loadwise.strategies import _points, _ring
 from loadwise.strategies._ring import Ring, build, derive
 
 END = 2**64 - 1
@@ -73,8 +73,8 @@ def test_edits_lead_to_the_table_that_building_does(
     """However nodes come, go, change and trade places, each table is that of its definition."""
     as_int, as_bytes = hash_like(spread)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_ring, "xxh64_intdigest", as_int)
-        patch.setattr(_ring, "xxh64_digest", as_bytes)
+        patch.setattr(_points, "xxh64_intdigest", as_int)
+        patch.setattr(_points, "xxh64_digest", as_bytes)
         patch.setattr(_ring, "_MOST_EDITS", math.inf)
         ring = build([], [])
         for named in steps:
@@ -94,8 +94,8 @@ def test_few_changes_are_edits(spread: str, nodes: Sequence[str], data: st.DataO
     as_int, as_bytes = hash_like(SPREADS[spread])
     named = dict.fromkeys(nodes, 20)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_ring, "xxh64_intdigest", as_int)
-        patch.setattr(_ring, "xxh64_digest", as_bytes)
+        patch.setattr(_points, "xxh64_intdigest", as_int)
+        patch.setattr(_points, "xxh64_digest", as_bytes)
         base = build(list(named), list(named.values()))
         before = base.points[:], base.owners[:]
         del named[data.draw(st.sampled_from(nodes))]

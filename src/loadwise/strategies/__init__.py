@@ -4,15 +4,20 @@ A strategy chooses and nothing else: loads are measured by `loadwise.load`, what
 decided by health, quotas and filters, and a `Balancer` brings them together.
 """
 
+from loadwise.strategies.bounded_loads import BoundedLoads
 from loadwise.strategies.consistent_hash import ConsistentHash
 from loadwise.strategies.fallback import FallbackChain, WithFallback
 from loadwise.strategies.filtered import Filtered
+from loadwise.strategies.jump_hash import JumpHash
 from loadwise.strategies.least_load import LeastLoad
+from loadwise.strategies.maglev import Maglev
 from loadwise.strategies.most_available import MostAvailable
 from loadwise.strategies.power_of_two_choices import PowerOfTwoChoices
-from loadwise.strategies.protocols import Strategy, ViewStrategy
+from loadwise.strategies.protocols import KeyOrder, Strategy, ViewStrategy
+from loadwise.strategies.rendezvous import Rendezvous
 from loadwise.strategies.round_robin import RoundRobin
 from loadwise.strategies.split import Split
+from loadwise.strategies.sticky import Sticky
 from loadwise.strategies.tiers import Tiers
 from loadwise.strategies.uniform_random import Random
 from loadwise.strategies.weighted_random import WeightedRandom
@@ -20,15 +25,21 @@ from loadwise.strategies.weighted_round_robin import WeightedRoundRobin
 from loadwise.strategies.zones import Zones
 
 __all__ = [
+    "BoundedLoads",
     "ConsistentHash",
     "FallbackChain",
     "Filtered",
+    "JumpHash",
+    "KeyOrder",
     "LeastLoad",
+    "Maglev",
     "MostAvailable",
     "PowerOfTwoChoices",
     "Random",
+    "Rendezvous",
     "RoundRobin",
     "Split",
+    "Sticky",
     "Strategy",
     "Tiers",
     "ViewStrategy",

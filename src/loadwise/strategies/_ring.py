@@ -6,23 +6,28 @@ next free cell to the right; a cell without a point repeats the point to its rig
 of any hash the first point at or after it is a step or so away, whatever the size of the ring, and
 a node comes or goes by edits near the homes of its own points: nobody else's are hashed or sorted
 again. A last cell, as high as any hash and owned by nobody, says to go on at the first.
+
+Where a key belongs to the nearest point, and not to the next, the table holds the *bounds*: up to
+where keys are nearest to each point. The points themselves are kept beside it, to be searched when
+the nearest one's owner may not be chosen.
 """
 
 from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Sequence
+from itertools import chain, count
 from operator import mul
 from typing import NamedTuple
 
-from xxhash import xxh64_digest, xxh64_intdigest
+from loadwise.strategies._points import XXH64, Points
 
 __all__ = ["Ring", "build", "derive"]
 
 _END = 2**64 - 1
 _OWNER_BYTES = 4
+_UPPER = 2**64 - 2**32
 _HIGH = 1 if sys.byteorder == "little" else 0
 _BUCKETS = 256
 _FEW = 16_384
@@ -51,10 +56,12 @@ class Ring:
         shift: ``point >> shift`` is a point's home.
         order: The owners' numbers, by the nodes' indices.
         hosts: What each name has; ``None`` if two nodes share a point, because then their order
-            decides whose it is, and the ring cannot serve nodes in another order.
+            decides whose it is, and the ring cannot serve nodes in another order. It is ``None``
+            of a table of bounds, too, of which none is derived.
+        sites: The points themselves and their owners, ascending, where the table has bounds.
     """
 
-    __slots__ = ("hosts", "order", "owners", "points", "shift")
+    __slots__ = ("hosts", "order", "owners", "points", "shift", "sites")
 
     def __init__(
         self,
@@ -63,25 +70,37 @@ class Ring:
         shift: int,
         order: Sequence[int],
         hosts: dict[str, _Host] | None,
+        sites: tuple[array[int], array[int]] | None = None,
     ) -> None:
         self.points = points
         self.owners = owners
         self.shift = shift
         self.order = order
         self.hosts = hosts
+        self.sites = sites
 
 
-def build(names: Sequence[str], counts: Sequence[int]) -> Ring:
-    """Hash and sort all points: point i of a node is ``xxh64(f"{name}{i}")``.
+def build(names: Sequence[str], counts: Sequence[int], kind: Points = XXH64) -> Ring:
+    """Hash and sort all points.
 
     Where nodes share a point, it is that of the first.
     """
+    buckets = _buckets(names, counts, kind)
+    if not kind.nearest:
+        return _laid_out(buckets, names, counts)
+    sites = _columns(b"".join(sorted(chain.from_iterable(buckets))))
+    ring = _laid_out([_bounds(*sites)], names, counts)
+    ring.hosts, ring.sites = None, sites
+    return ring
+
+
+def _laid_out(buckets: list[list[bytes]], names: Sequence[str], counts: Sequence[int]) -> Ring:
     total = sum(counts)
     bits = (total + total // 2).bit_length()
     shift = 64 - bits
     points, owners = array("Q"), array("I")
     size, last, tied = 0, -1, len(set(names)) < len(names)
-    for bucket in _buckets(names, counts):
+    for bucket in buckets:
         bucket.sort()
         repeats: list[int] = []
         for point in _columns(b"".join(bucket))[0]:
@@ -106,7 +125,20 @@ def build(names: Sequence[str], counts: Sequence[int]) -> Ring:
     return Ring(points, owners, shift, order, hosts)
 
 
-def _buckets(names: Sequence[str], counts: Sequence[int]) -> list[list[bytes]]:
+def _bounds(points: array[int], owners: array[int]) -> list[bytes]:
+    """Return up to where each point is the nearest, half way included; the first after the last.
+
+    Points alike have the same bound, and the order of their owners must stay as it is.
+    """
+    following = [*points[1:], points[0] + 2**64] if points else []
+    return [
+        ((point + after) // 2 % 2**64 & _UPPER).to_bytes(8, "big")
+        + owner.to_bytes(_OWNER_BYTES, "big")
+        for point, after, owner in zip(points, following, owners, strict=True)
+    ]
+
+
+def _buckets(names: Sequence[str], counts: Sequence[int], kind: Points) -> list[list[bytes]]:
     """Return all points with their owners, as bytes that sort like them; many by first byte.
 
     Sorting bucket by bucket is quicker than all at once, because the points of one stay in the
@@ -116,10 +148,9 @@ def _buckets(names: Sequence[str], counts: Sequence[int]) -> list[list[bytes]]:
     whole: list[bytes] = []
     buckets: list[list[bytes]] = [[] for _ in range(_BUCKETS)]
     few = sum(counts) < _FEW
-    suffixes = [b"%d" % point for point in range(max(counts, default=0))]
     for number, (name, points) in enumerate(zip(names, counts, strict=True), 1):
-        prefix, owner = name.encode(), number.to_bytes(_OWNER_BYTES, "big")
-        records = [xxh64_digest(prefix + suffix) + owner for suffix in suffixes[:points]]
+        owner = number.to_bytes(_OWNER_BYTES, "big")
+        records = [digest + owner for digest in kind.digests(name, points)]
         if few:
             whole += records
         else:
@@ -138,7 +169,9 @@ def _columns(records: bytes) -> tuple[array[int], array[int]]:
     return array("Q", halves.tobytes()), words[2::3]
 
 
-def derive(base: Ring, names: Sequence[str], counts: Sequence[int]) -> Ring | None:
+def derive(
+    base: Ring, names: Sequence[str], counts: Sequence[int], kind: Points = XXH64
+) -> Ring | None:
     """Return what `build` would, but for the size of the table, by edits of a copy of ``base``.
 
     Returns:
@@ -171,7 +204,7 @@ def derive(base: Ring, names: Sequence[str], counts: Sequence[int]) -> Ring | No
     hosts = {name: before[name] for name in names if name in before}
     taken = set(base.order)
     for name, host, points in fewer:
-        for point in _points(name, points, host.points):
+        for point in kind.between(name, points, host.points):
             _take_out(ring, point, host.number)
         if name in hosts:
             hosts[name] = _Host(host.number, points)
@@ -180,18 +213,13 @@ def derive(base: Ring, names: Sequence[str], counts: Sequence[int]) -> Ring | No
     free = (number for number in count(1) if number not in taken)
     for name, known, points in more:
         host = known or _Host(next(free), 0)
-        for point in _points(name, host.points, points):
+        for point in kind.between(name, host.points, points):
             if not _put_in(ring, point, host.number):
                 return None
         hosts[name] = _Host(host.number, points)
     ring.hosts = hosts
     ring.order = [hosts[name].number for name in names]
     return ring
-
-
-def _points(name: str, first: int, stop: int) -> Iterator[int]:
-    prefix = name.encode()
-    return (xxh64_intdigest(prefix + b"%d" % point) for point in range(first, stop))
 
 
 def _take_out(ring: Ring, point: int, owner: int) -> None:

@@ -13,15 +13,20 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from loadwise.load import InFlight, PeakEwma
+from loadwise.strategies.bounded_loads import BoundedLoads
 from loadwise.strategies.consistent_hash import ConsistentHash
 from loadwise.strategies.fallback import FallbackChain, WithFallback
 from loadwise.strategies.filtered import Filtered
+from loadwise.strategies.jump_hash import JumpHash
 from loadwise.strategies.least_load import LeastLoad
+from loadwise.strategies.maglev import Maglev
 from loadwise.strategies.most_available import MostAvailable
 from loadwise.strategies.power_of_two_choices import PowerOfTwoChoices
 from loadwise.strategies.protocols import Strategy
+from loadwise.strategies.rendezvous import Rendezvous
 from loadwise.strategies.round_robin import RoundRobin
 from loadwise.strategies.split import Split
+from loadwise.strategies.sticky import Sticky
 from loadwise.strategies.tiers import Tiers
 from loadwise.strategies.uniform_random import Random
 from loadwise.strategies.weighted_random import WeightedRandom
@@ -131,11 +136,50 @@ CATALOGUE = (
     ),
     Entry(
         "strategy",
+        Maglev,
+        "hash_key of the request",
+        "O(1)",
+        "As ConsistentHash, with shares even to 1 %; a few keys more move when nodes change.",
+        {"maglev": lambda _, __: Maglev()},
+    ),
+    Entry(
+        "strategy",
+        Rendezvous,
+        "hash_key of the request",
+        "O(n)",
+        "As ConsistentHash, for few nodes: shares exactly by weight, and no key moves in vain.",
+        {"rendezvous": lambda _, __: Rendezvous()},
+    ),
+    Entry(
+        "strategy",
+        JumpHash,
+        "hash_key of the request, numbered ids",
+        "O(log n)",
+        "Shards that are numbered, and added at the end: the most even shares, without a table.",
+        {"jump-hash": lambda _, __: JumpHash()},
+    ),
+    Entry(
+        "strategy",
+        BoundedLoads,
+        "hash_key of the request",
+        "as the strategy inside",
+        "Keys stay on their nodes, and some are so popular that they must spill over to the next.",
+        {"bounded-loads": lambda _, __: BoundedLoads(ConsistentHash())},
+    ),
+    Entry(
+        "strategy",
         MostAvailable,
         "remaining()",
         "O(n)",
         "Several budgets (API keys, token allowances) are to be spent evenly.",
         {"most-available": lambda rng, _: MostAvailable(rng=rng)},
+    ),
+    Entry(
+        "combinator",
+        Sticky,
+        "as the strategy inside",
+        "O(1), or as the strategy inside",
+        "Sessions that cost more to move than an uneven load does: a key keeps its first node.",
     ),
     Entry(
         "combinator",

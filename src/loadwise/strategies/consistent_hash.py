@@ -9,79 +9,31 @@ each to the next node along, and gets them back when it returns; nothing is rebu
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
-from typing import Any
-
-from xxhash import xxh64_intdigest
 
 from loadwise._native import mypyc_attr
 from loadwise._numbers import shown, whole
-from loadwise.context import EMPTY, HashKey, SelectionContext, as_hash_key
-from loadwise.errors import MissingHashKey
+from loadwise.context import EMPTY, HashKey, SelectionContext
+from loadwise.errors import nearest
 from loadwise.node_set import NodeSet
-from loadwise.strategies._draws import share_of_full
-from loadwise.strategies._planned import N, Plan, Planned, check_excluded, none_left
+from loadwise.strategies._keyed import Keyed, half_a_character
+from loadwise.strategies._planned import N
+from loadwise.strategies._points import KINDS, Points
 from loadwise.strategies._ring import Ring, build, derive
+from loadwise.strategies._ring_plan import RingPlan, position_of, stops_from, walk
 
 __all__ = ["ConsistentHash"]
 
-_HASH_LIMIT = 2**64
+_USUAL = 160
 _MOST_MEDIANS = 2**32
 """Of a weight, because more would leave no other node a second point, and could overflow."""
-_MOST_MET = 64
-"""So many points of nodes in slow start may turn a key down."""
 _DIGITS = 9
 """Decimals of a number of points that count, so that 2.5 times 0.7 / 0.7 is 2.5."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class _Plan(Plan[Ring]):
-    """The ring, and the index of each owner: -1 for those that may not be chosen, and nobody.
-
-    Attributes:
-        slow: Owners in slow start, whose index is -1, too: the index that they have, and a bound of
-            64 bits. As large a part of the hashes as they take of their keys is below it.
-    """
-
-    __slots__ = ("indices", "owners", "points", "shift", "slow")
-
-    def __init__(self, nodes: NodeSet[Any], ring: Ring) -> None:  # only indices matter
-        super().__init__(nodes, ring)
-        self.points = ring.points
-        self.owners = ring.owners
-        self.shift = ring.shift
-        self.indices = [-1] * (max(ring.order, default=0) + 1)
-        for index in nodes.eligible:
-            self.indices[ring.order[index]] = index
-        self._slow_down(nodes)
-
-    def _slow_down(self, nodes: NodeSet[Any]) -> None:
-        order, parts = self.state.order, share_of_full(nodes)
-        self.slow = {order[i]: (i, int(part * _HASH_LIMIT)) for i, part in parts.items()}
-        for number in self.slow:
-            self.indices[number] = -1
-
-    def patched(self, nodes: NodeSet[Any], gone: Sequence[int], back: Sequence[int]) -> _Plan:
-        """Return the plan for the same nodes with a few others eligible; see `Planned`."""
-        twin = _Plan.__new__(_Plan)
-        twin.follow(self, gone, back)
-        twin.points, twin.owners, twin.shift = self.points, self.owners, self.shift
-        order = self.state.order
-        twin.indices = self.indices.copy()
-        for number, (index, _) in self.slow.items():
-            twin.indices[number] = index
-        for index in gone:
-            twin.indices[order[index]] = -1
-        for index in back:
-            twin.indices[order[index]] = index
-        twin._slow_down(nodes)  # noqa: SLF001 - its own
-        return twin
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class ConsistentHash(Planned[N, Ring, _Plan]):
+class ConsistentHash(Keyed[N, Ring, RingPlan]):
     """The node that a key belongs to.
 
     Use it for caches, sessions and anything that is cheaper where it was before. The context's
@@ -91,16 +43,25 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
     Args:
         virtual_nodes: Points of a node of the median weight, >= 1. More points share the keys more
             evenly: the spread of shares is about 1/sqrt(points per node).
+        points: Where the points lie, and how a key is hashed: ``"xxh64"`` and ``"murmur2"`` are
+            Envoy's two ways, ``"ketama"`` is nginx's, ``"haproxy"`` HAProxy's. See below.
         max_points: How many points the ring has at most, >= 1. If there would be more, all nodes
             have half as many, or a quarter, and so on, but never fewer than one each.
 
     Point i of a node is ``xxh64(f"{id}_{i}")``, so all programs agree that know the same ids. Ids
     that are alike as text, such as 1 and "1", share points, which are those of the first node.
+    With ``points="murmur2"`` the points are those of Envoy's MURMUR_HASH_2.
 
-    Weights are relative: a node has ``virtual_nodes * weight / median`` points (rounded, at least
-    1), where the median is that of the positive weights, the lower one of two. Scaling all weights
-    moves no key. Nor does a node that comes, goes or changes its weight, between the others, while
-    the median stays the same, as it does where one weight is the most common by far.
+    With ``"ketama"`` and ``"haproxy"`` a client agrees with the proxy beside it, so points are
+    given as there: 160, or 16, for each unit of weight, and weights are whole. The ring of nginx
+    goes by the ids, which are its ``server`` addresses (``hash $key consistent``); that of HAProxy
+    by its server ids (``hash-type consistent``): ids are numbered as for `JumpHash`. An int key is
+    the 32-bit hash itself. More weights than ``max_points`` has room for are refused.
+
+    Otherwise weights are relative: a node has ``virtual_nodes * weight / median`` points (rounded,
+    at least 1), where the median is that of the positive weights, the lower one of two. Scaling all
+    weights moves no key. Nor does a node that comes, goes or changes its weight, between the
+    others, while the median stays the same, as it does where one weight is the most common by far.
     A node without a weight has weight 1.
 
     Adding or removing one of n equal nodes moves about 1/n of the keys, and none between the
@@ -110,18 +71,19 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
 
     Raises:
         TypeError: ``virtual_nodes`` or ``max_points`` is not an int.
-        ValueError: One of them is below 1; at the pick, when an int key is outside 0..2^64-1, or
-            when a str key cannot be written in UTF-8.
+        ValueError: One of them is below 1, ``points`` is unknown, or takes no ``virtual_nodes``;
+            for a membership, where ``points`` needs whole weights or numbered ids; at the pick,
+            when an int key is outside 0..2^64-1, or when a str key cannot be written in UTF-8.
         MissingHashKey: At the pick, when there is no ``hash_key``.
 
     Thread-safety: the ring is immutable. While one is built, picks go on with those there are.
 
     Cost: O(1) expected per pick. A membership of p points takes O(p log p) once, and 15 to 48 bytes
     a point; one that differs by few nodes from any asked about lately, O(1) expected for each point
-    that differs and a copy of the rest.
+    that differs and a copy of the rest; with ``"haproxy"`` always as for the first.
 
     Source: D. Karger et al., "Consistent hashing and random trees", STOC 1997; points and hash
-    as in Envoy's ring_hash policy.
+    as in Envoy's ring_hash policy, nginx's ngx_http_upstream_hash_module, HAProxy's lb_chash.c.
 
     Example:
         >>> nodes = ["cache-a", "cache-b", "cache-c"]
@@ -134,9 +96,25 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
 
     kept_size = 2**22
 
-    def __init__(self, virtual_nodes: int = 160, *, max_points: int = 2**22) -> None:
+    def __init__(
+        self, virtual_nodes: int = 160, points: str = "xxh64", *, max_points: int = 2**22
+    ) -> None:
         self._virtual_nodes = whole("virtual_nodes", virtual_nodes, 1)
         self._max_points = whole("max_points", max_points, 1)
+        kind = _kind_of(points)
+        if kind is None:
+            raise ValueError(
+                f"points is {shown(points)}; it must be one of {', '.join(map(repr, KINDS))}"
+                f"{nearest(points, KINDS)}"
+            )
+        if kind.unit is not None and self._virtual_nodes != _USUAL:
+            raise ValueError(
+                f"virtual_nodes is {self._virtual_nodes}, but with points={points!r} a node has "
+                f"{kind.unit} for each unit of its weight, as in {kind.proxy}; leave virtual_nodes "
+                f"out, and give weights"
+            )
+        self._kind: Points = kind
+        self._digest: Callable[[bytes], int] = kind.of_key
         super().__init__()
 
     def _counts(self, nodes: NodeSet[N]) -> list[int]:
@@ -151,6 +129,8 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
         found: dict[int | float, int] = {0: 0}
         if not positive:
             return found
+        if self._kind.unit is not None:
+            return found | self._by_unit(nodes, self._kind, self._kind.unit)
         different = sorted(tally)
         sums = list(accumulate([tally[weight] for weight in different]))
         median = different[bisect_right(sums, (positive - 1) // 2)]
@@ -165,6 +145,27 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
                 return found
             points /= 2
 
+    def _by_unit(self, nodes: NodeSet[N], kind: Points, unit: int) -> dict[int | float, int]:
+        """Return how many points a node of each weight has, where each unit of weight has some."""
+        asked, tally = f"points={kind.name!r}", nodes.membership.tally
+        for weight in tally:
+            high = kind.most_weight is not None and weight > kind.most_weight
+            if high or int(weight) != weight:
+                limit = "" if kind.most_weight is None else f" up to {kind.most_weight}"
+                identity = nodes.ids[nodes.weights.index(weight)]
+                raise ValueError(
+                    f"node {identity!r} has the weight {weight!r}; {asked} needs whole weights"
+                    f"{limit}, as {kind.proxy} has them"
+                )
+        total = sum([int(weight) * number for weight, number in tally.items()]) * unit
+        if total > self._max_points:
+            raise ValueError(
+                f"the weights come to {total} points, {unit} for each unit ({asked}), but "
+                f"max_points is {self._max_points}; divide the weights by a common factor, or give "
+                f"more"
+            )
+        return {weight: int(weight) * unit for weight in tally}
+
     def _size(self, nodes: NodeSet[N]) -> int:
         found, tally = self._by_weight(nodes), nodes.membership.tally
         return sum([found[weight] * number for weight, number in tally.items()])
@@ -172,17 +173,19 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
     def _make_state(self, nodes: NodeSet[N]) -> Ring:
         counts = self._counts(nodes)
         # The text decides where the points lie, so ids that are alike as text are alike here.
-        names = [f"{identity}_" for identity in nodes.ids]
+        names = self._kind.labels(nodes.ids)
         for base in self._kept_states():
-            ring = derive(base, names, counts)
+            ring = derive(base, names, counts, self._kind)
             if ring is not None:
                 return ring
-        return build(names, counts)
+        return build(names, counts, self._kind)
 
-    def _make_plan(self, nodes: NodeSet[N], state: Ring) -> _Plan:
-        return _Plan(nodes, state)
+    def _make_plan(self, nodes: NodeSet[N], state: Ring) -> RingPlan:
+        return RingPlan(nodes, state)
 
-    def _patch(self, before: _Plan, nodes: NodeSet[N], gone: list[int], back: list[int]) -> _Plan:
+    def _patch(
+        self, before: RingPlan, nodes: NodeSet[N], gone: list[int], back: list[int]
+    ) -> RingPlan:
         return before.patched(nodes, gone, back)
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
@@ -192,9 +195,9 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
             plan = self._resolve(candidates)
         key = context.hash_key
         try:
-            hashed = xxh64_intdigest(key.encode()) if isinstance(key, str) else self._hash(key)
+            hashed = self._digest(key.encode()) if isinstance(key, str) else self._hash(key)
         except UnicodeEncodeError:
-            raise _half_a_character(key) from None
+            raise half_a_character(key) from None
         points = plan.points
         position = hashed >> plan.shift
         while points[position] < hashed:
@@ -203,7 +206,11 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
             index = plan.indices[plan.owners[position]]
             if index >= 0:
                 return index
-        return _walk(plan, position, context.exclude, hashed)
+        return walk(plan, position, hashed, context.exclude)
+
+    def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
+        """Return what `select` would return: it depends on the key alone."""
+        return self.select(candidates, context)
 
     def owner(self, candidates: Sequence[N], hash_key: HashKey) -> int | None:
         """Return the index of the node that a key belongs to, or ``None`` when there is none.
@@ -234,87 +241,39 @@ class ConsistentHash(Planned[N, Ring, _Plan]):
             plan = self._resolve(candidates)
         try:
             hashed = (
-                xxh64_intdigest(hash_key.encode())
+                self._digest(hash_key.encode())
                 if isinstance(hash_key, str)
                 else self._hash(hash_key)
             )
         except UnicodeEncodeError:
-            raise _half_a_character(hash_key) from None
+            raise half_a_character(hash_key) from None
         points = plan.points
         position = hashed >> plan.shift
         while points[position] < hashed:
             position += 1
         index = plan.indices[plan.owners[position]]
-        return index if index >= 0 else _walk(plan, position, EMPTY.exclude, hashed)
+        return index if index >= 0 else walk(plan, position, hashed, EMPTY.exclude)
 
-    def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
-        """Return what `select` would return: it depends on the key alone."""
-        return self.select(candidates, context)
+    @property
+    def _bits(self) -> int:
+        return self._kind.bits
 
-    def _hash(self, key: object) -> int:
-        if isinstance(key, int) and not isinstance(key, bool):
-            if not 0 <= key < _HASH_LIMIT:
-                raise ValueError(
-                    f"hash_key is {shown(key)}; an int is taken as the 64-bit hash itself and must "
-                    f"be in 0..2^64-1 (give a str or bytes to have it hashed)"
-                )
-            return key
-        if isinstance(key, bytes):
-            return xxh64_intdigest(key)
-        if key is not None:
-            return self._hash(as_hash_key(key))
-        raise MissingHashKey(
-            f"{type(self).__name__} maps a key to a node, but the request has no hash_key; give "
-            f"one, such as select(nodes, SelectionContext(hash_key='user-42')) or "
-            f"balancer.acquire(hash_key='user-42')"
-        )
+    def _hash_of(self, data: bytes) -> int:
+        return self._digest(data)
+
+    def _order(self, plan: RingPlan, hashed: int) -> Iterator[int]:
+        seen: set[int] = set()
+        position = position_of(plan, hashed)
+        stops = stops_from(plan, position, hashed)
+        while len(seen) < plan.count:
+            if plan.slow:
+                index = walk(plan, position, hashed, seen)
+            else:
+                index = next(i for i in map(plan.indices.__getitem__, stops) if i >= 0)
+            if index is not None and index not in seen:
+                seen.add(index)
+                yield index
 
 
-def _half_a_character(key: object) -> ValueError:
-    return ValueError(
-        f"hash_key is {shown(key)}, which has a lone surrogate (half a character) and so cannot be "
-        f"written in UTF-8; give bytes, such as key.encode('utf-8', 'surrogatepass')"
-    )
-
-
-def _walk(plan: _Plan, position: int, exclude: AbstractSet[int], hashed: int) -> int | None:
-    """Return the owner of the first point from ``position`` on that may be chosen."""
-    check_excluded(exclude, plan.size)
-    if none_left(plan.eligible, exclude):
-        return None
-    if plan.slow:
-        return _walk_past_slow(plan, position, exclude, hashed)
-    indices, owners = plan.indices, plan.owners
-    while True:
-        index = indices[owners[position]]
-        if index >= 0 and index not in exclude:
-            return index
-        position = (position + 1) % len(owners)
-
-
-def _walk_past_slow(plan: _Plan, position: int, exclude: AbstractSet[int], hashed: int) -> int:
-    """Do as `_walk` where nodes are in slow start, and take but a part of what they own.
-
-    For each of their points that the key meets another hash decides. So the shares are those of the
-    weights, and as a node takes more and more, a key of its can only move to it.
-    """
-    indices, owners, points = plan.indices, plan.owners, plan.points
-    key = hashed.to_bytes(8, "little")
-    first, met, last = -1, 0, -1
-    while True:
-        index = indices[owners[position]]
-        if index >= 0 and index not in exclude:
-            return index
-        slow = plan.slow.get(owners[position])
-        # A cell may repeat the point of the one before it.
-        if slow is not None and points[position] != last and slow[0] not in exclude:
-            if xxh64_intdigest(key, met) < slow[1]:
-                return slow[0]
-            first = slow[0] if first < 0 else first
-            met += 1
-            if met == _MOST_MET:  # hardly anybody but nodes in slow start
-                return first
-        last = points[position]
-        position += 1
-        if position == len(owners):
-            position, last = 0, -1
+def _kind_of(points: object) -> Points | None:
+    return KINDS.get(points) if isinstance(points, str) else None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar, runtime_checkable
 
-from loadwise.context import EMPTY, SelectionContext
+from loadwise.context import EMPTY, HashKey, SelectionContext
 from loadwise.load import LoadMeasure
 from loadwise.node_set import NodeSet
 
-__all__ = ["Strategy", "ViewStrategy"]
+__all__ = ["KeyOrder", "Strategy", "ViewStrategy"]
 
 N_contra = TypeVar("N_contra", contravariant=True)
 
@@ -63,4 +63,21 @@ class ViewStrategy(Protocol[N_contra]):
     @property
     def measures(self) -> tuple[LoadMeasure, ...]:
         """The load measures it consults, for whoever feeds them."""
+        ...
+
+
+@runtime_checkable
+class KeyOrder(ViewStrategy[N_contra], Protocol[N_contra]):
+    """A strategy with an order of all nodes for every key, as those of the hash family are."""
+
+    def owner(self, candidates: Sequence[N_contra], hash_key: HashKey) -> int | None:
+        """Return the index of the first in the order that may be chosen."""
+        ...
+
+    def owners(self, candidates: Sequence[N_contra], hash_key: HashKey, k: int) -> list[int]:
+        """Return the indices of the first ``k``."""
+        ...
+
+    def ranking(self, candidates: Sequence[N_contra], hash_key: HashKey) -> Iterator[int]:
+        """Give the indices of all that may be chosen, in the order, each once."""
         ...

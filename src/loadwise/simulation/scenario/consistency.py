@@ -32,12 +32,15 @@ from loadwise.simulation.scenario.records import (
     Tokens,
     Trace,
 )
+from loadwise.strategies.catalogue import CATALOGUE
 
 __all__ = ["check", "check_faults", "check_strategy", "validated"]
 
 _LONGEST = 1e15
 """Seconds of a run; beyond, moments an eighth of a second apart would be the same."""
 _MOST_SPELLS = 100_000
+_BY_KEY = {name for entry in CATALOGUE if "hash_key" in entry.needs for name in entry.makers}
+_BY_NUMBER = {name for entry in CATALOGUE if "numbered" in entry.needs for name in entry.makers}
 
 
 def validated(scenario: object) -> Scenario:
@@ -121,8 +124,10 @@ def check_strategy(scenario: Scenario, name: str) -> None:
     except ValueError as error:
         raise ScenarioError(str(error)) from None
     plain = known.partition("/")[0]
-    if plain == "consistent-hash" and not scenario.clients.keys:
+    if plain in _BY_KEY and not scenario.clients.keys:
         raise ScenarioError(f"{known!r} needs requests with keys: set clients.keys")
+    if plain in _BY_NUMBER:
+        _check_numbers(scenario, known)
     if plain == "zones":
         _check_local_zones(scenario, known)
     if plain == "split":
@@ -156,6 +161,15 @@ def _check_shares(scenario: Scenario, known: str) -> None:
             )
     if not any(group.share for group in groups):
         raise ScenarioError(f"{known!r} needs a group with a share above 0")
+
+
+def _check_numbers(scenario: Scenario, strategy: str) -> None:
+    everybody = (*server_groups(scenario), *added_groups(scenario))
+    if len(everybody) > 1:
+        raise ScenarioError(
+            f"{strategy!r} needs servers of different numbers, but those of each group begin at 1: "
+            f"have one group, and add none"
+        )
 
 
 def _check_options(scenario: Scenario) -> None:

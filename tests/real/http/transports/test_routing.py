@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 from tests.real.http.transports.support import Start, in_flight
 
-from loadwise import Balancer, ConsistentHash, QuotaConfig, QuotaDimension, QuotaTracker, RoundRobin
+from loadwise import (
+    Balancer,
+    ConsistentHash,
+    QuotaConfig,
+    QuotaDimension,
+    QuotaTracker,
+    RoundRobin,
+    Sticky,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -170,6 +178,30 @@ def test_affinity_by_header_cookie_and_option(library: Any, ours: Any, upstreams
         transport = ours.LoadwiseTransport(Balancer(addresses, ConsistentHash()), **options)
         with library.Client(transport=transport) as client:
             assert client.get("http://service/", **request).json()["host"] == expected
+
+
+def test_a_session_stays_where_it_began(library: Any, ours: Any, upstreams: Start) -> None:
+    """By its cookie, when servers join, until its own is killed; then it stays where it goes."""
+    servers = upstreams(3)
+    addresses = [server.address for server in servers]
+    sessions = Sticky[str](RoundRobin())
+    balancer = Balancer(addresses[:2], sessions)
+    transport = ours.LoadwiseTransport(balancer, hash_key=ours.by_cookie("session"))
+    with library.Client(transport=transport) as client:
+
+        def asked(user: str) -> str:
+            headers = {"Cookie": f"session={user}"}
+            return str(client.get("http://service/", headers=headers).json()["host"])
+
+        homes = {user: asked(user) for user in ("ada", "grace", "edsger")}
+        assert set(homes.values()) == set(addresses[:2])
+        balancer.add(addresses[2])
+        assert {user: asked(user) for user in homes} == homes
+        servers[0].kill()
+        moved = [asked("ada") for _ in range(6)]
+        assert homes["ada"] == addresses[0] != sessions.pinned("ada")
+        assert set(moved[-3:]) == {sessions.pinned("ada")}
+        assert asked("grace") == homes["grace"]
 
 
 @pytest.mark.parametrize(
