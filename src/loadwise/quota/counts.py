@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Hashable, Iterable
 from threading import RLock
+from typing import Generic, TypeVar
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._numbers import finite
@@ -31,29 +32,47 @@ _HIGHEST = sys.float_info.max
 
 
 class NodeQuota:
-    """The windows of one node, by dimension.
+    """The quota of one node: a window for each dimension. Not thread-safe: the counts hold a lock.
 
     Args:
-        config: The node's limits.
-        before: What was counted under earlier limits: dimensions of the same name go on from it.
+        node_id: The node's id.
+        config: Its limits.
     """
 
-    __slots__ = ("windows",)
+    __slots__ = ("id", "windows")
 
-    def __init__(self, config: QuotaConfig, before: NodeQuota | None) -> None:
-        self.windows = {dim.name: SlidingWindow(dim) for dim in config.dimensions}
-        if before is not None:
-            for name, window in self.windows.items():
-                if name in before.windows:
-                    window.buckets = before.windows[name].buckets
-                    window.held = before.windows[name].held
-                    window.reserved = before.windows[name].reserved
-                    for bucket in window.buckets:
-                        bucket.closes = bucket.last  # its width was that of the old window
-                    window.recount()
+    def __init__(self, node_id: Hashable, config: QuotaConfig) -> None:
+        self.id = node_id
+        self.windows: dict[str, SlidingWindow] = {}
+        self.configure(config)
+
+    def configure(self, config: QuotaConfig) -> None:
+        """Go on under these limits: dimensions of the same name keep what was counted."""
+        windows = {dim.name: SlidingWindow(dim) for dim in config.dimensions}
+        for name in windows.keys() & self.windows.keys():
+            window, before = windows[name], self.windows[name]
+            window.buckets = before.buckets
+            window.held, window.reserved = before.held, before.reserved
+            for bucket in window.buckets:
+                bucket.closes = bucket.last  # its width was that of the old window
+            window.recount()
+        self.windows = windows
+
+    def charge(self, name: str, amount: float, now: float) -> None:
+        """Charge what was used of a dimension."""
+        self.windows[name].charge(amount, now)
+
+    def left(self, name: str, now: float) -> float:
+        """Return the units left in a dimension, at least 0."""
+        window = self.windows[name]
+        window.slide(now)
+        return max(0, window.dimension.limit - window.used)
 
 
-class QuotaCounts(ForkAware):
+_Node = TypeVar("_Node", bound=NodeQuota)
+
+
+class QuotaCounts(ForkAware, Generic[_Node]):
     """Counts of nodes' quotas, by id, and the answers that need nothing else.
 
     Args:
@@ -73,7 +92,7 @@ class QuotaCounts(ForkAware):
         check_clock(clock)
         self.clock = clock
         self.version = 0
-        self._nodes: dict[Hashable, NodeQuota] = {}
+        self._nodes: dict[Hashable, _Node] = {}
         self._names: set[str] = set()
         self._cooldowns: dict[Hashable, float] = {}
         self._blocked: dict[Hashable, float] = {}
@@ -93,8 +112,16 @@ class QuotaCounts(ForkAware):
             raise TypeError(f"config is {config!r}; it must be a QuotaConfig")
         with self._lock:
             self._names.update(dimension.name for dimension in config.dimensions)
-            self._nodes[node_id] = NodeQuota(config, self._nodes.get(node_id))
+            node = self._nodes.get(node_id)
+            if node is None:
+                self._nodes[node_id] = self._new_node(node_id, config)
+            else:
+                node.configure(config)
             self._reconsider(node_id, self.clock())
+
+    def _new_node(self, node_id: Hashable, config: QuotaConfig) -> _Node:
+        """Return a node's quota, of which nothing has been used."""
+        raise NotImplementedError
 
     def remove(self, node_id: Hashable) -> None:
         """Forget a node and its limits. An id that is not known is not an error."""
@@ -128,7 +155,7 @@ class QuotaCounts(ForkAware):
             now = self._slide(node)
             for name, amount in amounts.items():
                 if name in node.windows:
-                    node.windows[name].charge(amount, now)
+                    node.charge(name, amount, now)
             self._reconsider(node_id, now)
             return True
 
@@ -160,6 +187,7 @@ class QuotaCounts(ForkAware):
                 self.version += 1  # another reason than before, whatever the time
             self._cooldowns[node_id] = max(now + cooldown, self._cooldowns.get(node_id, now))
             self._reconsider(node_id, now)
+            self._cooldown_changed(node_id, lift=False)
 
     def lift(self, node_id: Hashable) -> bool:
         """End a node's cooldown; what is used of its quota still counts.
@@ -173,12 +201,15 @@ class QuotaCounts(ForkAware):
         node_id = id_of(node_id)
         with self._lock:
             now = self.clock()
-            until = self._cooldowns.pop(node_id, now)
-            if until <= now:
-                return False
-            self.version += 1  # if its quota is used up till the same moment, the reason differs
-            self._reconsider(node_id, now)
-            return True
+            was_on_cooldown = self._cooldowns.pop(node_id, now) > now
+            if was_on_cooldown:
+                self.version += 1  # its quota may be used up till then, but the reason differs
+                self._reconsider(node_id, now)
+            self._cooldown_changed(node_id, lift=True)
+            return was_on_cooldown
+
+    def _cooldown_changed(self, node_id: Hashable, *, lift: bool) -> None:
+        """Have others told of a cooldown that was begun or lifted here, where there are any."""
 
     def is_available(self, node_id: Hashable) -> bool:
         """Tell whether the node is not on cooldown and has room for a request at default costs."""
@@ -198,8 +229,7 @@ class QuotaCounts(ForkAware):
                 return math.inf
             if dimension not in node.windows:
                 raise ValueError(_unknown(dimension, node.windows, node_id))
-            self._slide(node)
-            return _left(node.windows[dimension])
+            return node.left(dimension, self.clock())
 
     def remaining_by_dimension(self, node_id: Hashable) -> dict[str, float]:
         """Return the units left in every dimension; empty for a node without a quota."""
@@ -208,8 +238,8 @@ class QuotaCounts(ForkAware):
             node = self._nodes.get(node_id)
             if node is None:
                 return {}
-            self._slide(node)
-            return {name: _left(window) for name, window in node.windows.items()}
+            now = self.clock()
+            return {name: node.left(name, now) for name in node.windows}
 
     def cooldown_until(self, node_id: Hashable) -> float | None:
         """Return when the cooldown of a node ends; ``None`` if it is on none."""
@@ -251,7 +281,7 @@ class QuotaCounts(ForkAware):
             blocked = [*self._blocked.values()]
             return min((until for until in blocked if until > now), default=math.inf)
 
-    def _slide(self, node: NodeQuota) -> float:
+    def _slide(self, node: _Node) -> float:
         now = self.clock()
         for window in node.windows.values():
             window.slide(now)
@@ -295,10 +325,6 @@ class QuotaCounts(ForkAware):
             if node is not None and name not in node.windows and name not in self._names:
                 raise ValueError(_unknown(name, node.windows, node_id))
         return amounts if converted is None else converted
-
-
-def _left(window: SlidingWindow) -> float:
-    return max(0, window.dimension.limit - window.used)
 
 
 def full_amounts(node: NodeQuota, amounts: Amounts) -> dict[str, float]:

@@ -12,7 +12,7 @@ from loadwise.clock import Clock
 from loadwise.errors import LoadwiseError
 from loadwise.nodes import id_of
 from loadwise.quota.config import QuotaConfig
-from loadwise.quota.counts import NOTHING, QuotaCounts, need
+from loadwise.quota.counts import NOTHING, NodeQuota, QuotaCounts, need
 from loadwise.quota.protocol import Amounts, Left
 from loadwise.quota.window import UsageBucket
 
@@ -98,7 +98,7 @@ class Reservation:
             ) from None
 
 
-class QuotaTracker(QuotaCounts):
+class QuotaTracker(QuotaCounts[NodeQuota]):
     """Quotas of nodes, by id, over windows that slide.
 
     Args:
@@ -195,6 +195,9 @@ class QuotaTracker(QuotaCounts):
             if new > len(self._changed):
                 return self.changes, None
             return self.changes, list(islice(reversed(self._changed), new))
+
+    def _new_node(self, node_id: Hashable, config: QuotaConfig) -> NodeQuota:
+        return NodeQuota(node_id, config)
 
     def _reconsider(self, node_id: Hashable, now: float) -> None:
         self._changed.append(node_id)

@@ -111,7 +111,7 @@ def reply(**changes: Any) -> bytes:
     return json.dumps(said | {"dims": dims} | changes).encode()
 
 
-ASKED: dict[str, dict[str, Any]] = {"rpm": {"amount": 1.5}, "tpm": {"amount": 0}}
+ASKED: dict[str, float] = {"rpm": 1.5, "tpm": 0}
 
 
 def test_a_proper_answer_is_understood() -> None:

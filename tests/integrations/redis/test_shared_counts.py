@@ -10,9 +10,8 @@ import pytest
 from tests.integrations.redis.limits import rpm
 
 from loadwise.integrations.redis._account import SharedBucket
-from loadwise.integrations.redis._reservation import SharedReservation
 from loadwise.integrations.redis._shared_counts import OutagePolicy, SharedCounts
-from loadwise.integrations.redis._shared_node import PendingCall
+from loadwise.integrations.redis._shared_node import PendingCall, SharedReservation
 from loadwise.integrations.redis._slices import Slice, SlicePool
 from loadwise.quota import QuotaDimension
 from loadwise.testing import ManualClock
@@ -46,12 +45,12 @@ class Desk(SharedCounts):
 
     def sync(self) -> PendingCall:
         """Begin what the background would do."""
-        self._shared["node"].synced = -math.inf
+        self._nodes["node"].synced = -math.inf
         return next(self._due("node"))
 
     def give_up(self, request: PendingCall) -> None:
         """Wait for a reply no longer."""
-        self._give_up(request)
+        self._unanswered(request)
 
     def answer(
         self,
@@ -67,7 +66,7 @@ class Desk(SharedCounts):
         now = SERVER + round((self.time() - 1000.0) * 1e6)
         end = str(at or (now // 10_000_000 + 1) * 10_000_000)
         granted = status == "ok" and request.call.op == "acquire"
-        amount = request.call.dims["rpm"]["amount"]
+        amount = request.call.amounts["rpm"]
         dims = {"granted": {end: str(amount)} if granted else {}, "others": {end: str(others)}}
         said: dict[str, Any] = {
             "status": status,
@@ -80,7 +79,7 @@ class Desk(SharedCounts):
 
     def news(self) -> list[str]:
         """Return the kinds of events that are to be told."""
-        return [kind for kind, _ in self._log._deferred]
+        return [kind for kind, _ in self._log.deferred]
 
 
 def asked(request: PendingCall) -> dict[str, Any]:
@@ -101,9 +100,9 @@ def test_every_call_states_all_that_was_used() -> None:
         request = desk.request()
         assert asked(request)["used"] == 7
         desk.give_up(request)
-    assert desk._shared["node"].account.pending()
+    assert desk._nodes["node"].account.pending()
     desk.answer(desk.sync())
-    assert not desk._shared["node"].account.pending()
+    assert not desk._nodes["node"].account.pending()
     assert asked(desk.request())["used"] == 7
 
 
@@ -215,7 +214,7 @@ def test_a_pause_is_told_until_it_is_heard() -> None:
     assert asked(request)["news"] == [1, False, SERVER + 60_000_000]
     desk.answer(request, rest=60.0)
     assert desk.cooldown_until("node") == 1060.0
-    assert not desk._shared["node"].account.pending()
+    assert not desk._nodes["node"].account.pending()
 
 
 def test_a_lift_ends_what_was_told_before_and_nothing_later() -> None:

@@ -62,7 +62,7 @@ def main(port: int, prefix: str) -> None:
     child = os.fork()
     if child == 0:
         os.close(reader)
-        slices = leased._shared["node"].slices
+        slices = leased._nodes["node"].slices
         held = slices and slices.pools["rpm"].left(leased.clock())
         mine.settle({"rpm": 0})
         borrowed.cancel()

@@ -24,9 +24,8 @@ from tests.integrations.redis.limits import rpm
 from tests.real.redis.support import Valkey
 
 from loadwise.integrations.redis._connection import QUOTA
-from loadwise.integrations.redis._reservation import SharedReservation
 from loadwise.integrations.redis._shared_counts import Mode, SharedCounts
-from loadwise.integrations.redis._shared_node import PendingCall
+from loadwise.integrations.redis._shared_node import PendingCall, SharedReservation
 from loadwise.testing import ManualClock
 
 LIMIT, WINDOW = 10, 60.0
@@ -76,7 +75,7 @@ class Process(SharedCounts):
 
     def give_up(self, request: PendingCall) -> None:
         """Wait for the reply no longer."""
-        self._give_up(request)
+        self._unanswered(request)
 
     def answer(self, request: PendingCall, raw: object) -> SharedReservation | None:
         """Take in a reply."""
@@ -85,7 +84,7 @@ class Process(SharedCounts):
 
     def own(self, now: int) -> dict[int, float]:
         """Return what it has used in buckets that count at a time of the server's, by their end."""
-        buckets = self._shared["node"].account._buckets["rpm"]
+        buckets = self._nodes["node"].account._buckets["rpm"]
         return {
             end: bucket.own
             for end, bucket in buckets.items()
@@ -94,7 +93,7 @@ class Process(SharedCounts):
 
     def pending(self) -> bool:
         """Whether there is anything that the server has not heard."""
-        return self._shared["node"].account.pending()
+        return self._nodes["node"].account.pending()
 
 
 class Use:

@@ -28,6 +28,7 @@ __all__ = ["Account", "Granted", "SharedBucket"]
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _FAR = 5.0
+_FAR_MICROS = micros(_FAR)
 _last = attrgetter("last")
 
 
@@ -61,20 +62,18 @@ Granted = dict[str, list[tuple[SharedBucket, float]]]
 class Account:
     """One process's account of a node's quota. Not thread-safe: the counts hold a lock.
 
-    Args:
-        windows: Where buckets are shown, by dimension.
-
     Attributes:
         waiting: The numbers of the calls that have not been answered.
         news: The latest word on the node's cooldown.
     """
 
-    def __init__(self, windows: Mapping[str, SlidingWindow]) -> None:
+    def __init__(self) -> None:
         self._buckets: dict[str, dict[int, SharedBucket]] = {}
         # Between these is by how much the server's clock is ahead, once the server has answered.
         self._ahead = (0, 0)
         self._met = False
-        self.configure(windows)
+        self._windows: Mapping[str, SlidingWindow] = {}
+        self._limits: dict[str, dict[str, Any]] = {}
         self._begin()
 
     def _begin(self) -> None:
@@ -86,7 +85,7 @@ class Account:
         self.news = News()
 
     def configure(self, windows: Mapping[str, SlidingWindow]) -> None:
-        """Go on under other limits."""
+        """Show buckets in these windows, and go on under their limits."""
         self._windows = windows
         self._limits = {name: limits_of(window.dimension) for name, window in windows.items()}
         for name in windows:
@@ -160,33 +159,30 @@ class Account:
         Args:
             op: As for `QuotaCall`.
             now: The local time.
-            amounts: Units asked for, by dimension.
-            needs: The room there must be for them.
+            amounts: Units asked for, of every dimension.
+            needs: The room there must be for them; none where nothing is said.
             ahead: As for `QuotaCall`.
         """
         self._calls += 1
         met = self._met
         restates = False
-        dims: dict[str, dict[str, Any]] = {}
+        used: dict[str, dict[int, float]] = {}
+        dims: list[dict[str, Any]] = []
         for name, limits in self._limits.items():
-            used: dict[int, float] = {}
+            stated = used[name] = {}
             unplaced: float = 0
             window, buckets = self._windows[name].dimension.window, self._buckets[name]
             for end, bucket in list(buckets.items()):
                 if bucket.last + window <= now:
                     del buckets[end]
                 elif bucket.own is not None and met:
-                    used[end] = min(bucket.own, EXACT)
+                    stated[end] = min(bucket.own, EXACT)
                     restates = restates or bucket.counted
                 elif bucket.own is not None:
                     unplaced += bucket.own
-            dims[name] = {
-                **limits,
-                "amount": amounts.get(name, 0),
-                # Before the first reply it is not known which bucket of the server's was used.
-                "need": needs.get(name, 0) + unplaced,
-                "used": used,
-            }
+            # Before the first reply it is not known which bucket of the server's was used.
+            room = needs.get(name, 0) + unplaced
+            dims.append({**limits, "amount": amounts[name], "need": room, "used": stated})
         marks = self._lost > 0
         seq, news = self._calls, self._news(now) if met else (0, False, 0)
         payload = _encode(
@@ -199,12 +195,14 @@ class Account:
                 "marks": marks,
                 "op": op,
                 "ahead": micros(ahead),
-                "dims": list(dims.values()),
+                "dims": dims,
             }
         )
         self.waiting.add(seq)
         changes = self._changes if met else 0
-        return QuotaCall(op, seq, now, news[0], dims, changes, restates, marks, payload.encode())
+        return QuotaCall(
+            op, seq, now, amounts, used, news[0], changes, restates, marks, payload.encode()
+        )
 
     def _news(self, now: float) -> tuple[int, bool, int]:
         number, lift, until = self.news
@@ -216,7 +214,7 @@ class Account:
         """Record what the server has counted, and return what it granted."""
         low = reply.now - micros(received)
         # The server takes no use that is further ahead.
-        self._ahead = low, min(reply.now - micros(call.sent), low + micros(_FAR))
+        self._ahead = low, min(reply.now - micros(call.sent), low + _FAR_MICROS)
         if not self._met:
             self._met = True
             self._place()
@@ -254,7 +252,7 @@ class Account:
             window = self._windows.get(name)
             if window is None:
                 continue
-            buckets, stated = self._buckets[name], call.dims[name]["used"]
+            buckets, stated = self._buckets[name], call.used[name]
             latest = now + window.dimension.window + _FAR
             for end in others.keys() - buckets.keys():
                 buckets[end] = SharedBucket(now)

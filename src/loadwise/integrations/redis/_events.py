@@ -47,6 +47,10 @@ class EventLog(ForkAware):
     Of outages each is logged, of rejections only the first. A callback that raises is logged once
     and harms nobody.
 
+    Attributes:
+        counts: How many there have been, by kind.
+        deferred: Those to be told by `tell_deferred`.
+
     Thread-safety: a lock around the counts.
     """
 
@@ -57,7 +61,7 @@ class EventLog(ForkAware):
         self._source = source
         self._on_event = on_event
         self._complained = False
-        self._deferred: deque[tuple[EventKind, str]] = deque()
+        self.deferred: deque[tuple[EventKind, str]] = deque()
         self.counts: dict[str, int] = dict.fromkeys(get_args(EventKind), 0)
         self._after_fork()
         reset_in_child(self)
@@ -67,13 +71,13 @@ class EventLog(ForkAware):
 
     def defer(self, kind: EventKind, detail: str) -> None:
         """Keep an event for `tell_deferred`. The callback does not hear of it yet."""
-        self._deferred.append((kind, detail))
+        self.deferred.append((kind, detail))
 
     def tell_deferred(self) -> None:
         """Record the events that were kept. Hold no lock that the callback may want."""
-        while self._deferred:
+        while self.deferred:
             try:
-                kind, detail = self._deferred.popleft()
+                kind, detail = self.deferred.popleft()
             except IndexError:  # another thread was quicker
                 return
             self.add(kind, detail)

@@ -26,9 +26,8 @@ from loadwise.integrations.redis._connection import (
     with_short_timeouts_async,
 )
 from loadwise.integrations.redis._events import SharedEvent
-from loadwise.integrations.redis._reservation import SharedReservation
 from loadwise.integrations.redis._shared_counts import Mode, OutagePolicy, SharedCounts
-from loadwise.integrations.redis._shared_node import PendingCall
+from loadwise.integrations.redis._shared_node import PendingCall, SharedReservation
 from loadwise.nodes import id_of
 from loadwise.quota import QuotaConfig
 from loadwise.quota.protocol import Amounts
@@ -133,8 +132,8 @@ class SharedQuota(SharedCounts):
             ValueError: A number in it is beyond what can be shared.
         """
         self._set_limits(id_of(node_id), config)
-        for request in self._due(id_of(node_id)):
-            self._ask(request)
+        for pending in self._due(id_of(node_id)):
+            self._ask(pending)
 
     def try_acquire(
         self, node_id: Hashable, amounts: Amounts | None = None
@@ -187,32 +186,34 @@ class SharedQuota(SharedCounts):
     def _keep_current(self, node_id: Hashable) -> None:
         if not self._worker.is_begun:
             self._worker.begin()
-            for request in self._due(id_of(node_id)):
-                self._ask(request)
+            for pending in self._due(id_of(node_id)):
+                self._ask(pending)
 
     def _tell_the_rest(self) -> None:
         """Tell the server what it has not heard, and give back what is leased."""
         for _ in range(ATTEMPTS_AT_END):
-            for request in self._due_requests(last=True):
-                self._ask(request)
+            for pending in self._due_requests(last=True):
+                self._ask(pending)
 
-    def _ask(self, request: PendingCall) -> None:
+    def _ask(self, pending: PendingCall) -> None:
         """Send a call and take in the reply, or what it means that there is none."""
         try:
             client = cast("Commands", self._client)
-            raw = run(client, QUOTA, self._key(request), request.call.payload)
+            raw = run(client, QUOTA, pending.node.key, pending.call.payload)
         except TROUBLE as error:
-            self._failed(request, error)
+            self._failed(pending, error)
         else:
-            self._received(request, raw)
+            self._received(pending, raw)
         finally:
-            self._give_up(request)
-        self._log.tell_deferred()
+            if pending.reply is None:
+                self._unanswered(pending)
+        if self._log.deferred:
+            self._log.tell_deferred()
 
     def _step(self) -> float:
         began = self.clock()
-        for request in self._due_requests():
-            self._ask(request)
+        for pending in self._due_requests():
+            self._ask(pending)
         return self._pause(began)
 
 
@@ -275,8 +276,8 @@ class AsyncSharedQuota(SharedCounts):
         Raises: as `SharedQuota.register` does.
         """
         self._set_limits(id_of(node_id), config)
-        for request in self._due(id_of(node_id)):
-            await self._ask(request)
+        for pending in self._due(id_of(node_id)):
+            await self._ask(pending)
 
     async def try_acquire(
         self, node_id: Hashable, amounts: Amounts | None = None
@@ -326,8 +327,8 @@ class AsyncSharedQuota(SharedCounts):
     async def _tell_the_rest(self) -> None:
         """Tell the server what it has not heard, and give back what is leased."""
         for _ in range(ATTEMPTS_AT_END):
-            for request in self._due_requests(last=True):
-                await self._ask(request)
+            for pending in self._due_requests(last=True):
+                await self._ask(pending)
 
     def _attend(self) -> None:
         """Have a task in this event loop, and connections."""
@@ -336,21 +337,23 @@ class AsyncSharedQuota(SharedCounts):
                 "AsyncCommands", with_short_timeouts_async(self._given, self._timeout)
             )
 
-    async def _ask(self, request: PendingCall) -> None:
+    async def _ask(self, pending: PendingCall) -> None:
         """Send a call and take in the reply, or what it means that there is none."""
         self._attend()
         try:
-            raw = await run_async(self._client, QUOTA, self._key(request), request.call.payload)
+            raw = await run_async(self._client, QUOTA, pending.node.key, pending.call.payload)
         except TROUBLE as error:
-            self._failed(request, error)
+            self._failed(pending, error)
         else:
-            self._received(request, raw)
+            self._received(pending, raw)
         finally:
-            self._give_up(request)
-        self._log.tell_deferred()
+            if pending.reply is None:
+                self._unanswered(pending)
+        if self._log.deferred:
+            self._log.tell_deferred()
 
     async def _step(self) -> float:
         began = self.clock()
-        for request in self._due_requests():
-            await self._ask(request)
+        for pending in self._due_requests():
+            await self._ask(pending)
         return self._pause(began)

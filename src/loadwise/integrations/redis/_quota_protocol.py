@@ -100,8 +100,9 @@ class QuotaCall(NamedTuple):
         op: ``"acquire"`` (all dimensions or none), ``"take"`` (what there is) or ``"sync"``.
         seq: Its number among the account's calls.
         sent: When it was made, by the local clock.
+        amounts: Units asked for, of every dimension.
+        used: What it states, by dimension and bucket.
         news: The number of the latest word on the cooldown that it brings.
-        dims: By dimension: its limits, ``amount``, ``need`` and ``used``.
         changes: How many changes of the account it states.
         restates: Whether it states what the server has counted already.
         marks: Whether it has the server remember its number in any case.
@@ -111,8 +112,9 @@ class QuotaCall(NamedTuple):
     op: str
     seq: int
     sent: float
+    amounts: Mapping[str, float]
+    used: Mapping[str, Buckets]
     news: int
-    dims: Mapping[str, Mapping[str, Any]]
     changes: int
     restates: bool
     marks: bool
@@ -144,12 +146,12 @@ class Reply(NamedTuple):
     others: Mapping[str, Buckets] = {}
 
 
-def parse_reply(raw: object, dims: Mapping[str, Mapping[str, Any]]) -> Reply:
+def parse_reply(raw: object, asked: Mapping[str, float]) -> Reply:
     """Return what the server replied.
 
     Args:
         raw: The reply.
-        dims: The dimensions that were asked about, in order, with the ``amount`` of each.
+        asked: Units asked for, of every dimension, in the order of the call.
 
     Raises:
         Rejected: It makes no sense.
@@ -157,7 +159,7 @@ def parse_reply(raw: object, dims: Mapping[str, Mapping[str, Any]]) -> Reply:
     if not isinstance(raw, (str, bytes)) or len(raw) > _LONGEST_REPLY:
         raise Rejected(f"{raw!r:.40} is no text of at most {_LONGEST_REPLY} bytes")
     try:
-        return _read(json.loads(raw), dims)
+        return _read(json.loads(raw), asked)
     except (
         ValueError,
         TypeError,
@@ -169,19 +171,19 @@ def parse_reply(raw: object, dims: Mapping[str, Mapping[str, Any]]) -> Reply:
         raise Rejected(f"{raw!r:.40} is no reply: {error!s:.100}") from None
 
 
-def _read(answer: dict[str, Any], dims: Mapping[str, Mapping[str, Any]]) -> Reply:
-    status = text(answer["status"], 16)
+def _read(answer: dict[str, Any], asked: Mapping[str, float]) -> Reply:
+    status = answer["status"]
     if status == "foreign":
         detail = text(answer["detail"])
         return Reply(status, _OLDER if detail == "schema 1" else f"{detail}, not {_OURS}")
     now, rest, dropped = int(answer["now"]), int(answer["rest"]), int(answer["dropped"])
     if status not in _STATUSES or min(now, rest, dropped) < 0 or max(now, rest, dropped) > EXACT:
-        raise Rejected(f"status {status!r}, time {now}, rest {rest}, {dropped} dropped")
+        raise Rejected(f"status {status!r:.40}, time {now}, rest {rest}, {dropped} dropped")
     granted: dict[str, Buckets] = {}
     others: dict[str, Buckets] = {}
-    for (name, asked), said in zip(dims.items(), answer["dims"], strict=True):
+    for (name, amount), said in zip(asked.items(), answer["dims"], strict=True):
         granted[name], others[name] = _buckets(said["granted"]), _buckets(said["others"])
-        if sum(granted[name].values()) > asked["amount"]:
+        if sum(granted[name].values()) > amount:
             raise Rejected(f"more of {name!r:.40} is granted than was asked for")
     rest = min(rest, now + LONGEST_REST * _SECOND)
     return Reply(status, "", now, rest, dropped, bool(answer["known"]), granted, others)

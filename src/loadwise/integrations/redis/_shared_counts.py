@@ -21,12 +21,11 @@ from loadwise.integrations.redis._connection import CircuitBreaker
 from loadwise.integrations.redis._events import EventKind, EventLog, SharedEvent
 from loadwise.integrations.redis._parsing import Rejected, as_seconds, check_prefix
 from loadwise.integrations.redis._quota_protocol import Reply, check_shareable, parse_reply
-from loadwise.integrations.redis._reservation import SharedReservation
-from loadwise.integrations.redis._shared_node import PendingCall, SharedNode
+from loadwise.integrations.redis._shared_node import PendingCall, SharedNode, SharedReservation
 from loadwise.integrations.redis._slices import NodeSlices
 from loadwise.nodes import id_of
 from loadwise.quota import QuotaConfig
-from loadwise.quota.counts import NOTHING, QuotaCounts, full_amounts, need
+from loadwise.quota.counts import NOTHING, QuotaCounts
 from loadwise.quota.protocol import Amounts
 
 __all__ = ["Mode", "OutagePolicy", "SharedCounts"]
@@ -46,7 +45,7 @@ _MEANWHILE = {
 }
 
 
-class SharedCounts(QuotaCounts):
+class SharedCounts(QuotaCounts[SharedNode]):
     """Counts of quotas that processes share.
 
     Args: as for `SharedQuota`, and
@@ -89,12 +88,11 @@ class SharedCounts(QuotaCounts):
         self._circuit = CircuitBreaker(self._log, clock, _MEANWHILE[on_outage])
         self._next_try = clock()
         # The last call that failed: its like is to work before the server counts as back.
-        self._unanswered: PendingCall | None = None
+        self._failed_call: PendingCall | None = None
         # Whether all nodes have been considered since the server was away: not by a request.
         self._is_known = True
         self._forks = 0
-        self._shared: dict[Hashable, SharedNode] = {}
-        self._leaving: deque[tuple[str, SharedNode]] = deque()
+        self._leaving: deque[SharedNode] = deque()
         super().__init__(clock)
 
     def _after_fork(self) -> None:
@@ -103,7 +101,7 @@ class SharedCounts(QuotaCounts):
         self._forks += 1
         self._leaving.clear()
         now = self.clock()
-        for node_id, node in self._shared.items():
+        for node_id, node in self._nodes.items():
             node.leave_to_parent()
             self._reconsider(node_id, now)
 
@@ -121,11 +119,11 @@ class SharedCounts(QuotaCounts):
         """Forget a node and its limits in this process. Unknown ids are no error."""
         node_id = id_of(node_id)
         with self._lock:
+            node = self._nodes.get(node_id)
             super().remove(node_id)
-            node = self._shared.pop(node_id, None)
             if node is not None:
                 node.give_back_slices(math.inf)
-                self._leaving.append((str(node_id), node))
+                self._leaving.append(node)
         self._wake()
 
     def record_usage(self, node_id: Hashable, amounts: Amounts) -> bool:
@@ -133,52 +131,17 @@ class SharedCounts(QuotaCounts):
 
         It counts here at once, and elsewhere as soon as the background has told the server.
         """
-        node_id = id_of(node_id)
-        with self._lock:
-            node = self._shared.get(node_id)
-            if node is None:
-                return False
-            amounts = self._checked(amounts, node.quota, node_id)
-            now = self._slide(node.quota)
-            for name in amounts.keys() & node.quota.windows.keys():
-                node.charge(name, amounts[name], now)
-            self._reconsider(node_id, now)
-        self._wake()
-        return True
+        is_limited = super().record_usage(node_id, amounts)
+        if is_limited:
+            self._wake()
+        return is_limited
 
-    def mark_exhausted(self, node_id: Hashable, seconds: float) -> None:
-        """Put a node on cooldown: here at once, and elsewhere, if it is registered, soon.
-
-        0 seconds end a cooldown, everywhere, as `lift` does.
-
-        Raises:
-            ValueError: ``seconds`` is negative, NaN or infinite.
-        """
-        node_id = id_of(node_id)
-        with self._lock:
-            super().mark_exhausted(node_id, seconds)
-            node = self._shared.get(node_id)
-            if node is None or not seconds:
-                return
-            node.account.tell(lift=False, until=self._cooldowns.get(node_id))
-        self._wake()
-
-    def lift(self, node_id: Hashable) -> bool:
-        """End the cooldown of a node: here at once, and elsewhere, if it is registered, soon.
-
-        Returns:
-            Whether the node was on cooldown, as far as is known here.
-        """
-        node_id = id_of(node_id)
-        with self._lock:
-            sat_out = super().lift(node_id)
-            node = self._shared.get(node_id)
-            if node is None:
-                return sat_out
-            # Though it was on cooldown for nobody here: others may know more.
-            node.account.tell(lift=True, until=None)
-        self._wake()
-        return sat_out
+    def _cooldown_changed(self, node_id: Hashable, *, lift: bool) -> None:
+        # That one is lifted is told though there was none here: others may know more.
+        node = self._nodes.get(node_id)
+        if node is not None:
+            node.account.tell(lift=lift, until=self._cooldowns.get(node_id))
+            self._wake()
 
     def is_available(self, node_id: Hashable) -> bool:
         """Tell whether the node is not on cooldown and has room, as far as is known here."""
@@ -200,21 +163,13 @@ class SharedCounts(QuotaCounts):
         Raises:
             ValueError: The node has no such dimension.
         """
-        node_id = id_of(node_id)
         self._keep_current(node_id)
-        with self._lock:
-            left, node = super().remaining(node_id, dimension), self._shared.get(node_id)
-            if node is None or node.slices is None:
-                return left
-            return left + node.slices.pools[dimension].left(self.clock())
+        return super().remaining(node_id, dimension)
 
     def remaining_by_dimension(self, node_id: Hashable) -> dict[str, float]:
         """Return the units left in every dimension, as far as is known here."""
-        node_id = id_of(node_id)
-        with self._lock:
-            node = self._shared.get(node_id)
-            windows = () if node is None else node.quota.windows
-            return {name: self.remaining(node_id, name) for name in windows}
+        self._keep_current(node_id)
+        return super().remaining_by_dimension(node_id)
 
     def _keep_current(self, node_id: Hashable) -> None:
         """Have what is shown of all nodes kept up to date from now on, and of one at once."""
@@ -224,14 +179,11 @@ class SharedCounts(QuotaCounts):
             raise TypeError(f"the id is {node_id!r}; in a shared quota it must be a str")
         if isinstance(config, QuotaConfig):
             check_shareable(node_id, config)
-        with self._lock:
-            super()._set_limits(node_id, config)
-            quota, node = self._nodes[node_id], self._shared.get(node_id)
-            if node is None:
-                self._shared[node_id] = SharedNode(quota, self._share)
-            else:
-                node.configure(quota, self._share)
-            self._reconsider(node_id, self.clock())
+        super()._set_limits(node_id, config)
+
+    def _new_node(self, node_id: Hashable, config: QuotaConfig) -> SharedNode:
+        key = f"{self._prefix}:quota:{node_id}".encode()
+        return SharedNode(node_id, config, key, self._share)
 
     def _begin(
         self, node_id: Hashable, amounts: Amounts | None
@@ -240,77 +192,65 @@ class SharedCounts(QuotaCounts):
         named = NOTHING if amounts is None else amounts
         node_id = id_of(node_id)
         with self._lock:
-            node = self._shared.get(node_id)
+            node = self._nodes.get(node_id)
             if named:
-                named = self._checked(named, None if node is None else node.quota, node_id)
+                named = self._checked(named, node, node_id)
             now = self.clock()
             if self._cooldowns.get(node_id, now) > now:
                 return None
             if node is None:
                 return SharedReservation(self._settle, self._forks, node_id, NOTHING, {})
             slices = node.slices
-            if slices is not None and (slices.begun or self._is_away(node)):
-                return self._draw(node_id, node, slices, named, now)
-            if slices is not None:
-                slices.miss(named)
-                return PendingCall(str(node_id), node, node.take(slices, now), named)
-            if not self._circuit.up:
-                return self._decide_alone(node_id, node, named)
-            windows = node.quota.windows
-            needs = {name: need(window.dimension, named) for name, window in windows.items()}
-            call = node.account.call("acquire", now, full_amounts(node.quota, named), needs)
-            return PendingCall(str(node_id), node, call, named)
+            if slices is None and self._circuit.up:
+                return PendingCall(node, node.ask(named, now), named)
+            if slices is None:
+                return self._decide_alone(node, named)
+            if slices.begun or self._is_away(node):
+                return self._draw(node, slices, named, now)
+            slices.miss(named)
+            return PendingCall(node, node.take(slices, now), named)
 
-    def _finish(self, request: PendingCall) -> SharedReservation | None:
+    def _finish(self, pending: PendingCall) -> SharedReservation | None:
         """Answer a request for quota by what the server replied."""
-        reply, node_id = request.reply, request.node_id
-        if request.call.op == "take":
-            return self._finish_taking(request)
-        if reply is not None and reply.status == "ok":
-            full = {name: each["amount"] for name, each in request.call.dims.items()}
-            return SharedReservation(self._settle, self._forks, node_id, full, request.granted)
-        if reply is not None and reply.status != "foreign":
-            return None
-        with self._lock:
-            node = self._shared.get(node_id)
-            return None if node is None else self._decide_alone(node_id, node, request.named)
-
-    def _finish_taking(self, request: PendingCall) -> SharedReservation | None:
-        """Answer the first request for what is leased, now that some of it is held."""
-        with self._lock:
-            node = self._shared.get(request.node_id)
-            if node is None or node.slices is None:
+        reply, node = pending.reply, pending.node
+        if pending.call.op == "acquire" and reply is not None and reply.status != "foreign":
+            if reply.status != "ok":
                 return None
-            return self._draw(request.node_id, node, node.slices, request.named, self.clock())
+            full, parts = pending.call.amounts, pending.granted
+            return SharedReservation(self._settle, self._forks, node.id, full, parts)
+        with self._lock:
+            if self._nodes.get(node.id) is not node:
+                return None
+            if node.slices is not None:
+                return self._draw(node, node.slices, pending.named, self.clock())
+            return self._decide_alone(node, pending.named)
 
-    def _decide_alone(
-        self, node_id: Hashable, node: SharedNode, named: Amounts
-    ) -> SharedReservation | None:
+    def _decide_alone(self, node: SharedNode, named: Amounts) -> SharedReservation | None:
         """Answer a request by the policy for outages: the server cannot be asked. Lock held."""
-        now = self._slide(node.quota)
-        full = full_amounts(node.quota, named)
-        refused = self._refuses or self._cooldowns.get(node_id, now) > now
+        now = self._slide(node)
+        refused = self._refuses or self._cooldowns.get(node.id, now) > now
+        full = node.full(named)
         parts = None if refused else node.spend(full, named, now)
-        self._reconsider(node_id, now)
+        self._reconsider(node.id, now)
         if parts is None:
             return None
-        return SharedReservation(self._settle, self._forks, node_id, full, parts)
+        return SharedReservation(self._settle, self._forks, node.id, full, parts)
 
     def _draw(
-        self, node_id: Hashable, node: SharedNode, slices: NodeSlices, named: Amounts, now: float
+        self, node: SharedNode, slices: NodeSlices, named: Amounts, now: float
     ) -> SharedReservation | None:
         """Answer a request from what is held. Lock held."""
         answer = None
         if slices.covers(named, now):
-            full = full_amounts(node.quota, named)
+            full = node.full(named)
             parts = slices.draw(full, now)
-            answer = SharedReservation(self._settle, self._forks, node_id, full, parts)
+            answer = SharedReservation(self._settle, self._forks, node.id, full, parts)
         elif self._is_away(node):
-            return self._decide_alone(node_id, node, named)
+            return self._decide_alone(node, named)
         else:
             slices.miss(named)
         if not slices.covers(NOTHING, now):
-            self._reconsider(node_id, now)
+            self._reconsider(node.id, now)
         if slices.is_low(now):
             self._wake()
         return answer
@@ -318,13 +258,13 @@ class SharedCounts(QuotaCounts):
     def _settle(self, reservation: SharedReservation, amounts: Amounts) -> None:
         node_id = reservation.node_id
         with self._lock:
-            node = self._shared.get(node_id)
+            node = self._nodes.get(node_id)
             if reservation.amounts:
-                amounts = self._checked(amounts, None if node is None else node.quota, node_id)
+                amounts = self._checked(amounts, node, node_id)
             reservation.end()
             if node is None or reservation.forks != self._forks:
                 return
-            now = self._slide(node.quota)
+            now = self._slide(node)
             node.settle(reservation, amounts, now)
             self._reconsider(node_id, now)
         self._wake()
@@ -332,10 +272,10 @@ class SharedCounts(QuotaCounts):
     def _due(self, node_id: Hashable, *, last: bool = False) -> Iterator[PendingCall]:
         """Yield the call that is due for a node, if there is one and the server can be asked."""
         with self._lock:
-            node = self._shared.get(node_id) if self._circuit.up else None
+            node = self._nodes.get(node_id) if self._circuit.up else None
             call = None if node is None else node.due(self.clock(), self._idle, last=last)
         if node is not None and call is not None:
-            yield PendingCall(str(node_id), node, call, NOTHING)
+            yield PendingCall(node, call, NOTHING)
 
     def _due_requests(self, *, last: bool = False) -> Iterator[PendingCall]:
         """Yield the calls that are due, each after the one before it is over.
@@ -345,14 +285,14 @@ class SharedCounts(QuotaCounts):
         """
         yield from self._probe(at_once=last)
         while self._leaving and self._circuit.up:
-            gone, node = self._leaving[0]
+            node = self._leaving[0]
             with self._lock:
                 call = node.due(self.clock(), math.inf, last=True)
             if call is not None:
-                yield PendingCall(gone, node, call, NOTHING)
+                yield PendingCall(node, call, NOTHING)
             if self._circuit.up:
                 self._leaving.popleft()
-        for node_id in list(self._shared):
+        for node_id in list(self._nodes):
             # What the first reply brings may have to be told.
             for _ in range(2):
                 yield from self._due(node_id, last=last)
@@ -366,63 +306,60 @@ class SharedCounts(QuotaCounts):
         if not self._is_known:
             self._is_known = True
             self._reconsider_all()
-        failed = self._unanswered
+        failed = self._failed_call
         is_due = at_once or self.clock() >= self._next_try
         if failed is None or self._circuit.up or self._circuit.closed or not is_due:
             return
         with self._lock:
-            call = failed.node.account.call("sync", self.clock(), NOTHING, NOTHING)
-        probe = PendingCall(failed.node_id, failed.node, call, NOTHING)
+            probe = PendingCall(failed.node, failed.node.tell(self.clock()), NOTHING)
         yield probe
         if probe.reply is not None and self._circuit.restored():
             self._reconsider_all()
 
-    def _received(self, request: PendingCall, raw: object) -> None:
+    def _received(self, pending: PendingCall, raw: object) -> None:
         """Take in what the server replied."""
-        node_id, node, call, now = request.node_id, request.node, request.call, self.clock()
+        node, call, now = pending.node, pending.call, self.clock()
         try:
-            reply = parse_reply(raw, call.dims)
+            reply = parse_reply(raw, call.amounts)
         except Rejected as error:
             reply = Reply("foreign", str(error))
-        request.reply = reply
+        pending.reply = reply
         with self._lock:
             node.account.waiting.discard(call.seq)
             node.synced = now
             was_foreign, node.foreign = node.foreign, reply.status == "foreign"
-            if node.foreign:
-                if not was_foreign:
-                    self._note("rejected", node_id, reply.detail)
-            else:
+            if node.foreign and not was_foreign:
+                self._note("rejected", node, reply.detail)
+            if not node.foreign:
                 if reply.dropped:
-                    self._note("rejected", node_id, f"{reply.dropped} fields were dropped")
+                    self._note("rejected", node, f"{reply.dropped} fields were dropped")
                 if call.restates and not reply.known:
-                    self._note("resynchronised", node_id, "what was used is told again")
-                request.granted = node.take_in(call, reply, now)
-            if self._shared.get(node_id) is node:
+                    self._note("resynchronised", node, "what was used is told again")
+                pending.granted = node.take_in(call, reply, now)
+            if self._nodes.get(node.id) is node:
                 if node.account.shows(call):
-                    self._show_rest(node_id, node.account.local(reply.rest), now)
-                self._reconsider(node_id, now)
+                    self._show_rest(node, node.account.local(reply.rest), now)
+                self._reconsider(node.id, now)
 
-    def _give_up(self, request: PendingCall) -> None:
-        """Record that a call was not answered, if it was not."""
-        if request.reply is None:
-            with self._lock:
-                request.node.account.give_up(request.call)
+    def _unanswered(self, pending: PendingCall) -> None:
+        """Record that a call is over of which it is not known whether the server ran it."""
+        with self._lock:
+            pending.node.account.give_up(pending.call)
 
-    def _show_rest(self, node_id: str, rest: float, now: float) -> None:
-        before = self._cooldowns.get(node_id, now)
+    def _show_rest(self, node: SharedNode, rest: float, now: float) -> None:
+        before = self._cooldowns.get(node.id, now)
         if rest <= now < before or (rest > now and abs(rest - before) > _SAME):
-            self._cooldowns[node_id] = rest
+            self._cooldowns[node.id] = rest
             self.version += 1
 
-    def _note(self, kind: EventKind, node_id: str, detail: str) -> None:
-        self._log.defer(kind, f"the quota of {node_id[:100]!r}: {detail}")
+    def _note(self, kind: EventKind, node: SharedNode, detail: str) -> None:
+        self._log.defer(kind, f"the quota of {str(node.id)[:100]!r}: {detail}")
 
     def _reconsider_all(self) -> None:
         """Record that the server went away or came back. O(n)."""
         with self._lock:
             now = self.clock()
-            for node_id, node in self._shared.items():
+            for node_id, node in self._nodes.items():
                 node.synced = -math.inf
                 self._reconsider(node_id, now)
 
@@ -431,7 +368,7 @@ class SharedCounts(QuotaCounts):
         return node.foreign or not self._circuit.up
 
     def _free_at(self, node_id: Hashable, amounts: Amounts, now: float) -> float:
-        node = self._shared.get(node_id)
+        node = self._nodes.get(node_id)
         slices = None if node is None else node.slices
         if slices is not None and slices.covers(amounts, now):
             return max(now, self._cooldowns.get(node_id, now))
@@ -442,12 +379,9 @@ class SharedCounts(QuotaCounts):
             return max(free, now + self._circuit.wait) if self._refuses else free
         return free if slices is None or not slices.begun else max(free, now + slices.pause)
 
-    def _key(self, request: PendingCall) -> bytes:
-        return f"{self._prefix}:quota:{request.node_id}".encode()
-
-    def _failed(self, request: PendingCall, error: BaseException) -> None:
+    def _failed(self, pending: PendingCall, error: BaseException) -> None:
         """Record that a call was not answered."""
-        self._unanswered = request
+        self._failed_call = pending
         self._is_known = False
         if self._circuit.failed(error):
             self._wake()
@@ -458,7 +392,7 @@ class SharedCounts(QuotaCounts):
         if not self._circuit.up:
             return max(0.0, self._next_try - self.clock())
         self._idle = max(self._refresh, (self.clock() - began) / _IDLE_SHARE)
-        slices = [node.slices for node in list(self._shared.values())]
+        slices = [node.slices for node in list(self._nodes.values())]
         return min(
             [self._idle, *(each.pause for each in slices if each is not None and each.begun)]
         )

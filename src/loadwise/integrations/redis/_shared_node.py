@@ -1,25 +1,29 @@
-"""One node's quota in one process: its account with the server, and the slices it holds."""
+"""One node's quota in one process, what requests have reserved of it, and calls about it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
 
+from loadwise.errors import LoadwiseError
 from loadwise.integrations.redis._account import Account
 from loadwise.integrations.redis._quota_protocol import QuotaCall, Reply
-from loadwise.integrations.redis._reservation import SharedReservation
 from loadwise.integrations.redis._slices import NodeSlices, Part, Parts, Slice
+from loadwise.quota import QuotaConfig
 from loadwise.quota.counts import NOTHING, NodeQuota, need
 from loadwise.quota.protocol import Amounts
 
-__all__ = ["PendingCall", "SharedNode"]
+__all__ = ["PendingCall", "SharedNode", "SharedReservation"]
 
 
-class SharedNode:
+class SharedNode(NodeQuota):
     """One node's quota in one process. Not thread-safe: the counts hold a lock.
 
     Args:
-        quota: The windows that show it.
+        node_id: The node's id.
+        config: Its limits.
+        key: Where the server counts what is used of them.
         share: Of each limit, how much to hold ready; ``None`` in strict mode.
 
     Attributes:
@@ -29,23 +33,26 @@ class SharedNode:
         foreign: Whether what the server holds is not to be used.
     """
 
-    __slots__ = ("account", "foreign", "quota", "slices", "synced")
+    __slots__ = ("_share", "account", "foreign", "key", "slices", "synced")
 
-    def __init__(self, quota: NodeQuota, share: float | None) -> None:
+    def __init__(
+        self, node_id: Hashable, config: QuotaConfig, key: bytes, share: float | None
+    ) -> None:
+        self.key = key
         self.synced = -math.inf
         self.foreign = False
+        self.account = Account()
         self.slices: NodeSlices | None = None
-        self.account = Account(quota.windows)
-        self.configure(quota, share)
+        self._share = share
+        super().__init__(node_id, config)
 
-    def configure(self, quota: NodeQuota, share: float | None) -> None:
-        """Go on under other limits."""
+    def configure(self, config: QuotaConfig) -> None:
+        """Go on under these limits; what is held is given back."""
         self.give_back_slices(math.inf)
-        self.quota = quota
-        self.account.configure(quota.windows)
-        if share is not None:
-            dimensions = [window.dimension for window in quota.windows.values()]
-            self.slices = NodeSlices(dimensions, share)
+        super().configure(config)
+        self.account.configure(self.windows)
+        if self._share is not None:
+            self.slices = NodeSlices(config.dimensions, self._share)
 
     def leave_to_parent(self) -> None:
         """Begin afresh in the child of a fork: what was used and held is the parent's."""
@@ -60,9 +67,21 @@ class SharedNode:
         if amount > 0:
             self.account.charge(name, amount, now)
 
+    def left(self, name: str, now: float) -> float:
+        """Return the units left in a dimension, with those that are held."""
+        held = 0.0 if self.slices is None else self.slices.pools[name].left(now)
+        return super().left(name, now) + held
+
+    def full(self, named: Amounts) -> dict[str, float]:
+        """Return what a request is charged in every dimension, default costs included."""
+        return {
+            name: named.get(name, window.dimension.default_cost)
+            for name, window in self.windows.items()
+        }
+
     def spend(self, full: Amounts, named: Amounts, now: float) -> Parts | None:
         """Charge a request without asking the server, if it fits by what is known."""
-        for window in self.quota.windows.values():
+        for window in self.windows.values():
             if not window.fits(need(window.dimension, named)):
                 return None
         return {name: [(self.account.charge(name, each, now), each)] for name, each in full.items()}
@@ -71,7 +90,7 @@ class SharedNode:
         """Charge what a request used above what was reserved, or give back what it did not use."""
         for name, amount in amounts.items():
             reserved = reservation.amounts.get(name)
-            if reserved is None or name not in self.quota.windows:
+            if reserved is None or name not in self.windows:
                 continue
             if amount > reserved:
                 self.charge(name, amount - reserved, now)
@@ -98,6 +117,15 @@ class SharedNode:
             for name, part in self.slices.take_out(end):
                 self.give_back(name, [part], part[1], math.inf)
 
+    def ask(self, named: Amounts, now: float) -> QuotaCall:
+        """Return a call that asks for what a request is charged."""
+        needs = {name: need(each.dimension, named) for name, each in self.windows.items()}
+        return self.account.call("acquire", now, self.full(named), needs)
+
+    def tell(self, now: float) -> QuotaCall:
+        """Return a call that only tells what was used, and asks what others have used."""
+        return self.account.call("sync", now, dict.fromkeys(self.windows, 0), NOTHING)
+
     def take(self, slices: NodeSlices, now: float) -> QuotaCall:
         """Return a call that takes as much as is to be held."""
         return self.account.call("take", now, slices.ask(now), NOTHING, slices.life)
@@ -114,7 +142,7 @@ class SharedNode:
         if self.slices is not None and not last and self.slices.is_low(now):
             return self.take(self.slices, now)
         if self.account.pending() or (not last and now - self.synced >= idle):
-            return self.account.call("sync", now, NOTHING, NOTHING)
+            return self.tell(now)
         return None
 
     def take_in(self, call: QuotaCall, reply: Reply, now: float) -> Parts:
@@ -126,6 +154,67 @@ class SharedNode:
         return granted
 
 
+class SharedReservation:
+    """Quota set aside for one request, as `loadwise.Reservation` is.
+
+    Neither `settle` nor `cancel` waits for the server: here they show at once, and they count as
+    soon as the background has told the server.
+
+    Attributes:
+        node_id: The node it was made for.
+        amounts: What was reserved, by dimension, default costs included.
+
+    Thread-safety: each ends once, whoever is first. In the child of a fork, ending the parent's
+    is left to the parent.
+    """
+
+    __slots__ = ("_open", "_settle", "amounts", "forks", "node_id", "parts")
+
+    def __init__(
+        self,
+        settle: Callable[[SharedReservation, Amounts], None],
+        forks: int,
+        node_id: Hashable,
+        amounts: Amounts,
+        parts: Parts,
+    ) -> None:
+        self._settle = settle
+        self._open = [True]
+        self.forks = forks
+        self.node_id = node_id
+        self.amounts = amounts
+        self.parts = parts
+
+    def settle(self, amounts: Amounts) -> None:
+        """Replace the reserved amounts by the true ones, for the dimensions named.
+
+        What was reserved too much is free again; what was used beyond the reservation is charged,
+        even above the limit, because it has been used.
+
+        Args:
+            amounts: The true amounts, by dimension.
+
+        Raises:
+            LoadwiseError: The reservation has already been settled or cancelled.
+            ValueError: A dimension is unknown, or an amount negative, NaN or infinite.
+        """
+        self._settle(self, amounts)
+
+    def cancel(self) -> None:
+        """Give everything back: the request was never sent. Does nothing once it has ended."""
+        with suppress(LoadwiseError):
+            self.settle(dict.fromkeys(self.amounts, 0))
+
+    def end(self) -> None:
+        """Record that it has been settled."""
+        try:
+            self._open.pop()
+        except IndexError:
+            raise LoadwiseError(
+                f"the reservation on node {self.node_id!r} has already been settled or cancelled"
+            ) from None
+
+
 class PendingCall:
     """One call to the server, and what came of it.
 
@@ -135,10 +224,9 @@ class PendingCall:
         granted: What it granted.
     """
 
-    __slots__ = ("call", "granted", "named", "node", "node_id", "reply")
+    __slots__ = ("call", "granted", "named", "node", "reply")
 
-    def __init__(self, node_id: str, node: SharedNode, call: QuotaCall, named: Amounts) -> None:
-        self.node_id = node_id
+    def __init__(self, node: SharedNode, call: QuotaCall, named: Amounts) -> None:
         self.node = node
         self.call = call
         self.named = named

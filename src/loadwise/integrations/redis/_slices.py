@@ -181,7 +181,7 @@ class NodeSlices:
             pool = self.pools.get(name)
             if pool is None:
                 continue
-            enough = enough and sum([part for _, part in parts]) >= call.dims[name]["amount"]
+            enough = enough and sum([part for _, part in parts]) >= call.amounts[name]
             if parts:
                 yield from ((name, part) for part in pool.take_out(now + self.life / 2))
             pool.slices.extend(Slice(bucket, part, call.sent + self.life) for bucket, part in parts)

@@ -237,8 +237,8 @@ def test_refuses_wrong_arguments(share: Share, client: redis.Redis) -> None:
     for amounts, message in (({"rpn": 1}, "did you mean 'rpm'"), ({"rpm": -1}, "at least 0")):
         with pytest.raises(ValueError, match=message):
             quota.try_acquire("node", amounts)
-        with pytest.raises(ValueError, match=message):
-            quota.record_usage("node", amounts)
+    with pytest.raises(ValueError, match="at least 0"):
+        quota.record_usage("node", {"rpm": -1})
     with pytest.raises(ValueError, match="finite and at least 0"):
         quota.mark_exhausted("node", -1)
     wrong: list[tuple[type[Exception], dict[str, Any]]] = [
@@ -283,9 +283,16 @@ def test_an_idle_process_sees_what_others_use(
     for quota in (idle, busy):
         quota.register("node", rpm(10))
     assert busy.try_acquire("node", {"rpm": 4})
-    idle._shared["node"].synced -= 2.0  # as if that had been a while ago
+    idle._nodes["node"].synced -= 2.0  # as if that had been a while ago
     assert idle.remaining("node", "rpm") == 6
     assert busy.try_acquire("node", {"rpm": 6})
     until(lambda: idle.remaining("node", "rpm") == 0)
     assert not idle.is_available("node")
     assert idle.unavailable() == ["node"]
+
+
+def test_use_of_what_a_node_does_not_limit_is_free(share: Share) -> None:
+    """As with a `QuotaTracker`: nothing is charged for it, and the rest is."""
+    quota = share(rpm(10))
+    assert quota.record_usage("node", {"rpm": 2, "images": 5})
+    assert quota.remaining_by_dimension("node") == {"rpm": 8}
