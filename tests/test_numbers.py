@@ -50,7 +50,7 @@ from loadwise.integrations._http.settings import Options, Settings
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.integrations.llm import TokenMeter
 from loadwise.integrations.redis import RedisStore
-from loadwise.integrations.redis._parsing import as_seconds
+from loadwise.integrations.redis._arguments import as_seconds
 from loadwise.testing import ManualClock, ScriptedRandom
 
 

@@ -10,7 +10,8 @@ import pytest
 from tests.integrations.redis.limits import rpm
 
 from loadwise.integrations.redis._account import SharedBucket
-from loadwise.integrations.redis._shared_counts import OutagePolicy, SharedCounts
+from loadwise.integrations.redis._arguments import OutagePolicy
+from loadwise.integrations.redis._shared_counts import SharedCounts
 from loadwise.integrations.redis._shared_node import PendingCall, SharedReservation
 from loadwise.integrations.redis._slices import Slice, SlicePool
 from loadwise.quota import QuotaDimension

@@ -23,8 +23,9 @@ from hypothesis.stateful import (
 from tests.integrations.redis.limits import rpm
 from tests.real.redis.support import Valkey
 
+from loadwise.integrations.redis._arguments import Mode
 from loadwise.integrations.redis._connection import QUOTA
-from loadwise.integrations.redis._shared_counts import Mode, SharedCounts
+from loadwise.integrations.redis._shared_counts import SharedCounts
 from loadwise.integrations.redis._shared_node import PendingCall, SharedReservation
 from loadwise.testing import ManualClock
 

@@ -1,8 +1,12 @@
-"""Work in the background, which keeps nothing alive: no interpreter, no event loop, no owner."""
+"""Work in the background, which keeps nothing alive: no interpreter, no event loop, no owner.
+
+What is in use when the process ends is closed, so that the server is told all before.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import logging
 import math
@@ -11,12 +15,19 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from threading import Lock, current_thread
+from typing import Any
 from weakref import WeakMethod
 
-from loadwise._fork import FORKS_UNSEEN, ForkAware, is_uwsgi_master, notice_fork, reset_in_child
+from loadwise._fork import (
+    FORKS_UNSEEN,
+    ForkAware,
+    call_in_child,
+    is_uwsgi_master,
+    notice_fork,
+    reset_in_child,
+)
 from loadwise._threads import park, warn_if_threads_stand_still
 from loadwise.balancer.bells import ThreadBell
-from loadwise.integrations.redis._endings import close_at_end, forget
 
 __all__ = ["BackgroundTask", "BackgroundThread"]
 
@@ -136,7 +147,7 @@ class BackgroundThread(ForkAware):
         if thread is not current_thread():
             if thread is not None:
                 thread.join(_LONGEST_STEP)
-            forget(self)
+            _forget(self)
 
     def finish(self, close: Callable[[], None]) -> None:
         """Have the thread call ``close`` and end, because the owner has been dropped.
@@ -148,7 +159,7 @@ class BackgroundThread(ForkAware):
 
         def finish() -> None:
             close()
-            forget(self)  # till then the end of the process waits for it
+            _forget(self)  # till then the end of the process waits for it
 
         if self._signals is not None and self.running:
             self._signals.close = finish
@@ -168,7 +179,7 @@ class BackgroundThread(ForkAware):
         if self._in_use or self._closed:
             return
         if self._close is not None:
-            close_at_end(self)
+            _close_at_end(self)
         self._is_alone = not self._start_thread()
         self._in_use = True
 
@@ -206,6 +217,55 @@ class BackgroundThread(ForkAware):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._name!r}>"
+
+
+# Those whose owners are in use in this process, in order.
+_to_be_closed: dict[BackgroundThread, None] = {}
+_watched: set[str] = set()
+
+
+def _close_at_end(thread: BackgroundThread) -> None:
+    """Have the owner of a thread closed when this process ends by itself, but not in its forks.
+
+    That is: by returning, by ``sys.exit`` or an exception, as a child of `multiprocessing` (which
+    does not run `atexit`) or as a worker of celery (which runs neither). A process that is killed
+    or leaves by ``os._exit`` closes nothing.
+    """
+    _to_be_closed[thread] = None
+    # What is not imported by now does not run this process.
+    processes: Any = sys.modules.get("multiprocessing.util")
+    if processes is not None and "multiprocessing" not in _watched:
+        _watched.add("multiprocessing")
+        # After all others, which may still use what is closed here.
+        processes.Finalize(None, _close_all, exitpriority=-1000)
+    celery: Any = sys.modules.get("celery.signals")
+    if celery is not None and "celery" not in _watched:
+        _watched.add("celery")
+        celery.worker_process_shutdown.connect(_close_all, weak=False)
+
+
+def _forget(thread: BackgroundThread) -> None:
+    """Record that its owner has been closed."""
+    _to_be_closed.pop(thread, None)
+
+
+def _close_all(**_: object) -> None:
+    for thread in list(_to_be_closed):
+        _forget(thread)
+        try:
+            thread.close_at_end()
+        except Exception:  # noqa: BLE001 - the others are to be closed all the same
+            _log.exception("%r could not be closed", thread)
+
+
+def _start_in_child() -> None:
+    _to_be_closed.clear()
+    # A child of multiprocessing has none of its parent's finalizers; handlers of celery's stay.
+    _watched.discard("multiprocessing")
+
+
+atexit.register(_close_all)
+call_in_child(_start_in_child)
 
 
 class _OwnerStep:

@@ -13,12 +13,12 @@ from typing import Self
 from loadwise._text import visible
 from loadwise.clock import Clock
 from loadwise.health import HealthPolicy, HealthStatus, HealthTracker, NodeHealth
+from loadwise.integrations.redis._arguments import as_seconds, check_prefix
 from loadwise.integrations.redis._connection import Client, as_client
 from loadwise.integrations.redis._events import EventLog, SharedEvent
 from loadwise.integrations.redis._health_protocol import Note
 from loadwise.integrations.redis._health_sync import HealthSync
 from loadwise.integrations.redis._known_nodes import KnownNodes
-from loadwise.integrations.redis._parsing import as_seconds, check_prefix
 from loadwise.nodes import id_of
 
 __all__ = ["SharedHealth"]

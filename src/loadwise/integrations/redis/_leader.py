@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from loadwise._fork import ForkAware, reset_in_child
+from loadwise.integrations.redis._arguments import as_seconds, check_prefix
 from loadwise.integrations.redis._background import BackgroundThread
 from loadwise.integrations.redis._connection import (
     LEADER,
@@ -22,7 +23,6 @@ from loadwise.integrations.redis._connection import (
     with_short_timeouts,
 )
 from loadwise.integrations.redis._events import EventLog, SharedEvent
-from loadwise.integrations.redis._parsing import as_seconds, check_prefix
 
 __all__ = ["SharedLeader"]
 

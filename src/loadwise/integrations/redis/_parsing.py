@@ -6,13 +6,9 @@ import json
 import math
 from typing import NoReturn, cast
 
-from loadwise._numbers import finite
-
 __all__ = [
     "EXACT",
     "Rejected",
-    "as_seconds",
-    "check_prefix",
     "check_schema",
     "decode_json",
     "fields",
@@ -27,36 +23,6 @@ EXACT = 2**53
 
 class Rejected(ValueError):  # noqa: N818 - names the fact, as KeyError does
     """The server holds something that loadwise would not have put there."""
-
-
-def check_prefix(prefix: object) -> None:
-    """Refuse what cannot begin a key.
-
-    Raises:
-        TypeError: It is no str.
-        ValueError: It is empty, or cannot be written in UTF-8.
-    """
-    if not isinstance(prefix, str):
-        raise TypeError(f"prefix is {prefix!r}; it must be a str")
-    if not prefix:
-        raise ValueError("prefix is empty; then nobody could tell loadwise's keys from others")
-    try:
-        prefix.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"prefix is {prefix!r}; it cannot be written in UTF-8") from None
-
-
-def as_seconds(name: str, value: float) -> float:
-    """Return a stretch of time as a plain number.
-
-    Raises:
-        TypeError: It is no number.
-        ValueError: It is not finite or not above 0.
-    """
-    seconds = finite(name, value)
-    if not seconds > 0:
-        raise ValueError(f"{name} is {value!r}; it must be finite and above 0")
-    return seconds
 
 
 def text(value: object, longest: int = 200) -> str:

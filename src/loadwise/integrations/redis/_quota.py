@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self, cast
 
 from loadwise.clock import Clock
+from loadwise.integrations.redis._arguments import Mode, OutagePolicy
 from loadwise.integrations.redis._background import BackgroundTask, BackgroundThread
 from loadwise.integrations.redis._connection import (
     ATTEMPTS_AT_END,
@@ -26,7 +27,7 @@ from loadwise.integrations.redis._connection import (
     with_short_timeouts_async,
 )
 from loadwise.integrations.redis._events import SharedEvent
-from loadwise.integrations.redis._shared_counts import Mode, OutagePolicy, SharedCounts
+from loadwise.integrations.redis._shared_counts import SharedCounts
 from loadwise.integrations.redis._shared_node import PendingCall, SharedReservation
 from loadwise.nodes import id_of
 from loadwise.quota import QuotaConfig

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from loadwise.integrations.redis._parsing import EXACT, Rejected, text
-from loadwise.quota import QuotaConfig, QuotaDimension
+from loadwise.quota import QuotaDimension
 
 __all__ = [
     "LONGEST_REST",
@@ -15,7 +15,6 @@ __all__ = [
     "News",
     "QuotaCall",
     "Reply",
-    "check_shareable",
     "limits_of",
     "micros",
     "parse_reply",
@@ -25,8 +24,6 @@ SCHEMA = "2"
 LONGEST_REST = 30 * 24 * 3600
 """Seconds of the longest cooldown that is shared."""
 
-_FINEST = 500
-_LONGEST_WINDOW = 366 * 86_400
 _LONGEST_REPLY = 1_048_576
 _SECOND = 1_000_000
 _STATUSES = ("ok", "full", "stale")
@@ -43,29 +40,6 @@ Buckets = dict[int, float]
 def micros(seconds: float) -> int:
     """Return a time as the server counts it."""
     return round(seconds * _SECOND)
-
-
-def check_shareable(node_id: str, config: QuotaConfig) -> None:
-    """Refuse limits that cannot be shared.
-
-    Raises:
-        ValueError: A number is out of range, or a name cannot be written in UTF-8.
-    """
-    node_id.encode()
-    for dimension in config.dimensions:
-        dimension.name.encode()
-        if dimension.resolution > _FINEST:
-            raise ValueError(
-                f"{dimension.name}: resolution is {dimension.resolution}; in a shared quota it "
-                f"must be at most {_FINEST}"
-            )
-        for field, most in (("limit", EXACT), ("window", _LONGEST_WINDOW)):
-            value = getattr(dimension, field)
-            if value > most:
-                raise ValueError(
-                    f"{dimension.name}: {field} is {value!r}; in a shared quota it must be at "
-                    f"most {most}"
-                )
 
 
 def limits_of(dimension: QuotaDimension) -> dict[str, Any]:

@@ -13,14 +13,20 @@ import math
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Literal, get_args
 
 from loadwise._numbers import number
-from loadwise.clock import Clock, check_clock
+from loadwise.clock import Clock
+from loadwise.integrations.redis._arguments import (
+    Mode,
+    OutagePolicy,
+    as_seconds,
+    check_quota_options,
+    check_shareable,
+)
 from loadwise.integrations.redis._connection import CircuitBreaker
 from loadwise.integrations.redis._events import EventKind, EventLog, SharedEvent
-from loadwise.integrations.redis._parsing import Rejected, as_seconds, check_prefix
-from loadwise.integrations.redis._quota_protocol import Reply, check_shareable, parse_reply
+from loadwise.integrations.redis._parsing import Rejected
+from loadwise.integrations.redis._quota_protocol import Reply, parse_reply
 from loadwise.integrations.redis._shared_node import PendingCall, SharedNode, SharedReservation
 from loadwise.integrations.redis._slices import NodeSlices
 from loadwise.nodes import id_of
@@ -28,10 +34,7 @@ from loadwise.quota import QuotaConfig
 from loadwise.quota.counts import NOTHING, QuotaCounts
 from loadwise.quota.protocol import Amounts
 
-__all__ = ["Mode", "OutagePolicy", "SharedCounts"]
-
-Mode = Literal["strict", "leased"]
-OutagePolicy = Literal["local", "refuse"]
+__all__ = ["SharedCounts"]
 
 _REFRESH = 1.0
 # Of its time the background spends a tenth on nodes that are not in use here, at most.
@@ -67,20 +70,10 @@ class SharedCounts(QuotaCounts[SharedNode]):
         on_event: Callable[[SharedEvent], object] | None,
         wake: Callable[[], None],
     ) -> None:
-        check_prefix(prefix)
+        check_quota_options(prefix, mode, on_outage, slice_share, clock)
         self._timeout = as_seconds("timeout", timeout)
-        check_clock(clock)
-        for name, value, choices in (
-            ("mode", mode, get_args(Mode)),
-            ("on_outage", on_outage, get_args(OutagePolicy)),
-        ):
-            if value not in choices:
-                raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(choices)}")
-        share = number("slice_share", slice_share)
-        if not 0 < share <= 1:
-            raise ValueError(f"slice_share is {slice_share!r}; it must be above 0 and at most 1")
         self._prefix = prefix
-        self._share = share if mode == "leased" else None
+        self._share = number("slice_share", slice_share) if mode == "leased" else None
         self._refuses = on_outage == "refuse"
         self._wake = wake
         self._refresh = self._idle = _REFRESH

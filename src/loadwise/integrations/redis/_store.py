@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 
 from loadwise._callables import refuse_async, refuse_awaitable
 from loadwise._numbers import whole
+from loadwise.integrations.redis._arguments import as_seconds, check_prefix
 from loadwise.integrations.redis._connection import (
     STORE_PUT,
     AsyncClient,
@@ -25,13 +26,7 @@ from loadwise.integrations.redis._connection import (
     run_async,
 )
 from loadwise.integrations.redis._events import EventLog, SharedEvent
-from loadwise.integrations.redis._parsing import (
-    Rejected,
-    as_seconds,
-    check_prefix,
-    check_schema,
-    decode_json,
-)
+from loadwise.integrations.redis._parsing import Rejected, check_schema, decode_json
 
 __all__ = ["AsyncRedisStore", "RedisStore"]
 
