@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from contextvars import copy_context
 from threading import Thread
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.real.redis.support import DEADLINE, until
 from loadwise import HealthStatus
 from loadwise.integrations.redis import AsyncSharedQuota, SharedHealth, SharedQuota
 from loadwise.integrations.redis._bounded import bounded, within
+from loadwise.integrations.redis._connection import with_short_timeouts
 
 pytestmark = pytest.mark.slow
 
@@ -122,3 +124,15 @@ def test_limits_hold_for_all_that_a_call_does() -> None:
         with within(0.0), pytest.raises(redis.TimeoutError):
             connection.connect()
     assert connection.socket_connect_timeout == 90.0
+
+
+def test_a_limit_that_was_left_behind_limits_nothing(client: redis.Redis) -> None:
+    """What a signal handler raises may strike before a limit is lifted; later calls do not mind."""
+    calls = with_short_timeouts(client, DEADLINE)
+
+    def call() -> object:
+        within(0.0).__enter__()
+        return calls.execute_command("PING")
+
+    assert copy_context().run(call)
+    calls.close()
