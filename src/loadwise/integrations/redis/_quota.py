@@ -17,7 +17,6 @@ from loadwise.integrations.redis._connection import (
     AsyncClient,
     AsyncCommands,
     Client,
-    Commands,
     abandon,
     as_async_client,
     as_client,
@@ -199,8 +198,7 @@ class SharedQuota(SharedCounts):
     def _ask(self, pending: PendingCall) -> None:
         """Send a call and take in the reply, or what it means that there is none."""
         try:
-            client = cast("Commands", self._client)
-            raw = run(client, QUOTA, pending.node.key, pending.call.payload)
+            raw = run(self._client, QUOTA, pending.node.key, pending.call.payload)
         except TROUBLE as error:
             self._failed(pending, error)
         else:
