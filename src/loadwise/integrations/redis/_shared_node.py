@@ -69,8 +69,8 @@ class SharedNode(NodeQuota):
 
     def left(self, name: str, now: float) -> float:
         """Return the units left in a dimension, with those that are held."""
-        held = 0.0 if self.slices is None else self.slices.pools[name].left(now)
-        return super().left(name, now) + held
+        left = super().left(name, now)
+        return left if self.slices is None else left + self.slices.pools[name].left(now)
 
     def full(self, named: Amounts) -> dict[str, float]:
         """Return what a request is charged in every dimension, default costs included."""
