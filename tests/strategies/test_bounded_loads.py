@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.compiled import wrong_type
 
 from loadwise import (
     Balancer,
@@ -179,11 +180,11 @@ def test_without_a_balancer_nobody_is_loaded() -> None:
 @pytest.mark.parametrize(
     ("factor", "error", "message"),
     [
-        (1, ValueError, r"factor is 1; it must be finite and above 1, such as 1\.25"),
+        (1.0, ValueError, r"factor is 1\.0; it must be finite and above 1, such as 1\.25"),
         (0.5, ValueError, "factor is 0.5"),
         (math.inf, ValueError, "factor is inf"),
         (math.nan, ValueError, "factor is nan"),
-        ("2", TypeError, "factor is '2'; it must be a number"),
+        ("2", TypeError, wrong_type("factor is '2'; it must be a number")),
     ],
 )
 def test_factors_that_leave_no_room_are_refused(

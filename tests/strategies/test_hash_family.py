@@ -87,7 +87,7 @@ def test_bad_keys_and_counts_are_refused(make: Maker) -> None:
         text = wrong_type(message) if error is TypeError else message
         with pytest.raises(error, match=text):
             strategy.owner(nodes, wrong)
-        with pytest.raises(error, match=message):
+        with pytest.raises(error, match=text):
             strategy.owners(nodes, wrong, 1)
     with pytest.raises(MissingHashKey, match=type(strategy).__name__):
         strategy.select(nodes)

@@ -266,11 +266,8 @@ class ConsistentHash(Keyed[N, Ring, RingPlan]):
         position = position_of(plan, hashed)
         stops = stops_from(plan, position, hashed)
         while len(seen) < plan.count:
-            if plan.slow:
-                index = walk(plan, position, hashed, seen)
-            else:
-                index = next(i for i in map(plan.indices.__getitem__, stops) if i >= 0)
-            if index is not None and index not in seen:
+            index = walk(plan, position, hashed, seen) if plan.slow else plan.indices[next(stops)]
+            if index is not None and index >= 0 and index not in seen:
                 seen.add(index)
                 yield index
 

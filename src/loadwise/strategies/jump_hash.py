@@ -249,7 +249,10 @@ def _search(plan: _ShardPlan, hashed: int, exclude: AbstractSet[int]) -> int | N
     check_excluded(exclude, plan.size)
     if none_left(plan.eligible, exclude):
         return None
-    return next(index for index in _hops(plan, hashed) if index not in exclude)
+    for index in _hops(plan, hashed):
+        if index not in exclude:
+            return index
+    return None
 
 
 def _hops(plan: _ShardPlan, hashed: int) -> Iterator[int]:

@@ -265,8 +265,12 @@ def _is_prime(number: int) -> bool:
 
 
 def _below(number: int) -> int:
-    return next((each for each in range(number, 1, -1) if _is_prime(each)), 1)
+    while number > 1 and not _is_prime(number):
+        number -= 1
+    return number
 
 
 def _above(number: int) -> int:
-    return next(each for each in range(number, 2 * number + 1) if _is_prime(each))
+    while not _is_prime(number):
+        number += 1
+    return number

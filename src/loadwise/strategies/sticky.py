@@ -230,10 +230,11 @@ class Sticky(Generic[N]):
         order: Iterator[int] = inner.ranking(candidates, hash_key)
         found = [first]
         while len(found) < count:
-            index = next((each for each in order if each != first), None)
+            index = next(order, None)
             if index is None:
                 break
-            found.append(index)
+            if index != first:
+                found.append(index)
         return found
 
     def pin(self, key: str | bytes | int, id: Hashable) -> None:  # noqa: A002 - as in Balancer
