@@ -33,7 +33,7 @@ COMPILED = [
     "balancer/balancer",
     "balancer/fleet",
     "balancer/lease",
-    "balancer/reporting",
+    "balancer/outcome_reporting",
     "balancer/slot",
     "balancer/view",
     "load/_gauge",

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from loadwise._callables import refuse_async, refuse_async_methods
 from loadwise._numbers import finite, shown
-from loadwise.balancer.failures import FailureRule, Failures
+from loadwise.balancer.failure_rules import FailureRule, Failures
 from loadwise.balancer.slow_start import SlowStart, SlowStarts
 from loadwise.clock import Clock, check_clock
 from loadwise.health import HealthTracker

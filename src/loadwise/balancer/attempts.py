@@ -8,8 +8,8 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from loadwise._numbers import whole
 from loadwise.backoff import Backoff
-from loadwise.balancer.blame import Blame
-from loadwise.balancer.failures import Failures, outcome_of
+from loadwise.balancer.failure_rules import Failures, outcome_of
+from loadwise.balancer.held_failures import Blame
 from loadwise.balancer.lease import Lease
 from loadwise.balancer.pacing import Pacing
 from loadwise.balancer.request import NOBODY, Request, as_ids

@@ -41,15 +41,15 @@ from loadwise.balancer.attempts import Attempts
 from loadwise.balancer.calls import CallOptions, run, run_async
 from loadwise.balancer.cooldowns import Cooldowns
 from loadwise.balancer.explain import explain, no_node_available
-from loadwise.balancer.failures import ANY_EXCEPTION, FailureRule
+from loadwise.balancer.failure_rules import ANY_EXCEPTION, FailureRule
 from loadwise.balancer.fleet import Fleet
 from loadwise.balancer.free_nodes import FreeNodes
 from loadwise.balancer.lease import Lease
 from loadwise.balancer.limits import Limit, Limits, Room
+from loadwise.balancer.member_reports import Roster
+from loadwise.balancer.outcome_reporting import Reporter
 from loadwise.balancer.panic import Panic, PanicLog, PanicRule
-from loadwise.balancer.reporting import Reporter
 from loadwise.balancer.request import NOBODY, Request, is_slight
-from loadwise.balancer.roster import Roster
 from loadwise.balancer.slot import Slot
 from loadwise.balancer.slow_start import SlowStart
 from loadwise.balancer.status import Explanation, NodeStatus

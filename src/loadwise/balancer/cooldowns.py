@@ -10,7 +10,7 @@ from typing import Final
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._numbers import finite
 from loadwise._text import visible
-from loadwise.balancer.plain import as_json
+from loadwise.balancer.json_values import as_json
 from loadwise.balancer.slot import Cause, Slot
 from loadwise.metrics import GuardedCollector
 from loadwise.quota import LiftableQuota, QuotaSource

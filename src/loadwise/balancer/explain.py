@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from loadwise.balancer.admission import Admission
-from loadwise.balancer.asked import Asked
 from loadwise.balancer.cooldowns import Cooldowns
+from loadwise.balancer.reason_counts import BY_QUOTA, Tally
+from loadwise.balancer.refusals import Asked
 from loadwise.balancer.request import Request
 from loadwise.balancer.status import Explanation
-from loadwise.balancer.tally import BY_QUOTA, Tally
+from loadwise.balancer.times_back import NEVER, cost_of, journal_of
 from loadwise.balancer.view import View, cooldown_reason
-from loadwise.balancer.waits import NEVER, cost_of, journal_of
 from loadwise.errors import NoNodeAvailable
 from loadwise.filters import Filter
 from loadwise.health import HealthTracker

@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 from loadwise._native import mypyc_attr
-from loadwise.balancer.blame import Blame
 from loadwise.balancer.cooldowns import checked_cooldown
+from loadwise.balancer.held_failures import Blame
 from loadwise.balancer.limits import Room
-from loadwise.balancer.reporting import LATENCY_WEIGHT, Reporter
+from loadwise.balancer.outcome_reporting import LATENCY_WEIGHT, Reporter
 from loadwise.balancer.request import Request
 from loadwise.balancer.slot import Slot
 from loadwise.health import KNOWN_DOWN, Probe

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, cast, o
 from loadwise._callables import discard, is_async
 from loadwise._numbers import shown
 from loadwise.balancer.lease import Lease
-from loadwise.balancer.stock import NOTHING, Holders, Making, Stock, StoredObject, running_loop
+from loadwise.balancer.per_node_stock import (
+    NOTHING,
+    Holders,
+    Making,
+    Stock,
+    StoredObject,
+    running_loop,
+)
 from loadwise.errors import LoadwiseError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from loadwise._numbers import shown
-from loadwise.balancer.waits import cost_of
+from loadwise.balancer.times_back import cost_of
 from loadwise.context import HashKey, SelectionContext
 from loadwise.filters import Filter, as_filter
 from loadwise.nodes import node_id

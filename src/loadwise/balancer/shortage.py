@@ -7,7 +7,7 @@ from itertools import count
 from typing import Generic, TypeVar
 
 from loadwise.balancer.request import Request
-from loadwise.balancer.waits import NEVER, Cost, Waits, cost_of, journal_of
+from loadwise.balancer.times_back import NEVER, Cost, Waits, cost_of, journal_of
 from loadwise.node_set import NodeSet
 from loadwise.quota import QuotaSource
 

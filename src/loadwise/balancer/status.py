@@ -8,8 +8,8 @@ from typing import Any
 
 from loadwise._text import visible
 from loadwise.balancer.cooldowns import Cooldown
+from loadwise.balancer.json_values import as_json
 from loadwise.balancer.panic import Panic
-from loadwise.balancer.plain import as_json
 from loadwise.health import HealthStatus
 
 __all__ = ["Explanation", "NodeStatus"]

@@ -7,10 +7,10 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from loadwise.balancer.panic import Panic, PanicRule
+from loadwise.balancer.reason_counts import Tally
 from loadwise.balancer.slot import Slot
 from loadwise.balancer.slow_start import Phase, SlowStarts
-from loadwise.balancer.tally import Tally
-from loadwise.balancer.waits import Cost
+from loadwise.balancer.times_back import Cost
 from loadwise.filters import Filter, StateSource, Watch, accepts, turned_away
 from loadwise.health import HealthTracker
 from loadwise.node_set import MemberStanding, NodeSet

@@ -10,7 +10,7 @@ from threading import RLock
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.clock import Clock, check_clock
-from loadwise.health import verdicts
+from loadwise.health import applying_policy
 from loadwise.health.listeners import HealthListener, Listeners
 from loadwise.health.policy import ConsecutiveFailurePolicy, HealthPolicy, NodeHealth
 from loadwise.health.probes import KNOWN_DOWN, Probe, ProbeSchedule
@@ -68,7 +68,7 @@ class HealthTracker(ForkAware):
         rng: Random | None = None,
     ) -> None:
         self.policy: HealthPolicy = ConsecutiveFailurePolicy() if policy is None else policy
-        verdicts.check_policy(self.policy)
+        applying_policy.check_policy(self.policy)
         check_clock(clock)
         if not isinstance(rng, Random | None):
             raise TypeError(f"rng is {rng!r}; it must be a random.Random")
@@ -149,7 +149,7 @@ class HealthTracker(ForkAware):
             return
         with self._lock:
             old = self.health(node_id)
-            if probe is None and verdicts.is_old_news(old, began):
+            if probe is None and applying_policy.is_old_news(old, began):
                 return
             probed = self._probes.end_lapsing(node_id)
             if probed:
@@ -221,7 +221,7 @@ class HealthTracker(ForkAware):
             old = self.health(node_id)
             standing = self._records.standing(node_id, last_success)
             self._records.standings[node_id] = standing
-            self._store(verdicts.ejected(old, self.clock(), reason))
+            self._store(applying_policy.ejected(old, self.clock(), reason))
             self._probes.hold(node_id, until)
             self.version += 1
         if old.status is not HealthStatus.UNHEALTHY:
@@ -314,7 +314,7 @@ class HealthTracker(ForkAware):
         record = self._records.by_id.get(id_of(node_id))
         if record is None or record.status is not HealthStatus.RECOVERING:
             return None
-        return verdicts.successes_needed(self.policy, record)
+        return applying_policy.successes_needed(self.policy, record)
 
     def recovering(self) -> list[Hashable]:
         """Return the ids of the RECOVERING nodes. O(RECOVERING nodes)."""
@@ -358,7 +358,7 @@ class HealthTracker(ForkAware):
             # By far the most of what is reported: the node is well, and its standing grows.
             self._records.stand(old.id, standing)
             return old
-        new = verdicts.after_success(self._policy_for(old), old)
+        new = applying_policy.after_success(self._policy_for(old), old)
         self._records.standings[old.id] = standing
         self._store(new)
         return new
@@ -372,7 +372,7 @@ class HealthTracker(ForkAware):
         *,
         was_probe: bool,
     ) -> NodeHealth:
-        new = verdicts.after_failure(self._policy_for(old), old, when, reason)
+        new = applying_policy.after_failure(self._policy_for(old), old, when, reason)
         still_down = old.status is new.status is HealthStatus.UNHEALTHY
         if still_down and was_probe:
             self._probes.failed(old.id, when)

@@ -11,12 +11,12 @@ from collections.abc import Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from loadwise.errors import NoNodeAvailable
-from loadwise.integrations._http.errors import refusal_of
 from loadwise.integrations._http.failover import Prior
 from loadwise.integrations._http.hash_keys import by_cookie, by_header
-from loadwise.integrations._http.haste import CHALLENGES
 from loadwise.integrations._http.metering import RequestAccount
-from loadwise.integrations._http.patience import waited
+from loadwise.integrations._http.no_node_response import refusal_of
+from loadwise.integrations._http.node_search import waited
+from loadwise.integrations._http.reading_limits import CHALLENGES
 from loadwise.integrations._http.retrying import RetryLoop
 from loadwise.integrations._http.settings import (
     AsyncTransportOptions,

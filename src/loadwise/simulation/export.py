@@ -17,7 +17,7 @@ import msgspec
 from loadwise.simulation.analysis.comparison import Comparison
 from loadwise.simulation.analysis.statistics import Estimate
 from loadwise.simulation.analysis.summary import Summary
-from loadwise.simulation.runs.figures import FIGURES, LATENCIES, TablePart
+from loadwise.simulation.figures import FIGURES, LATENCIES, TablePart
 from loadwise.simulation.runs.result import COUNTS, Result
 
 __all__ = ["SCHEMA", "json_text", "to_csv", "to_json"]

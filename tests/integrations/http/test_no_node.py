@@ -19,7 +19,7 @@ from loadwise import (
     QuotaDimension,
     QuotaTracker,
 )
-from loadwise.integrations._http.errors import NO_NODE, refusal_of
+from loadwise.integrations._http.no_node_response import NO_NODE, refusal_of
 from loadwise.integrations._http.settings import TransportOptions
 from loadwise.integrations.aiohttp import LoadwiseMiddleware, NoNodeError
 from loadwise.testing import ManualClock

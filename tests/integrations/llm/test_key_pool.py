@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadwise import NoNodeAvailable, QuotaTracker, RoundRobin, by_id
-from loadwise.integrations._llm.asked import asked_in
+from loadwise.integrations._llm.requested_model import asked_in
 from loadwise.integrations.llm import KeyPool
 from loadwise.testing import ManualClock, VirtualClock
 

@@ -30,7 +30,7 @@ from tests.integrations.http.clients import AIOHTTP, SYNC, Answer, Ask, Client, 
 from loadwise import Balancer, ConsistentHash, RoundRobin
 from loadwise._url_paths import confined
 from loadwise.integrations._http.mapping import Mapper, Route
-from loadwise.integrations._http.members import Members, base_of
+from loadwise.integrations._http.member_urls import Members, base_of
 from loadwise.integrations.aiohttp import LoadwiseMiddleware
 from loadwise.integrations.httpx import by_header
 

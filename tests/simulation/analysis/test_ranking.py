@@ -10,7 +10,7 @@ from tests.simulation.results import summary
 
 from loadwise.simulation.analysis.ranking import confidence_for, differ, rank
 from loadwise.simulation.analysis.summary import Summary
-from loadwise.simulation.runs.figures import ERRORS
+from loadwise.simulation.figures import ERRORS
 from loadwise.simulation.runs.result import Result
 
 

@@ -146,7 +146,7 @@ def compare(  # noqa: PLR0913 - one argument per option
     """Read the options, and carry them out."""
     report = None
     with simulation_extra():
-        from loadwise.cli.compare.request import (  # noqa: PLC0415 - needs another extra
+        from loadwise.cli.compare.checked_options import (  # noqa: PLC0415 - needs another extra
             Recorded,
             Targets,
             prepare,

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from loadwise._text import visible, visible_lines
+from loadwise.cli.compare.checked_options import ComparisonRequest
 from loadwise.cli.compare.progress import watching
-from loadwise.cli.compare.request import ComparisonRequest
 from loadwise.cli.compare.table import show_tables, show_verdict
 from loadwise.cli.exit_codes import FAILED, INTERRUPTED, interruptible
 from loadwise.cli.files import write_whole

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from loadwise._text import visible
 from loadwise.simulation.analysis.comparison import Comparison, Estimate, Summary
-from loadwise.simulation.runs.figures import FIGURES, LATENCIES, Figure, TablePart
+from loadwise.simulation.figures import FIGURES, LATENCIES, Figure, TablePart
 
 __all__ = ["show_tables", "show_verdict"]
 

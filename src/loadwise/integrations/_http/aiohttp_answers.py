@@ -10,7 +10,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion11, RawResponseMessage
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from loadwise.integrations._http.errors import Refusal
+from loadwise.integrations._http.no_node_response import Refusal
 
 __all__ = ["answer"]
 

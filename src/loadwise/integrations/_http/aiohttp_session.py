@@ -21,7 +21,7 @@ from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
 from loadwise.integrations._http.aiohttp_connections import Passage
 from loadwise.integrations._http.deadline import Deadline
-from loadwise.integrations._http.faults import is_local
+from loadwise.integrations._http.httpx_verdicts import is_local
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.outcome import Outcome
 

@@ -10,7 +10,7 @@ from loadwise.balancer import Lease
 from loadwise.balancer.acquiring import Acquisition
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.deadline import Deadline
-from loadwise.integrations._http.patience import Search
+from loadwise.integrations._http.node_search import Search
 from loadwise.integrations._http.settings import Options, Settings
 from loadwise.nodes import node_id
 

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from loadwise.integrations._http.bodies import peek_async
-from loadwise.integrations._http.given import AsyncGiven, AsyncPerNode
-from loadwise.integrations._http.haste import Opening, Rest, Spare
+from loadwise.integrations._http.caller_transports import AsyncGiven, AsyncPerNode
 from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
 from loadwise.integrations._http.iterating import iterating
 from loadwise.integrations._http.lease_until_read import OpenResponse
-from loadwise.integrations._http.patience import waited
+from loadwise.integrations._http.node_search import waited
 from loadwise.integrations._http.pooled_async import AsyncPooled
+from loadwise.integrations._http.reading_limits import Opening, Rest, Spare
 from loadwise.integrations._http.retrying import RetryLoop
 from loadwise.integrations._http.settings import Settings, awaited
 from loadwise.integrations._http.stale import stale_of

@@ -20,10 +20,16 @@ from loadwise.balancer import Lease
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.decoding import DecodedWatch, DecodingReader
-from loadwise.integrations._http.errors import Refusal, refusal_of
 from loadwise.integrations._http.failover import Prior
-from loadwise.integrations._http.faults import judge_error
-from loadwise.integrations._http.haste import (
+from loadwise.integrations._http.httpx_headers import access_to
+from loadwise.integrations._http.httpx_redirects import HttpxRedirects
+from loadwise.integrations._http.httpx_twins import twin_of
+from loadwise.integrations._http.httpx_verdicts import judge_error
+from loadwise.integrations._http.lease_until_read import OpenResponse
+from loadwise.integrations._http.metering import RequestAccount
+from loadwise.integrations._http.no_node_response import Refusal, refusal_of
+from loadwise.integrations._http.pooled import checked_limits
+from loadwise.integrations._http.reading_limits import (
     CHALLENGES,
     Opening,
     Rest,
@@ -32,12 +38,6 @@ from loadwise.integrations._http.haste import (
     note_challenger,
     note_deadline,
 )
-from loadwise.integrations._http.httpx_headers import access_to
-from loadwise.integrations._http.httpx_redirects import HttpxRedirects
-from loadwise.integrations._http.httpx_twins import twin_of
-from loadwise.integrations._http.lease_until_read import OpenResponse
-from loadwise.integrations._http.metering import RequestAccount
-from loadwise.integrations._http.pooled import checked_limits
 from loadwise.integrations._http.retrying import RetryLoop
 from loadwise.integrations._http.settings import Options, Settings, options_of
 from loadwise.integrations._http.verdict import Verdict, judge_status

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from loadwise.integrations._http.haste import deadline_of
 from loadwise.integrations._http.httpx_twins import twin_of
 from loadwise.integrations._http.mapping import Foreign, Mapper, Route
+from loadwise.integrations._http.reading_limits import deadline_of
 from loadwise.integrations._http.wires import TimeLeft
 
 __all__ = ["HttpxRedirects"]

@@ -7,11 +7,11 @@ from itertools import chain
 from typing import Any
 
 from loadwise.integrations._http.bodies import peek
-from loadwise.integrations._http.given import SyncGiven, SyncPerNode
-from loadwise.integrations._http.haste import Opening, Rest, Spare
+from loadwise.integrations._http.caller_transports import SyncGiven, SyncPerNode
 from loadwise.integrations._http.httpx_family import Connections, Senders, Transport
 from loadwise.integrations._http.lease_until_read import OpenResponse
 from loadwise.integrations._http.pooled_sync import SyncPooled
+from loadwise.integrations._http.reading_limits import Opening, Rest, Spare
 from loadwise.integrations._http.retrying import RetryLoop
 from loadwise.integrations._http.settings import Settings
 from loadwise.integrations._http.stale import stale_of

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from loadwise._url_paths import confined
-from loadwise.integrations._http.members import (
+from loadwise.integrations._http.member_urls import (
     Base,
     Members,
     Origin,

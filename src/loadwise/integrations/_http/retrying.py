@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from loadwise.balancer import Lease
-from loadwise.balancer.blame import Blame
-from loadwise.balancer.failures import outcome_of
+from loadwise.balancer.failure_rules import outcome_of
+from loadwise.balancer.held_failures import Blame
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.failover import Failover, Prior
 from loadwise.integrations._http.metering import Amounts, Left, RequestAccount
-from loadwise.integrations._http.patience import search_of
+from loadwise.integrations._http.node_search import search_of
 from loadwise.integrations._http.replay import ReplayRules
 from loadwise.integrations._http.settings import Options, Settings
 from loadwise.integrations._http.span_events import current_events

@@ -17,14 +17,14 @@ from loadwise._callables import (
 from loadwise._numbers import finite, shown, whole
 from loadwise.balancer import Balancer
 from loadwise.balancer.acquiring import checked_timeout
-from loadwise.balancer.failures import outcome_of
+from loadwise.balancer.failure_rules import outcome_of
 from loadwise.context import HashKey
 from loadwise.errors import nearest
 from loadwise.filters import as_filter
-from loadwise.integrations._http.errors import NO_NODE
 from loadwise.integrations._http.mapping import Mapper
-from loadwise.integrations._http.members import Members
+from loadwise.integrations._http.member_urls import Members
 from loadwise.integrations._http.metering import Amounts, Meter, Metering, RequestAccount
+from loadwise.integrations._http.no_node_response import NO_NODE
 from loadwise.integrations._http.node_cookies import NodeCookies
 from loadwise.integrations._http.verdict import Verdict, are_repeatable
 from loadwise.nodes import node_id

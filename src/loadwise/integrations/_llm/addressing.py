@@ -9,8 +9,8 @@ from urllib.parse import quote
 
 from loadwise.filters import Filter, as_filter
 from loadwise.integrations._http.httpx_twins import give_body
-from loadwise.integrations._llm.asked import RequestedModel, asked_in
 from loadwise.integrations._llm.keys import LlmKey
+from loadwise.integrations._llm.requested_model import RequestedModel, asked_in
 
 __all__ = ["address", "prepare"]
 

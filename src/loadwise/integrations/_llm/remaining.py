@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 
 from loadwise.integrations._http.metering import Left
+from loadwise.integrations._llm.cooldowns import seconds_until
 from loadwise.integrations._llm.dimensions import MOST_TOKENS, Dimensions
-from loadwise.integrations._llm.waits import seconds_until
 
 __all__ = ["left_in"]
 

@@ -9,8 +9,8 @@ import json
 from typing import Final, cast
 
 from loadwise.integrations._http.verdict import Verdict
+from loadwise.integrations._llm.cooldowns import LONG_REST
 from loadwise.integrations._llm.errors import ErrorCause, Told, told_of
-from loadwise.integrations._llm.waits import LONG_REST
 from loadwise.outcome import Outcome
 
 __all__ = ["StreamWatch"]

@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 
 from loadwise.integrations._llm.dimensions import MOST_TOKENS, Dimensions
 from loadwise.integrations._llm.estimates import TokenEstimate
-from loadwise.integrations._llm.members import MemberScanner, value_in
+from loadwise.integrations._llm.json_members import MemberScanner, value_in
 
 __all__ = ["JsonReader", "StreamReader"]
 

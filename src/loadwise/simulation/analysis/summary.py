@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
 from loadwise.simulation.analysis.statistics import Estimate, estimate
-from loadwise.simulation.runs.figures import FIGURES, LATENCIES, Figure
+from loadwise.simulation.figures import FIGURES, LATENCIES, Figure
 from loadwise.simulation.runs.result import Result
 
 __all__ = ["Summary", "summarise"]

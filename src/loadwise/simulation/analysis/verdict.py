@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from loadwise.simulation.analysis.ranking import Ranking, confidence_for, differ, rank
 from loadwise.simulation.analysis.summary import Summary
-from loadwise.simulation.runs.figures import (
+from loadwise.simulation.figures import (
     ERRORS,
     FIGURES,
     LATENCIES,

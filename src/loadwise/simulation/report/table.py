@@ -10,8 +10,8 @@ from functools import partial
 from loadwise.simulation.analysis.comparison import Comparison, Estimate, Summary
 from loadwise.simulation.analysis.ranking import confidence_for, rank
 from loadwise.simulation.analysis.verdict import lossy_of
+from loadwise.simulation.figures import ERRORS, FIGURES, LATENCIES, Figure, TablePart
 from loadwise.simulation.report.text import markup
-from loadwise.simulation.runs.figures import ERRORS, FIGURES, LATENCIES, Figure, TablePart
 from loadwise.simulation.units import duration_unit, percentage, rounded
 
 __all__ = ["table"]

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadwise import Balancer, RoundRobin
-from loadwise.integrations._llm.waits import asked_wait, reset_wait, seconds_until
+from loadwise.integrations._llm.cooldowns import asked_wait, reset_wait, seconds_until
 from loadwise.integrations.httpx2 import LoadwiseTransport
 from loadwise.integrations.llm import classify_llm
 from loadwise.testing import ManualClock

@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 from loadwise._counter import upcoming
 from loadwise.balancer.cooldowns import Cooldowns
 from loadwise.balancer.fleet import Fleet
+from loadwise.balancer.json_values import as_json
 from loadwise.balancer.panic import PanicRule
-from loadwise.balancer.plain import as_json
 from loadwise.balancer.recent import sums
 from loadwise.balancer.slot import Slot
 from loadwise.balancer.status import NodeStatus

@@ -15,8 +15,8 @@ from loadwise.simulation.analysis.comparison import Comparison
 from loadwise.simulation.analysis.summary import Summary
 from loadwise.simulation.analysis.verdict import verdict
 from loadwise.simulation.export import to_json
+from loadwise.simulation.figures import FIGURES, LATENCIES, Figure
 from loadwise.simulation.report.table import table
-from loadwise.simulation.runs.figures import FIGURES, LATENCIES, Figure
 from loadwise.simulation.runs.result import COUNTS, Latency, Result
 from loadwise.simulation.scenario import Scenario, Servers
 

@@ -7,7 +7,7 @@ import re
 from typing import NamedTuple
 
 from loadwise.integrations._llm.estimates import RequestKind, kind_of
-from loadwise.integrations._llm.members import MemberScanner, value_in
+from loadwise.integrations._llm.json_members import MemberScanner, value_in
 
 __all__ = ["RequestedModel", "asked_in"]
 

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from loadwise._counter import upcoming
 from loadwise._fork import ForkAware, reset_in_child
-from loadwise.balancer.blame import Blame
 from loadwise.balancer.cooldowns import Cooldowns
-from loadwise.balancer.failures import Failures, in_words
+from loadwise.balancer.failure_rules import Failures, in_words
 from loadwise.balancer.fleet import Fleet
+from loadwise.balancer.held_failures import Blame
 from loadwise.balancer.limits import Room
 from loadwise.balancer.panic import PanicRule
 from loadwise.balancer.recent import KEPT, WIDTH, Bucket

@@ -18,7 +18,7 @@ from loadwise import (
     Outcome,
     SelectionContext,
 )
-from loadwise.balancer.blame import Blame
+from loadwise.balancer.held_failures import Blame
 from loadwise.testing import ManualClock
 
 EMPTY = SelectionContext()

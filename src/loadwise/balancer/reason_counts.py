@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Final
 
-from loadwise.balancer.waits import NEVER, Journal, Waits
+from loadwise.balancer.times_back import NEVER, Journal, Waits
 from loadwise.quota import QuotaSource
 
 __all__ = ["BY_QUOTA", "Tally"]
