@@ -12,6 +12,7 @@ from tests.simulation.results import summary
 from loadwise.cli.compare.table import show_tables, show_verdict
 from loadwise.simulation.analysis.comparison import Comparison
 from loadwise.simulation.analysis.summary import Summary
+from loadwise.simulation.figures import LATENCIES
 from loadwise.simulation.scenario import Scenario, Servers
 from loadwise.simulation.scenario.contenders import STRATEGIES
 
@@ -96,7 +97,7 @@ def test_unknown_is_a_dash() -> None:
     """No latency, no number."""
     text = printed(summary("p2c", [math.nan, math.nan], completed=0, failed=1000))
     row = next(line for line in text.splitlines() if "p2c" in line)
-    assert row.split()[1:] == ["-"] * 5
+    assert row.split()[1:] == ["-"] * len(LATENCIES)
 
 
 def test_terminal_without_the_sign() -> None:

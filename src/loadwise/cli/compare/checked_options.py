@@ -11,7 +11,7 @@ import typer
 from msgspec.structs import replace
 
 from loadwise._text import visible_lines
-from loadwise.cli.files import check_writable
+from loadwise.cli.compare.outputs import Targets, check_targets
 from loadwise.simulation.errors import ScenarioError
 from loadwise.simulation.scenario import Scenario, Tokens, Trace
 from loadwise.simulation.scenario.consistency import check, check_strategy
@@ -19,7 +19,7 @@ from loadwise.simulation.scenario.contenders import contender
 from loadwise.simulation.scenario.file import load_scenario
 from loadwise.simulation.world.trace import read_trace
 
-__all__ = ["ComparisonRequest", "Recorded", "Targets", "prepare"]
+__all__ = ["ComparisonRequest", "Recorded", "prepare"]
 
 _TOKEN_COLUMNS = 2
 
@@ -32,20 +32,6 @@ class Recorded:
     time: str | None
     cost: str | None
     speed: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Targets:
-    """The files to write results to."""
-
-    json: Path | None
-    csv: Path | None
-    html: Path | None
-
-    def named(self) -> dict[str, Path]:
-        """Return the files that are wanted, by option."""
-        paths = {"--json": self.json, "--csv": self.csv, "--html": self.html}
-        return {option: path for option, path in paths.items() if path is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +61,7 @@ def prepare(
     Raises:
         typer.BadParameter: An option is wrong; it is named.
     """
-    _check_targets(targets)
+    check_targets(targets)
     counted = [f"requests={requests}"] if requests is not None else []
     try:
         scenario = load_scenario(source, [*settings, *counted])
@@ -96,20 +82,6 @@ def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _check_targets(targets: Targets) -> None:
-    seen: dict[Path, str] = {}
-    for option, path in targets.named().items():
-        try:
-            check_writable(path)
-        except OSError as error:
-            raise typer.BadParameter(f"{error}.", param_hint=option) from None
-        other = seen.setdefault(path.resolve(), option)
-        if other != option:
-            raise typer.BadParameter(
-                f"{str(path)!r} is where {other} writes; name another file.", param_hint=option
-            )
 
 
 def _with_trace(scenario: Scenario, recorded: Recorded) -> Scenario:

@@ -148,9 +148,9 @@ def compare(  # noqa: PLR0913 - one argument per option
     with simulation_extra():
         from loadwise.cli.compare.checked_options import (  # noqa: PLC0415 - needs another extra
             Recorded,
-            Targets,
             prepare,
         )
+        from loadwise.cli.compare.outputs import Targets  # noqa: PLC0415 - as above
         from loadwise.cli.compare.run import run_compare  # noqa: PLC0415 - as above
 
         if html_file is not None:

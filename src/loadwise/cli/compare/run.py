@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from loadwise._text import visible, visible_lines
 from loadwise.cli.compare.checked_options import ComparisonRequest
+from loadwise.cli.compare.outputs import Write, write_all
 from loadwise.cli.compare.progress import watching
 from loadwise.cli.compare.table import show_tables, show_verdict
 from loadwise.cli.exit_codes import FAILED, INTERRUPTED, interruptible
-from loadwise.cli.files import write_whole
 from loadwise.errors import LoadwiseError
-from loadwise.simulation.analysis.comparison import Comparison, compare
-from loadwise.simulation.export import json_text, to_csv
+from loadwise.simulation.analysis.comparison import compare
 from loadwise.simulation.scenario.fleet import server_groups
 
 __all__ = ["run_compare"]
-
-Write = Callable[[Path, Comparison], object]
 
 
 def run_compare(request: ComparisonRequest, write_report: Write | None = None) -> int:
@@ -50,7 +45,7 @@ def run_compare(request: ComparisonRequest, write_report: Write | None = None) -
                     progress=show,
                 )
             # Ahead of the tables, because a pipe to another command may take only a part of those.
-            code = _write_all(request, comparison, write_report, written)
+            code = write_all(request.targets, comparison, write_report, written)
             show_tables(console, comparison)
             show_verdict(console, comparison.verdict)
             for line in written:
@@ -78,41 +73,6 @@ def _introduce(console: Console, request: ComparisonRequest) -> None:
         f"{min(request.jobs, runs)} at a time\n",
         highlight=False,
     )
-
-
-def _write_all(
-    request: ComparisonRequest,
-    comparison: Comparison,
-    write_report: Write | None,
-    written: list[str],
-) -> int:
-    """Write all files that are asked for, record which, and return the exit code."""
-    writers: dict[str, Write | None] = {
-        "--json": _write_json,
-        "--csv": _write_csv,
-        "--html": write_report,
-    }
-    code = 0
-    for option, path in request.targets.named().items():
-        write = writers[option]
-        if write is None:
-            continue
-        try:
-            write_whole(path, write, comparison)
-        except OSError as error:
-            sys.stderr.write(visible_lines(f"{option} {path} was not written: {error}\n"))
-            code = FAILED
-        else:
-            written.append(f"{option} {path} is written")
-    return code
-
-
-def _write_json(path: Path, comparison: Comparison) -> None:
-    path.write_text(json_text(comparison), encoding="utf-8", newline="\n")
-
-
-def _write_csv(path: Path, comparison: Comparison) -> None:
-    path.write_text(to_csv(comparison), encoding="utf-8", newline="\n")
 
 
 def _count(number: int, thing: str, things: str | None = None) -> str:
