@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from loadwise.simulation.analysis.summary import Summary, summarise
-from loadwise.simulation.runs.result import Latency, Result
+from loadwise.simulation.runs.result import RANKS, Latency, Result
 from loadwise.simulation.world.timeline import Timeline
 
 __all__ = ["latency", "result", "summary"]
@@ -46,8 +47,8 @@ def result(strategy: str = "p2c", seed: int = 1, **values: Any) -> Result:
 
 
 def latency(mean: float) -> Latency:
-    """Return latencies with this mean, and the rest in proportion."""
-    return Latency(mean, 0.7 * mean, 2.3 * mean, 4.6 * mean, 6.9 * mean)
+    """Return latencies with this mean, and the rest as in an exponential distribution."""
+    return Latency(mean, *(mean * round(-math.log(1 - rank), 1) for rank in RANKS.values()))
 
 
 def summary(strategy: str, means: Sequence[float], **values: Any) -> Summary:

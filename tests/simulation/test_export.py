@@ -14,6 +14,7 @@ from tests.simulation.results import result, summary
 
 from loadwise.simulation.analysis.comparison import Comparison, compare
 from loadwise.simulation.export import SCHEMA, json_text, to_csv, to_json
+from loadwise.simulation.figures import LATENCIES
 from loadwise.simulation.scenario import Clients, Scenario, Servers
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "simulation.md"
@@ -106,7 +107,7 @@ def test_unknown_is_null() -> None:
     assert "NaN" not in text
     data = json.loads(text, parse_constant=lambda name: f"{name} is no JSON")
     assert data["results"][0]["latency"] == dict.fromkeys(
-        ("mean", "p50", "p90", "p99", "p999"), None
+        (figure.name for figure in LATENCIES), None
     )
     assert data["summaries"][0]["latency"]["mean"] == {"mean": None, "low": None, "high": None}
     assert data["summaries"][0]["keys_moved"] is None

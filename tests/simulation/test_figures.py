@@ -17,7 +17,7 @@ from loadwise.simulation.analysis.verdict import verdict
 from loadwise.simulation.export import to_json
 from loadwise.simulation.figures import FIGURES, LATENCIES, Figure
 from loadwise.simulation.report.table import table
-from loadwise.simulation.runs.result import COUNTS, Latency, Result
+from loadwise.simulation.runs.result import COUNTS, RANKS, Latency, Result
 from loadwise.simulation.scenario import Scenario, Servers
 
 ALL = (*LATENCIES, *FIGURES)
@@ -50,11 +50,24 @@ def test_names_are_unique() -> None:
 
 def test_latencies_are_those_of_the_record() -> None:
     """All that a run keeps of its latencies is declared, in this order."""
-    assert [figure.name for figure in LATENCIES] == [field.name for field in fields(Latency)]
+    names = [field.name for field in fields(Latency)]
+    assert [figure.name for figure in LATENCIES] == names
     run = result(latency=latency(2.0))
     assert [figure.of(run) for figure in LATENCIES] == [
-        getattr(run.latency, field.name) for field in fields(Latency)
+        getattr(run.latency, name) for name in names
     ]
+
+
+def test_percentiles_are_at_the_ranks_in_their_names() -> None:
+    """A field p999 is the quantile at 0.999, and p99.9 to people."""
+    headings = {figure.name: figure.heading for figure in LATENCIES}
+    for name, rank, heading in (
+        ("p50", 0.5, "p50"),
+        ("p99", 0.99, "p99"),
+        ("p999", 0.999, "p99.9"),
+    ):
+        assert RANKS[name] == rank
+        assert headings[name] == heading
 
 
 @pytest.mark.parametrize("figure", ALL, ids=lambda figure: figure.name)

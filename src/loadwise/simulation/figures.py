@@ -2,18 +2,18 @@
 
 Summaries, exports, the tables of the command and of the report, and the verdict read the
 declarations: a new figure is counted (in `loadwise.simulation.world`, and kept in `Result`),
-declared here, and documented in ``docs/simulation.md``.
+declared here, and documented in ``docs/simulation.md``. A new percentile is one field of `Latency`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum
 from typing import Literal
 
-from loadwise.simulation.runs.result import Result
+from loadwise.simulation.runs.result import RANKS, Latency, Result
 from loadwise.simulation.units import Written, duration, index, percentage, rounded
 
 __all__ = ["ERRORS", "FIGURES", "LATENCIES", "PANIC", "UNHEALTHY_PICKS", "Figure", "TablePart"]
@@ -70,11 +70,12 @@ class Figure:
         return self.written(-less if self.better == "higher" else less, None)
 
 
-def _latency(name: str, spoken: str = "") -> Figure:
+def _latency(name: str) -> Figure:
     def of(run: Result) -> float:
         return float(getattr(run.latency, name))
 
-    label = "p99.9" if name == "p999" else name
+    label = f"p{100 * RANKS[name]:g}" if name in RANKS else name
+    spoken = {"mean": "Mean latency", "p99": "p99 latency"}.get(name, "")
     return Figure(
         name, of, TablePart.LATENCY, duration, label, label, better="lower", spoken=spoken
     )
@@ -94,13 +95,7 @@ def _unhealthy_picks(run: Result) -> float:
     return run.unhealthy_picks / run.attempts if run.attempts else math.nan
 
 
-LATENCIES = (
-    _latency("mean", spoken="Mean latency"),
-    _latency("p50"),
-    _latency("p90"),
-    _latency("p99", spoken="p99 latency"),
-    _latency("p999"),
-)
+LATENCIES = tuple(_latency(field.name) for field in fields(Latency))
 """Latencies of the completed requests of a run, in seconds."""
 
 ERRORS = Figure(

@@ -14,7 +14,7 @@ from loadwise.simulation.world.recorder import Recorder
 from loadwise.simulation.world.server import Server
 from loadwise.simulation.world.timeline import Timeline
 
-__all__ = ["COUNTS", "QUANTILES", "Counts", "Ended", "Latency", "Result", "result_of"]
+__all__ = ["COUNTS", "QUANTILES", "RANKS", "Counts", "Ended", "Latency", "Result", "result_of"]
 
 QUANTILES = (
     *(n / 20 for n in range(19)),
@@ -25,13 +25,20 @@ QUANTILES = (
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Seconds from a request's arrival to its good answer; NaN where there were none."""
+    """Seconds from a request's arrival to its good answer; NaN where there were none.
+
+    A percentile is declared here only. Its name has its rank: p999 is the quantile at 0.999.
+    """
 
     mean: float
     p50: float
     p90: float
     p99: float
     p999: float
+
+
+RANKS = {name: float(f"0.{name[1:]}") for name in (field.name for field in fields(Latency)[1:])}
+"""The rank of each percentile of `Latency`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,7 +168,7 @@ def result_of(run: Ended, wall_seconds: float) -> Result:
     attempts = sum(picks.values())
     latencies = np.frombuffer(recorder.latencies) if recorder.latencies else np.array([np.nan])
     quantiles = [float(value) for value in np.quantile(latencies, QUANTILES)]
-    p50, p90, p99, p999 = (float(q) for q in np.quantile(latencies, (0.5, 0.9, 0.99, 0.999)))
+    percentiles = (float(value) for value in np.quantile(latencies, tuple(RANKS.values())))
     return Result(
         scenario=scenario.name,
         strategy=run.strategy,
@@ -179,7 +186,7 @@ def result_of(run: Ended, wall_seconds: float) -> Result:
         unhealthy_picks=sum(server.troubled_picks for server in servers),
         seconds=seconds,
         throughput=recorder.answered / seconds if seconds else 0.0,
-        latency=Latency(float(latencies.mean()), p50, p90, p99, p999),
+        latency=Latency(float(latencies.mean()), *percentiles),
         quantiles=tuple(quantiles),
         share={identity: count / max(1, attempts) for identity, count in picks.items()},
         imbalance=max(picks.values()) * len(picks) / attempts if attempts else math.nan,
