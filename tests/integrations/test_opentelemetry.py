@@ -35,6 +35,7 @@ from loadwise import (
     HealthTracker,
     NoNodeAvailable,
     Outcome,
+    OutlierDetection,
     QuotaConfig,
     QuotaDimension,
     QuotaTracker,
@@ -129,6 +130,7 @@ def test_what_is_read_is_what_happened(sdk: Sdk) -> None:
         "loadwise.node.cooldown": "s",
         "loadwise.node.drained": "{node}",
         "loadwise.node.health": "{node}",
+        "loadwise.nodes_ejected": "{node}",
         "loadwise.nodes_on_cooldown": "{node}",
         "loadwise.panic": "{balancer}",
         "loadwise.panics": "{panic}",
@@ -159,6 +161,7 @@ def test_what_is_read_is_what_happened(sdk: Sdk) -> None:
         "loadwise.node.ailing": {at: 0, bt: 0},
         "loadwise.node.cooldown": {at: 0.0, bt: 0.0},
         "loadwise.node.drained": {at: 0, bt: 1},
+        "loadwise.nodes_ejected": {("search",): 0},
         "loadwise.nodes_on_cooldown": {("search",): 0},
         "loadwise.panic": {("search",): 0},
         "loadwise.panics": {("search",): 0},
@@ -201,7 +204,8 @@ def test_series_of_removed_nodes_and_balancers_are_dropped(sdk: Sdk) -> None:
     assert points.pop("loadwise.request.duration") == {("x",): 4}
     for name in ("panic", "panics", "waits_in_vain"):
         assert points.pop(f"loadwise.{name}") == {("x",): 0}
-    assert points.pop("loadwise.nodes_on_cooldown") == {("x",): 0}
+    for name in ("nodes_on_cooldown", "nodes_ejected"):
+        assert points.pop(f"loadwise.{name}") == {("x",): 0}
     assert {key[1] for series in points.values() for key in series} == {"b"}
     balancer.add("a")
     assert sdk.points()["loadwise.picks"]["x", "a", "RoundRobin"] == 2
@@ -382,6 +386,24 @@ def test_cooldowns_are_read(sdk: Sdk) -> None:
     assert points["loadwise.node.cooldown"] == {("x", "a"): 0.0, ("x", "b"): 0.0}
     assert points["loadwise.nodes_on_cooldown"] == {("x",): 0}
     assert points["loadwise.cooldowns"] == {("x", "a"): 1, ("x", "b"): 1}
+
+
+def test_ejections_are_read(sdk: Sdk) -> None:
+    """How many nodes are ejected, and how often each was, by the rule that it broke."""
+    clock = ManualClock()
+    outliers = OutlierDetection(consecutive_failures=2, significance=None, probe=False)
+    collector = OpenTelemetryCollector(sdk.meter)
+    balancer = Balancer(["a", "b"], clock=clock, outliers=outliers, metrics=collector, name="x")
+    assert sdk.points()["loadwise.nodes_ejected"] == {("x",): 0}
+    for _ in range(2):
+        balancer.report("b", Outcome.FAILURE)
+    points = sdk.points()
+    assert points["loadwise.nodes_ejected"] == {("x",): 1}
+    assert points["loadwise.ejections"] == {("x", "b", "consecutive_failures"): 1}
+    clock.advance(30.0)
+    points = sdk.points()
+    assert points["loadwise.nodes_ejected"] == {("x",): 0}
+    assert points["loadwise.ejections"] == {("x", "b", "consecutive_failures"): 1}
 
 
 def test_waits_are_read(sdk: Sdk) -> None:

@@ -14,6 +14,7 @@ from loadwise import (
     Balancer,
     ConsecutiveFailurePolicy,
     Ejection,
+    FailureShare,
     HealthStatus,
     HealthTracker,
     NoNodeAvailable,
@@ -230,16 +231,20 @@ def test_it_is_told_in_status_explain_and_metrics(caplog: pytest.LogCaptureFixtu
         for lease in [balancer.acquire(exclude={"b"}) for _ in range(7)]:
             lease.failure("status 503")
     ejection = detection.ejections["a"]
-    assert ejection == Ejection(0.0, 30.0, 1, "ejected: 5 failures in a row")
+    assert ejection == Ejection(
+        0.0, 30.0, 1, "ejected: 5 failures in a row", "consecutive_failures"
+    )
     assert told == [("a", ejection)] * 2
     assert caplog.messages == ["balancer 'api': node 'a' is ejected: 5 failures in a row, for 30 s"]
     assert balancer.explain().ineligible == {"a": "unhealthy"}
     status = balancer.status()[0]
     assert (status.health, status.health_reason) == (HealthStatus.UNHEALTHY, ejection.reason)
     assert status.next_probe == 30.0
+    assert [each.ejected for each in balancer.status()] == [True, False]
     assert balancer.status_dict()["counts"]["UNHEALTHY"] == 1
     clock.advance(30.0)
     assert balancer.explain().ineligible == {}
+    assert [each.ejected for each in balancer.status()] == [False, False]
     assert changes == [("a", "HEALTHY UNHEALTHY")] * 2 + [("a", "UNHEALTHY HEALTHY")] * 2
 
 
@@ -252,6 +257,23 @@ def test_a_refusal_tells_when_the_ejection_is_over() -> None:
         fleet.balancer.acquire(exclude={"b"})
     assert refused.value.reason == "unhealthy"
     assert refused.value.retry_after == pytest.approx(18.0)
+
+
+@pytest.mark.parametrize(
+    ("rule", "options"),
+    [
+        ("consecutive_failures", {"consecutive_failures": 100}),
+        ("success_rate", {"success_rate": SuccessRate()}),
+        ("failure_share", {"failure_share": FailureShare(threshold=0.2)}),
+    ],
+)
+def test_an_ejection_names_the_rule(rule: str, options: dict[str, Any]) -> None:
+    """By the name of the argument that sets it."""
+    fleet = OutlierFleet("abcdef", **{**NONE, **options})
+    for node in "abcdef":
+        fleet.load(node, good=300, bad=100 * (node == "f"))
+    fleet.at(10.0)
+    assert [each.rule for each in fleet.detection.ejections.values()] == [rule]
 
 
 def test_jitter_lengthens_it() -> None:
@@ -339,6 +361,7 @@ def test_a_slow_node_is_ejected() -> None:
             take(fleet, node, 0.1 if node != "d" else 0.5, 100)
         fleet.at(sweep)
     assert fleet.out == "d"
+    assert fleet.detection.ejections["d"].rule == "slow_share"
     assert fleet.reason("d") == (
         "ejected: 100 % of 100 answers took more than 3 times the median, at least 50 %"
     )

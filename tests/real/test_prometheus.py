@@ -23,6 +23,7 @@ from loadwise import (
     ConsecutiveFailurePolicy,
     HealthTracker,
     NoNodeAvailable,
+    OutlierDetection,
     QuotaConfig,
     QuotaDimension,
     QuotaTracker,
@@ -445,3 +446,24 @@ def test_waits_are_scraped(scraped: Scraped) -> None:
     assert samples["loadwise_waits_in_vain_total"] == {("x",): 1.0}
     collector.on_wait(1.0, got=False)
     assert scraped.samples()["loadwise_waits_in_vain_total"] == {("x",): 1.0, ("",): 1.0}
+
+
+def test_ejections_are_scraped(scraped: Scraped) -> None:
+    """How many nodes are ejected, and how often each was, by the rule that it broke."""
+    clock = ManualClock()
+    collector = PrometheusCollector(scraped.registry)
+    outliers = OutlierDetection(consecutive_failures=2, significance=None, probe=False)
+    balancer = Balancer(
+        ["a", "b"], clock=clock, outliers=outliers, health=False, metrics=collector, name="x"
+    )
+    samples = scraped.samples()
+    assert samples["loadwise_nodes_ejected"] == {("x",): 0.0}
+    assert "loadwise_ejections_total" not in samples
+    for number in (1, 2):
+        for lease in [balancer.acquire(exclude=["b"]) for _ in range(2)]:
+            lease.failure()
+        samples = scraped.samples()
+        assert samples["loadwise_nodes_ejected"] == {("x",): 1.0}
+        assert samples["loadwise_ejections_total"] == {("x", "a", "consecutive_failures"): number}
+        clock.advance(60.0)
+        assert scraped.samples()["loadwise_nodes_ejected"] == {("x",): 0.0}

@@ -38,7 +38,8 @@ def outliers_are_ejected() -> None:
     assert_type(detection.ejections, Mapping[Hashable, Ejection])
     ejection = detection.ejections["a"]
     assert_type((ejection.since, ejection.until), tuple[float, float])
-    assert_type((ejection.count, ejection.reason), tuple[int, str])
+    assert_type((ejection.count, ejection.reason, ejection.rule), tuple[int, str, str])
+    assert_type(Balancer(["a"]).status()[0].ejected, bool)
     nothing = OutlierDetection(
         consecutive_failures=None, success_rate=None, failure_share=None, significance=None
     )

@@ -82,11 +82,13 @@ class Roster(Generic[N]):
         }
 
     def _status_of(self, slot: Slot, node: N, weight: float) -> NodeStatus:
-        health, reason, wait, ailing = HealthStatus.HEALTHY, None, None, False
+        health, reason, wait = HealthStatus.HEALTHY, None, None
+        ailing = ejected = False
         now = self._clock()
         if self._health is not None:
             record = self._health.health(slot.id)
             health, reason = record.status, record.reason
+            ejected = self._health.is_ejected(slot.id)
             due = self._health.next_probe(slot.id)
             wait = None if due is None else max(0.0, due - self._health.clock())
             if self._rule is not None:
@@ -111,6 +113,7 @@ class Roster(Generic[N]):
             recent_failures=failures,
             weight=weight,
             slow_start=self._fleet.weight_factor(slot.id),
+            ejected=ejected,
             zone=zone if isinstance(zone, str) else None,
             priority=priority if isinstance(priority, int) else None,
         )

@@ -45,6 +45,7 @@ class NodeStatus:
         priority: The node's ``priority``, where it is an int.
         slow_start: What part of its weight it has now, where that still grows (see `SlowStart`);
             ``None`` where it has all of it.
+        ejected: Whether it is out because it did worse than the rest (see `OutlierDetection`).
 
     Example:
         >>> from loadwise import Balancer
@@ -74,6 +75,7 @@ class NodeStatus:
     zone: str | None = None
     priority: int | None = None
     slow_start: float | None = None
+    ejected: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it, for ``json.dumps`` as it stands.

@@ -23,6 +23,7 @@ from loadwise.integrations._node_counters import OTHER, Counts, MetricRecorder, 
 from loadwise.integrations._node_state import NodeState, SharedState, state_name
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
+from loadwise.outliers import Ejection
 
 __all__ = ["BalancerMetrics", "Budget", "Watched"]
 
@@ -200,6 +201,11 @@ class BalancerMetrics(ForkAware, Generic[R]):
         """Count a cooldown that begins."""
         next((self._series.get(node_id) or self._find(node_id)).cooldowns)
 
+    def on_ejection(self, node_id: Hashable, ejection: Ejection) -> None:
+        """Count an ejection, by the rule that the node broke."""
+        series = self._series.get(node_id) or self._find(node_id)
+        bump(series.ejections, ejection.rule, partial(series.recorder.counter, "ejections"))
+
     def on_wait(self, seconds: float, got: bool) -> None:  # noqa: FBT001 - as it is called
         """Count a request that waited for a node, and how long."""
         self.waits.observe(max(0.0, seconds))
@@ -257,6 +263,7 @@ class BalancerMetrics(ForkAware, Generic[R]):
             told.add(status.id)
             state.drained += status.drained
             state.ailing += status.ailing
+            state.ejected += status.ejected
             if status.cooldown is not None:
                 state.on_cooldown += 1
                 left = status.cooldown.seconds_left

@@ -13,6 +13,7 @@ from loadwise.health import HealthStatus
 from loadwise.integrations._balancer_metrics import BalancerMetrics, Budget, Watched
 from loadwise.integrations._node_counters import MetricRecorder
 from loadwise.outcome import Outcome
+from loadwise.outliers import Ejection
 
 __all__ = ["DEFAULT_BUCKETS", "BaseCollector", "as_bounds"]
 
@@ -112,6 +113,10 @@ class BaseCollector(ForkAware, Generic[R]):
     def on_cooldown(self, node_id: Hashable, seconds: float) -> None:
         """Count a cooldown that begins, of no balancer in particular."""
         self._loose.on_cooldown(node_id, seconds)
+
+    def on_ejection(self, node_id: Hashable, ejection: Ejection) -> None:
+        """Count an ejection, of no balancer in particular."""
+        self._loose.on_ejection(node_id, ejection)
 
     def on_wait(self, seconds: float, got: bool) -> None:  # noqa: FBT001 - as it is called
         """Count a request that waited, of no balancer in particular."""

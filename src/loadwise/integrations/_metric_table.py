@@ -134,6 +134,11 @@ def _nodes_on_cooldown(snapshot: Snapshot[Any]) -> Samples:
         yield (), sum(state.on_cooldown for state in snapshot.states.values())
 
 
+def _nodes_ejected(snapshot: Snapshot[Any]) -> Samples:
+    if snapshot.states:
+        yield (), sum(state.ejected for state in snapshot.states.values())
+
+
 def _waits_in_vain(snapshot: Snapshot[Any]) -> Samples:
     number = upcoming(snapshot.metrics.waits_in_vain)
     if number or snapshot.in_panic is not None:
@@ -274,6 +279,23 @@ METRICS = (
         "Cooldowns that began.",
         ("node",),
         _cooldowns,
+    ),
+    Metric(
+        "nodes_ejected",
+        MetricKind.ADDITIVE_GAUGE,
+        "{node}",
+        "Nodes that are ejected because they did worse than the rest.",
+        (),
+        _nodes_ejected,
+        Merge.MOST,
+    ),
+    Metric(
+        "ejections",
+        MetricKind.COUNTER,
+        "{ejection}",
+        "Ejections, by the rule that the node broke.",
+        ("node", "rule"),
+        _by_node("ejections"),
     ),
     WAIT_DURATION,
     Metric(

@@ -79,11 +79,20 @@ class NodeCounters(Generic[R]):
         outcomes: How many requests ended, by outcome.
         transitions: How often its health changed, by old and new state.
         cooldowns: How often a cooldown began.
+        ejections: How often it was ejected, by rule.
 
     Thread-safety: the counts are exact, without a lock.
     """
 
-    __slots__ = ("cooldowns", "label", "outcomes", "picks", "recorder", "transitions")
+    __slots__ = (
+        "cooldowns",
+        "ejections",
+        "label",
+        "outcomes",
+        "picks",
+        "recorder",
+        "transitions",
+    )
 
     def __init__(self, label: str, recorder: R) -> None:
         self.label = label
@@ -94,3 +103,4 @@ class NodeCounters(Generic[R]):
         }
         self.transitions: Counts[tuple[str, str]] = {}
         self.cooldowns = recorder.counter("cooldowns")
+        self.ejections: Counts[str] = {}

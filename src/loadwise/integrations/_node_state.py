@@ -26,6 +26,7 @@ class NodeState:
     drained: int = 0
     ailing: int = 0
     on_cooldown: int = 0
+    ejected: int = 0
     cooldown_seconds: float = 0.0
     health: dict[str, int] = field(
         default_factory=lambda: {state_name(status): 0 for status in HealthStatus}

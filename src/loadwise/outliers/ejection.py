@@ -18,12 +18,15 @@ class Ejection:
         until: When it may end; it does at the first sweep from then on.
         count: How many it is in a row.
         reason: Why, in words, as in the node's health.
+        rule: The name of the argument of `OutlierDetection` that is its rule, such as
+            ``"success_rate"``.
     """
 
     since: float
     until: float
     count: int
     reason: str
+    rule: str
 
 
 class EjectionTimes:

@@ -168,7 +168,8 @@ class Ejector(ForkAware):
             run = watched.run
             found = self._chance_of_run(watched) < significance
         if found:
-            self._eject(watched, f"{run} failure{'s in a row' if run > 1 else ''}", self._clock())
+            why = f"{run} failure{'s in a row' if run > 1 else ''}"
+            self._eject(watched, "consecutive_failures", why, self._clock())
 
     def _chance_of_run(self, watched: WatchedMember) -> float:
         """Return the chance of such a run at any node in an interval, if all are like the rest.
@@ -218,17 +219,21 @@ class Ejector(ForkAware):
 
     def _judge(self, swept: list[WatchedMember], samples: list[Sample], now: float) -> None:
         rules, significance = self._rules, self._rules.significance
-        for rule in (rules.success_rate, rules.failure_share, rules.slow_share):
+        for name, rule in (
+            ("success_rate", rules.success_rate),
+            ("failure_share", rules.failure_share),
+            ("slow_share", rules.slow_share),
+        ):
             if rule is not None:
                 for which, why in rule.find(samples, significance):
-                    self._eject(swept[which], why, now)
+                    self._eject(swept[which], name, why, now)
         if rules.slow_share is not None:
             latencies = (watched.member.latency for watched in swept)
             self._slow_above = rules.slow_share.limit(
                 each for each in latencies if each is not None
             )
 
-    def _eject(self, watched: WatchedMember, why: str, now: float) -> None:
+    def _eject(self, watched: WatchedMember, rule: str, why: str, now: float) -> None:
         """Eject a node, unless it is ejected, or too many are."""
         if watched.ejection is not None or not watched.member.alive:
             return
@@ -237,7 +242,7 @@ class Ejector(ForkAware):
             return
         watched.count = self._times.next(watched.count)
         until = now + self._times.seconds(watched.count)
-        watched.ejection = Ejection(now, until, watched.count, f"ejected: {why}")
+        watched.ejection = Ejection(now, until, watched.count, f"ejected: {why}", rule)
         watched.is_told = False
         self._ejected[watched.member.id] = watched
         self._news.append((watched, watched.ejection, True))

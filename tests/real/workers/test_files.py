@@ -70,7 +70,7 @@ def test_every_metric_is_written(tmp_path: Path) -> None:
     """All of the table, under the names of a single process."""
     told = run(
         """
-from loadwise import NoNodeAvailable, RetryBudget, HealthTracker
+from loadwise import Ejection, NoNodeAvailable, RetryBudget, HealthTracker
 class Shared(HealthTracker):
     connected, events = True, {"outage": 2}
 quota = QuotaTracker()
@@ -89,6 +89,7 @@ tell = balancer.metrics
 tell.on_retry("a", "failure")
 tell.on_retry_refused("budget")
 tell.on_wait(0.5, False)
+tell.on_ejection("a", Ejection(0.0, 30.0, 1, "ejected: slow", "slow_share"))
 for _ in range(3):
     balancer.health.report_failure("a")
 until("quota_remaining x rpm a", 8)
@@ -107,6 +108,8 @@ print(json.dumps(scrape()))
     assert told["unavailable_total x rate_limited"] == 1
     assert told["retries_total x failure"] == told["retries_refused_total x budget"] == 1
     assert told["cooldowns_total x a"] == told["nodes_on_cooldown x"] == 1
+    assert told["ejections_total x a slow_share"] == 1
+    assert told["nodes_ejected x"] == 0
     assert 0 < told["node_cooldown_seconds x a"] <= 60
     assert told["retry_budget_balance x"] == 100
     assert (told["shared_connected x health"], told["shared_events_total x outage health"]) == (
