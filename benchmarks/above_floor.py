@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from time import perf_counter
 
-from benchmarks.fleets import RULES, contexts, servers
+from benchmarks.fleets import RULES, contexts
 from benchmarks.floors import FLOORS, Floor
 from benchmarks.grid import times
 from benchmarks.model import Result, Scale, Table, Target, show_seconds
@@ -65,7 +65,7 @@ def above_floor(scale: Scale) -> Result:
 
 def _cases(size: int) -> Iterator[Case]:
     for rule in RULES:
-        nodes = servers(size, uneven=rule.uneven, alike=rule.alike)
+        nodes = rule.servers(size)
         members = NodeSet(nodes)
         warm = 0 if rule.scans else 2 * size
         select = partial(time_select, rule.make(), members)

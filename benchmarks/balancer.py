@@ -16,15 +16,22 @@ from benchmarks.timing import Case, Timings, calls, measure
 
 from loadwise import (
     Balancer,
+    BoundedLoads,
     ConsistentHash,
     Endpoint,
+    HealthTracker,
     NoNodeAvailable,
     NoopCollector,
+    OutlierDetection,
     PeakEwma,
     PowerOfTwoChoices,
     QuotaConfig,
     QuotaDimension,
     QuotaTracker,
+    RendezvousSubset,
+    RoundRobin,
+    SlowStart,
+    Sticky,
 )
 
 __all__ = ["operations"]
@@ -36,6 +43,7 @@ _CALL = "... by `call`, of which the first try succeeds"
 _MOST_TIMES_RANDOM = 90.0
 _MOST_TIMES_ACQUIRE = 2.0
 _COST = {"tpm": 10.0}
+_HOUR = 3600.0
 
 
 class Listening(NoopCollector):
@@ -93,6 +101,10 @@ def _cases(size: int) -> Iterator[Case]:
     yield acquires("... without health", Balancer(nodes, health=None))
     yield case("... in a `with` block", partial(_time_with, Balancer(nodes)))
     yield acquires("... with a collector of one's own", Balancer(nodes, metrics=Listening()))
+    yield acquires("... with outlier detection", Balancer(nodes, outliers=OutlierDetection()))
+    yield acquires("... with one node in slow start", _warming(nodes))
+    subset = RendezvousSubset("this client", size=8)
+    yield acquires("... with a subset of 8 nodes", Balancer(nodes, subset=subset))
     yield acquires("... with a quota", Balancer(nodes, quota=_quota(nodes)))
     yield case("... with one node excluded", calls(partial(_exclude, Balancer(nodes), nodes[0].id)))
     yield case("... refused, all drained", calls(partial(_refused, _drained(nodes), None)))
@@ -108,16 +120,30 @@ def _cases(size: int) -> Iterator[Case]:
         _PEAK_EWMA,
         Balancer(nodes, PowerOfTwoChoices(load=PeakEwma()), metrics=NoopCollector()),
     )
-    yield case(
-        "`acquire(hash_key=...)` and release, ConsistentHash",
-        partial(time_acquire_by_key, Balancer(nodes, ConsistentHash())),
-    )
+    for name, strategy in (
+        ("ConsistentHash", ConsistentHash[Server]()),
+        ("BoundedLoads, ConsistentHash", BoundedLoads(ConsistentHash[Server]())),
+        ("Sticky, RoundRobin", Sticky(RoundRobin[Server]())),
+    ):
+        yield case(
+            f"`acquire(hash_key=...)` and release, {name}",
+            partial(time_acquire_by_key, Balancer(nodes, strategy)),
+        )
 
 
 def _pick_and_report(balancer: Balancer[Server]) -> None:
     node = balancer.pick()
     if balancer.health is not None:
         balancer.health.report_success(node.id)
+
+
+def _warming(nodes: list[Server]) -> Balancer[Server]:
+    """Return a balancer with a node that has just come back."""
+    health = HealthTracker()
+    balancer = Balancer(nodes, health=health, slow_start=SlowStart(window=_HOUR))
+    health.eject(nodes[0].id, "to have it come back", 0.0)
+    health.readmit(nodes[0].id, probe=False)
+    return balancer
 
 
 def _exclude(balancer: Balancer[Server], identity: str) -> None:

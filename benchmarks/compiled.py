@@ -55,7 +55,7 @@ def batches() -> dict[str, Callable[[int], float]]:
         ),
     }
     for rule in RULES:
-        members = NodeSet(servers(10, uneven=rule.uneven, alike=rule.alike))
+        members = NodeSet(rule.servers(10))
         found[f"`select`, {rule.name}"] = partial(time_select, rule.make(), members)
     return found
 

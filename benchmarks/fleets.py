@@ -15,6 +15,7 @@ from loadwise import (
     HealthFilter,
     HealthTracker,
     InFlight,
+    JumpHash,
     LeastLoad,
     Maglev,
     MostAvailable,
@@ -30,6 +31,7 @@ from loadwise import (
     WeightedRandom,
     WeightedRoundRobin,
     WithFallback,
+    Zones,
 )
 
 __all__ = ["CONTEXTS", "KEYS", "RULES", "Rule", "Server", "contexts", "keys", "servers"]
@@ -51,11 +53,12 @@ def keys(count: int) -> list[str]:
 class Server:
     """A node that every strategy can work with."""
 
-    __slots__ = ("id", "priority", "weight")
+    __slots__ = ("id", "priority", "weight", "zone")
 
     def __init__(self, number: int, *, uneven: bool = False, alike: bool = False) -> None:
         self.id = f"10.0.{number // 256}.{number % 256}:8080"
         self.priority = number % 2
+        self.zone = "ab"[number % 2]
         self.weight: float = 1 if alike else 1 + number % 3
         if uneven:
             self.weight += random.Random(number).random()
@@ -87,6 +90,7 @@ class Rule:
         uneven: Whether its nodes have float weights.
         alike: Whether its nodes have the same weight.
         keyed: Whether requests need a key.
+        numbered: Whether its nodes have numbers for ids.
         round: Picks whose work one of them does.
     """
 
@@ -97,7 +101,16 @@ class Rule:
     uneven: bool = False
     alike: bool = False
     keyed: bool = False
+    numbered: bool = False
     round: int = 1
+
+    def servers(self, count: int) -> list[Server]:
+        """Return so many nodes to time it with."""
+        nodes = servers(count, uneven=self.uneven, alike=self.alike)
+        if self.numbered:
+            for number, node in enumerate(nodes):
+                node.id = f"shard-{number}"
+        return nodes
 
 
 RULES = (
@@ -112,6 +125,7 @@ RULES = (
     Rule("ConsistentHash", ConsistentHash, most=2.5, keyed=True),
     Rule("Maglev", Maglev, most=2.5, keyed=True),
     Rule("Rendezvous", Rendezvous, most=None, scans=True, alike=True, keyed=True),
+    Rule("JumpHash", JumpHash, most=4.5, alike=True, keyed=True, numbered=True),
     Rule(
         "Filtered by health, RoundRobin",
         lambda: Filtered(RoundRobin(), HealthFilter.available(HealthTracker())),
@@ -119,6 +133,7 @@ RULES = (
     Rule("WithFallback, RoundRobin", lambda: WithFallback(RoundRobin(), Random())),
     Rule("FallbackChain, RoundRobin", lambda: FallbackChain([RoundRobin(), Random()])),
     Rule("Tiers, RoundRobin", lambda: Tiers(RoundRobin)),
+    Rule("Zones, RoundRobin", lambda: Zones(RoundRobin, local="a")),
     Rule(
         "Split, RoundRobin",
         lambda: Split({0: 95, 1: 5}, attrgetter("priority"), RoundRobin, rng=random.Random(1)),

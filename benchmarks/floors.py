@@ -217,6 +217,21 @@ def _rendezvous(servers: Sequence[Server]) -> Floor:
     return floor
 
 
+def _jump(servers: Sequence[Server]) -> Floor:
+    size = len(servers)
+
+    def floor(_nodes: object, context: SelectionContext) -> int:
+        key = xxh64_intdigest(context.hash_key.encode())  # type: ignore[union-attr]  # all are str
+        place, following = -1, 0
+        while following < size:
+            place = following
+            key = (key * 2862933555777941757 + 1) & 0xFFFFFFFFFFFFFFFF
+            following = int((place + 1) * (2147483648.0 / ((key >> 33) + 1)))
+        return place
+
+    return floor
+
+
 def _filtered(servers: Sequence[Server]) -> Floor:
     size, turns = len(servers), count()
     health = HealthTracker()
@@ -292,10 +307,12 @@ FLOORS: dict[str, Callable[[Sequence[Server]], Floor]] = {
     "ConsistentHash": _ring,
     "Maglev": _maglev,
     "Rendezvous": _rendezvous,
+    "JumpHash": _jump,
     "Filtered by health, RoundRobin": _filtered,
     "WithFallback, RoundRobin": _round_robin,
     "FallbackChain, RoundRobin": _round_robin,
     "Tiers, RoundRobin": _first_tier,
+    "Zones, RoundRobin": _first_tier,  # the local zone has the same nodes
     "Split, RoundRobin": _split,
     "LeastLoad, own load": _least_own_load,
     "LeastLoad, InFlight": _least_in_flight,

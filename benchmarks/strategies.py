@@ -7,7 +7,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from benchmarks.fleets import RULES, Rule, Server, contexts, keys, servers
+from benchmarks.fleets import RULES, Rule, Server, contexts, keys
 from benchmarks.grid import by_size
 from benchmarks.model import Result, Scale
 from benchmarks.timing import Case, measure
@@ -88,7 +88,7 @@ def time_acquire_by_key(balancer: Balancer[Any], loops: int) -> float:
 def _selects(scale: Scale, kind: Callable[[list[Server]], Sequence[Server]]) -> Iterator[Case]:
     for rule in RULES:
         for size in scale.sizes:
-            nodes = kind(servers(size, uneven=rule.uneven, alike=rule.alike))
+            nodes = kind(rule.servers(size))
             warm = _warm(rule, size) if kind is NodeSet else 0
             yield Case(
                 rule.name, str(size), partial(time_select, rule.make(), nodes), warm, rule.round
@@ -100,7 +100,7 @@ def _warm(rule: Rule, size: int) -> int:
 
 
 def _balancer(rule: Rule, size: int) -> Balancer[Any]:
-    return Balancer(servers(size, uneven=rule.uneven, alike=rule.alike), rule.make())
+    return Balancer(rule.servers(size), rule.make())
 
 
 def _batch_of(rule: Rule) -> Any:  # noqa: ANN401 - either of the two above

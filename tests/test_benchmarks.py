@@ -16,7 +16,7 @@ import pytest
 from benchmarks import compiled, pages, peers, registry
 from benchmarks.__main__ import main, scorecard
 from benchmarks.duels import DUELS
-from benchmarks.fleets import CONTEXTS, RULES, Rule, servers
+from benchmarks.fleets import CONTEXTS, RULES, Rule
 from benchmarks.floors import FLOORS
 from benchmarks.grid import by_size
 from benchmarks.model import SMALLEST, Result, Scale, Subject, Table, Target, show_seconds
@@ -56,7 +56,7 @@ def test_every_strategy_has_a_floor() -> None:
 @pytest.mark.parametrize("size", [2, 10, 57])
 def test_floors_choose_as_their_strategies_do(rule: Rule, size: int) -> None:
     """From the same draws both choose the same nodes: neither leaves a part of the work out."""
-    nodes = servers(size, uneven=rule.uneven, alike=rule.alike)
+    nodes = rule.servers(size)
     members = NodeSet(nodes)
     floor, strategy = FLOORS[rule.name](nodes), rule.make()
     chosen: list[list[int | None]] = []
