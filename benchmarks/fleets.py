@@ -125,7 +125,7 @@ RULES = (
     Rule("ConsistentHash", ConsistentHash, most=2.5, keyed=True),
     Rule("Maglev", Maglev, most=2.5, keyed=True),
     Rule("Rendezvous", Rendezvous, most=None, scans=True, alike=True, keyed=True),
-    Rule("JumpHash", JumpHash, most=4.5, alike=True, keyed=True, numbered=True),
+    Rule("JumpHash", JumpHash, most=3.5, alike=True, keyed=True, numbered=True),
     Rule(
         "Filtered by health, RoundRobin",
         lambda: Filtered(RoundRobin(), HealthFilter.available(HealthTracker())),
