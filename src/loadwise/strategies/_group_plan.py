@@ -50,7 +50,7 @@ class Division(NamedTuple):
         mixes: Whether ailing nodes are on a par with the others.
     """
 
-    percents: Sequence[float]
+    percents: Sequence[int | float]
     wanted: Sequence[bool]
     spill: Sequence[float] | None
     mixes: bool
