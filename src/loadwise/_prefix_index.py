@@ -11,21 +11,14 @@ from typing import Final
 from xxhash import xxh3_64_intdigest
 
 from loadwise._fork import ForkAware, reset_in_child
-from loadwise._numbers import shown, whole
+from loadwise._numbers import whole
+from loadwise._prompt import check_prompt
 
-__all__ = ["PrefixIndex", "check_prompt"]
+__all__ = ["PrefixIndex"]
 
 _FEW: Final = 8
 """So many nodes are read off a mask bit by bit."""
 _AS_FLAGS: Final = bytes.maketrans(b"01", b"\x00\x01")
-
-
-def check_prompt(prompt: object) -> None:
-    """Raise ``TypeError`` unless ``prompt`` is text."""
-    if not isinstance(prompt, str):
-        raise TypeError(
-            f"prompt is {shown(prompt)}; it must be a str: join the texts of a chat in their order"
-        )
 
 
 class PrefixIndex(ForkAware):
@@ -179,7 +172,7 @@ class PrefixIndex(ForkAware):
                 holders[hashed] |= bit
             deque(map(blocks.move_to_end, hashes[:known][::-1]), 0)
             for _ in range(len(blocks) - self.capacity_blocks):
-                self._drop(blocks.popitem(False)[0], bit)
+                self._drop(blocks.popitem(last=False)[0], bit)
 
     def remove(self, id: Hashable) -> None:  # noqa: A002
         """Forget a node; one that is not known is no error."""
