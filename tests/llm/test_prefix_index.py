@@ -184,7 +184,7 @@ def test_no_text_is_kept() -> None:
     index.insert("a secret of the user's own", "node")
     seen: set[int] = set()
     waiting: list[Any] = [vars(index)]
-    texts = []
+    texts: list[str] = []
     while waiting:
         thing = waiting.pop()
         if id(thing) in seen or isinstance(thing, type):
@@ -236,7 +236,7 @@ def count_steps(work: Callable[[], object]) -> int:
 
 def test_a_request_costs_the_same_however_many_nodes_and_blocks() -> None:
     """Look-up and insert take the same steps over 8 nodes and 800, each with many blocks."""
-    counts = []
+    counts: list[list[int]] = []
     for nodes in (8, 800):
         index = PrefixIndex(capacity_blocks=300, block_chars=8)
         for number in range(nodes):

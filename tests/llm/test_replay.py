@@ -14,7 +14,7 @@ TRACE = Path(os.environ.get("LOADWISE_MOONCAKE", "/work/shared/data/mooncake-con
 
 def conversations(count: int, turns: int) -> list[Asked]:
     """Return conversations that begin alike, each turn some blocks longer, in lockstep."""
-    requests = []
+    requests: list[Asked] = []
     for turn in range(turns):
         for number in range(count):
             own = tuple(1000 * number + place for place in range(1, 4 + 4 * turn))

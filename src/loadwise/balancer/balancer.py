@@ -17,7 +17,7 @@ from collections.abc import (
     Sequence,
 )
 from functools import partial
-from typing import Any, Final, Generic, Literal, TypeVar, Unpack, overload
+from typing import Any, Generic, Literal, TypeVar, Unpack, overload
 
 from loadwise._native import mypyc_attr
 from loadwise._numbers import finite, whole
@@ -76,8 +76,6 @@ __all__ = ["Balancer"]
 
 N = TypeVar("N")
 R = TypeVar("R")
-
-_AT_ONCE: Final = 0.0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -309,7 +307,7 @@ class Balancer(Generic[N]):
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
         prompt: str | None = None,
-        timeout: float | None = _AT_ONCE,
+        timeout: float | None = 0.0,
     ) -> Lease[N]:
         """Choose a node and hold it for one request.
 
@@ -343,7 +341,7 @@ class Balancer(Generic[N]):
             ValueError: ``cost`` names an unknown dimension or a bad amount, or ``timeout`` is
                 negative.
         """
-        if timeout is not _AT_ONCE and timeout:
+        if timeout:
             timeout = checked_timeout(timeout)
         if (
             exclude is NOBODY
@@ -863,7 +861,11 @@ class Balancer(Generic[N]):
             if request.prompt is not None:
                 # Its end takes this token back, as it does those of measures that count ages.
                 lease._token = token = id(lease)  # noqa: SLF001 - the two are one mechanism
-                request.prompt.tell_sent(slot.id, token, started)
+                try:
+                    request.prompt.tell_sent(slot.id, token, started)
+                except BaseException:
+                    lease.call_off()
+                    raise
             return lease  # noqa: TRY300 - one way out of many
         except BaseException:
             self._admission.give_up(request)
