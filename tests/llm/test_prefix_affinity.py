@@ -45,7 +45,7 @@ def warm(balancer: Balancer[Any], prompt: str, node: object) -> None:
 
 
 @contextmanager
-def busy(balancer: Balancer[Any], prompt: str, node: object) -> Generator[Lease[Any]]:
+def busy(balancer: Balancer[Any], prompt: str, node: object) -> Generator[Lease[Any], None, None]:
     """Have a node work through a prompt."""
     with balancer.acquire(prompt=prompt, where=by_id(node)) as lease:
         yield lease
