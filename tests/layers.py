@@ -12,13 +12,13 @@ SOURCES = Path(loadwise.__file__).parent
 CORE = (
     {"_callables", "_counter", "_fork", "_gil", "_log", "_memo", "_native", "_numbers", "_text"}
     | {"_threads", "errors"},
-    {"_base_url", "_membership", "_random", "_url_paths", "backoff", "clock", "context"}
-    | {"nodes", "outcome", "state"},
+    {"_base_url", "_membership", "_prefix_index", "_prompt", "_random", "_url_paths"}
+    | {"backoff", "clock", "context", "nodes", "outcome", "state"},
     {"health", "load", "node_set", "quota"},
     {"filters", "metrics", "outliers", "retry_budget", "subsets"},
     {"strategies"},
     {"balancer"},
-    {"testing"},
+    {"llm", "testing"},
     {""},
 )
 """Parts of the core, from the ground up; "" is the package itself.

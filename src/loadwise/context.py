@@ -12,6 +12,7 @@ from typing import cast
 from loadwise._callables import is_awaitable, refuse_awaitable
 from loadwise._gil import HAS_GIL
 from loadwise._numbers import shown
+from loadwise._prompt import Prompt
 
 __all__ = ["EMPTY", "SelectionContext", "as_hash_key", "context_of"]
 
@@ -51,6 +52,9 @@ class SelectionContext:
         tags: Free text by name, for strategies of your own; the built-in ones do not read it.
         estimated_cost: What the request is expected to use, by quota dimension; a Balancer with
             quotas reserves it. A single number is for strategies of your own.
+        prefix: The prompt of a request to a language model, as a ``str`` or a `Prompt`, for
+            strategies that send it where its beginning is cached; kept as a `Prompt`, whose
+            ``text`` strategies of your own may read.
 
     Immutable, so thread-safe.
 
@@ -64,6 +68,7 @@ class SelectionContext:
     exclude: AbstractSet[int] = _NOBODY
     tags: Mapping[str, str] | None = None
     estimated_cost: Mapping[str, float] | float | None = None
+    prefix: Prompt | None = None
 
     def __init__(
         self,
@@ -71,6 +76,7 @@ class SelectionContext:
         exclude: AbstractSet[int] = _NOBODY,
         tags: Mapping[str, str] | None = None,
         estimated_cost: Mapping[str, float] | float | None = None,
+        prefix: Prompt | str | None = None,
     ) -> None:
         if hash_key.__class__ not in _PLAIN_KEYS:
             hash_key = as_hash_key(hash_key)
@@ -81,6 +87,11 @@ class SelectionContext:
         _set_exclude(self, exclude)
         _set_tags(self, tags)
         _set_estimated_cost(self, estimated_cost)
+        _set_prefix(self, prefix if prefix is None else Prompt.of(prefix))
+
+    def excluding(self, exclude: AbstractSet[int]) -> SelectionContext:
+        """Return the same facts with other exclusions, for a strategy that asks another."""
+        return SelectionContext(self.hash_key, exclude, self.tags, self.estimated_cost, self.prefix)
 
     def is_excluded(self, index: int) -> bool:
         """Tell whether the candidate at ``index`` must not be chosen."""
@@ -92,7 +103,7 @@ class SelectionContext:
 
 
 # The fields' descriptors write to them without asking whether the context is frozen.
-_set_hash_key, _set_exclude, _set_tags, _set_estimated_cost = (
+_set_hash_key, _set_exclude, _set_tags, _set_estimated_cost, _set_prefix = (
     getattr(SelectionContext, name).__set__ for name in SelectionContext.__slots__
 )
 
@@ -106,6 +117,7 @@ class _Draft:
     exclude: AbstractSet[int]
     tags: Mapping[str, str] | None
     estimated_cost: Mapping[str, float] | float | None
+    prefix: Prompt | None
 
 
 def context_of(hash_key: HashKey, tags: Mapping[str, str] | None = None) -> SelectionContext:
@@ -121,6 +133,7 @@ def context_of(hash_key: HashKey, tags: Mapping[str, str] | None = None) -> Sele
     draft.exclude = _NOBODY
     draft.tags = tags
     draft.estimated_cost = None
+    draft.prefix = None
     draft.__class__ = SelectionContext  # type: ignore[assignment]  # the layouts are the same
     return cast("SelectionContext", draft)
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from loadwise._numbers import whole
+from loadwise._prompt import Prompt
 from loadwise.backoff import Backoff
 from loadwise.balancer.failure_rules import Failures, outcome_of
 from loadwise.balancer.held_failures import Blame
@@ -88,6 +89,7 @@ class Attempts(Generic[N]):
         cost: Mapping[str, float] | None,
         tags: Mapping[str, str] | None,
         where: Callable[[N], bool] | None,
+        prompt: str | None,
     ) -> None:
         if n.__class__ is not int or n < 1:
             n = whole("n", n, 1)
@@ -109,6 +111,11 @@ class Attempts(Generic[N]):
         if hash_key is not None or cost is not None or tags is not None or where is not None:
             self._asked = {"hash_key": hash_key, "cost": cost, "tags": tags, "where": where}
             self._plain = False
+        if prompt is not None:
+            # One for all attempts, so that it is hashed once.
+            self._asked = {**(self._asked or {}), "prompt": Prompt.of(prompt)}
+            self._plain = False
+        if self._asked is not None:
             # What is wrong with them is said now, not at the first attempt.
             Request(**self._asked)
 

@@ -241,6 +241,7 @@ class Balancer(Generic[N]):
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
+        prompt: str | None = None,
     ) -> N:
         """Choose a node, without keeping track of the request.
 
@@ -253,6 +254,7 @@ class Balancer(Generic[N]):
             exclude is NOBODY
             and cost is None
             and where is None
+            and prompt is None
             and (context is None or (hash_key is None and tags is None and is_slight(context)))
         ):
             if context is None:
@@ -265,7 +267,13 @@ class Balancer(Generic[N]):
                     return view.members[index]
             hash_key = tags = None
         request: Request[N] = Request(
-            context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
+            context,
+            hash_key=hash_key,
+            exclude=exclude,
+            cost=cost,
+            tags=tags,
+            where=where,
+            prompt=prompt,
         )
         found = self._queue.in_turn(self._grant, partial(self._chosen, request))
         if isinstance(found, NoNodeAvailable):
@@ -280,7 +288,10 @@ class Balancer(Generic[N]):
             view, found = self._find(request, for_lease=False)
             if isinstance(found, NoNodeAvailable):
                 return found
-            self._picked(view.slots[found.index])
+            slot = view.slots[found.index]
+            self._picked(slot)
+            if request.prompt is not None:
+                request.prompt.tell_sent(slot.id, 0, self._clock())
             return (view.members[found.index],)
         except BaseException:
             self._admission.give_up(request)
@@ -295,6 +306,7 @@ class Balancer(Generic[N]):
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
+        prompt: str | None = None,
         timeout: float | None = 0.0,
     ) -> Lease[N]:
         """Choose a node and hold it for one request.
@@ -308,6 +320,8 @@ class Balancer(Generic[N]):
             tags: Free text for strategies of your own.
             where: A filter, or a function of a node, for this request only. A function is asked
                 of every node: O(n); a filter such as `by_zone` once per membership.
+            prompt: All that a language model is to read, for strategies that send it where its
+                beginning is cached, such as `PrefixAffinity`.
             timeout: Seconds to wait for a node, >= 0; ``None`` for any time. Only what comes with
                 time is waited for: a node that is full, on cooldown, out of quota or to be probed.
                 Among requests that the same node could serve the longest waiting is the first.
@@ -333,6 +347,7 @@ class Balancer(Generic[N]):
             exclude is NOBODY
             and cost is None
             and where is None
+            and prompt is None
             and (context is None or (hash_key is None and tags is None and is_slight(context)))
         ):
             if context is None:
@@ -363,7 +378,13 @@ class Balancer(Generic[N]):
                     return lease
             hash_key = tags = None
         request: Request[N] = Request(
-            context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
+            context,
+            hash_key=hash_key,
+            exclude=exclude,
+            cost=cost,
+            tags=tags,
+            where=where,
+            prompt=prompt,
         )
         return self._acquire(request, math.inf if timeout is None else timeout)
 
@@ -403,6 +424,7 @@ class Balancer(Generic[N]):
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
+        prompt: str | None = None,
         timeout: float | None = 0.0,
     ) -> Acquiring[N]:
         """Choose a node and hold it for one request; wait for one in a task, if need be.
@@ -426,7 +448,13 @@ class Balancer(Generic[N]):
         """
         seconds = checked_timeout(timeout)
         request: Request[N] = Request(
-            context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
+            context,
+            hash_key=hash_key,
+            exclude=exclude,
+            cost=cost,
+            tags=tags,
+            where=where,
+            prompt=prompt,
         )
         return Acquiring(self._acquisition(request, seconds))
 
@@ -437,13 +465,16 @@ class Balancer(Generic[N]):
         exclude: Iterable[Hashable] = NOBODY,
         cost: Mapping[str, float] | None = None,
         where: Callable[[N], bool] | None = None,
+        prompt: str | None = None,
         timeout: float = 0.0,
     ) -> Acquisition[N]:
         """Return a search for a node, for integrations that see a refusal before they wait.
 
         Args: as for `acquire`.
         """
-        request: Request[N] = Request(hash_key=hash_key, exclude=exclude, cost=cost, where=where)
+        request: Request[N] = Request(
+            hash_key=hash_key, exclude=exclude, cost=cost, where=where, prompt=prompt
+        )
         return self._acquisition(request, timeout)
 
     def _acquisition(self, request: Request[N], seconds: float) -> Acquisition[N]:
@@ -463,6 +494,7 @@ class Balancer(Generic[N]):
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
+        prompt: str | None = None,
     ) -> Attempts[N]:
         """Try a request on up to ``n`` nodes.
 
@@ -503,6 +535,7 @@ class Balancer(Generic[N]):
             cost: As for `acquire`; reserved for each attempt.
             tags: As for `acquire`.
             where: As for `acquire`.
+            prompt: As for `acquire`.
 
         Raises:
             TypeError: ``n`` is not an int, ``retry_on`` not an exception type, or another argument
@@ -538,6 +571,7 @@ class Balancer(Generic[N]):
             cost,
             tags,
             where,
+            prompt,
         )
 
     @overload
@@ -575,6 +609,7 @@ class Balancer(Generic[N]):
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
+        prompt: str | None = None,
     ) -> R:
         """Call ``fn`` with one node after another, until it succeeds.
 
@@ -599,6 +634,7 @@ class Balancer(Generic[N]):
             cost: As for `acquire`; reserved for each attempt.
             tags: As for `acquire`.
             where: As for `acquire`.
+            prompt: As for `acquire`.
 
         Returns:
             What ``fn`` returns. A stream is to be read before: its slot is given back here.
@@ -644,6 +680,7 @@ class Balancer(Generic[N]):
             cost,
             tags,
             where,
+            prompt,
         )
         answer: R = run(made, fn, with_lease=with_lease)
         return answer
@@ -683,6 +720,7 @@ class Balancer(Generic[N]):
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
+        prompt: str | None = None,
     ) -> Coroutine[Any, Any, R]:
         """Await ``fn`` with one node after another, until it succeeds.
 
@@ -705,6 +743,7 @@ class Balancer(Generic[N]):
             cost: As for `acquire`; reserved for each attempt.
             tags: As for `acquire`.
             where: As for `acquire`.
+            prompt: As for `acquire`.
 
         Returns:
             A coroutine that returns what ``fn`` returns, awaited.
@@ -748,6 +787,7 @@ class Balancer(Generic[N]):
             cost,
             tags,
             where,
+            prompt,
         )
         return run_async(made, fn, with_lease=with_lease)
 
@@ -760,13 +800,20 @@ class Balancer(Generic[N]):
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
+        prompt: str | None = None,
     ) -> Explanation:
         """Tell where such a request would go and why. It changes nothing. O(n).
 
         Args and errors: as for `acquire`, but for `NoNodeAvailable`, which is told in the result.
         """
         request: Request[N] = Request(
-            context, hash_key=hash_key, exclude=exclude, cost=cost, tags=tags, where=where
+            context,
+            hash_key=hash_key,
+            exclude=exclude,
+            cost=cost,
+            tags=tags,
+            where=where,
+            prompt=prompt,
         )
         self._catch_up()
         view = self._fleet.look()
@@ -800,16 +847,26 @@ class Balancer(Generic[N]):
             # What may raise or be interrupted comes before the lease, which counts.
             self._picked(slot)
             node = view.members[found.index]
-            return Lease(
+            started = self._clock()
+            lease = Lease(
                 self._reporter,
                 slot,
                 node,
-                self._clock(),
+                started,
                 found.probe,
                 found.reservation,
                 request.room,
                 request,
             )
+            if request.prompt is not None:
+                # Its end takes this token back, as it does those of measures that count ages.
+                lease._token = token = id(lease)  # noqa: SLF001 - the two are one mechanism
+                try:
+                    request.prompt.tell_sent(slot.id, token, started)
+                except BaseException:
+                    lease.call_off()
+                    raise
+            return lease  # noqa: TRY300 - one way out of many
         except BaseException:
             self._admission.give_up(request)
             self._reporter.tell_waiting(None)  # of what it gives back

@@ -35,6 +35,7 @@ class CallOptions(TypedDict, Generic[N], total=False):
     cost: Mapping[str, float] | None
     tags: Mapping[str, str] | None
     where: Callable[[N], bool] | None
+    prompt: str | None
 
 
 _LATER: Final = CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR

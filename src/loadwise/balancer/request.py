@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from loadwise._numbers import shown
+from loadwise._prompt import Prompt
 from loadwise.balancer.times_back import cost_of
 from loadwise.context import HashKey, SelectionContext
 from loadwise.filters import Filter, as_filter
@@ -34,6 +35,7 @@ class Request(Generic[N]):
     Args: as for `Balancer.acquire`.
 
     Attributes:
+        prompt: Its prompt, if it is one to a language model.
         probe: The last probe asked for on its behalf, with the node's id, granted or not.
         room: Where a permit was taken for it that no lease has yet.
         where: Its own filter, if it has one.
@@ -50,6 +52,7 @@ class Request(Generic[N]):
         "cost",
         "excluded",
         "probe",
+        "prompt",
         "room",
         "where",
     )
@@ -63,6 +66,7 @@ class Request(Generic[N]):
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
+        prompt: str | Prompt | None = None,
     ) -> None:
         if cost is not None and not isinstance(cost, Mapping):
             raise TypeError(
@@ -76,18 +80,20 @@ class Request(Generic[N]):
         if context is not None:
             if not isinstance(context, SelectionContext):
                 raise TypeError(f"context is {context!r}; it must be a SelectionContext")
-            if self._excluded_ids or any(each is not None for each in (hash_key, cost, tags)):
+            told = hash_key, cost, tags, prompt
+            if self._excluded_ids or any(each is not None for each in told):
                 raise TypeError(
-                    "give either a context or the keywords hash_key, exclude, cost and tags, "
-                    "not both"
+                    "give either a context or the keywords hash_key, exclude, cost, tags and "
+                    "prompt, not both"
                 )
-            hash_key, tags = context.hash_key, context.tags
+            hash_key, tags, prompt = context.hash_key, context.tags, context.prefix
             self.excluded = frozenset(context.exclude)
             if isinstance(context.estimated_cost, Mapping):
                 cost = context.estimated_cost
             estimate = context.estimated_cost
         self._hash_key = hash_key
         self._tags = tags
+        self.prompt = prompt if prompt is None else Prompt.of(prompt)
         self.where: Filter[N] | None = None if where is None else as_filter(where)
         self._estimate = estimate
         self.cost = _NO_COST if cost is None else cost
@@ -128,7 +134,7 @@ class Request(Generic[N]):
     ) -> SelectionContext:
         """Return what to tell the strategy, given who has refused or was full so far."""
         exclude = self.excluded.union(refused, full) if refused or full else self.excluded
-        return SelectionContext(self._hash_key, exclude, self._tags, self._estimate)
+        return SelectionContext(self._hash_key, exclude, self._tags, self._estimate, self.prompt)
 
 
 def is_slight(context: SelectionContext) -> bool:
@@ -137,6 +143,7 @@ def is_slight(context: SelectionContext) -> bool:
         context.__class__ is SelectionContext
         and not context.exclude
         and context.estimated_cost is None
+        and context.prefix is None
     )
 
 

@@ -11,13 +11,14 @@ from loadwise._native import mypyc_attr
 from loadwise.balancer.limits import Room
 from loadwise.balancer.recent import Bucket
 from loadwise.load import Cell, Forgetful, LoadMeasure, PeakEwma
+from loadwise.load.pending_tokens import PendingTokens, Prefills
 from loadwise.outcome import Outcome
 
 __all__ = ["Cause", "Further", "MeasureFeed", "Slot"]
 
 Observe = Callable[[Cell, float, Outcome, float], None]
 Begin = Callable[[Any, int, float], None]  # a cell of the measure's own
-Ageing = tuple[tuple[PeakEwma, Any], ...]
+Ageing = tuple[tuple[PeakEwma | PendingTokens, Any], ...]
 
 
 class Cause(NamedTuple):
@@ -39,8 +40,9 @@ class MeasureFeed:
         cell: Gives a node's entry.
         observe: Told how each request ends; ``None`` for a measure that only counts.
         forget: Told when a node is down, where the measure wants to know.
-        ageing: The measure, where it goes by the age of requests without a first byte.
-        begin: Told how each of them begins, by the node's entry, its token and its start.
+        ageing: The measure, where it goes by requests without a first byte.
+        begin: Told how each of them begins, by the node's entry, its token and its start; ``None``
+            where it is told of some in another way.
     """
 
     __slots__ = ("ageing", "begin", "cell", "forget", "observe")
@@ -50,8 +52,8 @@ class MeasureFeed:
         counts_only = getattr(measure, "counts_only", False)
         self.observe: Observe | None = None if counts_only else measure.observe
         self.forget = measure.forget if isinstance(measure, Forgetful) else None
-        self.ageing = measure if isinstance(measure, PeakEwma) else None
-        self.begin: Begin | None = None if self.ageing is None else self.ageing.begin
+        self.ageing = measure if isinstance(measure, (PeakEwma, PendingTokens)) else None
+        self.begin: Begin | None = measure.begin if isinstance(measure, PeakEwma) else None
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -76,7 +78,8 @@ class Further:
             cell += [None]  # in place, and without a call
             self._entered[token] = number
         for measure, cell in self._ageing:
-            measure.begin(cell, token, started)
+            if isinstance(measure, PeakEwma):
+                measure.begin(cell, token, started)
 
     def first_byte(self, token: int) -> None:
         """Let a request age no more. It may be said again."""
@@ -175,7 +178,7 @@ class Slot:
             (feed.forget, cell) for feed, cell in pairs if feed.forget is not None
         )
         self.begin: Begin | None = pairs[0][0].begin
-        self.tokens: dict[int, float] | Further | None = None
+        self.tokens: dict[int, float] | Prefills | Further | None = None
         if self.others:
             further = Further(
                 self.others,

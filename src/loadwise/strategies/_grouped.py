@@ -335,7 +335,7 @@ def _ask(
 ) -> int | None:
     if context.exclude:
         exclude = _NOBODY if excluded is None else frozenset(excluded)
-        context = SelectionContext(context.hash_key, exclude, context.tags, context.estimated_cost)
+        context = context.excluding(exclude)
     if peeking:
         return part.strategy.peek(part.nodes, context)
     return part.strategy.select(part.nodes, context)

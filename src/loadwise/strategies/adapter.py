@@ -178,9 +178,7 @@ class _Adapter(Generic[N]):
         if context.exclude:
             check_excluded(context.exclude, len(nodes))
             eligible = [i for i in eligible if i not in context.exclude]
-            context = SelectionContext(
-                context.hash_key, frozenset(), context.tags, context.estimated_cost
-            )
+            context = context.excluding(frozenset())
             shown = NodeSet([nodes[i] for i in eligible])
         elif len(eligible) == len(nodes):
             shown = nodes

@@ -1,0 +1,65 @@
+"""Prompt of one request to a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+
+from loadwise._numbers import shown
+
+__all__ = ["Prompt", "check_prompt"]
+
+Sent = Callable[[Hashable, int, float], None]
+
+
+def check_prompt(prompt: object) -> None:
+    """Raise ``TypeError`` unless ``prompt`` is text."""
+    if not isinstance(prompt, str):
+        raise TypeError(
+            f"prompt is {shown(prompt)}; it must be a str: join the texts of a chat in their order"
+        )
+
+
+class Prompt:
+    """Prompt of one request, with what strategies keep of it until it is on its way.
+
+    Args:
+        text: All that the model reads, in its order.
+
+    Attributes:
+        text: As given.
+        hashes: Hashes of its blocks, by their number of characters.
+        sent: Told of the node that is given the request, of the token of its lease (0 without
+            one), and of the time: set by the strategy that chose last.
+
+    Raises:
+        TypeError: It is no str.
+
+    Not thread-safe: it belongs to one request.
+    """
+
+    __slots__ = ("hashes", "sent", "text")
+
+    def __init__(self, text: str) -> None:
+        check_prompt(text)
+        self.text = text
+        self.hashes: dict[int, list[int]] = {}
+        self.sent: Sent | None = None
+
+    @classmethod
+    def of(cls, prompt: str | Prompt | None) -> Prompt | None:
+        """Return a prompt in any form as one of this form."""
+        return prompt if prompt is None or isinstance(prompt, Prompt) else cls(prompt)
+
+    def tell_sent(self, node_id: Hashable, token: int, now: float) -> None:
+        """Tell whoever chose that the request goes to a node."""
+        if self.sent is not None:
+            self.sent(node_id, token, now)
+
+    def __eq__(self, other: object) -> bool:
+        return self.text == other.text if isinstance(other, Prompt) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"<Prompt of {len(self.text)} characters>"

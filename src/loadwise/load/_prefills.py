@@ -1,0 +1,90 @@
+"""Prompts on their way to one node, whose answers have not begun."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from threading import RLock
+from typing import Final
+from weakref import ReferenceType
+
+from loadwise._native import mypyc_attr
+from loadwise._prefix_index import PrefixIndex
+from loadwise.load._measure import Cell
+
+__all__ = ["Followers", "Prefills", "TokenCell"]
+
+Followers = list["ReferenceType[PrefixIndex]"]
+
+_LEAST: Final = 1.0
+"""Tokens that a prompt counts for at least: the last one is computed though all are cached."""
+
+
+class Prefills:
+    """Prompts whose first byte has not come, by the tokens of their leases.
+
+    Attributes:
+        pending: Uncached tokens of those prompts.
+        turn: Number of the last prompt sent here, of all that a measure was told of; 0 for none.
+
+    Thread-safety: a lock, held for a moment. Ctrl-C strikes after calls, and finds all of a change
+    done or nothing.
+    """
+
+    __slots__ = ("_lock", "_open", "pending", "turn")
+
+    def __init__(self) -> None:
+        # Re-entrant: the collector may strike while it is held, and end a lease.
+        self._lock = RLock()
+        self._open: dict[int, float] = {}
+        self.pending = 0.0
+        self.turn = 0
+
+    def begin(self, token: int, tokens: float) -> None:
+        """Count a prompt of so many uncached tokens."""
+        most = max(tokens, _LEAST)
+        with self._lock:
+            self._open[token] = most
+            self.pending += most
+
+    def first_byte(self, token: int) -> None:
+        """Uncount a prompt whose answer has begun. It may be said again."""
+        self.pop(token, None)
+
+    def pop(self, token: int, _: None) -> None:
+        """Uncount a prompt whose request has ended. It may be called again."""
+        if token not in self._open:
+            return
+        with self._lock:
+            try:
+                tokens = self._open[token]
+            except KeyError:  # another thread was quicker
+                return
+            del self._open[token]
+            # Fourths of a token are exact in floats, so nothing is left in the end.
+            self.pending -= tokens
+
+
+@mypyc_attr(native_class=False)  # as a subclass of list must be
+class TokenCell(Cell):
+    """A counter with the prompts of its node beside it.
+
+    When nobody holds it any more, its node has left, and indexes are told so.
+    """
+
+    __slots__ = ("_followers", "_id", "prefills")
+
+    def __init__(self, node_id: Hashable, followers: Followers) -> None:
+        super().__init__()
+        self.prefills = Prefills()
+        self._id = node_id
+        self._followers = followers
+
+    def forget(self) -> None:
+        """Have the indexes forget the node. It takes no lock."""
+        for follower in self._followers:
+            index = follower()
+            if index is not None:
+                index.leave(self._id)
+
+    def __del__(self) -> None:
+        self.forget()
