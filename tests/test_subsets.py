@@ -171,6 +171,20 @@ def test_a_drain_holds_outside_the_subset() -> None:
         balancer.drain("a")
 
 
+def test_drained_nodes_outside_the_subset_leave_nothing_behind() -> None:
+    """However many drained nodes come and go beside the subset, its fleet remembers none."""
+    balancer = Balancer(LETTERS, subset=some)
+    balancer.drain("b")
+    for number in range(40):
+        balancer.add(Endpoint(f"x{number}"))
+        balancer.drain(f"x{number}")
+        balancer.remove("a")
+        balancer.add(LETTERS[0])
+        balancer.remove(f"x{number}")
+    assert ids(balancer) == "abc"
+    assert balancer._fleet._draining == {"b"}
+
+
 def test_weights_of_an_aperture_count() -> None:
     """Fractional edges are weights: half a node has half as many requests."""
     nodes = [Endpoint(number) for number in range(18)]

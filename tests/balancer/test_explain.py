@@ -294,6 +294,7 @@ def test_each_reason_is_told() -> None:
         choice=told.choice,
         foreseeable=told.foreseeable,
         cooldowns={4: Cooldown(9.0, 9.0, "marked as exhausted")},
+        passed_over=told.passed_over,
     )
     text = str(told)
     for part in (
@@ -377,8 +378,22 @@ def test_no_choice_is_told_where_all_have_the_requests_they_need() -> None:
     for _ in range(40):
         told = balancer.explain()
         assert set(told.eligible) == {"a", "b", "c"}
+        assert told.foreseeable or "(recovering), and be asked again" in str(told)
         leases.append(balancer.acquire())
         wrong += told.foreseeable and told.choice != leases[-1].node
     assert wrong == 0
     for lease in leases:
         lease.cancel()
+
+
+def test_a_first_choice_that_is_passed_over_is_named() -> None:
+    """The strategy is then asked again; it is not said to lack ``peek``, which it has."""
+    balancer = Balancer(["a", "b", "c"], ConsistentHash(), max_in_flight=1)
+    home = balancer.acquire(hash_key="key")
+    told = balancer.explain(hash_key="key")
+    assert (told.choice, told.foreseeable, told.passed_over) == (None, False, home.node)
+    first = str(told).splitlines()[0]
+    assert first == f"default: ConsistentHash would choose {home.node!r} (full), and be asked again"
+    home.success()
+    told = balancer.explain(hash_key="key")
+    assert (told.choice, told.passed_over) == (home.node, None)

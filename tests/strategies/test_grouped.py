@@ -20,6 +20,7 @@ from tests.strategies.support import picks
 
 from loadwise import (
     Balancer,
+    BoundedLoads,
     ConsistentHash,
     Endpoint,
     FallbackChain,
@@ -34,6 +35,7 @@ from loadwise import (
     RoundRobin,
     SelectionContext,
     Split,
+    Sticky,
     Tiers,
     WeightedRoundRobin,
     Zones,
@@ -326,6 +328,15 @@ def test_a_measure_that_nobody_would_feed_is_refused(strategy: Callable[[Any], A
     kinds: Iterator[LoadMeasure] = iter([InFlight(), PeakEwma(), PeakEwma()])
     with pytest.raises(TypeError, match=r"LeastLoad with load measures of its own \(PeakEwma\)"):
         Balancer(nodes(), Tiers(lambda: LeastLoad(next(kinds))))
+
+
+@pytest.mark.parametrize("inner", [Sticky(RoundRobin[Any]()), BoundedLoads(ConsistentHash[Any]())])
+def test_who_counts_over_all_nodes_is_refused_at_once(inner: Any) -> None:
+    """Not when a node of a second group comes; the error says what to do."""
+    with pytest.raises(TypeError, match=r"cannot choose within a group; .* Sticky\(Tiers\(\)\)"):
+        Tiers(lambda: inner)
+    balancer = Balancer(nodes(), Sticky(Tiers(RoundRobin)))
+    assert len({balancer.pick(hash_key="key") for _ in range(9)}) == 1
 
 
 async def waits() -> RoundRobin[Any]:

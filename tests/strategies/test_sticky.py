@@ -346,3 +346,23 @@ def test_nobody_left_is_an_error_as_ever() -> None:
     with pytest.raises(NoNodeAvailable, match="4 excluded"):
         balancer.pick(hash_key="key", exclude=NAMES)
     assert sticky.pinned("key") == home
+
+
+@pytest.mark.parametrize(
+    ("pins", "kind", "message"),
+    [
+        ([["key", ["host", 1], 0.0]], TypeError, r"node of key 'key' is \['host', 1\], .* a tuple"),
+        ([["key", "a"]], ValueError, r"a pin is \['key', 'a'\]; it must have a key, the id"),
+        (["key"], TypeError, "a pin is 'key'; it must have a key, the id"),
+        ([3], TypeError, "a pin is 3; it must have a key, the id"),
+        ([["key", "a", "b"]], TypeError, "idle is 'b'; it must be a number"),
+    ],
+)
+def test_what_cannot_be_restored_is_refused_at_once(
+    pins: Any, kind: type[Exception], message: str
+) -> None:
+    """Not at the first request with that key, and nothing is restored."""
+    sessions = Sticky(RoundRobin[Any]())
+    with pytest.raises(kind, match=message):
+        sessions.restore([["other", "a", 0.0], *pins])
+    assert sessions.snapshot() == []

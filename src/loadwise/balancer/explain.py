@@ -53,6 +53,7 @@ def explain(
                 lacking[i] = "quota"
     refused = {i: "recovering" for i in nodes.eligible if admission.is_passed_over(view, i)}
     foreseeable, index, passed_over = True, None, refused
+    first: int | None = None
     try:
         if refused and strategy.peek(nodes, request.context(refused | lacking)) is None:
             refused = {}  # there is nobody else
@@ -60,7 +61,7 @@ def explain(
         asks_again = index in passed_over and len(nodes.eligible) > 1
         if index in lacking or index in refused or asks_again:
             # The balancer will ask again without it, but what is drawn then nobody knows.
-            foreseeable, index = False, None
+            foreseeable, index, first = False, None, index
     except Unforeseeable:
         foreseeable = False
     chosen_from = frozenset(nodes.eligible)
@@ -70,7 +71,7 @@ def explain(
     ruled_out |= {i: "excluded" for i in request.excluded if view.nodes.mask[i] or nodes.mask[i]}
     nodes = nodes.restrict([i for i in nodes.eligible if i not in ruled_out])
     if not nodes.eligible:
-        foreseeable, index = True, None
+        foreseeable, index, first = True, None, None
     facts = strategy.facts(nodes)
     return Explanation(
         balancer=balancer,
@@ -86,6 +87,7 @@ def explain(
         panic=view.panic,
         ailing=frozenset(nodes.ids[i] for i in view.nodes.ailing),
         cooldowns=cooldowns.among(view.slots),
+        passed_over=None if first is None else nodes.ids[first],
     )
 
 

@@ -304,7 +304,7 @@ class Fleet(ForkAware, Generic[N]):
         if drained:
             for slot in slots:
                 slot.draining = slot.id in drained
-            self._draining |= {*drained}
+            self._draining |= {slot.id for slot in slots if slot.draining}
         self._adopt(fresh, slots, gone.values())
         if self._limits.exist:
             for slot, limit in zip(slots, limits, strict=True):

@@ -120,6 +120,8 @@ class Explanation:
         panic: How bad it is, while the balancer is in panic; else ``None``.
         ailing: The ids of nodes that are UNHEALTHY and eligible because of it, but not dead.
         cooldowns: For how long nodes are on cooldown, and why, by id.
+        passed_over: The id of the first choice, where the balancer would not take it and ask again,
+            so that `choice` cannot be told; else ``None``.
     """
 
     balancer: str
@@ -132,10 +134,14 @@ class Explanation:
     panic: Panic | None = None
     ailing: frozenset[Hashable] = frozenset()
     cooldowns: Mapping[Hashable, Cooldown] = field(default_factory=dict[Hashable, Cooldown])
+    passed_over: Hashable | None = None
 
     def __str__(self) -> str:
         lines = [f"{self.balancer}: {self.strategy}"]  # each is made safe to show in the end
-        if not self.foreseeable:
+        if self.passed_over is not None:
+            why = self.ineligible.get(self.passed_over, "recovering")
+            lines[0] += f" would choose {self.passed_over!r} ({why}), and be asked again"
+        elif not self.foreseeable:
             lines[0] += " cannot predict its choice (it has no peek())"
         elif self.choice is None:
             lines[0] += " has nothing to choose"

@@ -32,7 +32,7 @@ from loadwise.strategies._group_plan import (
 )
 from loadwise.strategies._groups import Inner, Layout, laid_out
 from loadwise.strategies._planned import check_excluded
-from loadwise.strategies.adapter import adapt, share_measures
+from loadwise.strategies.adapter import adapt, check_shareable, share_measures
 from loadwise.strategies.power_of_two_choices import PowerOfTwoChoices
 from loadwise.strategies.protocols import Strategy, ViewStrategy
 
@@ -70,6 +70,7 @@ class Grouped(ForkAware, ABC, Generic[N]):
             self._measures = (self._counter,)
         else:
             self._spare = self._made()
+            check_shareable(self._spare)
             self._measures = self._spare.measures
         self._inner: WeakValueDictionary[Hashable, Inner[N]] = WeakValueDictionary()
         self._layouts: WeakKeyDictionary[Membership[N], Layout[N]] = WeakKeyDictionary()

@@ -27,6 +27,7 @@ __all__ = [
     "Unforeseeable",
     "Vetted",
     "adapt",
+    "check_shareable",
     "is_built_in",
     "share_measures",
     "strategy_name",
@@ -96,6 +97,20 @@ def share_measures(strategy: ViewStrategy[N], measures: Sequence[LoadMeasure]) -
             f"strategies: load = InFlight(), then make=lambda: ...(load)"
         )
     take(measures)
+
+
+def check_shareable(strategy: ViewStrategy[N]) -> None:
+    """Refuse a strategy that cannot choose within a group, before there is a second group.
+
+    Raises:
+        TypeError: What it keeps or counts is of all nodes, as its ``needs_all_nodes`` tells.
+    """
+    if getattr(strategy, "needs_all_nodes", False):
+        raise TypeError(
+            f"make returned a {strategy_name(strategy)}, which goes by all nodes of a balancer and "
+            f"cannot choose within a group; Sticky goes around the groups, as in Sticky(Tiers()), "
+            f"and in the place of BoundedLoads give nodes a max_in_flight"
+        )
 
 
 class Vetted(Generic[N]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from math import ceil, isfinite
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from loadwise._native import mypyc_attr
 from loadwise._numbers import finite, shown
@@ -108,6 +108,9 @@ class BoundedLoads(Planned[N, _LoadCounters, _BoundPlan]):
         >>> for lease in leases:
         ...     _ = lease.success()
     """
+
+    needs_all_nodes: ClassVar[bool] = True
+    """Tells that it cannot choose within a group of nodes: it counts the requests of all."""
 
     def __init__(self, inner: KeyOrder[N], factor: float = 1.25) -> None:
         if not _is_key_order(inner):

@@ -13,6 +13,7 @@ from loadwise.context import EMPTY, SelectionContext
 from loadwise.strategies._extremes import draw_lowest
 from loadwise.strategies._load_plans import PLAIN, Load, LoadPlan, LoadPlanned, as_loads
 from loadwise.strategies._planned import N, check_excluded
+from loadwise.strategies._weight_table import WeightTable
 
 __all__ = ["LeastLoad"]
 
@@ -77,8 +78,7 @@ class LeastLoad(LoadPlanned[N]):
             eligible = [i for i in eligible if i not in context.exclude]
             choices = [plan.items[i] for i in eligible]
         if not plan.alike and plan.table is not None:
-            parts = plan.table.parts
-            return self._lowest_by_weight(candidates, plan, parts, draw, context.exclude)
+            return self._lowest_by_weight(candidates, plan, plan.table, draw, context.exclude)
         loads = self._read(candidates, eligible, choices, self._key)
         position = draw_lowest(loads, draw)
         if self._ageing is not None and position is not None and choices[position].waiting:
@@ -125,17 +125,17 @@ class LeastLoad(LoadPlanned[N]):
         self,
         candidates: Sequence[N],
         plan: LoadPlan,
-        parts: Sequence[float],
+        table: WeightTable,
         draw: Callable[[], float],
         exclude: AbstractSet[int],
     ) -> int | None:
         """Compare what nodes bear per weight; draw among ties by weight."""
         kept = [p for p, index in enumerate(plan.eligible) if index not in exclude]
-        eligible, choices = plan.eligible, plan.choices
-        weights = [parts[eligible[p]] for p in kept]
-        found = self._read(
-            candidates, [eligible[p] for p in kept], [choices[p] for p in kept], self._load
-        )
-        loads = [load / weight for load, weight in zip(found, weights, strict=True)]
-        position = draw_lowest(loads, draw, weights)
-        return None if position is None else plan.eligible[kept[position]]
+        indices = [plan.eligible[p] for p in kept]
+        found = self._read(candidates, indices, [plan.choices[p] for p in kept], self._load)
+        loads = [
+            self._per_weight(plan, table, index, load)
+            for index, load in zip(indices, found, strict=True)
+        ]
+        position = draw_lowest(loads, draw, [table.parts[index] for index in indices])
+        return None if position is None else indices[position]

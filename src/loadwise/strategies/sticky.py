@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar, cast
 from weakref import WeakSet
 
 from loadwise._membership import Membership
@@ -119,6 +119,9 @@ class Sticky(Generic[N]):
         >>> balancer.pick(hash_key="user-7"), sessions.pinned("user-7")
         ('b', 'b')
     """
+
+    needs_all_nodes: ClassVar[bool] = True
+    """Tells that it cannot choose within a group of nodes: each would keep keys for itself."""
 
     def __init__(self, inner: Strategy[N], ttl: float = 3600.0, max_keys: int = 100_000) -> None:
         self._inner = adapt(inner)
@@ -284,12 +287,14 @@ class Sticky(Generic[N]):
             pins: What `snapshot` returned, in any order; lists as of JSON will do.
 
         Raises:
-            TypeError: A key is no str, bytes or int, or a time no number.
-            ValueError: A time is negative, or not finite.
+            TypeError: An entry is no such sequence, a key no str, bytes or int, an id not hashable,
+                or a time no number.
+            ValueError: An entry has not three parts; a time is negative, or not finite.
         """
         now = self._timed.now()
         found: list[tuple[float, HashKey, Hashable]] = []
-        for given, identity, idle in pins:
+        for entry in pins:
+            given, identity, idle = _parts(entry)
             key, seconds = _checked(given), finite("idle", idle)
             if not seconds >= 0:
                 raise ValueError(
@@ -324,6 +329,24 @@ def _oldest(pins: OrderedDict[HashKey, _Pin]) -> tuple[HashKey, _Pin] | None:
         return next(iter(pins.items()), None)
     except RuntimeError:  # another thread came in between, and sees to it
         return None
+
+
+def _parts(entry: Sequence[Any]) -> tuple[Any, Hashable, Any]:
+    """Return key, id and time of a saved pin."""
+    told = "it must have a key, the id of its node and the seconds idle, as snapshot() returns them"
+    if isinstance(entry, str | bytes) or not isinstance(cast("object", entry), Sequence):
+        raise TypeError(f"a pin is {shown(entry)}; {told}")
+    if len(entry) != len(SavedPin._fields):
+        raise ValueError(f"a pin is {shown(entry)}; {told}")
+    key, identity, idle = entry
+    try:
+        hash(identity)
+    except TypeError:
+        raise TypeError(
+            f"the id of the node of key {shown(key)} is {shown(identity)}, which is not hashable; "
+            f"give it as the node has it: JSON makes a list of a tuple"
+        ) from None
+    return key, identity, idle
 
 
 def _checked(key: object) -> HashKey:
