@@ -24,7 +24,12 @@ LONGER = {"balancer/balancer.py", "simulation/scenario/records.py"}
 SAID_TWICE = {
     "AsyncLoadwiseTransport": {"integrations/httpx.py", "integrations/httpx2.py"},
     "LoadwiseTransport": {"integrations/httpx.py", "integrations/httpx2.py"},
-    "NoNodeError": {"integrations/httpx.py", "integrations/httpx2.py", "integrations/aiohttp.py"},
+    "NoNodeError": {
+        "integrations/httpx.py",
+        "integrations/httpx2.py",
+        "integrations/aiohttp.py",
+        "integrations/requests.py",
+    },
     "_AsyncStream": {"integrations/httpx.py", "integrations/httpx2.py"},
     "_SyncStream": {"integrations/httpx.py", "integrations/httpx2.py"},
 }

@@ -47,7 +47,6 @@ from loadwise.integrations._http.aiohttp_answers import answer
 from loadwise.integrations._http.aiohttp_connections import Passage
 from loadwise.integrations._http.aiohttp_headers import replace_headers
 from loadwise.integrations._http.aiohttp_leases import hold_until_read, is_of_events
-from loadwise.integrations._http.aiohttp_options import OPTIONS, request_options
 from loadwise.integrations._http.aiohttp_redirects import AiohttpRedirects, RedirectNote
 from loadwise.integrations._http.aiohttp_session import (
     deadline_of,
@@ -62,6 +61,7 @@ from loadwise.integrations._http.aiohttp_session import (
 )
 from loadwise.integrations._http.aiohttp_twins import twin_of
 from loadwise.integrations._http.aiohttp_urls import join
+from loadwise.integrations._http.block_options import OPTIONS, request_options
 
 __all__ = [
     "LoadwiseMiddleware",

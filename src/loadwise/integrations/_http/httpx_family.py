@@ -19,6 +19,7 @@ from loadwise._url_paths import confined
 from loadwise.balancer import Lease
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
+from loadwise.integrations._http.client_life import ClientLife
 from loadwise.integrations._http.decoding import DecodedWatch, DecodingReader
 from loadwise.integrations._http.failover import Prior
 from loadwise.integrations._http.httpx_headers import access_to
@@ -95,15 +96,6 @@ class Library:
         return Target(url, url.netloc)
 
 
-class _Life:
-    """State that a transport's requests share up to its closing; it may be used after that."""
-
-    __slots__ = ("closed",)
-
-    def __init__(self) -> None:
-        self.closed = False
-
-
 class Connections(NamedTuple):
     """Defaults of the connections that are kept."""
 
@@ -128,7 +120,7 @@ class Transport:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._life = _Life()
+        self._life = ClientLife()
         self._per_node = False
         self._redirects = HttpxRedirects(
             self.library.module, self.library.access, settings.mapper()
@@ -137,8 +129,7 @@ class Transport:
 
     def _end_life(self) -> None:
         """Tell the requests under way that they end by the client's own doing."""
-        self._life.closed = True
-        self._life = _Life()
+        self._life = self._life.end()
 
     def _sender_for(self, inner: Any, connections: Connections, kinds: Senders) -> Any:
         """Return what sends: by connections of its own, or by what the caller has given."""

@@ -17,7 +17,7 @@ from loadwise.integrations._http.stale import (
 from loadwise.integrations._http.verdict import Verdict
 from loadwise.outcome import Outcome
 
-__all__ = ["is_local", "judge_error"]
+__all__ = ["causes_of", "is_local", "judge_error"]
 
 _DEEPEST = 8
 # What this host has run out of. A port to connect from is scarce for each address apart.
@@ -71,7 +71,7 @@ def _judge_frame(frame: Any) -> Verdict:
 
 def is_local(error: BaseException) -> bool:
     """Tell whether a connection could not be made for want of something on this host."""
-    for cause in _chain(error):
+    for cause in causes_of(error):
         if isinstance(cause, socket.gaierror):
             return cause.errno not in _UNKNOWN_NAME
         if isinstance(cause, OSError) and cause.errno in _OUT_OF:
@@ -79,7 +79,8 @@ def is_local(error: BaseException) -> bool:
     return False
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, and what it comes from."""
     for _ in range(_DEEPEST):
         if error is None:
             return

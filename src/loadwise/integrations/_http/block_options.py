@@ -1,4 +1,4 @@
-"""Options of requests that are sent within a block, as aiohttp has no place for them."""
+"""Options of requests that are sent within a block, for libraries that have no place for them."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def request_options(
 ) -> Generator[None, None, None]:
     """Say something about the requests that are sent within a ``with`` block.
 
-    aiohttp has no place for it in a request, so it is a matter of context: it holds for the
-    requests that this task begins in the block, and for tasks started there. A block within the
-    block replaces it altogether.
+    aiohttp and requests have no place for it in a request, so it is a matter of context: it holds
+    for the requests that this thread or task begins in the block, and for tasks started there. A
+    block within the block replaces it altogether.
 
     Args:
         retry: Whether they may be sent again although a server may have acted on them.
