@@ -1,4 +1,4 @@
-"""The five HTTP clients under test, made alike: send some requests, see what came of each."""
+"""The six HTTP clients under test, made alike: send some requests, see what came of each."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+import requests
 from yarl import URL
 
 from loadwise import Balancer
+from loadwise.integrations import requests as by_requests
 from loadwise.integrations.aiohttp import LoadwiseMiddleware, route_of
 
 # The packages have no common base, so what is theirs is Any here as in the sources.
@@ -44,7 +46,7 @@ class Answer:
 
 
 class Client:
-    """A way to send requests: one of five clients.
+    """A way to send requests: one of six clients.
 
     Args:
         library: The package.
@@ -56,6 +58,8 @@ class Client:
         self.waits = waits
         self.module: Any = import_module(library)
         self.ours: Any = import_module(f"loadwise.integrations.{library}")
+        names = {"aiohttp": "LoadwiseMiddleware", "requests": "LoadwiseAdapter"}
+        self.make: Any = getattr(self.ours, names.get(library, "LoadwiseTransport"))
 
     def __str__(self) -> str:
         return self.library + ("-async" if self.waits else "")
@@ -75,24 +79,53 @@ class Client:
             client: What the client is told at its making.
             options: What the integration is told at its making.
         """
-        requests = [Ask(ask) if isinstance(ask, str) else ask for ask in asks]
+        wanted = [Ask(ask) if isinstance(ask, str) else ask for ask in asks]
         if self.library == "aiohttp":
-            return asyncio.run(self._by_aiohttp(balancer, requests, client or {}, options))
+            return asyncio.run(self._by_aiohttp(balancer, wanted, client or {}, options))
+        if self.library == "requests":
+            return self._by_requests(balancer, wanted, client or {}, options)
         given = {"follow_redirects": True, **(client or {})}
         if "transport" not in options:
             # The default one reads all certificates there are, which takes longer than a test.
             name = "AsyncHTTPTransport" if self.waits else "HTTPTransport"
             options["transport"] = getattr(self.module, name)(verify=_NOBODY_TRUSTED)
         if self.waits:
-            return asyncio.run(self._by_httpx_async(balancer, requests, given, options))
+            return asyncio.run(self._by_httpx_async(balancer, wanted, given, options))
         with self.module.Client(
             transport=self.ours.LoadwiseTransport(balancer, **options), **given
         ) as session:
             answers: list[Any] = []
-            for ask in requests:
+            for ask in wanted:
                 try:
                     response = session.request(ask.method, ask.url, **ask.more)
                     answers.append(_answer(response))
+                except Exception as error:  # noqa: BLE001 - what came of it is for the test to judge
+                    answers.append(error)
+            return answers
+
+    def _by_requests(
+        self, balancer: Balancer[Any], asks: list[Ask], given: Mapping[str, Any], options: Any
+    ) -> list[Any]:
+        adapter = by_requests.LoadwiseAdapter(balancer, **options)
+        with requests.Session() as session:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, adapter)
+            for name, value in given.items():
+                setattr(session, name, value)
+            answers: list[Any] = []
+            for ask in asks:
+                try:
+                    response = session.request(ask.method, ask.url, **ask.more)
+                    answers.append(
+                        Answer(
+                            response.status_code,
+                            response.headers,
+                            response.text,
+                            str(response.url),
+                            by_requests.route_of(response),
+                            response.raw.headers.getlist("Set-Cookie"),
+                        )
+                    )
                 except Exception as error:  # noqa: BLE001 - what came of it is for the test to judge
                     answers.append(error)
             return answers
@@ -148,6 +181,7 @@ def _answer(response: Any) -> Answer:
 
 
 SYNC = [Client(library, waits=False) for library in ("httpx", "httpx2")]
+REQUESTS = Client("requests", waits=False)
 AIOHTTP = Client("aiohttp", waits=True)
 ASYNC = [*(Client(library, waits=True) for library in ("httpx", "httpx2")), AIOHTTP]
-every_client = pytest.mark.parametrize("client", [*SYNC, *ASYNC], ids=str)
+every_client = pytest.mark.parametrize("client", [*SYNC, REQUESTS, *ASYNC], ids=str)

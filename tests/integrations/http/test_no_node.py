@@ -32,9 +32,8 @@ NODES = ["127.0.0.1:1", "127.0.0.1:2"]
 
 def family_of(client: Client) -> type[Exception]:
     """The error that all of a client's transport errors are."""
-    family: type[Exception] = (
-        aiohttp.ClientError if client.library == "aiohttp" else client.module.TransportError
-    )
+    names = {"aiohttp": "ClientError", "requests": "ConnectionError"}
+    family: type[Exception] = getattr(client.module, names.get(client.library, "TransportError"))
     return family
 
 
@@ -144,6 +143,9 @@ def test_a_response_is_treated_as_any_other(client: Client) -> None:
     if client.library == "aiohttp":
         given: dict[str, Any] = {"raise_for_status": True}
         kind: Any = aiohttp.ClientResponseError
+    elif client.library == "requests":
+        given = {"hooks": {"response": [lambda response, **_: response.raise_for_status()]}}
+        kind = client.module.HTTPError
     else:
         given = {"event_hooks": {"response": [refuse_later if client.waits else refuse]}}
         kind = client.module.HTTPStatusError

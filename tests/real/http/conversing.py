@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import requests
 
 from loadwise import Balancer
 from loadwise.integrations.aiohttp import LoadwiseMiddleware, request_options
+from loadwise.integrations.requests import LoadwiseAdapter
 
 _SCRIPT = Path(__file__).with_name("scripted.py")
 
@@ -101,6 +103,8 @@ class Client:
         """
         if self.waits:
             return asyncio.run(self.converse_async(balancer, calls, options, client, said))
+        if self.library == "requests":
+            return self._by_requests(balancer, calls, options or {}, client or {}, said or {})
         transport = self.ours.LoadwiseTransport(balancer, **(options or {}))
         came: list[Any] = []
         with self.module.Client(transport=transport, **(client or {})) as session:
@@ -114,6 +118,28 @@ class Client:
                         method, f"http://service{path}", extensions={"loadwise": said or {}}
                     )
                     came.append(response.status_code)
+                except Exception as error:  # noqa: BLE001 - it is for the test to judge
+                    came.append(error)
+        return came
+
+    def _by_requests(
+        self, balancer: Balancer[Any], calls: Iterable[Any], options: Any, client: Any, said: Any
+    ) -> list[Any]:
+        came: list[Any] = []
+        with requests.Session() as session:
+            adapter = LoadwiseAdapter(balancer, **options)
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, adapter)
+            for name, value in client.items():
+                setattr(session, name, value)
+            for call in calls:
+                if callable(call):
+                    call()
+                    continue
+                method, path = call
+                try:
+                    with request_options(**said):
+                        came.append(session.request(method, f"http://service{path}").status_code)
                 except Exception as error:  # noqa: BLE001 - it is for the test to judge
                     came.append(error)
         return came
@@ -173,6 +199,7 @@ class Client:
 SYNC = [Client(library, waits=False) for library in ("httpx", "httpx2")]
 ASYNC = [Client(library, waits=True) for library in ("httpx", "httpx2")]
 AIOHTTP = Client("aiohttp", waits=True)
+REQUESTS = Client("requests", waits=False)
 
 
 def failures(balancer: Balancer[Any]) -> list[int]:

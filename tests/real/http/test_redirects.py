@@ -25,7 +25,15 @@ from aiohttp import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.integrations.http.clients import AIOHTTP, SYNC, Answer, Ask, Client, every_client
+from tests.integrations.http.clients import (
+    AIOHTTP,
+    REQUESTS,
+    SYNC,
+    Answer,
+    Ask,
+    Client,
+    every_client,
+)
 
 from loadwise import Balancer, ConsistentHash, RoundRobin
 from loadwise._url_paths import confined
@@ -179,13 +187,16 @@ def test_all_else_is_foreign_and_gets_no_credentials(
     answer, inside = client.send(
         balancer, Ask(url, more={"headers": TOKEN}), "http://service/at/x", prepare=set_key
     )
+    assert told(inside)["headers"]["x-key"] == "secret"
+    assert answer.route == {"node": None, "attempts": 1}
+    assert picks(balancer) == 2
+    if client is REQUESTS and "/../" in to:  # it sends dot segments as they are
+        assert answer.status == 404
+        return
     arrived = told(answer)
     assert arrived["port"] == port_of(addresses[2 if "{2}" in to else 0])
     assert (arrived["path"], arrived["query"]) == (path, "signature=x")
     assert not {"authorization", "x-key"} & arrived["headers"].keys()
-    assert answer.route == {"node": None, "attempts": 1}
-    assert told(inside)["headers"]["x-key"] == "secret"
-    assert picks(balancer) == 2
 
 
 @pytest.mark.filterwarnings("ignore:The 'auth' parameter:DeprecationWarning")
@@ -344,7 +355,7 @@ def test_cookies_are_those_of_who_was_asked(
 
 
 @pytest.fixture(scope="module")
-def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ssl.SSLContext]]:
+def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """A node that speaks TLS, by IP, and what a client needs to trust it."""
     openssl = shutil.which("openssl")
     if openssl is None:
@@ -362,7 +373,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ssl.
         timeout=60,
     )
     with started(certificate, key) as wait:
-        yield f"https://{wait()}/v1", ssl.create_default_context(cafile=certificate)
+        yield f"https://{wait()}/v1", certificate
 
 
 @every_client
@@ -376,7 +387,7 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ssl.
 )
 def test_a_secure_cookie_goes_by_tls_alone(
     client: Client,
-    secure: tuple[str, ssl.SSLContext],
+    secure: tuple[str, str],
     nodes: list[str],
     asked: str,
     is_mixed: bool,  # noqa: FBT001 - from pytest
@@ -384,12 +395,15 @@ def test_a_secure_cookie_goes_by_tls_alone(
     sent: str | None,
 ) -> None:
     """Asked by http, a client would keep it back; where all nodes speak TLS it need not."""
-    node, trust = secure
+    node, certificate = secure
+    trust = ssl.create_default_context(cafile=certificate)
     balancer = Balancer([node, *(nodes if is_mixed else [])], where=lambda each: each == node)
     asks = [f"{asked}://service/cookie?value=sid=1; Path=/v1; Secure".replace(" ", "%20")]
     asks.append(f"{asked}://service/at/x")
     if client.library == "aiohttp":
         answers = client.send(balancer, *(Ask(url, more={"ssl": trust}) for url in asks))
+    elif client is REQUESTS:
+        answers = client.send(balancer, *(Ask(url, more={"verify": certificate}) for url in asks))
     else:
         name = "AsyncHTTPTransport" if client.waits else "HTTPTransport"
         inner = getattr(client.module, name)(verify=trust)

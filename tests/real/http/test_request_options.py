@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from tests.real.http.conversing import AIOHTTP, ASYNC, SYNC, Client, Scripted
+from tests.real.http.conversing import AIOHTTP, ASYNC, REQUESTS, SYNC, Client, Scripted
 
 from loadwise import Balancer, NoNodeAvailable, RoundRobin
 from loadwise.integrations.aiohttp import LoadwiseMiddleware
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 Start = Callable[..., Scripted]
 
-every_client = pytest.mark.parametrize("client", [*SYNC, *ASYNC, AIOHTTP], ids=str)
+every_client = pytest.mark.parametrize("client", [*SYNC, *ASYNC, AIOHTTP, REQUESTS], ids=str)
 every_async_client = pytest.mark.parametrize("client", [*ASYNC, AIOHTTP], ids=str)
 GET = ("GET", "/")
 
@@ -117,7 +117,15 @@ def test_an_auth_challenge_is_answered_to_who_gave_it(client: Client, scripted: 
                 came.append(response.status)
         return came
 
-    if client is AIOHTTP:
+    def ask_requests() -> list[int]:
+        with client.module.Session() as session:
+            session.mount("http://service/", client.ours.LoadwiseAdapter(balancer))
+            session.auth = client.module.auth.HTTPDigestAuth("ada", "secret")
+            return [session.get(f"http://service/{n}").status_code for n in range(3)]
+
+    if client is REQUESTS:
+        came = ask_requests()
+    elif client is AIOHTTP:
         came = asyncio.run(ask_aiohttp())
     else:
         came = asyncio.run(ask_async()) if client.waits else ask()

@@ -15,7 +15,7 @@ from tests.integrations.http.clients import Ask, Client, every_client
 from tests.ports import free_port
 
 from loadwise import Balancer, HealthStatus, NoNodeAvailable, RetryBudget, RoundRobin
-from loadwise.integrations import aiohttp, httpx, httpx2
+from loadwise.integrations import aiohttp, httpx, httpx2, requests
 from loadwise.integrations._http.retry_after import parse_retry_after
 from loadwise.testing import ManualClock
 
@@ -167,7 +167,12 @@ def test_the_ceiling_is_checked(client: Client) -> None:
 
 @pytest.mark.parametrize(
     "make",
-    [httpx.LoadwiseTransport, httpx2.AsyncLoadwiseTransport, aiohttp.LoadwiseMiddleware],
+    [
+        httpx.LoadwiseTransport,
+        httpx2.AsyncLoadwiseTransport,
+        aiohttp.LoadwiseMiddleware,
+        requests.LoadwiseAdapter,
+    ],
 )
 def test_the_old_name_of_max_cooldown_warns(make: Callable[..., Any]) -> None:
     """`max_pause` does the same, and the warning points to the line that has it."""

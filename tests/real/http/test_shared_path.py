@@ -11,17 +11,19 @@ from typing import Any
 
 import aiohttp
 import pytest
+import requests
 from aiohttp.abc import AbstractResolver
-from tests.real.http.conversing import AIOHTTP, ASYNC, SYNC, Client, Scripted, failures
+from tests.real.http.conversing import AIOHTTP, ASYNC, REQUESTS, SYNC, Client, Scripted, failures
 from yarl import URL
 
-from loadwise import Balancer, RoundRobin, SelectionContext
+from loadwise import Balancer, PerNode, RoundRobin, SelectionContext
+from loadwise.integrations._http.requests_connections import NodeAdapter
 
 pytestmark = pytest.mark.slow
 
 Start = Callable[..., Scripted]
 
-every_client = pytest.mark.parametrize("client", [*SYNC, *ASYNC, AIOHTTP], ids=str)
+every_client = pytest.mark.parametrize("client", [*SYNC, *ASYNC, AIOHTTP, REQUESTS], ids=str)
 every_httpx = pytest.mark.parametrize("client", [*SYNC, *ASYNC], ids=str)
 GET, POST = ("GET", "/"), ("POST", "/")
 EMPTY = SelectionContext()
@@ -59,6 +61,9 @@ def test_a_proxy_that_is_down_is_nobodys_fault(client: Client, scripted: Start, 
         came = client.converse(
             balancer, [GET] * 3, options=options, client={"proxy": f"http://{dead}"}
         )
+    elif client is REQUESTS:
+        proxies = {"http": f"http://{dead}"}
+        came = client.converse(balancer, [GET] * 3, options=options, client={"proxies": proxies})
     else:
         options["transport"] = http_transport(client, proxy=f"http://{dead}")
         came = client.converse(balancer, [GET] * 3, options=options)
@@ -74,6 +79,8 @@ def test_a_proxy_that_refuses_is_nobodys_fault(client: Client, scripted: Start) 
     balancer = Balancer(["https://10.0.0.1", "https://10.0.0.2"], RoundRobin())
     if client is AIOHTTP:
         came = client.converse(balancer, [GET], client={"proxy": proxy})
+    elif client is REQUESTS:
+        came = client.converse(balancer, [GET], client={"proxies": {"https": proxy}})
     else:
         came = client.converse(
             balancer, [GET], options={"transport": http_transport(client, proxy=proxy)}
@@ -99,7 +106,12 @@ def test_a_proxy_of_one_node_that_is_down_leads_to_another_node(
             request.update_proxy(URL(f"http://{dead}"), None, None)
 
     options = {"prepare": prepare} if client is AIOHTTP else {"transport": make}
-    assert client.converse(balancer, [POST] * 2, options=options) == [200] * 2
+    session = None
+    if client is REQUESTS:
+        # It knows proxies by host.
+        balancer = Balancer([nodes[0], nodes[1].replace("127.0.0.1", "localhost")], InOrder())
+        options, session = {}, {"proxies": {"http://127.0.0.1": f"http://{dead}"}}
+    assert client.converse(balancer, [POST] * 2, options=options, client=session) == [200] * 2
     assert failures(balancer) == [0, 0]
 
 
@@ -120,6 +132,18 @@ class Network:
     async def fail(self) -> Any:
         """Fail when awaited."""
         raise self.core.ConnectError from self.error
+
+
+class Unreached(NodeAdapter):
+    """An adapter of requests that reaches nobody."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
+
+    def send(self, *args: Any, **kwargs: Any) -> Any:
+        """Fail."""
+        raise requests.ConnectionError from self.error
 
 
 class Resolver(AbstractResolver):
@@ -168,6 +192,13 @@ def test_what_this_host_lacks_is_nobodys_fault(
 
     if client.waits:
         asyncio.run(main())
+    elif client is REQUESTS:
+        adapter = client.ours.LoadwiseAdapter(balancer)
+        adapter._adapters = PerNode(lambda _: Unreached(error))
+        with requests.Session() as session:
+            session.mount("http://service/", adapter)
+            with pytest.raises(requests.ConnectionError):
+                session.post("http://service/")
     else:
         transport = client.ours.LoadwiseTransport(balancer)
         transport._sender._backend = Network(client, error)
@@ -193,7 +224,7 @@ def raising_for(first: str) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("client", "name"),
     [
-        *product([*SYNC, *ASYNC, AIOHTTP], ["prepare", "url"]),
+        *product([*SYNC, *ASYNC, AIOHTTP, REQUESTS], ["prepare", "url"]),
         *product([*SYNC, *ASYNC], ["transport"]),
     ],
     ids=str,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.real.http.conversing import AIOHTTP, ASYNC, SYNC, Client, Scripted, failures
+from tests.real.http.conversing import AIOHTTP, ASYNC, REQUESTS, SYNC, Client, Scripted, failures
 
 from loadwise import Balancer, NoopCollector, Outcome, RoundRobin, SelectionContext
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 Start = Callable[..., Scripted]
 Certificate = tuple[Path, Path]
 
-every_client = pytest.mark.parametrize("client", [*SYNC, *ASYNC, AIOHTTP], ids=str)
+every_client = pytest.mark.parametrize("client", [*SYNC, *ASYNC, AIOHTTP, REQUESTS], ids=str)
 every_httpx = pytest.mark.parametrize("client", [*SYNC, *ASYNC], ids=str)
 GET, POST = ("GET", "/"), ("POST", "/")
 EMPTY = SelectionContext()
@@ -52,7 +52,7 @@ def options(request: pytest.FixtureRequest) -> Callable[[Client], dict[str, Any]
     """Arguments of a transport with its own connections, or with those of another one."""
 
     def make(client: Client) -> dict[str, Any]:
-        if client is AIOHTTP or request.param == "default":
+        if client in (AIOHTTP, REQUESTS) or request.param == "default":
             return {}
         module = client.module
         return {
