@@ -66,6 +66,15 @@ def test_crawler() -> None:
     ]
 
 
+def test_requests_session() -> None:
+    """No page is lost, and both servers are found out."""
+    assert run("requests_session.py").splitlines() == [
+        "answers: {200: 100}",
+        "from those that are well: True",
+        "known to be unwell: 2",
+    ]
+
+
 def test_gpu_queue() -> None:
     """Jobs begin in order, two at a time on each GPU, but for those given up or refused."""
     assert run("gpu_queue.py").splitlines() == [
