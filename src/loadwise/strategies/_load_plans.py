@@ -213,18 +213,17 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
         item, ask = plan.items[index], self._load
         return ask(item) if self._sound else as_load(ask(item), candidates[index])
 
-    def _per_weight(self, plan: LoadPlan, table: WeightTable, index: int, load: float) -> float:
-        """Return what a load comes to per weight.
+    def _eased(self, plan: LoadPlan, table: WeightTable, index: int, load: float) -> float:
+        """Return a load as it is to be compared per weight while some nodes are in slow start.
 
         A latency is as long for a node in slow start as for others: what counts for more there is
         a request in flight, not the one to come. Else a node that is idle would look busy.
         """
-        if self._ageing is not None and table.warm_up is not None:
-            factor = table.warm_up.factors.get(index)
-            if factor is not None:
-                pending = len(plan.items[index])
-                load *= (pending + factor) / (pending + 1)
-        return load / table.parts[index]
+        if self._ageing is None or table.warm_up is None:
+            return load
+        factor = table.warm_up.factors.get(index, 1.0)
+        pending = len(plan.items[index])
+        return load * (pending + factor) / (pending + 1)
 
     def _make_state(self, nodes: NodeSet[N]) -> Sequence[Any]:
         if self._measure is None:

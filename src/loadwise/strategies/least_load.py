@@ -133,9 +133,10 @@ class LeastLoad(LoadPlanned[N]):
         kept = [p for p, index in enumerate(plan.eligible) if index not in exclude]
         indices = [plan.eligible[p] for p in kept]
         found = self._read(candidates, indices, [plan.choices[p] for p in kept], self._load)
-        loads = [
-            self._per_weight(plan, table, index, load)
-            for index, load in zip(indices, found, strict=True)
-        ]
-        position = draw_lowest(loads, draw, [table.parts[index] for index in indices])
+        weights = [table.parts[index] for index in indices]
+        loads = [load / weight for load, weight in zip(found, weights, strict=True)]
+        if table.warm_up is not None:
+            paired = zip(indices, loads, strict=True)
+            loads = [self._eased(plan, table, index, load) for index, load in paired]
+        position = draw_lowest(loads, draw, weights)
         return None if position is None else indices[position]

@@ -167,6 +167,9 @@ class PowerOfTwoChoices(LoadPlanned[N]):
             return one
         second = position_besides(table.sums, out, draw())
         other = indices[table.draw(out, holes, draw) if second in holes else second]
-        mine = self._per_weight(plan, table, one, self._true_load(candidates, plan, one))
-        theirs = self._per_weight(plan, table, other, self._true_load(candidates, plan, other))
+        mine = self._true_load(candidates, plan, one) / table.parts[one]
+        theirs = self._true_load(candidates, plan, other) / table.parts[other]
+        if table.warm_up is not None:
+            mine = self._eased(plan, table, one, mine)
+            theirs = self._eased(plan, table, other, theirs)
         return one if mine <= theirs or theirs != theirs else other  # noqa: PLR0124
