@@ -89,7 +89,7 @@ class Attempts(Generic[N]):
         cost: Mapping[str, float] | None,
         tags: Mapping[str, str] | None,
         where: Callable[[N], bool] | None,
-        prompt: str | None,
+        prompt: str | Prompt | None,
     ) -> None:
         if n.__class__ is not int or n < 1:
             n = whole("n", n, 1)

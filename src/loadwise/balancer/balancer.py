@@ -21,6 +21,7 @@ from typing import Any, Generic, Literal, TypeVar, Unpack, overload
 
 from loadwise._native import mypyc_attr
 from loadwise._numbers import finite, whole
+from loadwise._prompt import Prompt
 from loadwise.backoff import Backoff
 from loadwise.balancer.acquiring import Acquiring, Acquisition, checked_timeout
 from loadwise.balancer.admission import Admission, Grant
@@ -241,7 +242,7 @@ class Balancer(Generic[N]):
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
-        prompt: str | None = None,
+        prompt: str | Prompt | None = None,
     ) -> N:
         """Choose a node, without keeping track of the request.
 
@@ -306,7 +307,7 @@ class Balancer(Generic[N]):
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
-        prompt: str | None = None,
+        prompt: str | Prompt | None = None,
         timeout: float | None = 0.0,
     ) -> Lease[N]:
         """Choose a node and hold it for one request.
@@ -424,7 +425,7 @@ class Balancer(Generic[N]):
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
-        prompt: str | None = None,
+        prompt: str | Prompt | None = None,
         timeout: float | None = 0.0,
     ) -> Acquiring[N]:
         """Choose a node and hold it for one request; wait for one in a task, if need be.
@@ -465,7 +466,7 @@ class Balancer(Generic[N]):
         exclude: Iterable[Hashable] = NOBODY,
         cost: Mapping[str, float] | None = None,
         where: Callable[[N], bool] | None = None,
-        prompt: str | None = None,
+        prompt: str | Prompt | None = None,
         timeout: float = 0.0,
     ) -> Acquisition[N]:
         """Return a search for a node, for integrations that see a refusal before they wait.
@@ -494,7 +495,7 @@ class Balancer(Generic[N]):
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
-        prompt: str | None = None,
+        prompt: str | Prompt | None = None,
     ) -> Attempts[N]:
         """Try a request on up to ``n`` nodes.
 
@@ -609,7 +610,7 @@ class Balancer(Generic[N]):
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
-        prompt: str | None = None,
+        prompt: str | Prompt | None = None,
     ) -> R:
         """Call ``fn`` with one node after another, until it succeeds.
 
@@ -720,7 +721,7 @@ class Balancer(Generic[N]):
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
-        prompt: str | None = None,
+        prompt: str | Prompt | None = None,
     ) -> Coroutine[Any, Any, R]:
         """Await ``fn`` with one node after another, until it succeeds.
 
@@ -800,7 +801,7 @@ class Balancer(Generic[N]):
         cost: Mapping[str, float] | None = None,
         tags: Mapping[str, str] | None = None,
         where: Callable[[N], bool] | None = None,
-        prompt: str | None = None,
+        prompt: str | Prompt | None = None,
     ) -> Explanation:
         """Tell where such a request would go and why. It changes nothing. O(n).
 

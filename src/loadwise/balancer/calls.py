@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, TypedDict, TypeVar
 
 from loadwise._callables import discard, refuse_async
 from loadwise._numbers import shown
+from loadwise._prompt import Prompt
 from loadwise.backoff import Backoff
 from loadwise.balancer.attempts import Attempts
 from loadwise.balancer.lease import Lease
@@ -35,7 +36,7 @@ class CallOptions(TypedDict, Generic[N], total=False):
     cost: Mapping[str, float] | None
     tags: Mapping[str, str] | None
     where: Callable[[N], bool] | None
-    prompt: str | None
+    prompt: str | Prompt | None
 
 
 _LATER: Final = CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR
