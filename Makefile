@@ -69,7 +69,7 @@ proof: .venv/.dev ## Set simulator and strategies against theory; write docs/pro
 	$(BIN)/python -m tests.proof
 
 .PHONY: bad-days
-bad-days: .venv/.dev ## Print what becomes of requests on bad days; put the table into docs/health.md
+bad-days: .venv/.dev ## Print what becomes of requests on bad days; put the tables into docs
 	$(BIN)/python -m tests.bad_days
 
 .PHONY: docs
