@@ -79,6 +79,9 @@ class PrefixAffinity(Planned[N, None, PrefixPlan]):
             caches from filling up with copies, which pays under load.
         rng: Source of randomness for ties; ``None`` for the shared one of the `random` module.
 
+    Attributes:
+        index: What it remembers of the nodes' prefixes.
+
     Raises:
         TypeError: An argument is of the wrong kind.
         ValueError: ``new_weight`` is out of range.
