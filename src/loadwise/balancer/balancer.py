@@ -124,8 +124,8 @@ class Balancer(Generic[N]):
         ValueError: Two nodes share an id, a weight or ``hung_after`` is out of range, or the clocks
             of balancer, health, quota and load measures are not the same.
 
-    Where most nodes fail, the balancer is in panic: it chooses among the nodes that still answer now
-    and then, too, and where all are dead, among all of them.
+    Where most nodes fail, the balancer is in panic: it chooses among the nodes that still answer
+    now and then, too, and where all are dead, among all of them.
     When nothing is left to choose, `NoNodeAvailable` says why and when to come back.
 
     Thread-safety: for threads and asyncio alike, by immutable views swapped by one assignment; a
