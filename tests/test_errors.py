@@ -78,6 +78,14 @@ def test_a_long_wait_is_told_in_plain_digits(seconds: float) -> None:
     assert f"retry after {seconds:.0f} s" in str(error)
 
 
+def test_a_wait_of_ages_is_told_as_a_person_says_it() -> None:
+    """Nobody counts a year in seconds, and nobody says 1e+09; one node is no nodes."""
+    error = NoNodeAvailable("search", 1, {"rate_limited": 1}, 1e9)
+    assert str(error).endswith("of 1 node 1 rate limited; retry after 32 years")
+    error = NoNodeAvailable("search", 2, {"rate_limited": 2}, 2e6)
+    assert str(error).endswith("of 2 nodes 2 rate limited; retry after 23 days")
+
+
 def test_unknown_node_names_the_nearest() -> None:
     """It names place and id, and the member that was probably meant; without one, it is short."""
     error = UnknownNode("10.0.0.1:8008", "balancer 'search'", ["10.0.0.1:8080", "cache"])

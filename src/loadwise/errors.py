@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from loadwise._text import visible, visible_lines
+from loadwise._text import in_seconds, visible, visible_lines
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
@@ -125,9 +125,9 @@ class NoNodeAvailable(LoadwiseError):  # noqa: N818 - names the fact, as KeyErro
             f"{count} {_IN_WORDS.get(reason, reason)}{filters if reason == 'filtered' else ''}"
             for reason, count in sorted(self.reasons.items(), key=lambda item: -item[1])
         )
-        text = f"{start}: of {self.total} nodes {counts}"
+        text = f"{start}: of {self.total} node{'s' if self.total > 1 else ''} {counts}"
         if self.retry_after is not None:
-            text += f"; retry after {round(self.retry_after, 3):g} s"
+            text += f"; retry after {in_seconds(self.retry_after)}"
         return visible(text)
 
 

@@ -77,7 +77,7 @@ def test_the_reason_is_that_of_the_request(how: str) -> None:
     assert told.ineligible == {"a": "rate_limited"}
     assert told.cooldowns == {"a": found}
     assert f"'a': rate_limited ({reason}; {seconds / 2:.3g} s left)" in str(told)
-    with pytest.raises(NoNodeAvailable, match=r"^no node .*: of 1 nodes 1 rate limited; retry"):
+    with pytest.raises(NoNodeAvailable, match=r"^no node .*: of 1 node 1 rate limited; retry"):
         balancer.pick()
     clock.advance(seconds / 2)
     assert cooldown_of(balancer) is None

@@ -9,7 +9,7 @@ from typing import Final
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._numbers import finite
-from loadwise._text import visible
+from loadwise._text import in_seconds, visible
 from loadwise.balancer.json_values import as_json
 from loadwise.balancer.slot import Cause, Slot
 from loadwise.metrics import GuardedCollector
@@ -61,7 +61,8 @@ class Cooldown:
         return {each.name: as_json(getattr(self, each.name)) for each in fields(self)}
 
     def __str__(self) -> str:
-        return f"{visible(self.reason)}; {self.seconds_left:.3g} s left"
+        left = in_seconds(float(f"{self.seconds_left:.3g}"))
+        return f"{visible(self.reason)}; {left} left"
 
 
 class Cooldowns(ForkAware):

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from loadwise._counter import upcoming
 from loadwise._fork import ForkAware, reset_in_child
+from loadwise._text import in_seconds
 from loadwise.balancer.cooldowns import Cooldowns
 from loadwise.balancer.failure_rules import Failures, in_words
 from loadwise.balancer.fleet import Fleet
@@ -330,7 +331,7 @@ class Reporter(ForkAware):
         if outcome is _FAILURE:
             why = f"failure: {why}" if reason is not None else "failure"
         if retry_after is not None:
-            why += f", retry after {retry_after:g} s"
+            why += f", retry after {in_seconds(retry_after)}"
         self._cooldowns.begin(slot, left, why)
 
     def cool_down(
