@@ -9,9 +9,9 @@ from collections.abc import Set as AbstractSet
 from typing import Generic, TypeVar
 
 from loadwise._callables import refuse_awaitable
+from loadwise.balancer.asked_nodes import MOST_REFUSALS, Asked
 from loadwise.balancer.free_nodes import FreeNodes
 from loadwise.balancer.limits import Room
-from loadwise.balancer.refusals import MOST_REFUSALS, Asked
 from loadwise.balancer.request import Request
 from loadwise.balancer.shortage import Shortages
 from loadwise.balancer.slot import Slot

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from loadwise.balancer.admission import Admission
+from loadwise.balancer.asked_nodes import Asked
 from loadwise.balancer.cooldowns import Cooldowns
 from loadwise.balancer.reason_counts import BY_QUOTA, Tally
-from loadwise.balancer.refusals import Asked
 from loadwise.balancer.request import Request
 from loadwise.balancer.status import Explanation
 from loadwise.balancer.times_back import NEVER, cost_of, journal_of

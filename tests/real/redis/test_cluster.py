@@ -26,7 +26,7 @@ from loadwise.integrations.redis import (
     SharedHealth,
     SharedQuota,
 )
-from loadwise.integrations.redis._connection import CircuitBreaker
+from loadwise.integrations.redis._circuit_breaker import CircuitBreaker
 from loadwise.integrations.redis._events import EventLog
 
 pytestmark = pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Connections to the server: clients that give up soon, scripts, and a circuit breaker."""
+"""Connections to the server: clients that give up soon, and scripts."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from functools import partial
 from importlib.resources import files
 from inspect import signature
 from random import sample
-from signal import getsignal, valid_signals
-from threading import Lock
-from traceback import walk_tb
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import redis
 import redis.asyncio
@@ -22,11 +19,10 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import BlockingConnectionPool, ConnectionPool
-from redis.exceptions import MovedError, NoScriptError
+from redis.exceptions import NoScriptError
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
-from loadwise._fork import ForkAware, reset_in_child
 from loadwise.integrations.redis._bounded import (
     Argument,
     AsyncBoundedClient,
@@ -35,21 +31,17 @@ from loadwise.integrations.redis._bounded import (
     bounded,
 )
 
-if TYPE_CHECKING:
-    from loadwise.clock import Clock
-    from loadwise.integrations.redis._events import EventLog
-
 __all__ = [
     "ATTEMPTS_AT_END",
     "HEALTH_PUT",
     "HEALTH_READ",
     "LEADER",
+    "ONE_NODE",
     "QUOTA",
     "STORE_PUT",
     "TROUBLE",
     "AsyncClient",
     "AsyncCommands",
-    "CircuitBreaker",
     "Client",
     "Commands",
     "Script",
@@ -72,7 +64,7 @@ AsyncClient = redis.asyncio.Redis | redis.asyncio.RedisCluster
 
 _FOR_THREADS = "a redis.Redis, or a redis.RedisCluster for a cluster"
 _FOR_ASYNCIO = "a redis.asyncio.Redis, or a redis.asyncio.RedisCluster for a cluster"
-_ONE_NODE = "which is one node of a cluster; give a client of all: RedisCluster(host=..., port=...)"
+ONE_NODE = "which is one node of a cluster; give a client of all: RedisCluster(host=..., port=...)"
 _ASKING = 0.25
 
 # Bound to the pool that they were made for.
@@ -87,9 +79,6 @@ _NOT_TO_COPY = (
 )
 ATTEMPTS_AT_END = 2
 """Most attempts to send the rest: it may be only one connection that broke."""
-
-_FIRST_WAIT = 0.05
-_LONGEST_WAIT = 1.0
 
 
 class Script:
@@ -148,7 +137,7 @@ def as_client(client: object) -> Client:
     if not isinstance(client, redis.Redis | RedisCluster):
         raise TypeError(f"client is {client!r}; it must be {_FOR_THREADS}")
     if isinstance(client, redis.Redis) and _is_node_of_cluster(client):
-        raise ValueError(f"client is {client!r}, {_ONE_NODE}")
+        raise ValueError(f"client is {client!r}, {ONE_NODE}")
     return client
 
 
@@ -323,76 +312,3 @@ def check_writable(client: Commands, key: bytes) -> None:
     Raises: whatever stands against it. The key is left as it is.
     """
     run(client, CHECK, key)
-
-
-def _is_of_signal_handler(error: BaseException) -> bool:
-    """Tell whether a signal handler raised it, as celery's does for a soft time limit."""
-    handlers = {getattr(getsignal(each), "__code__", None) for each in valid_signals()}
-    return any(frame.f_code in handlers for frame, _ in walk_tb(error.__traceback__))
-
-
-class CircuitBreaker(ForkAware):
-    """Tell whether the server can be reached, as far as is known.
-
-    Attributes:
-        up: Whether it can; read without a lock.
-        wait: Seconds from one attempt to reach it to the next: twice as long each time.
-        closed: Whether it is to be asked nothing any more.
-
-    Thread-safety: of many failures at once one is told of.
-    """
-
-    def __init__(self, log: EventLog, clock: Clock, meanwhile: str) -> None:
-        self.up = True
-        self.wait = _FIRST_WAIT
-        self._log = log
-        self._clock = clock
-        self._meanwhile = meanwhile
-        self.closed = False
-        self._since = clock()
-        self._after_fork()
-        reset_in_child(self)
-
-    def _after_fork(self) -> None:
-        self._lock = Lock()
-
-    def failed(self, error: BaseException) -> bool:
-        """Record that the server did not answer; tell whether that is news.
-
-        Raises: the error, if it is a signal handler's: then it was meant for the program.
-        """
-        if _is_of_signal_handler(error):
-            raise error
-        with self._lock:
-            now = self._clock()
-            if not self.up:
-                self.wait = min(2 * self.wait, _LONGEST_WAIT)
-                return False
-            self.up = False
-            # One that keeps failing right after it came back is asked less and less often.
-            steady = now - self._since > 2 * _LONGEST_WAIT
-            self.wait = _FIRST_WAIT if steady else min(2 * self.wait, _LONGEST_WAIT)
-            self._since = now
-        what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        # A client for asyncio of redis-py 5 says so in words only.
-        if isinstance(error, MovedError) or str(error).startswith("MOVED "):
-            what = f"the client is of one server, {_ONE_NODE}"
-        self._log.add("outage", f"the server cannot be reached ({what}); {self._meanwhile}")
-        return True
-
-    def restored(self) -> bool:
-        """Record that the server answers; tell whether that is news."""
-        with self._lock:
-            if self.up or self.closed:
-                return False
-            self.up = True
-            now = self._clock()
-            outage, self._since = now - self._since, now
-        self._log.add("restored", f"the server can be reached again, after {outage:.1f} s")
-        return True
-
-    def close(self) -> None:
-        """Ask the server nothing any more."""
-        with self._lock:
-            self.closed = True
-            self.up = False

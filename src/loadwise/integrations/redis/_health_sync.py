@@ -10,12 +10,12 @@ from redis.exceptions import AskError, ClusterError, ResponseError
 from loadwise.health import NodeHealth
 from loadwise.integrations.redis._background import BackgroundThread
 from loadwise.integrations.redis._bounded import BoundedClient, Subscription
+from loadwise.integrations.redis._circuit_breaker import CircuitBreaker
 from loadwise.integrations.redis._connection import (
     ATTEMPTS_AT_END,
     HEALTH_PUT,
     HEALTH_READ,
     TROUBLE,
-    CircuitBreaker,
     Client,
     check_writable,
     run,

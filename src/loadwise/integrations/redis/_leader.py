@@ -12,10 +12,10 @@ from typing import Self
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.integrations.redis._arguments import as_seconds, check_prefix
 from loadwise.integrations.redis._background import BackgroundThread
+from loadwise.integrations.redis._circuit_breaker import CircuitBreaker
 from loadwise.integrations.redis._connection import (
     LEADER,
     TROUBLE,
-    CircuitBreaker,
     Client,
     abandon,
     as_client,

@@ -23,7 +23,7 @@ from loadwise.integrations.redis._arguments import (
     check_quota_options,
     check_shareable,
 )
-from loadwise.integrations.redis._connection import CircuitBreaker
+from loadwise.integrations.redis._circuit_breaker import CircuitBreaker
 from loadwise.integrations.redis._events import EventKind, EventLog, SharedEvent
 from loadwise.integrations.redis._parsing import Rejected
 from loadwise.integrations.redis._quota_protocol import Reply, parse_reply
