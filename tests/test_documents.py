@@ -235,7 +235,7 @@ def words_given(module: str, *calls: str) -> set[str]:
 
 def test_every_reason_has_its_remedy() -> None:
     """The page on errors lists the reasons that the code gives, and no others."""
-    modules = ("admission", "explain", "refusals", "view", "waiter")
+    modules = ("admission", "explain", "asked_nodes", "view", "waiter")
     given = [words_given(f"loadwise.balancer.{each}", "_count", "fromkeys") for each in modules]
     reasons = set().union(*given, words_given("loadwise.errors"))
     assert {"empty", "full", "declined", "queue"} <= reasons
