@@ -16,25 +16,27 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def run_main_without(module: str) -> subprocess.CompletedProcess[str]:
-    """Run ``loadwise --version`` where a module cannot be imported."""
+def run_main_without(module: str, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command where a module cannot be imported."""
     return run_python(
-        f"import sys; sys.modules[{module!r}] = None; sys.argv = ['loadwise', '--version']\n"
+        f"import sys; sys.modules[{module!r}] = None; sys.argv = ['loadwise', {command!r}]\n"
         f"from loadwise.cli import main; sys.exit(main())"
     )
 
 
-@pytest.mark.parametrize("module", ["typer", "rich", "httpx2"])
-def test_missing_extra_is_named(module: str) -> None:
+@pytest.mark.parametrize(
+    ("module", "command"), [("typer", "--version"), ("rich", "--version"), ("httpx2", "demo")]
+)
+def test_missing_extra_is_named(module: str, command: str) -> None:
     """Without one of its packages the command says what to install, and nothing else."""
-    done = run_main_without(module)
+    done = run_main_without(module, command)
     assert done.stderr == f"the command line needs {module}: pip install 'loadwise[cli]'\n"
     assert (done.stdout, done.returncode) == ("", 1)
 
 
 def test_other_missing_modules_are_not_blamed_on_the_extra() -> None:
     """A module that is missing for another reason is reported as itself."""
-    done = run_main_without("loadwise.cli.demo.server_program")
+    done = run_main_without("loadwise.cli.demo.server_program", "demo")
     assert done.returncode == 1
     assert "loadwise.cli.demo.server_program" in done.stderr
     assert "pip install" not in done.stderr

@@ -10,7 +10,17 @@ import pytest
 from loadwise import simulation
 
 ROOT = Path(simulation.__file__).parent
-FLOORS = ("units", "errors", "scenario", "world", "runs", "analysis", "export", "report")
+FLOORS = (
+    "units",
+    "errors",
+    "scenario",
+    "world",
+    "runs",
+    "figures",
+    "analysis",
+    "export",
+    "report",
+)
 """From the lowest to the highest."""
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 ROOMS = [module for module in MODULES if module.name != "__init__.py"]

@@ -15,15 +15,20 @@ _EXTRA = ("typer", "rich", "httpx2")
 def main() -> int:
     """Run the command line on ``sys.argv`` and return the exit code."""
     try:
-        from loadwise.cli.app import app  # noqa: PLC0415 - needs the extra
-    except KeyboardInterrupt:  # within the first second, while Python imports
-        return 130
-    except ModuleNotFoundError as error:
+        return _run()
+    except ModuleNotFoundError as error:  # at once, or from a command that imports what it needs
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
             raise
         sys.stderr.write(f"the command line needs {missing}: pip install 'loadwise[cli]'\n")
         return 1
+
+
+def _run() -> int:
+    try:
+        from loadwise.cli.app import app  # noqa: PLC0415 - needs the extra
+    except KeyboardInterrupt:  # within the first second, while Python imports
+        return 130
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         # A terminal that cannot show a character gets another one rather than an error.
