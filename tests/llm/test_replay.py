@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from statistics import fmean
 
 import pytest
 from benchmarks.prefixes import STRATEGIES, Asked, read, replay
 
-TRACE = Path(os.environ.get("LOADWISE_MOONCAKE", "/work/shared/data/mooncake-conversation.jsonl"))
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+TRACE = DATA / "mooncake-conversation.jsonl"
 
 
 def conversations(count: int, turns: int) -> list[Asked]:
@@ -31,7 +31,7 @@ def test_conversations_wait_less_where_they_began() -> None:
     assert means["pending + 3 x new"] < 0.5 * means["least in flight"]
 
 
-@pytest.mark.skipif(not TRACE.exists(), reason="LOADWISE_MOONCAKE names no trace of conversations")
+@pytest.mark.skipif(not TRACE.exists(), reason=f"the Mooncake trace is not in {DATA}")
 @pytest.mark.parametrize(("load", "most"), [(1.0, 1.30), (1.5, 1.75)])
 def test_the_trace_waits_as_short_as_it_did_in_the_trial(load: float, most: float) -> None:
     """The mean time to first token of all 12,031 requests; see docs/prefix-routing.md."""

@@ -127,7 +127,7 @@ class SlowStarts(ForkAware):
     def joined(self, identity: Hashable) -> None:
         """Begin the slow start of a member that joins; not in the balancer's first second."""
         now = self._clock()
-        # Asked no more after that, for a clock may go back.
+        # Asked no more after that, because a clock may go back.
         if self._born is not None and 0 <= now - self._born < _GRACE:
             return
         self._born = None

@@ -1,4 +1,4 @@
-"""Members of a balancer that uses a part of its nodes, chosen anew whenever one comes or goes."""
+"""Members of a balancer that uses a part of its nodes, chosen again whenever one comes or goes."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Subsetting(ForkAware, Generic[N]):
             with self._lock:
                 if self._all is not before:
                     continue
-                # Now, for what is told of the change may make another.
+                # Now, because what is told of the change may make another.
                 self._all = after
                 try:
                     if not _alike(self._members, members):

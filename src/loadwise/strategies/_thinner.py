@@ -28,7 +28,7 @@ class Credits:
     __slots__ = ("lock", "saved")
 
     def __init__(self) -> None:
-        # Re-entrant, for the collector may strike while it is held.
+        # Re-entrant, because the collector may strike while it is held.
         self.lock = RLock()
         self.saved: dict[Hashable, float] = {}
 

@@ -190,7 +190,7 @@ class Maglev(Keyed[N, CellTable, _TablePlan]):
             >>> [shards[table.owner(shards, name)] for name in ("ada", "grace", "edsger")]
             ['shard-2', 'shard-1', 'shard-1']
         """
-        # What `select` does, written out, for a call would cost a third of it.
+        # What `select` does, written out, because a call would cost a third of it.
         source, plan = self._hot
         if source is not candidates:
             plan = self._resolve(candidates)
