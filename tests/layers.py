@@ -15,7 +15,7 @@ CORE = (
     {"_base_url", "_membership", "_prefix_index", "_prompt", "_random", "_url_paths"}
     | {"backoff", "clock", "context", "nodes", "outcome", "state"},
     {"health", "load", "node_set", "quota"},
-    {"filters", "metrics", "outliers", "retry_budget", "subsets"},
+    {"filters", "metrics", "node_list", "outliers", "retry_budget", "subsets"},
     {"strategies"},
     {"balancer"},
     {"llm", "testing"},
