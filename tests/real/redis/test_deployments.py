@@ -28,6 +28,7 @@ pytestmark = [
 
 FOLDER = Path(__file__).parent
 LIMIT = 100_000
+SLICE = 1_000
 UWSGI = Path(sys.executable).with_name("uwsgi")
 
 
@@ -115,11 +116,32 @@ def check_workers(service: Service, workers: int) -> None:
 
 def check_end(service: Service, observer: Observer) -> str:
     """Check that nothing is lost in the end; return what was logged."""
+    log = end_failing(service, observer)
+    assert observer.used(LIMIT) == service.granted, log
+    return log
+
+
+def check_end_of_uwsgi(service: Service, observer: Observer) -> str:
+    """Check the same of those workers of uWSGI whose exit handlers ran; return what was logged.
+
+    Now and again uWSGI ends a worker without them, the more often the busier the machine. What such
+    a worker held of the quota comes back by time alone.
+    """
+    log = end_failing(service, observer)
+    pids = {answer["pid"] for answer in service.answers}
+    cut_off = [pid for pid in pids if f"worker {pid} ran its exit handlers" not in log]
+    assert len(cut_off) < len(pids), log
+    lost = observer.used(LIMIT) - service.granted
+    assert 0 <= lost <= len(cut_off) * SLICE, log
+    return log
+
+
+def end_failing(service: Service, observer: Observer) -> str:
+    """End a service right after one of its workers saw a node fail; return what was logged."""
     assert service.get("/fail")
     log = service.end()
     assert "Traceback" not in log
     observer.sees_down("down")
-    assert observer.used(LIMIT) == service.granted, log
     return log
 
 
@@ -204,7 +226,7 @@ def test_uwsgi(valkey: Valkey, prefix: str, observer: Observer, options: list[st
         expected = {"granted": True, "connected": [True, threads], "checks": threads}
         for answer in service.answers:
             assert {name: answer[name] for name in expected} == expected
-        log = check_end(service, observer) if mercy else service.end()
+        log = check_end_of_uwsgi(service, observer) if mercy else service.end()
     assert log.count("enable-threads = true") == (0 if threads else 1)
 
 
@@ -227,7 +249,7 @@ def test_uwsgi_with_a_replaced_hook(valkey: Valkey, prefix: str, observer: Obser
     ) as service:
         check_workers(service, 2)
         assert all(answer["checks"] for answer in service.answers)
-        check_end(service, observer)
+        check_end_of_uwsgi(service, observer)
 
 
 @needs("gevent")
