@@ -9,6 +9,9 @@ INSTALL := $(PIP) install --no-compile
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
 	--dist loadfile --no-loadscope-reorder
 
+# Tests start hundreds of processes; without bytecode each would compile what it imports again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
