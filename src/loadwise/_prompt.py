@@ -12,7 +12,7 @@ __all__ = ["CHARACTERS_PER_TOKEN", "Prompt", "check_prompt"]
 Sent = Callable[[Hashable, int, float], None]
 
 CHARACTERS_PER_TOKEN: Final = 4
-"""What a token is taken for."""
+"""Characters that a token is taken for."""
 
 
 def check_prompt(prompt: object) -> None:

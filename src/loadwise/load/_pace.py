@@ -45,8 +45,18 @@ class Pace:
     Not thread-safe: it is called under the lock of its node.
     """
 
-    __slots__ = ("_alone", "_mark", "_mean", "_overhead", "_prompts", "_seconds", "_spans", "_spoiled",
-                 "_tokens", "turn")  # fmt: skip
+    __slots__ = (
+        "_alone",
+        "_mark",
+        "_mean",
+        "_overhead",
+        "_prompts",
+        "_seconds",
+        "_spans",
+        "_spoiled",
+        "_tokens",
+        "turn",
+    )
 
     def __init__(self) -> None:
         self._spans: deque[float] = deque(maxlen=_KEPT)
@@ -119,6 +129,7 @@ def relative_paces(
     if len(known) < 2:  # noqa: PLR2004 - one alone is typical
         return None
     typical = known[(len(known) - 1) // 2]
-    ratios = [min(max(seconds / typical, 1 / _MOST), _MOST) if seconds else 1.0 for seconds in found]
+    ratios = [seconds / typical if seconds else 1.0 for seconds in found]
+    ratios = [min(max(ratio, 1 / _MOST), _MOST) for ratio in ratios]
     ratios = [1.0 if 1 / _ALIKE <= ratio <= _ALIKE else ratio for ratio in ratios]
     return None if ratios == [1.0] * len(ratios) else ratios

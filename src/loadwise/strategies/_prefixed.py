@@ -20,7 +20,7 @@ from loadwise.node_set import NodeSet
 from loadwise.strategies._planned import N, Plan, Planned, check_excluded
 from loadwise.strategies._weight_table import table_for
 
-__all__ = ["PrefixPlan", "Prefixed", "Told", "least_busy", "left", "not_negative", "plan_of"]
+__all__ = ["Matched", "PrefixPlan", "Prefixed", "least_busy", "left", "not_negative", "plan_of"]
 
 LEAST_NEW: Final = 1.0
 """Tokens to compute of any prompt: the last one is, though all are cached."""
@@ -47,11 +47,11 @@ class PrefixPlan(Plan[None]):
         self.parts: Sequence[float] | None = None
         if not nodes.alike:
             self.parts = table_for(nodes, None)[0].parts
-        self.speeds = self.parts
+        self.speeds: Sequence[float] | None = self.parts
         self.paced_until = 0
 
 
-class Told:
+class Matched:
     """One request's prompt, and who has how much of it.
 
     Attributes:
@@ -107,9 +107,9 @@ class Prefixed(Planned[N, None, PrefixPlan]):
             return None
         if prompt is None:
             return self._choose(plan, eligible, None, self._random)
-        told = self._told(prompt)
-        index = self._choose(plan, eligible, told, self._random)
-        prompt.sent = partial(self._sent, told)
+        matched = self._matched(prompt)
+        index = self._choose(plan, eligible, matched, self._random)
+        prompt.sent = partial(self._sent, matched)
         return index
 
     def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
@@ -118,8 +118,8 @@ class Prefixed(Planned[N, None, PrefixPlan]):
         eligible = left(plan, context)
         if not eligible:
             return None
-        told = None if prompt is None else self._told(prompt)
-        return self._choose(plan, eligible, told, fork_of(self._rng))
+        matched = None if prompt is None else self._matched(prompt)
+        return self._choose(plan, eligible, matched, fork_of(self._rng))
 
     def facts(self, nodes: Sequence[N]) -> dict[str, Sequence[float]]:
         """Return the pending tokens, and how many blocks the index has of each node."""
@@ -146,14 +146,14 @@ class Prefixed(Planned[N, None, PrefixPlan]):
         self,
         plan: PrefixPlan,
         eligible: Sequence[int],
-        told: Told | None,
+        matched: Matched | None,
         draw: Callable[[], float],
     ) -> int:
         """Return the index of the best of those eligible, of which there is at least one."""
 
-    def _told(self, prompt: Prompt) -> Told:
+    def _matched(self, prompt: Prompt) -> Matched:
         cached = self.index.match_hashes(self._hashes(prompt))
-        return Told(prompt, cached, self._block_tokens)
+        return Matched(prompt, cached, self._block_tokens)
 
     def _hashes(self, prompt: Prompt) -> list[int]:
         size = self.index.block_chars
@@ -162,11 +162,11 @@ class Prefixed(Planned[N, None, PrefixPlan]):
             known = prompt.hashes[size] = self.index.hashes(prompt.text)
         return known
 
-    def _sent(self, told: Told, node_id: Any, token: int, now: float) -> None:  # noqa: ANN401 - any hashable
+    def _sent(self, matched: Matched, node_id: Any, token: int, now: float) -> None:  # noqa: ANN401 - any hashable
         """Record that a prompt is on its way to a node, perhaps another than was chosen."""
         cell = self._measure.cell(node_id)
-        self._measure.sent(cell, token, told.new(node_id), told.tokens, now)
-        self.index.insert_hashes(self._hashes(told.prompt), node_id)
+        self._measure.sent(cell, token, matched.new(node_id), matched.tokens, now)
+        self.index.insert_hashes(self._hashes(matched.prompt), node_id)
 
     def _make_state(self, nodes: NodeSet[N]) -> None:
         """Nothing is kept but by plan, so that the cells of those that left are let go."""

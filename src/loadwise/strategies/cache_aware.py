@@ -10,7 +10,7 @@ from loadwise._native import mypyc_attr
 from loadwise._numbers import finite
 from loadwise._prefix_index import PrefixIndex
 from loadwise.strategies._planned import N
-from loadwise.strategies._prefixed import Prefixed, PrefixPlan, Told, least_busy, not_negative
+from loadwise.strategies._prefixed import Matched, Prefixed, PrefixPlan, least_busy, not_negative
 
 __all__ = ["CacheAware"]
 
@@ -86,14 +86,14 @@ class CacheAware(Prefixed[N]):
         self,
         plan: PrefixPlan,
         eligible: Sequence[int],
-        told: Told | None,
+        matched: Matched | None,
         draw: Callable[[], float],
     ) -> int:
-        if told is None or self._is_uneven(plan, eligible):
+        if matched is None or self._is_uneven(plan, eligible):
             return least_busy(plan, eligible, draw)
-        cached, ids = told.cached, plan.ids
+        cached, ids = matched.cached, plan.ids
         most = max([cached.get(ids[i], 0) for i in eligible]) if cached else 0
-        if most and most * told.block_tokens > self._cache_threshold * told.tokens:
+        if most and most * matched.block_tokens > self._cache_threshold * matched.tokens:
             tied = [i for i in eligible if cached.get(ids[i], 0) == most]
         else:
             sizes = self._sizes(plan, eligible)

@@ -18,7 +18,7 @@ from loadwise.load import LoadMeasure
 from loadwise.load.pending_tokens import PendingTokens
 from loadwise.node_set import NodeSet
 from loadwise.strategies._planned import N, Planned
-from loadwise.strategies._prefixed import PrefixPlan, left, least_busy, plan_of
+from loadwise.strategies._prefixed import PrefixPlan, least_busy, left, plan_of
 from loadwise.strategies.rendezvous import Rendezvous
 
 __all__ = ["DualMap"]

@@ -8,7 +8,7 @@ from random import Random as RandomSource
 from loadwise._native import mypyc_attr
 from loadwise._prefix_index import PrefixIndex
 from loadwise.strategies._planned import N
-from loadwise.strategies._prefixed import Prefixed, PrefixPlan, Told, least_busy
+from loadwise.strategies._prefixed import Matched, Prefixed, PrefixPlan, least_busy
 
 __all__ = ["LMetric"]
 
@@ -55,20 +55,22 @@ class LMetric(Prefixed[N]):
         True
     """
 
-    def __init__(self, index: PrefixIndex | None = None, *, rng: RandomSource | None = None) -> None:
+    def __init__(
+        self, index: PrefixIndex | None = None, *, rng: RandomSource | None = None
+    ) -> None:
         super().__init__(index, rng)
 
     def _choose(
         self,
         plan: PrefixPlan,
         eligible: Sequence[int],
-        told: Told | None,
+        matched: Matched | None,
         draw: Callable[[], float],
     ) -> int:
-        if told is None:
+        if matched is None:
             return least_busy(plan, eligible, draw)
         cells, ids, parts = plan.cells, plan.ids, plan.parts
-        scores = [(len(cells[i]) + 1) * told.new(ids[i]) for i in eligible]
+        scores = [(len(cells[i]) + 1) * matched.new(ids[i]) for i in eligible]
         if parts is not None:
             scores = [score / parts[i] for score, i in zip(scores, eligible, strict=True)]
         lowest = min(scores)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from random import Random as RandomSource
-from typing import Any, Final
+from typing import Final
 
 from loadwise._native import mypyc_attr
 from loadwise._prefix_index import PrefixIndex
 from loadwise.load.pending_tokens import relative_paces
 from loadwise.strategies._planned import N
-from loadwise.strategies._prefixed import Prefixed, PrefixPlan, Told, not_negative
+from loadwise.strategies._prefixed import Matched, Prefixed, PrefixPlan, not_negative
 
 __all__ = ["PrefixAffinity"]
 
@@ -112,11 +112,11 @@ class PrefixAffinity(Prefixed[N]):
         self,
         plan: PrefixPlan,
         eligible: Sequence[int],
-        told: Told | None,
+        matched: Matched | None,
         draw: Callable[[], float],
     ) -> int:
         speeds = self._speeds(plan)
-        costs, cold = self._costs(plan, eligible, told, speeds)
+        costs, cold = self._costs(plan, eligible, matched, speeds)
         index = _best(plan, eligible, costs, cold, draw)
         if len(plan.cells[index]) > _FEW:
             roomy = _not_crowded(plan, eligible)
@@ -129,7 +129,7 @@ class PrefixAffinity(Prefixed[N]):
         self,
         plan: PrefixPlan,
         eligible: Sequence[int],
-        told: Told | None,
+        matched: Matched | None,
         speeds: Sequence[float] | None,
     ) -> tuple[list[float], float]:
         """Return each one's cost, and what the prompt costs the fastest if it has nothing cached.
@@ -143,11 +143,11 @@ class PrefixAffinity(Prefixed[N]):
         if speeds is not None:
             costs = [cost / speeds[i] for cost, i in zip(costs, eligible, strict=True)]
             mean = sum([speeds[i] for i in eligible]) / len(eligible)
-        if told is None:
+        if matched is None:
             return costs, 0.0
-        ids, cached, each = plan.ids, told.cached, told.block_tokens
+        ids, cached, each = plan.ids, matched.cached, matched.block_tokens
         if speeds is None:
-            cold = weight * told.tokens
+            cold = weight * matched.tokens
             if not cached:
                 return [cost + cold for cost in costs], cold
             get, saved = cached.get, weight * each
@@ -157,10 +157,10 @@ class PrefixAffinity(Prefixed[N]):
             ], cold
         own, fleet = min(weight, 1.0), max(weight - 1.0, 0.0) / mean
         rates = [own / speeds[i] + fleet for i in eligible]
-        news = [told.tokens - each * cached.get(ids[i], 0) for i in eligible]
+        news = [matched.tokens - each * cached.get(ids[i], 0) for i in eligible]
         return [
             cost + rate * new for cost, rate, new in zip(costs, rates, news, strict=True)
-        ], told.tokens * min(rates)
+        ], matched.tokens * min(rates)
 
     def _waits(self, plan: PrefixPlan, eligible: Sequence[int]) -> list[float]:
         """Return the tokens that each one has to work through before."""

@@ -8,7 +8,7 @@ from random import Random as RandomSource
 from loadwise._native import mypyc_attr
 from loadwise._prefix_index import PrefixIndex
 from loadwise.strategies._planned import N
-from loadwise.strategies._prefixed import Prefixed, PrefixPlan, Told, least_busy, not_negative
+from loadwise.strategies._prefixed import Matched, Prefixed, PrefixPlan, least_busy, not_negative
 
 __all__ = ["ScoredPrefix"]
 
@@ -85,7 +85,7 @@ class ScoredPrefix(Prefixed[N]):
         self,
         plan: PrefixPlan,
         eligible: Sequence[int],
-        told: Told | None,
+        matched: Matched | None,
         draw: Callable[[], float],
     ) -> int:
         prefills = [plan.cells[i].prefills for i in eligible]
@@ -98,9 +98,9 @@ class ScoredPrefix(Prefixed[N]):
             + by_cache * (1.0 - min(1.0, each.held / self._capacity))
             for queue, each in zip(queues, prefills, strict=True)
         ]
-        if told is not None and told.cached:
-            share = self._prefix_weight * told.block_tokens / told.tokens
-            get, ids = told.cached.get, plan.ids
+        if matched is not None and matched.cached:
+            share = self._prefix_weight * matched.block_tokens / matched.tokens
+            get, ids = matched.cached.get, plan.ids
             scores = [
                 score + share * get(ids[i], 0) for score, i in zip(scores, eligible, strict=True)
             ]
