@@ -97,8 +97,8 @@ def test_packages_export_all_they_import(package: str) -> None:
 
 
 def test_public_classes_are_importable_from_the_package() -> None:
-    """Every strategy, measure, filter and error can be had from ``loadwise`` itself."""
-    offered = set(loadwise.__all__)
+    """Every strategy, filter and error can be had from ``loadwise`` itself, or from its home."""
+    offered = set(loadwise.__all__) | set(importlib.import_module("loadwise.llm").__all__)
     for name in ("strategies", "load", "health", "quota", "filters", "errors", "nodes"):
         part = importlib.import_module(f"loadwise.{name}")
         for public in part.__all__:

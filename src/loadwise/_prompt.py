@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from typing import Final
 
 from loadwise._numbers import shown
 
-__all__ = ["Prompt", "check_prompt"]
+__all__ = ["CHARACTERS_PER_TOKEN", "Prompt", "check_prompt"]
 
 Sent = Callable[[Hashable, int, float], None]
+
+CHARACTERS_PER_TOKEN: Final = 4
+"""Characters that a token is taken for."""
 
 
 def check_prompt(prompt: object) -> None:
@@ -50,10 +54,17 @@ class Prompt:
         """Return a prompt in any form as one of this form."""
         return prompt if prompt is None or isinstance(prompt, Prompt) else cls(prompt)
 
-    def tell_sent(self, node_id: Hashable, token: int, now: float) -> None:
-        """Tell whoever chose that the request goes to a node."""
-        if self.sent is not None:
-            self.sent(node_id, token, now)
+    @property
+    def tokens(self) -> float:
+        """Its length, in tokens."""
+        return len(self.text) / CHARACTERS_PER_TOKEN
+
+    def tell_sent(self, node_id: Hashable, token: int, now: float) -> bool:
+        """Tell whoever chose that the request goes to a node; return whether anyone was told."""
+        if self.sent is None:
+            return False
+        self.sent(node_id, token, now)
+        return True
 
     def __eq__(self, other: object) -> bool:
         return self.text == other.text if isinstance(other, Prompt) else NotImplemented

@@ -37,7 +37,19 @@ from loadwise import (
     WeightedRoundRobin,
     WithFallback,
     Zones,
+    node_id,
 )
+from loadwise.llm import (
+    CacheAware,
+    DualMap,
+    LMetric,
+    PendingTokens,
+    PrefixAffinity,
+    PrefixIndex,
+    Prompt,
+    ScoredPrefix,
+)
+from loadwise.strategies import ViewStrategy
 from loadwise.testing import StrategyContract
 
 NOTHING = SelectionContext()
@@ -170,6 +182,74 @@ class TestJumpHashOfEqualNodes(StrategyContract):
 class TestBoundedLoads(StrategyContract):
     def make(self) -> Strategy[Any]:
         return BoundedLoads(Maglev(table_size=1009), factor=1.5)
+
+
+class PromptContract(StrategyContract):
+    """The contract, with prompts that share their beginnings."""
+
+    def _select(
+        self,
+        strategy: Strategy[Any],
+        candidates: Sequence[Any],
+        number: int = 0,
+        exclude: set[int] | None = None,
+    ) -> int | None:
+        prompt = self.prompt(number)
+        context = SelectionContext(None, frozenset(exclude or ()), prefix=prompt)
+        index = strategy.select(candidates, context)
+        if index is not None:
+            assert prompt.tell_sent(node_id(candidates[index]), 0, number / 1000)
+        return index
+
+    def test_peek_tells_the_next_choice(self) -> None:
+        """Of prompts, each counted where it was sent."""
+        strategy, nodes = self.make(), NodeSet(self.make_nodes(5))
+        assert isinstance(strategy, ViewStrategy)
+        for number in range(100):
+            told = [
+                strategy.peek(nodes, SelectionContext(prefix=self.prompt(number))) for _ in range(2)
+            ]
+            assert told == [self._select(strategy, nodes, number)] * 2
+
+    @staticmethod
+    def prompt(number: int) -> Prompt:
+        """Return the prompt of request ``number``."""
+        return Prompt(f"{number % 7:04d}" * (16 + number % 3 * 16))
+
+
+class TestPrefixAffinity(PromptContract):
+    def make(self) -> Strategy[Any]:
+        return PrefixAffinity(PrefixIndex(block_chars=16), rng=random.Random(20))
+
+
+class TestDualMap(PromptContract):
+    def make(self) -> Strategy[Any]:
+        return DualMap(64, rng=random.Random(21))
+
+
+class TestLMetric(PromptContract):
+    def make(self) -> Strategy[Any]:
+        return LMetric(PrefixIndex(block_chars=16), rng=random.Random(22))
+
+
+class TestCacheAware(PromptContract):
+    def make(self) -> Strategy[Any]:
+        return CacheAware(PrefixIndex(block_chars=16), rng=random.Random(23))
+
+
+class TestScoredPrefix(PromptContract):
+    def make(self) -> Strategy[Any]:
+        return ScoredPrefix(PrefixIndex(block_chars=16), rng=random.Random(24))
+
+
+class TestPrefixAffinityWithoutPrompts(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return PrefixAffinity(rng=random.Random(25))
+
+
+class TestLeastLoadOfPendingTokens(StrategyContract):
+    def make(self) -> Strategy[Any]:
+        return LeastLoad(load=PendingTokens(), rng=random.Random(26))
 
 
 class TestSticky(StrategyContract):

@@ -17,8 +17,7 @@ from loadwise import Balancer, Endpoint, Lease, NodeSet, Tiers, by_id
 from loadwise.context import SelectionContext
 from loadwise.llm import PendingTokens, PrefixAffinity, PrefixIndex
 from loadwise.outcome import Outcome
-from loadwise.strategies import Strategy
-from loadwise.testing import ManualClock, StrategyContract
+from loadwise.testing import ManualClock
 
 NODES = [f"gpu-{number}" for number in range(8)]
 
@@ -50,13 +49,6 @@ def busy(balancer: Balancer[Any], prompt: str, node: object) -> Generator[Lease[
     """Have a node work through a prompt."""
     with balancer.acquire(prompt=prompt, where=by_id(node)) as lease:
         yield lease
-
-
-class TestPrefixAffinityContract(StrategyContract):
-    """It keeps the contract of all strategies."""
-
-    def make(self) -> Strategy[Any]:
-        return affinity()
 
 
 def test_a_prompt_goes_where_it_is_cached() -> None:

@@ -292,7 +292,7 @@ class Balancer(Generic[N]):
             slot = view.slots[found.index]
             self._picked(slot)
             if request.prompt is not None:
-                request.prompt.tell_sent(slot.id, 0, self._clock())
+                slot.prompt_sent(request.prompt, 0, self._clock())
             return (view.members[found.index],)
         except BaseException:
             self._admission.give_up(request)
@@ -863,7 +863,7 @@ class Balancer(Generic[N]):
                 # Its end takes this token back, as it does those of measures that count ages.
                 lease._token = token = id(lease)  # noqa: SLF001 - the two are one mechanism
                 try:
-                    request.prompt.tell_sent(slot.id, token, started)
+                    slot.prompt_sent(request.prompt, token, started)
                 except BaseException:
                     lease.call_off()
                     raise

@@ -259,14 +259,14 @@ class Lease(Generic[N]):
         """Tell that the answer has begun; the request goes on.
 
         The latency is the time until now, the request ages no more in `PeakEwma`, and to cancel it
-        says nothing of the node. For responses that are streamed, and for long polls: how fast a
-        node answers is one thing, how long its answer is another. The in-flight slot is held until
-        the end as ever. The first call counts.
+        says nothing of the node. For streams and long polls: how fast a node answers is one thing,
+        how long its answer is another. It is in flight until the end. The first call counts.
         """
-        # The order is for Ctrl-C: what is not done yet is done when it is called again.
-        self._slot.first_byte(self._token)
         if self._stopped is None:
-            self._stopped = self._reporter.clock()
+            now = self._reporter.clock()
+            # The order is for Ctrl-C: what is not done yet is done when it is called again.
+            self._slot.first_byte(self._token, now)
+            self._stopped = now
 
     def stop_clock(self) -> None:
         """Tell that the answer has begun, by the old name of `first_byte`."""

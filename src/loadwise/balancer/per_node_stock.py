@@ -17,6 +17,7 @@ from loadwise._log import log_exception, log_warning
 from loadwise.balancer.lease import Lease
 from loadwise.balancer.slot import Further, Slot
 from loadwise.errors import LoadwiseError
+from loadwise.load.pending_tokens import Prefills
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Task
@@ -89,10 +90,10 @@ class Holders(Further):
         if self._begin is not None:
             self._begin(first, token, started)
 
-    def first_byte(self, token: int) -> None:
+    def first_byte(self, token: int, now: float) -> None:
         """Let a request age no more."""
-        if isinstance(self._before, Further):
-            self._before.first_byte(token)
+        if isinstance(self._before, (Further, Prefills)):
+            self._before.first_byte(token, now)
         elif self._before is not None:
             self._before.pop(token, None)
 

@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from loadwise._native import mypyc_attr
+from loadwise._prompt import Prompt
 from loadwise.balancer.limits import Room
 from loadwise.balancer.recent import Bucket
 from loadwise.load import Cell, Forgetful, LoadMeasure, PeakEwma
@@ -56,6 +57,14 @@ class MeasureFeed:
         self.begin: Begin | None = measure.begin if isinstance(measure, PeakEwma) else None
 
 
+def _begun(waiting: dict[int, float] | Prefills | Further, token: int, now: float) -> None:
+    """Let a request age no more, and tell those who measure it that its answer has begun."""
+    if isinstance(waiting, (Prefills, Further)):
+        waiting.first_byte(token, now)
+    else:
+        waiting.pop(token, None)
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Further:
     """Counts requests with all measures but the first, and has them age where that counts.
@@ -81,14 +90,15 @@ class Further:
             if isinstance(measure, PeakEwma):
                 measure.begin(cell, token, started)
 
-    def first_byte(self, token: int) -> None:
+    def first_byte(self, token: int, now: float) -> None:
         """Let a request age no more. It may be said again."""
         for measure, cell in self._ageing:
-            measure.waiting(cell).pop(token, None)
+            _begun(measure.waiting(cell), token, now)
 
     def pop(self, token: int, _: None) -> None:
         """Uncount a request that ends. It may be called again."""
-        self.first_byte(token)
+        for measure, cell in self._ageing:
+            measure.waiting(cell).pop(token, None)
         number = self._entered.get(token, 0)
         while number:
             number -= 1
@@ -113,6 +123,7 @@ class Slot:
         observe: Tells the measure of the cell how a request ended; ``None`` if it only counts.
         observers: Further measures to tell, each with its cell.
         forgetters: Measures to tell when the node is dead, each with its cell.
+        prompted: Measures of pending tokens, each with its cell.
         picks: How often the member was chosen.
         room: Permits for requests in flight; ``None`` without a limit.
         succeeded_at: When a request last ended well, by the balancer's clock.
@@ -138,6 +149,7 @@ class Slot:
         "observers",
         "others",
         "picks",
+        "prompted",
         "rolls_at",
         "room",
         "state_since",
@@ -177,6 +189,9 @@ class Slot:
         self.forgetters = tuple(
             (feed.forget, cell) for feed, cell in pairs if feed.forget is not None
         )
+        self.prompted = tuple(
+            (feed.ageing, cell) for feed, cell in pairs if isinstance(feed.ageing, PendingTokens)
+        )
         self.begin: Begin | None = pairs[0][0].begin
         self.tokens: dict[int, float] | Prefills | Further | None = None
         if self.others:
@@ -203,12 +218,17 @@ class Slot:
         for forget, cell in self.forgetters:
             forget(cell)
 
-    def first_byte(self, token: int) -> None:
+    def first_byte(self, token: int, now: float) -> None:
         """Let a request age no more. It may be said again."""
-        if isinstance(self.tokens, Further):
-            self.tokens.first_byte(token)
-        elif self.tokens is not None:
-            self.tokens.pop(token, None)
+        if self.tokens is not None:
+            _begun(self.tokens, token, now)
+
+    def prompt_sent(self, prompt: Prompt, token: int, now: float) -> None:
+        """Tell that a prompt is on its way: the strategy that chose, or else the measures."""
+        if not prompt.tell_sent(self.id, token, now):
+            tokens = prompt.tokens
+            for measure, cell in self.prompted:
+                measure.sent(cell, token, tokens, tokens, now)
 
     def settle(self) -> None:
         """Close what is kept for the member, if it has left and no lease is open any more."""

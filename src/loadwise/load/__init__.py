@@ -3,5 +3,6 @@
 from loadwise.load._measure import Cell, Forgetful, LoadMeasure
 from loadwise.load.in_flight import InFlight
 from loadwise.load.peak_ewma import PeakEwma
+from loadwise.load.pending_tokens import PendingTokens
 
-__all__ = ["Cell", "Forgetful", "InFlight", "LoadMeasure", "PeakEwma"]
+__all__ = ["Cell", "Forgetful", "InFlight", "LoadMeasure", "PeakEwma", "PendingTokens"]

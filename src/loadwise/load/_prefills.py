@@ -10,6 +10,7 @@ from weakref import ReferenceType
 from loadwise._native import mypyc_attr
 from loadwise._prefix_index import PrefixIndex
 from loadwise.load._measure import Cell
+from loadwise.load._pace import Pace
 
 __all__ = ["Followers", "Prefills", "TokenCell"]
 
@@ -20,38 +21,47 @@ _LEAST: Final = 1.0
 
 
 class Prefills:
-    """Prompts whose first byte has not come, by the tokens of their leases.
+    """Prompts of the requests in flight on one node, by the tokens of their leases.
 
     Attributes:
-        pending: Uncached tokens of those prompts.
+        pending: Uncached tokens of the prompts whose first byte has not come.
+        held: Tokens of all prompts, until their requests end.
         turn: Number of the last prompt sent here, of all that a measure was told of; 0 for none.
+        pace: Learns how quick the node is.
 
     Thread-safety: a lock, held for a moment. Ctrl-C strikes after calls, and finds all of a change
     done or nothing.
     """
 
-    __slots__ = ("_lock", "_open", "pending", "turn")
+    __slots__ = ("_held", "_lock", "_open", "held", "pace", "pending", "turn")
 
     def __init__(self) -> None:
         # Re-entrant: the collector may strike while it is held, and end a lease.
         self._lock = RLock()
         self._open: dict[int, float] = {}
+        self._held: dict[int, float] = {}
         self.pending = 0.0
+        self.held = 0.0
         self.turn = 0
+        self.pace = Pace()
 
-    def begin(self, token: int, tokens: float) -> None:
-        """Count a prompt of so many uncached tokens."""
-        most = max(tokens, _LEAST)
+    @property
+    def waiting(self) -> int:
+        """Number of prompts whose first byte has not come."""
+        return len(self._open)
+
+    def begin(self, token: int, new: float, tokens: float, now: float) -> None:
+        """Count a prompt of so many tokens, of which so many are new to the node."""
+        most = max(new, _LEAST)
         with self._lock:
+            self.pace.begin(now, idle=not self._open)
             self._open[token] = most
             self.pending += most
+            self._held[token] = tokens
+            self.held += tokens
 
-    def first_byte(self, token: int) -> None:
+    def first_byte(self, token: int, now: float) -> None:
         """Uncount a prompt whose answer has begun. It may be said again."""
-        self.pop(token, None)
-
-    def pop(self, token: int, _: None) -> None:
-        """Uncount a prompt whose request has ended. It may be called again."""
         if token not in self._open:
             return
         with self._lock:
@@ -62,6 +72,22 @@ class Prefills:
             del self._open[token]
             # Fourths of a token are exact in floats, so nothing is left in the end.
             self.pending -= tokens
+            self.pace.first_byte(tokens, now, self.turn, idle=not self._open)
+
+    def pop(self, token: int, _: None) -> None:
+        """Uncount a prompt whose request has ended. It may be called again."""
+        if token not in self._held:
+            return
+        with self._lock:
+            if token in self._open:
+                tokens = self._open[token]
+                del self._open[token]
+                self.pending -= tokens
+                self.pace.spoil()
+            if token in self._held:
+                tokens = self._held[token]
+                del self._held[token]
+                self.held -= tokens
 
 
 @mypyc_attr(native_class=False)  # as a subclass of list must be

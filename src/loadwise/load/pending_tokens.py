@@ -13,10 +13,11 @@ from loadwise._native import mypyc_attr
 from loadwise._prefix_index import PrefixIndex
 from loadwise.clock import Clock
 from loadwise.load._measure import Cell
+from loadwise.load._pace import relative_paces
 from loadwise.load._prefills import Followers, Prefills, TokenCell
 from loadwise.outcome import Outcome
 
-__all__ = ["PendingTokens", "Prefills", "TokenCell"]
+__all__ = ["PendingTokens", "Prefills", "TokenCell", "relative_paces"]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -59,6 +60,7 @@ class PendingTokens(ForkAware):
         self._lock = RLock()
         self._turns = count(1)
         self._cells: WeakValueDictionary[Hashable, TokenCell] = WeakValueDictionary()
+        self.turn = 0
 
     def cell(self, node_id: Hashable) -> TokenCell:
         """Return the entry of one node."""
@@ -92,17 +94,20 @@ class PendingTokens(ForkAware):
             if all(known() is not index for known in self._followers):
                 self._followers.append(weakref.ref(index))
 
-    def sent(self, cell: TokenCell, token: int, tokens: float) -> None:
+    def sent(self, cell: Cell, token: int, new: float, tokens: float, now: float) -> None:
         """Count a prompt that is on its way.
 
         Args:
             cell: Of the node that it goes to.
             token: Of its lease; 0 if there is none, so that nobody will tell when it ends.
-            tokens: How many of it the node has probably not cached.
+            new: How many of its tokens the node has probably not cached.
+            tokens: How many it has.
+            now: The time, by the clock that its first byte is told by, in seconds.
         """
-        cell.prefills.turn = next(self._turns)
+        prefills = self.waiting(cell)
+        prefills.turn = self.turn = next(self._turns)
         if token:
-            cell.prefills.begin(token, tokens)
+            prefills.begin(token, new, tokens, now)
 
     @staticmethod
     def waiting(cell: Cell) -> Prefills:

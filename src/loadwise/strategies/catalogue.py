@@ -12,19 +12,24 @@ from random import Random as RandomSource
 from types import MappingProxyType
 from typing import Any, Literal
 
-from loadwise.load import InFlight, PeakEwma
+from loadwise.load import InFlight, PeakEwma, PendingTokens
 from loadwise.strategies.bounded_loads import BoundedLoads
+from loadwise.strategies.cache_aware import CacheAware
 from loadwise.strategies.consistent_hash import ConsistentHash
+from loadwise.strategies.dual_map import DualMap
 from loadwise.strategies.fallback import FallbackChain, WithFallback
 from loadwise.strategies.filtered import Filtered
 from loadwise.strategies.jump_hash import JumpHash
 from loadwise.strategies.least_load import LeastLoad
+from loadwise.strategies.lmetric import LMetric
 from loadwise.strategies.maglev import Maglev
 from loadwise.strategies.most_available import MostAvailable
 from loadwise.strategies.power_of_two_choices import PowerOfTwoChoices
+from loadwise.strategies.prefix_affinity import PrefixAffinity
 from loadwise.strategies.protocols import Strategy
 from loadwise.strategies.rendezvous import Rendezvous
 from loadwise.strategies.round_robin import RoundRobin
+from loadwise.strategies.scored_prefix import ScoredPrefix
 from loadwise.strategies.split import Split
 from loadwise.strategies.sticky import Sticky
 from loadwise.strategies.tiers import Tiers
@@ -38,6 +43,8 @@ __all__ = ["CATALOGUE", "STRATEGIES", "Entry", "Maker", "known_name"]
 Maker = Callable[[RandomSource, float], Strategy[Any]]  # of whatever nodes
 """Makes a strategy from a random source and the tau of peak EWMA, in seconds."""
 
+_LLM = "loadwise.llm"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -45,12 +52,13 @@ class Entry:
 
     Attributes:
         kind: ``"strategy"``, ``"combinator"`` or ``"load"``.
-        of: The class, importable from `loadwise`.
+        of: The class, importable from its home.
         needs: What it needs of a node.
         cost: What a pick costs for n nodes.
         use: When to use it.
         makers: Makers of it by the names that commands and scenarios call it by; the first is the
             plain form.
+        home: The module that users import it from.
     """
 
     kind: Literal["strategy", "combinator", "load"]
@@ -59,6 +67,7 @@ class Entry:
     cost: str
     use: str
     makers: Mapping[str, Maker] = field(default_factory=dict[str, Maker])
+    home: str = "loadwise"
 
     @property
     def name(self) -> str:
@@ -175,6 +184,51 @@ CATALOGUE = (
         {"most-available": lambda rng, _: MostAvailable(rng=rng)},
     ),
     Entry(
+        "strategy",
+        PrefixAffinity,
+        "prompt of the request",
+        "O(n)",
+        "Language models: each prompt where most of it is cached and the wait is short.",
+        {"prefix-affinity": lambda rng, _: PrefixAffinity(rng=rng)},
+        _LLM,
+    ),
+    Entry(
+        "strategy",
+        DualMap,
+        "prompt of the request",
+        "O(n)",
+        "As PrefixAffinity, where many clients share nothing: two nodes for each beginning.",
+        {"dualmap": lambda rng, _: DualMap(rng=rng)},
+        _LLM,
+    ),
+    Entry(
+        "strategy",
+        LMetric,
+        "prompt of the request",
+        "O(n)",
+        "To compare PrefixAffinity with: the fewest new tokens times requests in flight.",
+        {"lmetric": lambda rng, _: LMetric(rng=rng)},
+        _LLM,
+    ),
+    Entry(
+        "strategy",
+        CacheAware,
+        "prompt of the request",
+        "O(n)",
+        "To compare PrefixAffinity with: the policy of SGLang's router.",
+        {"cache-aware": lambda rng, _: CacheAware(rng=rng)},
+        _LLM,
+    ),
+    Entry(
+        "strategy",
+        ScoredPrefix,
+        "prompt of the request",
+        "O(n)",
+        "To compare PrefixAffinity with: the weighted scores of llm-d.",
+        {"scored-prefix": lambda rng, _: ScoredPrefix(rng=rng)},
+        _LLM,
+    ),
+    Entry(
         "combinator",
         Sticky,
         "as the strategy inside",
@@ -237,6 +291,14 @@ CATALOGUE = (
         "nothing",
         "O(1)",
         "Nodes or requests differ in speed: recent latency, peaks at once, times those under way.",
+    ),
+    Entry(
+        "load",
+        PendingTokens,
+        "prompt of the request",
+        "O(1)",
+        "Language models without a cache of prefixes: the tokens that wait for their first byte.",
+        home=_LLM,
     ),
 )
 """All strategies, combinators and load measures, in the order of the lists."""

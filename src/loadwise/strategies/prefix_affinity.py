@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
-from functools import partial
+from collections.abc import Callable, Sequence
 from random import Random as RandomSource
-from typing import Any, Final
+from typing import Final
 
 from loadwise._native import mypyc_attr
-from loadwise._numbers import finite, shown
 from loadwise._prefix_index import PrefixIndex
-from loadwise._prompt import Prompt
-from loadwise._random import check_rng, fork_of, source_of
-from loadwise.context import EMPTY, SelectionContext
-from loadwise.load import LoadMeasure
-from loadwise.load.pending_tokens import PendingTokens, TokenCell
-from loadwise.node_set import NodeSet
-from loadwise.strategies._planned import N, Plan, Planned, check_excluded
-from loadwise.strategies._weight_table import table_for
+from loadwise.load.pending_tokens import relative_paces
+from loadwise.strategies._planned import N
+from loadwise.strategies._prefixed import Matched, Prefixed, PrefixPlan, not_negative
 
 __all__ = ["PrefixAffinity"]
 
-_CHARACTERS_PER_TOKEN: Final = 4
 _SLIGHT: Final = 0.1
 """Share of a cold prompt's cost by which idle nodes may differ and count as equal."""
 _FEW: Final = 16
@@ -31,28 +22,7 @@ _MOST_OF_MEAN: Final = 2.0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class PrefixPlan(Plan[None]):
-    """A plan with the nodes' cells.
-
-    Attributes:
-        ids: The nodes' ids.
-        cells: Their entries in the measure, by index.
-        parts: Their weights as parts of the largest, by index; ``None`` where they are alike.
-    """
-
-    __slots__ = ("cells", "ids", "parts")
-
-    def __init__(self, nodes: NodeSet[Any], cells: list[TokenCell]) -> None:
-        super().__init__(nodes, None)
-        self.ids = nodes.ids
-        self.cells = cells
-        self.parts: Sequence[float] | None = None
-        if not nodes.alike:
-            self.parts = table_for(nodes, None)[0].parts
-
-
-@mypyc_attr(allow_interpreted_subclasses=True)
-class PrefixAffinity(Planned[N, None, PrefixPlan]):
+class PrefixAffinity(Prefixed[N]):
     """Each prompt where most of it is cached and the wait is short; for language models.
 
     It goes to the node where ``pending + new_weight * new`` is least. *Pending* are the uncached
@@ -62,6 +32,10 @@ class PrefixAffinity(Planned[N, None, PrefixPlan]):
     Both are this client's own knowledge: what it sent where, by `Balancer.acquire` with ``prompt``,
     and whose answers have begun, by `Lease.first_byte`. No node is asked. A token is taken for four
     characters.
+
+    From the same it learns how many seconds each node needs for a token. Where nodes differ by more
+    than a quarter, all is compared in seconds. One that hangs once changes nothing: of its last
+    seven spans of work the median counts. One that nothing was heard of for long is tried again.
 
     Two rules keep a prefix that all prompts share from holding all of them on one node:
 
@@ -77,6 +51,8 @@ class PrefixAffinity(Planned[N, None, PrefixPlan]):
         new_weight: Tokens of waiting that one token less to compute is worth, finite and >= 0. At
             1 a prompt is sent where its own first byte comes soonest; more keeps the fleet's
             caches from filling up with copies, which pays under load.
+        decode_weight: Tokens of waiting that each answer under way counts for, finite and >= 0, for
+            servers on which answers slow prompts down.
         rng: Source of randomness for ties; ``None`` for the shared one of the `random` module.
 
     Attributes:
@@ -84,11 +60,11 @@ class PrefixAffinity(Planned[N, None, PrefixPlan]):
 
     Raises:
         TypeError: An argument is of the wrong kind.
-        ValueError: ``new_weight`` is out of range.
+        ValueError: A weight is out of range.
 
     Requests without a prompt go where the fewest tokens are pending, then the fewest requests in
-    flight. Where weights differ, all is compared per weight: a node of weight 2 is taken to be
-    twice as fast. A node that leaves, or is found dead, has nothing cached when it comes back.
+    flight. Where weights differ, a node of weight 2 is taken to be twice as fast until its pace is
+    known. A node that leaves, or is found dead, has nothing cached when it comes back.
 
     Thread-safety: full. It takes locks for moments: the index's at a look-up, a node's at a
     request's begin and end. In a forked child it starts from nothing.
@@ -116,179 +92,130 @@ class PrefixAffinity(Planned[N, None, PrefixPlan]):
         index: PrefixIndex | None = None,
         *,
         new_weight: float = 3.0,
+        decode_weight: float = 0.0,
         rng: RandomSource | None = None,
     ) -> None:
-        if index is not None and not isinstance(index, PrefixIndex):
-            raise TypeError(
-                f"index is {shown(index)}; it must be a PrefixIndex, or None for one of its own"
-            )
-        self._new_weight = finite("new_weight", new_weight)
-        if not self._new_weight >= 0:
-            raise ValueError(f"new_weight is {new_weight!r}; it must be finite and at least 0")
-        check_rng(rng)
-        self._rng = rng
-        self._random = source_of(rng)
-        self.index = PrefixIndex() if index is None else index
-        self._block_tokens = self.index.block_chars / _CHARACTERS_PER_TOKEN
-        self._measure = PendingTokens()
-        self._measure.follow(self.index)
-        super().__init__()
-
-    def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
-        """Return the index of the cheapest node, or ``None`` when none may be chosen."""
-        source, plan = self._hot
-        if source is not candidates:
-            plan = self._resolve(candidates)
-        prompt = context.prefix
-        if prompt is None:
-            return self._cheapest(plan, context.exclude, self._random)
-        cached = self._cached(prompt)
-        index = self._cheapest(plan, context.exclude, self._random, prompt, cached)
-        if index is not None:
-            prompt.sent = partial(self._sent, prompt, cached)
-        return index
-
-    def peek(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
-        """Return what `select` would return, without drawing."""
-        plan, prompt = self._glance(candidates), context.prefix
-        cached = {} if prompt is None else self._cached(prompt)
-        return self._cheapest(plan, context.exclude, fork_of(self._rng), prompt, cached)
+        self._new_weight = not_negative("new_weight", new_weight)
+        self._decode_weight = not_negative("decode_weight", decode_weight)
+        super().__init__(index, rng)
 
     def facts(self, nodes: Sequence[N]) -> dict[str, Sequence[float]]:
-        """Return the pending tokens, and how many blocks the index has of each node."""
-        plan = self._resolve(nodes)
-        return {
-            "pending": [cell.prefills.pending for cell in plan.cells],
-            "blocks": [self.index.blocks(identity) for identity in plan.ids],
-        }
+        """Return of each node the pending tokens, the blocks in the index, and the relative speed.
 
-    @property
-    def measures(self) -> tuple[LoadMeasure, ...]:
-        """The measure of pending tokens."""
-        return (self._measure,)
+        That is 1 for the fastest by weight or by its pace, and left out where all are alike.
+        """
+        found = super().facts(nodes)
+        speeds = self._speeds(self._resolve(nodes))
+        return found if speeds is None else found | {"speed": [*speeds]}
 
-    def share_measures(self, measures: Sequence[LoadMeasure]) -> None:
-        """Consult a measure in the place of its own, before it has been asked for anything."""
-        for measure in measures:
-            if isinstance(measure, PendingTokens):
-                self._measure = measure
-                measure.follow(self.index)
-
-    def _cached(self, prompt: Prompt) -> dict[Any, int]:
-        """Return how many blocks of a prompt which nodes have."""
-        return self.index.match_hashes(self._hashes(prompt))
-
-    def _hashes(self, prompt: Prompt) -> list[int]:
-        size = self.index.block_chars
-        known = prompt.hashes.get(size)
-        if known is None:
-            known = prompt.hashes[size] = self.index.hashes(prompt.text)
-        return known
-
-    def _sent(
-        self,
-        prompt: Prompt,
-        cached: Mapping[Any, int],
-        node_id: Any,  # noqa: ANN401 - any hashable
-        token: int,
-        _now: float,
-    ) -> None:
-        """Record that a prompt is on its way to a node, perhaps another than was chosen."""
-        tokens = len(prompt.text) / _CHARACTERS_PER_TOKEN
-        new = tokens - cached.get(node_id, 0) * self._block_tokens
-        self._measure.sent(self._measure.cell(node_id), token, new)
-        self.index.insert_hashes(self._hashes(prompt), node_id)
-
-    def _cheapest(
+    def _choose(
         self,
         plan: PrefixPlan,
-        exclude: AbstractSet[int],
+        eligible: Sequence[int],
+        matched: Matched | None,
         draw: Callable[[], float],
-        prompt: Prompt | None = None,
-        cached: Mapping[Any, int] | None = None,
-    ) -> int | None:
-        eligible: Sequence[int] = plan.eligible
-        if exclude:
-            check_excluded(exclude, plan.size)
-            eligible = [i for i in eligible if i not in exclude]
-        if not eligible:
-            return None
-        costs, cold = self._costs(plan, eligible, prompt, cached)
-        index = self._best(plan, eligible, costs, cold, draw)
+    ) -> int:
+        speeds = self._speeds(plan)
+        costs, cold = self._costs(plan, eligible, matched, speeds)
+        index = _best(plan, eligible, costs, cold, draw)
         if len(plan.cells[index]) > _FEW:
             roomy = _not_crowded(plan, eligible)
             if index not in roomy:
                 kept = [costs[p] for p, i in enumerate(eligible) if i in roomy]
-                index = self._best(plan, [i for i in eligible if i in roomy], kept, cold, draw)
+                index = _best(plan, [i for i in eligible if i in roomy], kept, cold, draw)
         return index
 
     def _costs(
         self,
         plan: PrefixPlan,
         eligible: Sequence[int],
-        prompt: Prompt | None,
-        cached: Mapping[Any, int] | None,
+        matched: Matched | None,
+        speeds: Sequence[float] | None,
     ) -> tuple[list[float], float]:
-        """Return each one's cost, and what the prompt adds to it where nothing is cached."""
-        cells, parts, cold = plan.cells, plan.parts, 0.0
-        costs = [cells[i].prefills.pending for i in eligible]
-        if prompt is not None:
-            weight, ids = self._new_weight, plan.ids
-            cold = weight * len(prompt.text) / _CHARACTERS_PER_TOKEN
-            if cached:
-                saved, get = weight * self._block_tokens, cached.get
-                costs = [
-                    pending + cold - saved * get(ids[i], 0)
-                    for pending, i in zip(costs, eligible, strict=True)
-                ]
-            else:
-                costs = [pending + cold for pending in costs]
-        if parts is not None:
-            costs = [cost / parts[i] for cost, i in zip(costs, eligible, strict=True)]
-        return costs, cold
+        """Return each one's cost, and what the prompt costs the fastest if it has nothing cached.
 
-    def _best(
-        self,
-        plan: PrefixPlan,
-        eligible: Sequence[int],
-        costs: Sequence[float],
-        cold: float,
-        draw: Callable[[], float],
-    ) -> int:
-        cells, parts = plan.cells, plan.parts
-        least = min(costs)
-        first = eligible[costs.index(least)]
-        if cells[first].prefills.pending:
-            tied = [i for i, cost in zip(eligible, costs, strict=True) if cost == least]
-        else:
-            slight = _SLIGHT * cold / (1.0 if parts is None else parts[first])
-            tied = [
-                i
-                for i, cost in zip(eligible, costs, strict=True)
-                if cost <= least + slight and not cells[i].prefills.pending
-            ]
-        if len(tied) == 1:
-            return tied[0]
-        ranks = [
-            (
-                len(cells[i]) if parts is None else len(cells[i]) / parts[i],
-                cells[i].prefills.turn if cold else 0,
-            )
-            for i in tied
+        Where speeds differ, waiting and work count as the node's own time. What work counts for
+        beyond that is the fleet's: it will be done again wherever the copy is missed.
+        """
+        costs = self._waits(plan, eligible)
+        weight = self._new_weight
+        mean = 1.0
+        if speeds is not None:
+            costs = [cost / speeds[i] for cost, i in zip(costs, eligible, strict=True)]
+            mean = sum([speeds[i] for i in eligible]) / len(eligible)
+        if matched is None:
+            return costs, 0.0
+        ids, cached, each = plan.ids, matched.cached, matched.block_tokens
+        if speeds is None:
+            cold = weight * matched.tokens
+            if not cached:
+                return [cost + cold for cost in costs], cold
+            get, saved = cached.get, weight * each
+            return [
+                cost + cold - saved * get(ids[i], 0)
+                for cost, i in zip(costs, eligible, strict=True)
+            ], cold
+        own, fleet = min(weight, 1.0), max(weight - 1.0, 0.0) / mean
+        rates = [own / speeds[i] + fleet for i in eligible]
+        news = [matched.tokens - each * cached.get(ids[i], 0) for i in eligible]
+        return [
+            cost + rate * new for cost, rate, new in zip(costs, rates, news, strict=True)
+        ], matched.tokens * min(rates)
+
+    def _waits(self, plan: PrefixPlan, eligible: Sequence[int]) -> list[float]:
+        """Return the tokens that each one has to work through before."""
+        cells, each = plan.cells, self._decode_weight
+        if not each:
+            return [cells[i].prefills.pending for i in eligible]
+        return [
+            cells[i].prefills.pending + each * max(0, len(cells[i]) - cells[i].prefills.waiting)
+            for i in eligible
         ]
-        lowest = min(ranks)
-        last = [i for i, rank in zip(tied, ranks, strict=True) if rank == lowest]
-        return last[0] if len(last) == 1 else last[int(draw() * len(last))]
 
-    def _make_state(self, nodes: NodeSet[N]) -> None:
-        """Nothing is kept but by plan, so that the cells of those that left are let go."""
+    def _speeds(self, plan: PrefixPlan) -> Sequence[float] | None:
+        """Return how many tokens nodes compute in a time, relatively; ``None`` if all are alike."""
+        turn = self._measure.turn
+        if turn >= plan.paced_until:
+            plan.paced_until = turn + plan.size
+            paces = relative_paces([cell.prefills.pace for cell in plan.cells], plan.parts, turn)
+            plan.speeds = plan.parts
+            if paces is not None:
+                parts = plan.parts or [1.0] * plan.size
+                plan.speeds = [part / pace for part, pace in zip(parts, paces, strict=True)]
+        return plan.speeds
 
-    def _make_plan(self, nodes: NodeSet[N], state: None) -> PrefixPlan:  # noqa: ARG002 - the base's
-        if len(nodes):
-            source, before = self._hot
-            if source.membership is nodes.membership:
-                return PrefixPlan(nodes, before.cells)
-        return PrefixPlan(nodes, [self._measure.cell(identity) for identity in nodes.ids])
+
+def _best(
+    plan: PrefixPlan,
+    eligible: Sequence[int],
+    costs: Sequence[float],
+    cold: float,
+    draw: Callable[[], float],
+) -> int:
+    cells, parts = plan.cells, plan.parts
+    least = min(costs)
+    first = eligible[costs.index(least)]
+    if cells[first].prefills.pending:
+        tied = [i for i, cost in zip(eligible, costs, strict=True) if cost == least]
+    else:
+        most = least + _SLIGHT * cold
+        tied = [
+            i
+            for i, cost in zip(eligible, costs, strict=True)
+            if cost <= most and not cells[i].prefills.pending
+        ]
+    if len(tied) == 1:
+        return tied[0]
+    ranks = [
+        (
+            len(cells[i]) if parts is None else len(cells[i]) / parts[i],
+            cells[i].prefills.turn if cold else 0,
+        )
+        for i in tied
+    ]
+    lowest = min(ranks)
+    last = [i for i, rank in zip(tied, ranks, strict=True) if rank == lowest]
+    return last[0] if len(last) == 1 else last[int(draw() * len(last))]
 
 
 def _not_crowded(plan: PrefixPlan, eligible: Sequence[int]) -> frozenset[int]:
