@@ -17,6 +17,7 @@ from psycopg_pool import ConnectionPool
 
 from loadwise import (
     Balancer,
+    ConsecutiveFailurePolicy,
     Endpoint,
     Filtered,
     HealthFilter,
@@ -53,6 +54,7 @@ class Database:
         patience: Seconds after which a server that does not answer has failed.
         most_lag: Seconds that a replica may lag behind.
         interval: Seconds between two looks at that.
+        rest: Seconds until a server that has failed is tried again.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Database:
         patience: float = 2.0,
         most_lag: float = 10.0,
         interval: float = 1.0,
+        rest: float = 5.0,
     ) -> None:
         class Connection(TimedConnection[Any]):
             answer_timeout = patience
@@ -79,6 +82,7 @@ class Database:
         self.balancer = Balancer(
             nodes,
             reads,
+            health=HealthTracker(ConsecutiveFailurePolicy(probe_interval=rest)),
             failures=classify_postgres,
             max_in_flight=SIZE,
             where=HealthFilter.available(checks),
@@ -106,7 +110,7 @@ class Database:
 
     def keeps_up(self, node: Endpoint) -> bool:
         """Tell whether a server is no more than so far behind."""
-        with psycopg.connect(str(node.id), connect_timeout=2) as connection:
+        with self.connection_class.connect(str(node.id), connect_timeout=2) as connection:
             row = connection.execute(LAG).fetchone()
         return row is not None and row[0] <= self.most_lag
 

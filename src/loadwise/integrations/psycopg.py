@@ -84,7 +84,7 @@ class AsyncTimedConnection(AsyncConnection[Row]):
 
     answer_timeout: float | None = _DEFAULT
 
-    async def wait(self, gen: PQGen[R], *args: Any, **kwargs: Any) -> R:
+    async def wait(self, gen: PQGen[R], *args: Any, **kwargs: Any) -> R:  # noqa: ANN401 - as above
         """Wait for what the server has to say, as long as it may take."""
         if self.answer_timeout is None:
             return await super().wait(gen, *args, **kwargs)

@@ -21,6 +21,7 @@ import psycopg
 from tests.ports import free_port
 
 DEADLINE = 30.0
+_ROOM = 2**29
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -39,6 +40,13 @@ def program(name: str) -> str | None:
     # Debian has the server's programs in no path, one folder for each version.
     versions = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
     return str(versions[-1]) if versions else shutil.which(name)
+
+
+def _memory() -> str | None:
+    """Return a folder in memory, where copies of clusters cost next to nothing, if there is one."""
+    folder = Path("/dev/shm")  # noqa: S108 - what is made in it has a name of its own
+    roomy = folder.is_dir() and shutil.disk_usage(folder).free > _ROOM
+    return str(folder) if roomy else None
 
 
 def until(condition: Callable[[], Any], seconds: float = DEADLINE) -> Any:
@@ -157,7 +165,7 @@ class Cluster:
 
     def __init__(self, replicas: int) -> None:
         self._owner = "postgres" if os.geteuid() == 0 else None
-        self._folder = Path(tempfile.mkdtemp(prefix="loadwise-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="loadwise-", dir=_memory()))
         if self._owner is not None:
             shutil.chown(self._folder, self._owner)
         first = self._folder / "primary"
@@ -219,6 +227,7 @@ class Relay:
         self._lock = Lock()
         self._open: list[socket.socket] = []
         self._resets = False
+        self._loses = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._threads = [Thread(target=self._accept, daemon=True)]
@@ -229,6 +238,10 @@ class Relay:
         with self._lock:
             self._resets = True
             _cut(self._open)
+
+    def lose_answers(self) -> None:
+        """Pass on what is sent, and reset the connection instead of passing on the answer."""
+        self._loses = True
 
     def restore(self) -> None:
         """Pass everything on again."""
@@ -260,6 +273,8 @@ class Relay:
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65_536):
+                if self._loses and source.getpeername()[1] == self._server:
+                    break
                 target.sendall(data)
         with self._lock:
             _cut([each for each in (source, target) if each in self._open])
