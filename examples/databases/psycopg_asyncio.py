@@ -82,7 +82,6 @@ class Database:
             max_size=SIZE,
             timeout=2.0,
             reconnect_timeout=0.0,
-            check=AsyncConnectionPool.check_connection,
             open=False,
         )
         await pool.open()

@@ -104,7 +104,6 @@ class Database:
             max_size=SIZE,  # as max_in_flight, so nobody waits but for a new connection
             timeout=2.0,
             reconnect_timeout=0.0,  # the next request tries again, however long it was down
-            check=ConnectionPool.check_connection,
             open=True,
         )
 

@@ -95,7 +95,7 @@ class Store:
             str(node.id),
             socket_connect_timeout=self.patience,
             socket_timeout=self.patience,
-            # By itself redis-py sends again what was lost: INCR would count twice.
+            # redis.Redis(host=...) sends again whose answer was lost: INCR would count twice.
             retry=Retry(NoBackoff(), 0),
         )
 

@@ -239,8 +239,8 @@ class Relay:
             self._resets = True
             _cut(self._open)
 
-    def lose_answers(self) -> None:
-        """Pass on what is sent, and reset the connection instead of passing on the answer."""
+    def lose_an_answer(self) -> None:
+        """Pass on what is sent next, and reset its connection instead of passing on the answer."""
         self._loses = True
 
     def restore(self) -> None:
@@ -274,6 +274,7 @@ class Relay:
         with suppress(OSError):
             while data := source.recv(65_536):
                 if self._loses and source.getpeername()[1] == self._server:
+                    self._loses = False
                     break
                 target.sendall(data)
         with self._lock:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from threading import Barrier
 from typing import Any
 
 import psycopg
@@ -167,6 +169,29 @@ def test_a_replica_that_lags_is_not_read_from(cluster: Cluster, notes: None) -> 
         assert ports <= {each.port for each in others}
         lagging.ask("SELECT pg_wal_replay_resume()")
         until(lambda: read() == lagging.port)
+
+
+def test_a_server_that_was_restarted_costs_one_failure_at_most(cluster: Cluster) -> None:
+    """However many connections to it had been kept: they are lost together."""
+    replica, *_ = cluster.replicas
+    together = Barrier(8)
+
+    def wait(connection: psycopg.Connection[Any]) -> None:
+        connection.execute("SELECT 1")
+        together.wait(10)
+
+    with program("psycopg_replicas")["Database"](
+        cluster.primary.dsn, [replica.dsn], interval=60.0
+    ) as database:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda _: database.read(wait), range(8)))
+        replica.kill()
+        replica.start()
+        for _ in range(8):
+            database.read(lambda c: c.execute("SELECT 1"))
+        primary, restarted = database.balancer.status()
+    assert restarted.recent_failures <= 1
+    assert primary.picks <= 1
 
 
 @pytest.mark.parametrize("name", ["psycopg_replicas", "sqlalchemy_replicas", "psycopg_asyncio"])

@@ -84,7 +84,7 @@ def test_a_write_whose_answer_is_lost_is_not_sent_again(servers: list[Node]) -> 
     relay = Relay(primary.port)
     with program("redis_replicas")["Store"](url(relay.port), [url(servers[1].port)]) as store:
         store.write(lambda client: client.incr("count"))
-        relay.lose_answers()
+        relay.lose_an_answer()
         with pytest.raises(redis.ConnectionError):
             store.write(lambda client: client.incr("count"))
         assert [status.in_flight for status in store.balancer.status()] == [0, 0]
