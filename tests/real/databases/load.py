@@ -14,8 +14,8 @@ from typing import Any, Self
 from tests.real.databases.servers import until
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "databases"
-READERS, WRITERS = 5, 2
-_PACE = 0.002
+READERS, WRITERS = 4, 1
+_PACE = 0.005
 """Seconds between two requests of one thread, for the processors are others' too."""
 
 

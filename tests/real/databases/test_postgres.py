@@ -199,10 +199,10 @@ def test_programs_run_as_they_stand(
     cluster: Cluster, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each writes one row on the primary and reads it from the replicas."""
-    cluster.primary.ask("DROP TABLE IF EXISTS users")
     done = program(name)["main"](*(each.dsn for each in cluster.all))
     if done is not None:
         asyncio.run(done)
     printed = capsys.readouterr().out.splitlines()
     assert "1" in printed[9]
     assert all("HEALTHY" in line for line in printed[-4:])
+    cluster.primary.ask("DROP TABLE users")
