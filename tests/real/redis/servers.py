@@ -74,6 +74,10 @@ class Node:
         """Have it hang: connections are accepted and nothing is answered."""
         os.kill(self._process.pid, signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        """Have it go on."""
+        os.kill(self._process.pid, signal.SIGCONT)
+
     def kill(self) -> None:
         """Kill it, and all it knows."""
         self._process.kill()
