@@ -78,8 +78,7 @@ def _row(run: Result) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for key, value in _result(run).items():
         if key in {"latency", "ttft"}:
-            known = value or dict.fromkeys(figure.name for figure in LATENCIES)
-            row |= {f"{key}_{name}": latency for name, latency in known.items()}
+            row |= {f"{key}_{name}": seconds for name, seconds in value.items()}
         elif key != "share":
             row[key] = value
     return row
@@ -93,7 +92,7 @@ def _result(run: Result) -> dict[str, Any]:
         "seconds": _known(run.seconds),
         **{figure.name: _known(figure.of(run)) for figure in _BEFORE_LATENCY},
         "latency": {figure.name: _known(figure.of(run)) for figure in LATENCIES},
-        "ttft": run.ttft and {figure.name: _known(figure.of(run)) for figure in FIRST_TOKENS},
+        "ttft": {figure.name: _known(figure.of(run)) for figure in FIRST_TOKENS},
         **{figure.name: _known(figure.of(run)) for figure in _AFTER_LATENCY},
         "share": {server: _known(share) for server, share in run.share.items()},
     }
@@ -104,7 +103,7 @@ def _summary(summary: Summary) -> dict[str, Any]:
         "strategy": summary.strategy,
         "seeds": [run.seed for run in summary.runs],
         "latency": {name: _estimate(each) for name, each in summary.latency.items()},
-        "ttft": summary.ttft and {name: _estimate(each) for name, each in summary.ttft.items()},
+        "ttft": {figure.name: _estimate(summary.of(figure)) for figure in FIRST_TOKENS},
         **{name: _estimate(each) for name, each in summary.figures.items()},
     }
 
