@@ -81,7 +81,7 @@ def test_every_figure_is_everywhere(figure: Figure) -> None:
     """In summaries, in the JSON, in both tables, and in the verdict where it has a name there."""
     made = comparison()
     data = to_json(made)
-    [group] = [name for name, figures in TIMES.items() if figure in figures] or [None]
+    group = next((name for name, figures in TIMES.items() if figure in figures), None)
     for summed, exported in zip(made.summaries, data["summaries"], strict=True):
         estimate = summed.of(figure)
         assert estimate is not None

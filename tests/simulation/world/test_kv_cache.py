@@ -30,6 +30,6 @@ def test_as_a_plain_list(prompts: list[list[int]], capacity: int) -> None:
         kept = kept[len(kept) - min(capacity, len(kept)) :]
         assert len(cache) == len(kept) <= capacity
         # Nothing is left whose beginning is gone.
-        assert all(block == 2 or block == 3 or block // 2 in kept for block in kept)
+        assert all(block in {2, 3} or block // 2 in kept for block in kept)
     cache.clear()
     assert len(cache) == 0

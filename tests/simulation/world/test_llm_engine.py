@@ -147,39 +147,45 @@ def test_a_request_that_waits_is_dropped() -> None:
 
 @dataclass
 class Plain:
-    """One request of the plain engine."""
+    """One request of the plain engine: tokens to compute, and tokens of its answer to write."""
 
     at: float
     left: int
     output: int
+    begun: bool = False
     written: int = 0
     first: float = 0.0
     last: float = 0.0
 
 
+def step_of(how: LlmTable, here: list[Plain]) -> tuple[float, list[tuple[Plain, int]]]:
+    """Return how long the next step takes, and how many tokens it computes of which prompts."""
+    answers = sum(not each.left for each in here)
+    budget, seconds = how.step_tokens - answers, 0.0
+    parts: list[tuple[Plain, int]] = []
+    for each in here:
+        tokens = min(each.left, budget)
+        if tokens > 0:
+            seconds += tokens / how.prefill_rate + how.prefill_base * (not each.begun)
+            each.begun = True
+            parts.append((each, tokens))
+            budget -= tokens
+    if answers:
+        seconds = max(seconds, how.decode_base) + how.decode_each * (answers - 1)
+    return seconds, parts
+
+
 def played_plainly(how: LlmTable, requests: list[Asked]) -> list[Plain]:
     """Return what comes of requests in coupled steps, one token at a time, without a cache."""
     all_of_them = [Plain(at, tokens, output) for at, tokens, output, _ in requests]
-    coming = deque(sorted(all_of_them, key=lambda each: each.at))
-    here: list[Plain] = []
-    now = 0.0
+    coming, here, now = deque(all_of_them), list[Plain](), 0.0
     while coming or here:
         if not here:
             now = max(now, coming[0].at)
         while coming and coming[0].at <= now:
             here.append(coming.popleft())
         answers = [each for each in here if not each.left]
-        budget, seconds, parts = how.step_tokens - len(answers), 0.0, []
-        for each in here:
-            tokens = min(each.left, budget)
-            if tokens > 0:
-                fresh = each.first == 0.0
-                seconds += tokens / how.prefill_rate + how.prefill_base * fresh
-                each.first = -1.0
-                parts.append((each, tokens))
-                budget -= tokens
-        if answers:
-            seconds = max(seconds, how.decode_base) + how.decode_each * (len(answers) - 1)
+        seconds, parts = step_of(how, here)
         now += seconds
         for each in answers:
             each.written += 1
@@ -187,10 +193,9 @@ def played_plainly(how: LlmTable, requests: list[Asked]) -> list[Plain]:
             each.left -= tokens
             if not each.left:
                 each.first, each.written = now, 1
-        for each in list(here):
-            if each.written == each.output:
-                each.last = now
-                here.remove(each)
+        for each in here:
+            each.last = now
+        here = [each for each in here if each.written < each.output]
     return all_of_them
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import count, islice
+from itertools import count, islice, pairwise
 from random import Random
 from statistics import fmean
 
@@ -24,7 +24,9 @@ def drawn(kind: Conversations, requests: int) -> list[SimulatedPrompt]:
 
 def test_the_mean_prompt_is_the_one_that_loads_are_reckoned_with() -> None:
     """Once the first conversations have come to their ends."""
-    kind = Conversations(system=100, document=200, message=50, output=70, turns=4, think=5, sigma=0.5)
+    kind = Conversations(
+        system=100, document=200, message=50, output=70, turns=4, think=5, sigma=0.5
+    )
     found = fmean(prompt.tokens for prompt in drawn(kind, 20_000)[2000:])
     assert found == pytest.approx(mean_prompt(kind), rel=0.05)
 
@@ -41,7 +43,7 @@ def test_a_turn_goes_on_where_the_one_before_ended() -> None:
     """One conversation at a time: each prompt begins with the last one's full blocks."""
     kind = Conversations(systems=1, turns=1e6, think=0.0)
     prompts = drawn(kind, 50)
-    for before, after in zip(prompts, prompts[1:], strict=False):
+    for before, after in pairwise(prompts):
         full = before.tokens // 16
         assert after.blocks[:full] == before.blocks[:full]
         assert after.tokens > before.tokens + before.output
@@ -72,9 +74,7 @@ def test_systems_are_as_frequent_as_their_ranks_say() -> None:
 )
 def test_texts_share_what_prompts_share(one: list[int], other: list[int], size: int) -> None:
     """Block by block, whatever the size of a block."""
-    texts = [
-        SimulatedPrompt(len(ids) * size, 1, tuple(ids)).text(size) for ids in (one, other)
-    ]
+    texts = [SimulatedPrompt(len(ids) * size, 1, tuple(ids)).text(size) for ids in (one, other)]
     for ids, text in zip((one, other), texts, strict=True):
         assert len(text) == len(ids) * size * 4
     for end in range(1, min(len(one), len(other)) + 1):
