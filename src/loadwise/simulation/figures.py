@@ -72,7 +72,7 @@ class Figure:
 
     @property
     def is_time(self) -> bool:
-        """Whether it is a time that requests take."""
+        """True for a time that requests take."""
         return self.written is duration
 
     def less(self, run: Result) -> float:

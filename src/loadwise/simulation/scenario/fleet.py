@@ -125,8 +125,8 @@ def mean_prompt(service: Conversations) -> float:
     included, is the mean number of turns.
 
     Example:
-        >>> mean_prompt(Conversations(system=1000, document=500, message=50, output=150, turns=3))
-        1950.0
+        >>> mean_prompt(Conversations(system=1000, document=500.0, message=50.0, output=150.0))
+        2150.0
     """
     history = service.turns * service.message + (service.turns - 1) * service.output
     return service.system + service.document + history

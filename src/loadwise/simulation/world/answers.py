@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from loadwise.simulation.world.loop import Loop
-from loadwise.simulation.world.prefills import Attempt
+from loadwise.simulation.world.prompt_queue import Attempt
 
 __all__ = ["Answers", "FlowingAnswers", "TokenSeconds"]
 

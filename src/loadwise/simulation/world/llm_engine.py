@@ -9,7 +9,7 @@ from loadwise.simulation.scenario import LlmTable
 from loadwise.simulation.world.answers import Answers, FlowingAnswers
 from loadwise.simulation.world.kv_cache import KvCache
 from loadwise.simulation.world.loop import Loop
-from loadwise.simulation.world.prefills import Attempt, Part, Prefills
+from loadwise.simulation.world.prompt_queue import Attempt, Part, PromptQueue
 
 __all__ = ["LlmEngine"]
 
@@ -17,7 +17,7 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class _EngineStep:
     """One step of the engine, or several alike that only write answers.
 
     Attributes:
@@ -60,43 +60,43 @@ class LlmEngine:
         self._loop = loop
         self._table = table
         self._pace = pace
-        self._prefills = Prefills(
+        self._prompts = PromptQueue(
             KvCache(table.blocks), table.block_tokens, whole=table.prefill == "whole"
         )
         # Within the steps, or beside them; one of the two stays empty.
         self._coupled = Answers()
         self._flowing = FlowingAnswers(loop, self._token_seconds, self._complete)
         self._writes_in_steps = table.prefill == "coupled"
-        self._step: _Step | None = None
+        self._step: _EngineStep | None = None
         self._stands_still_since: float | None = None
 
     @property
     def prompt_tokens(self) -> int:
         """Tokens of the prompts that began since the counts were reset."""
-        return self._prefills.prompt_tokens
+        return self._prompts.prompt_tokens
 
     @property
     def cached_tokens(self) -> int:
         """Those of them that were cached."""
-        return self._prefills.cached_tokens
+        return self._prompts.cached_tokens
 
     @property
     def room(self) -> int:
-        """How many more requests fit into the batch; below 0 where some wait."""
+        """Requests that fit into the batch besides; below 0 where some wait."""
         return self._table.batch - self.size
 
     @property
     def size(self) -> int:
         """Requests here, waiting or in work."""
-        return self._prefills.waiting + self._in_work
+        return self._prompts.waiting + self._in_work
 
     @property
     def _in_work(self) -> int:
-        return self._prefills.begun + len(self._coupled) + len(self._flowing)
+        return self._prompts.begun + len(self._coupled) + len(self._flowing)
 
     def reset_counts(self) -> None:
         """Count from here on."""
-        self._prefills.prompt_tokens = self._prefills.cached_tokens = 0
+        self._prompts.prompt_tokens = self._prompts.cached_tokens = 0
 
     def accept(self, attempt: Attempt) -> None:
         """Take a request that arrives here.
@@ -107,12 +107,12 @@ class LlmEngine:
         prompt = attempt.request.prompt
         if prompt is None:
             raise TypeError("a server of a language model was sent a request without a prompt")
-        self._prefills.add(attempt, prompt)
+        self._prompts.add(attempt, prompt)
         self._heed_change()
 
     def drop(self, attempt: Attempt) -> None:
         """Drop a request that nobody waits for, unless it is in work already."""
-        self._prefills.drop(attempt)
+        self._prompts.drop(attempt)
 
     def change_pace(self, pace: float) -> None:
         """Take so many seconds for a second of the work that begins from now on."""
@@ -128,7 +128,7 @@ class LlmEngine:
         """Lose all requests, which are returned, and all that is cached."""
         broken = self.held()
         self._step = None
-        self._prefills.lose_all()
+        self._prompts.lose_all()
         self._coupled.lose_all()
         self._flowing.lose_all()
         return broken
@@ -148,12 +148,12 @@ class LlmEngine:
         step = self._step
         if step is not None:
             begin = step.begin + self._loop.now - since
-            self._carry_out(_Step(step.parts, step.count, begin, step.seconds))
+            self._carry_out(_EngineStep(step.parts, step.count, begin, step.seconds))
         self._begin()
 
     def held(self) -> list[Attempt]:
         """Return the requests that are here."""
-        return [*self._prefills.held(), *self._coupled.held(), *self._flowing.held()]
+        return [*self._prompts.held(), *self._coupled.held(), *self._flowing.held()]
 
     def _token_seconds(self, answers: int) -> float:
         table = self._table
@@ -164,7 +164,7 @@ class LlmEngine:
         if self._step is not None or self._stands_still_since is not None:
             return
         table, answers = self._table, len(self._coupled)
-        parts, begun = self._prefills.step(table.batch - self._in_work, table.step_tokens - answers)
+        parts, begun = self._prompts.step(table.batch - self._in_work, table.step_tokens - answers)
         if not parts and not answers:
             return
         tokens = sum([tokens for _, tokens in parts])
@@ -173,9 +173,9 @@ class LlmEngine:
             # The model's weights are read once, for prompts and answers alike.
             seconds = max(seconds, table.decode_base) + table.decode_each * (answers - 1)
         count = 1 if parts else round(self._coupled.left())
-        self._carry_out(_Step(parts, count, self._loop.now, self._pace * seconds))
+        self._carry_out(_EngineStep(parts, count, self._loop.now, self._pace * seconds))
 
-    def _carry_out(self, step: _Step) -> None:
+    def _carry_out(self, step: _EngineStep) -> None:
         self._step = step
         self._loop.at(step.end, self._end, step)
 
@@ -188,14 +188,14 @@ class LlmEngine:
             done = (self._loop.now - step.begin) / step.seconds
             count = max(1, ceil(done - _ROUNDING))
             if count < step.count:
-                self._carry_out(_Step(step.parts, count, step.begin, step.seconds))
+                self._carry_out(_EngineStep(step.parts, count, step.begin, step.seconds))
 
-    def _end(self, step: _Step) -> None:
+    def _end(self, step: _EngineStep) -> None:
         if step is not self._step or self._stands_still_since is not None:
             return  # it was cut short, or went on later, or all was lost
         self._step = None
         written = self._coupled.write(step.count) if self._writes_in_steps else ()
-        for prefill in self._prefills.computed(step.parts):
+        for prefill in self._prompts.computed(step.parts):
             attempt, tokens = prefill.attempt, prefill.prompt.output - 1
             attempt.client.began(attempt)
             if not tokens:

@@ -25,7 +25,7 @@ class Engine(Protocol):
 
     @property
     def room(self) -> int:
-        """How many more requests it could work on; below 0 where some wait."""
+        """Requests that it could work on besides; below 0 where some wait."""
         ...
 
     @property

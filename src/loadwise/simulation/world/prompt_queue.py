@@ -9,7 +9,7 @@ from loadwise.simulation.world.attempt import SimulatedAttempt
 from loadwise.simulation.world.kv_cache import KvCache
 from loadwise.simulation.world.prompts import SimulatedPrompt
 
-__all__ = ["Attempt", "Part", "Parts", "Prefill", "Prefills"]
+__all__ = ["Attempt", "Part", "Parts", "Prefill", "PromptQueue"]
 
 Attempt = SimulatedAttempt[Any]  # on whatever servers
 
@@ -38,7 +38,7 @@ Parts = tuple[list[Part], int]
 """All that a step computes, and how many of those prompts begin with it."""
 
 
-class Prefills:
+class PromptQueue:
     """Queue of prompts, first come, first served, with the cache of those that were computed.
 
     What is cached of a prompt is looked up when its computation begins. What is computed is cached
@@ -65,12 +65,12 @@ class Prefills:
 
     @property
     def waiting(self) -> int:
-        """How many have not begun."""
+        """Prompts that have not begun."""
         return len(self._waiting)
 
     @property
     def begun(self) -> int:
-        """How many have begun and are not complete."""
+        """Prompts that have begun and are not complete."""
         return len(self._begun)
 
     def add(self, attempt: Attempt, prompt: SimulatedPrompt) -> None:
