@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,9 +24,9 @@ WHOLE = LlmTable(
 )
 
 
-def table(prefill: str, **changes: float) -> LlmTable:
+def table(prefill: str, **changes: Any) -> LlmTable:
     """Return the way to work of these tests, with changes."""
-    values = {field: getattr(WHOLE, field) for field in WHOLE.__struct_fields__}
+    values: dict[str, Any] = {field: getattr(WHOLE, field) for field in WHOLE.__struct_fields__}
     return LlmTable(**values | {"prefill": prefill} | changes)
 
 
