@@ -31,6 +31,7 @@ SECTIONS = (
     ("The scenario itself", ""),
     ("`[servers]`", "servers"),
     ("`[[servers.groups]]`", "servers.groups.0"),
+    ("`[servers.llm]`", "servers.llm"),
     ("`[arrivals]`", "arrivals"),
     ("`[service]`", "service"),
     ("`[clients]`", "clients"),

@@ -15,12 +15,13 @@ from loadwise.simulation.analysis.comparison import Comparison
 from loadwise.simulation.analysis.summary import Summary
 from loadwise.simulation.analysis.verdict import verdict
 from loadwise.simulation.export import to_json
-from loadwise.simulation.figures import FIGURES, LATENCIES, Figure
+from loadwise.simulation.figures import FIGURES, FIRST_TOKENS, LATENCIES, Figure
 from loadwise.simulation.report.table import table
 from loadwise.simulation.runs.result import COUNTS, RANKS, Latency, Result
 from loadwise.simulation.scenario import Scenario, Servers
 
-ALL = (*LATENCIES, *FIGURES)
+TIMES = {"latency": LATENCIES, "ttft": FIRST_TOKENS}
+ALL = (*LATENCIES, *FIRST_TOKENS, *FIGURES)
 
 
 def comparison() -> Comparison:
@@ -37,6 +38,9 @@ def comparison() -> Comparison:
             cache_hits=0.2 * mean,
             panic=0.3,
             ejections=40,
+            ttft=latency(0.1 * mean),
+            tpot=0.01 * mean,
+            cache_hit=0.3 * mean,
         )
         for name, mean in (("quick", 1.0), ("slow", 2.0))
     )
@@ -44,8 +48,10 @@ def comparison() -> Comparison:
 
 
 def test_names_are_unique() -> None:
-    """Each is the key of one figure."""
-    assert len({figure.name for figure in ALL}) == len(ALL)
+    """Each is the key of one figure; those of times to first token are those of latencies."""
+    names = {figure.name for figure in (*LATENCIES, *FIGURES)}
+    assert len(names) == len(LATENCIES) + len(FIGURES)
+    assert [figure.name for figure in FIRST_TOKENS] == [figure.name for figure in LATENCIES]
 
 
 def test_latencies_are_those_of_the_record() -> None:
@@ -70,20 +76,19 @@ def test_percentiles_are_at_the_ranks_in_their_names() -> None:
         assert headings[name] == heading
 
 
-@pytest.mark.parametrize("figure", ALL, ids=lambda figure: figure.name)
+@pytest.mark.parametrize("figure", ALL, ids=lambda figure: figure.title)
 def test_every_figure_is_everywhere(figure: Figure) -> None:
     """In summaries, in the JSON, in both tables, and in the verdict where it has a name there."""
     made = comparison()
     data = to_json(made)
-    is_latency = figure in LATENCIES
+    group = next((name for name, figures in TIMES.items() if figure in figures), None)
     for summed, exported in zip(made.summaries, data["summaries"], strict=True):
-        estimates = summed.latency if is_latency else summed.figures
-        estimate = estimates[figure.name]
+        estimate = summed.of(figure)
         assert estimate is not None
-        keys = exported["latency"] if is_latency else exported
+        keys = exported[group] if group else exported
         assert keys[figure.name]["mean"] == estimate.mean
     for exported in data["results"]:
-        keys = exported["latency"] if is_latency else exported
+        keys = exported[group] if group else exported
         assert (figure.name in keys) == (not figure.counted or figure.name in COUNTS)
     assert f">{figure.title}<small>" in table(made)
     console = Console(file=io.StringIO(), width=80)
@@ -108,7 +113,15 @@ def test_attributes_of_a_summary_are_its_figures(name: str) -> None:
 def test_more_is_better_by_its_negative() -> None:
     """What `less` turns round, `shown` turns back."""
     for figure in FIGURES:
-        run = result(failed=7, retries=3, unhealthy_picks=5, keys_moved=0.5, cache_hits=0.25)
+        run = result(
+            failed=7,
+            retries=3,
+            unhealthy_picks=5,
+            keys_moved=0.5,
+            cache_hits=0.25,
+            cache_hit=0.75,
+            tpot=0.03,
+        )
         value = figure.of(run)
         assert value is not None
         sign = -1.0 if figure.better == "higher" else 1.0

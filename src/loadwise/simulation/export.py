@@ -17,7 +17,7 @@ import msgspec
 from loadwise.simulation.analysis.comparison import Comparison
 from loadwise.simulation.analysis.statistics import Estimate
 from loadwise.simulation.analysis.summary import Summary
-from loadwise.simulation.figures import FIGURES, LATENCIES, TablePart
+from loadwise.simulation.figures import FIGURES, FIRST_TOKENS, LATENCIES, TablePart
 from loadwise.simulation.runs.result import COUNTS, Result
 
 __all__ = ["SCHEMA", "json_text", "to_csv", "to_json"]
@@ -62,7 +62,8 @@ def to_csv(comparison: Comparison) -> str:
     """Return the runs as CSV: a header, then one row per strategy and seed.
 
     The columns are the keys of a result in `to_json`, but for the shares of the servers, and with
-    ``latency_mean`` and so on for the latencies. What is unknown is left empty.
+    ``latency_mean`` and so on for the latencies, and ``ttft_mean`` for the times to the first
+    token. What is unknown is left empty.
     """
     rows = [_row(run) for summary in comparison.summaries for run in summary.runs]
     text = io.StringIO()
@@ -76,8 +77,8 @@ def _row(run: Result) -> dict[str, Any]:
     """Return a result without the shares, all of it on one level."""
     row: dict[str, Any] = {}
     for key, value in _result(run).items():
-        if key == "latency":
-            row |= {f"latency_{name}": latency for name, latency in value.items()}
+        if key in {"latency", "ttft"}:
+            row |= {f"{key}_{name}": seconds for name, seconds in value.items()}
         elif key != "share":
             row[key] = value
     return row
@@ -91,6 +92,7 @@ def _result(run: Result) -> dict[str, Any]:
         "seconds": _known(run.seconds),
         **{figure.name: _known(figure.of(run)) for figure in _BEFORE_LATENCY},
         "latency": {figure.name: _known(figure.of(run)) for figure in LATENCIES},
+        "ttft": {figure.name: _known(figure.of(run)) for figure in FIRST_TOKENS},
         **{figure.name: _known(figure.of(run)) for figure in _AFTER_LATENCY},
         "share": {server: _known(share) for server, share in run.share.items()},
     }
@@ -101,6 +103,7 @@ def _summary(summary: Summary) -> dict[str, Any]:
         "strategy": summary.strategy,
         "seeds": [run.seed for run in summary.runs],
         "latency": {name: _estimate(each) for name, each in summary.latency.items()},
+        "ttft": {figure.name: _estimate(summary.of(figure)) for figure in FIRST_TOKENS},
         **{name: _estimate(each) for name, each in summary.figures.items()},
     }
 

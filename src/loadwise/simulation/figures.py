@@ -16,17 +16,27 @@ from typing import Literal
 from loadwise.simulation.runs.result import RANKS, Latency, Result
 from loadwise.simulation.units import Written, duration, index, percentage, rounded
 
-__all__ = ["ERRORS", "FIGURES", "LATENCIES", "PANIC", "UNHEALTHY_PICKS", "Figure", "TablePart"]
+__all__ = [
+    "ERRORS",
+    "FIGURES",
+    "FIRST_TOKENS",
+    "LATENCIES",
+    "PANIC",
+    "UNHEALTHY_PICKS",
+    "Figure",
+    "TablePart",
+]
 
 
 class TablePart(IntEnum):
     """Parts of a table, in the order in which their columns stand."""
 
-    LATENCY = 1
-    SERVICE = 2
-    HEALTH = 3
-    BALANCE = 4
-    AFFINITY = 5
+    FIRST_TOKEN = 1
+    LATENCY = 2
+    SERVICE = 3
+    HEALTH = 4
+    BALANCE = 5
+    AFFINITY = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +70,11 @@ class Figure:
     rare: bool = False
     counted: bool = False
 
+    @property
+    def is_time(self) -> bool:
+        """True for a time that requests take."""
+        return self.written is duration
+
     def less(self, run: Result) -> float:
         """Return the value in a run as a number, the less the better; 0 where none applies."""
         value = self.of(run) or 0.0
@@ -70,14 +85,36 @@ class Figure:
         return self.written(-less if self.better == "higher" else less, None)
 
 
+def _label(name: str) -> str:
+    return f"p{100 * RANKS[name]:g}" if name in RANKS else name
+
+
 def _latency(name: str) -> Figure:
     def of(run: Result) -> float:
         return float(getattr(run.latency, name))
 
-    label = f"p{100 * RANKS[name]:g}" if name in RANKS else name
+    label = _label(name)
     spoken = {"mean": "Mean latency", "p99": "p99 latency"}.get(name, "")
     return Figure(
         name, of, TablePart.LATENCY, duration, label, label, better="lower", spoken=spoken
+    )
+
+
+def _first_token(name: str) -> Figure:
+    def of(run: Result) -> float | None:
+        return None if run.ttft is None else float(getattr(run.ttft, name))
+
+    label = _label(name)
+    named = {"mean": "Mean time to first token", "p99": "p99 time to first token"}
+    return Figure(
+        name,
+        of,
+        TablePart.FIRST_TOKEN,
+        duration,
+        label,
+        f"first token {label}",
+        better="lower",
+        spoken=named.get(name, ""),
     )
 
 
@@ -97,6 +134,9 @@ def _unhealthy_picks(run: Result) -> float:
 
 LATENCIES = tuple(_latency(field.name) for field in fields(Latency))
 """Latencies of the completed requests of a run, in seconds."""
+
+FIRST_TOKENS = tuple(_first_token(field.name) for field in fields(Latency))
+"""Times to the first token of the same requests, in seconds; ``None`` where there are none."""
 
 ERRORS = Figure(
     "errors",
@@ -190,6 +230,27 @@ FIGURES = (
         spoken="Requests whose key moved",
     ),
     UNHEALTHY_PICKS,
+    Figure(
+        "tpot",
+        lambda run: run.tpot,
+        TablePart.FIRST_TOKEN,
+        duration,
+        heading="per output\ntoken",
+        title="per output token",
+        better="lower",
+        spoken="Time per output token",
+    ),
+    Figure(
+        "cache_hit",
+        lambda run: run.cache_hit,
+        TablePart.AFFINITY,
+        percentage,
+        heading="prompt\ncached",
+        title="cached",
+        unit="of prompt tokens",
+        better="higher",
+        spoken="Prompt tokens found cached",
+    ),
     Figure(
         "cache_hits",
         lambda run: run.cache_hits,

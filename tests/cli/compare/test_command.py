@@ -117,6 +117,45 @@ def test_trace_replaces_arrivals_and_two_costs_are_tokens() -> None:
         assert json.loads(Path("out.json").read_text())["results"][0]["arrived"] == 30
 
 
+def prompts(*lines: str) -> str:
+    """Write a trace of prompts with these lines, and return its name."""
+    Path("prompts.jsonl").write_text("\n".join(lines))
+    return "prompts.jsonl"
+
+
+def prompt(at: int, tokens: int = 600) -> str:
+    """Return a line of such a trace."""
+    blocks = list(range(-(-tokens // 512)))
+    fields = {"timestamp": at, "input_length": tokens, "output_length": 5, "hash_ids": blocks}
+    return json.dumps(fields)
+
+
+def test_recorded_prompts_need_no_columns() -> None:
+    """All of them, unless fewer are asked for; times to first token are in table and JSON."""
+    file = prompts(*(prompt(3000 * (n // 4)) for n in range(40)))
+    options = ("--trace", file, "-s", "prefix-affinity", "-s", "p2c", "--seeds", "2", "-j", "1")
+    code, text = invoke("llm-prefix", *options, "--speed", "2", "--json", "out.json")
+    assert code == 0
+    assert "40 requests per run" in text
+    for words in ("Time to first token of the completed requests", "per output", "cached"):
+        assert words in text
+    data = json.loads(Path("out.json").read_text())
+    assert data["definition"]["arrivals"] == {"kind": "prompts", "file": file, "speed": 2.0}
+    for run in data["results"]:
+        assert run["arrived"] == 40
+        assert run["ttft"].keys() == run["latency"].keys()
+        assert 0.0 < run["ttft"]["mean"] < run["latency"]["mean"]
+        assert run["tpot"] == pytest.approx(0.03, rel=0.1)
+        assert 0.5 < run["cache_hit"] < 1.0
+    for summary in data["summaries"]:
+        assert {"mean", "low", "high"} == summary["ttft"]["p99"].keys() == summary["tpot"].keys()
+    assert any(line.startswith("Mean time to first token: ") for line in data["verdict"])
+
+    code, text = invoke("llm-prefix", *options, "-n", "7")
+    assert code == 0
+    assert "7 requests per run" in text
+
+
 def test_recording_has_no_more_requests_than_it_has() -> None:
     """The count of requests that is printed and written is the count that is played."""
     file = trace(*(f"{n / 10},{100 + n},{n}" for n in range(50)))
@@ -172,6 +211,30 @@ def test_recording_has_no_more_requests_than_it_has() -> None:
             ["llm-fleet", "--trace", "calls.csv", "--time", "when", "--cost", "written"],
             ["--trace", "takes two"],
         ),
+        (
+            ["slow-node", "--trace", "prompts.jsonl"],
+            ["--trace", "arrivals.kind is 'prompts'", "set servers.kind to llm"],
+        ),
+        (
+            ["llm-prefix", "--trace", "prompts.jsonl"],
+            ["--trace", "prompts.jsonl, line 2: input_length is -600; it must be a whole number"],
+        ),
+        (
+            ["llm-prefix", "--trace", "none.jsonl"],
+            ["--trace", "the trace 'none.jsonl' cannot be read: No such file"],
+        ),
+        (
+            ["llm-prefix", "--trace", "calls.csv"],
+            ["--trace", "calls.csv, line 1: this is not JSON: Expecting value, at column 1"],
+        ),
+        (
+            ["llm-prefix", "--trace", "prompts.jsonl", "--time", "when"],
+            ["--time", "'when' names columns of a CSV file", "leave it out"],
+        ),
+        (
+            ["llm-prefix", "--trace", "prompts.jsonl", "--cost", "read"],
+            ["--cost", "'read' names columns of a CSV file", "leave it out"],
+        ),
         (["slow-node", "--json", "no/out.json"], ["--json", "in no folder that exists"]),
         (["slow-node", "--csv", "."], ["--csv", "'.' is a folder"]),
         (["slow-node", "--json", "x", "--html", "./x"], ["--html", "is where --json writes"]),
@@ -180,6 +243,7 @@ def test_recording_has_no_more_requests_than_it_has() -> None:
 def test_bad_arguments(arguments: list[str], said: list[str]) -> None:
     """An error names the value, the option and the remedy, before anything is simulated."""
     trace("1,2,3", "2,x,4")
+    prompts(prompt(0), prompt(0).replace("600", "-600"))
     code, text = invoke(*arguments)
     assert code == 2
     assert [each for each in said if each not in text] == []

@@ -49,7 +49,7 @@ def test_unknown(text: str, message: str) -> None:
 
 def test_names_of_the_catalogue_are_all_there() -> None:
     """Beside them are those that go by what a scenario says of groups of servers."""
-    assert {*STRATEGIES} == {*OF_ONE_NODE, "tiers", "zones", "split"}
+    assert {*STRATEGIES} == {*OF_ONE_NODE, "tiers", "zones", "split", "prefix-affinity"}
 
 
 @pytest.mark.parametrize(("name", "of"), [("tiers", Tiers), ("zones", Zones), ("split", Split)])

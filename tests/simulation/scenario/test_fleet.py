@@ -20,7 +20,6 @@ from loadwise.simulation.scenario import (
     Lognormal,
     Pareto,
     Servers,
-    Service,
     Tokens,
     Trace,
 )
@@ -33,7 +32,7 @@ from loadwise.simulation.scenario.fleet import (
     server_groups,
     targets,
 )
-from loadwise.simulation.world.service_times import service_times
+from loadwise.simulation.world.service_times import Timed, service_times
 
 MIXED = Servers(
     parallelism=2,
@@ -143,7 +142,7 @@ def test_unknown_targets(name: str) -> None:
     ],
     ids=lambda service: type(service).__name__,
 )
-def test_mean_service_is_the_mean_of_what_is_drawn(service: Service) -> None:
+def test_mean_service_is_the_mean_of_what_is_drawn(service: Timed) -> None:
     """Over 100,000 draws, whose standard error is at most 0.4 %: 2 % are beyond 5 of them."""
     drawn = fmean(islice(service_times(service, Random(1)), 100_000))
     assert mean_service(service) == pytest.approx(drawn, rel=0.02)

@@ -30,6 +30,7 @@ NAMES = (
     "many-clients",
     "affinity-churn",
     "llm-fleet",
+    "llm-prefix",
 )
 
 

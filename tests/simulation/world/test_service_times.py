@@ -13,15 +13,14 @@ from loadwise.simulation.scenario import (
     Exponential,
     Lognormal,
     Pareto,
-    Service,
     Tokens,
 )
-from loadwise.simulation.world.service_times import service_times, token_counts
+from loadwise.simulation.world.service_times import Timed, service_times, token_counts
 
 MANY = 100_000
 
 
-def drawn(kind: Service) -> list[float]:
+def drawn(kind: Timed) -> list[float]:
     """Return many service times."""
     return list(islice(service_times(kind, Random(7)), MANY))
 
@@ -44,7 +43,7 @@ def moments(values: list[float]) -> tuple[float, float]:
     ],
     ids=repr,
 )
-def test_the_mean_is_the_one_asked_for(kind: Service) -> None:
+def test_the_mean_is_the_one_asked_for(kind: Timed) -> None:
     """Whatever the distribution."""
     mean, spread = moments(drawn(kind))
     assert mean == pytest.approx(0.3, abs=5 * spread / sqrt(MANY) + 1e-12)

@@ -13,10 +13,11 @@ from msgspec.structs import replace
 from loadwise._text import visible_lines
 from loadwise.cli.compare.outputs import Targets, check_targets
 from loadwise.simulation.errors import ScenarioError
-from loadwise.simulation.scenario import Scenario, Tokens, Trace
+from loadwise.simulation.scenario import PromptTrace, Scenario, Tokens, Trace
 from loadwise.simulation.scenario.consistency import check, check_strategy
 from loadwise.simulation.scenario.contenders import contender
 from loadwise.simulation.scenario.file import load_scenario
+from loadwise.simulation.world.prompt_trace import read_prompts
 from loadwise.simulation.world.trace import read_trace
 
 __all__ = ["ComparisonRequest", "Recorded", "prepare"]
@@ -26,7 +27,7 @@ _TOKEN_COLUMNS = 2
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A trace to play: its file, the columns of time and costs, and the speed."""
+    """A trace to play: its file, the speed, and of a CSV file the columns of time and costs."""
 
     file: Path | None
     time: str | None
@@ -98,6 +99,9 @@ def _with_trace(scenario: Scenario, recorded: Recorded) -> Scenario:
                     param_hint=option,
                 )
         return scenario
+    speed = 1.0 if recorded.speed is None else recorded.speed
+    if scenario.servers.kind == "llm" or recorded.file.suffix == ".jsonl":
+        return _checked(_with_prompts(scenario, recorded, recorded.file, speed))
     if recorded.time is None:
         raise typer.BadParameter(
             "it takes --time, the column of the arrival times, such as --time TIMESTAMP.",
@@ -108,12 +112,27 @@ def _with_trace(scenario: Scenario, recorded: Recorded) -> Scenario:
         file=str(recorded.file),
         time=recorded.time,
         cost=cost,
-        speed=1.0 if recorded.speed is None else recorded.speed,
+        speed=speed,
     )
     service = scenario.service
     if len(cost) == _TOKEN_COLUMNS and not isinstance(service, Tokens):
         service = Tokens()
-    played = replace(scenario, arrivals=trace, service=service)
+    return _checked(replace(scenario, arrivals=trace, service=service))
+
+
+def _with_prompts(scenario: Scenario, recorded: Recorded, file: Path, speed: float) -> Scenario:
+    """Return the scenario with recorded prompts, which tell all by themselves."""
+    for option, value in (("--time", recorded.time), ("--cost", recorded.cost)):
+        if value is not None:
+            raise typer.BadParameter(
+                f"{value!r} names columns of a CSV file; {file.name} is read as prompts in the "
+                f"format of Mooncake, which has none: leave it out.",
+                param_hint=option,
+            )
+    return replace(scenario, arrivals=PromptTrace(file=str(file), speed=speed))
+
+
+def _checked(played: Scenario) -> Scenario:
     try:
         check(played)
     except ScenarioError as error:
@@ -129,10 +148,14 @@ def _counted(scenario: Scenario, recorded: Recorded, *, whole: bool) -> Scenario
         recorded: What the command line says of that.
         whole: Whether nothing there says how many requests there are.
     """
-    if not isinstance(scenario.arrivals, Trace):
+    arrivals = scenario.arrivals
+    if not isinstance(arrivals, Trace | PromptTrace):
         return scenario
     try:
-        rows = len(read_trace(scenario.arrivals).times)
+        if isinstance(arrivals, Trace):
+            rows = len(read_trace(arrivals).times)
+        else:
+            rows = len(read_prompts(arrivals, scenario.servers.llm.block_tokens).times)
     except ScenarioError as error:
         hint = "SCENARIO" if recorded.file is None else "--trace"
         raise typer.BadParameter(_sentence(error), param_hint=hint) from None

@@ -38,6 +38,7 @@ To install all that it needs: pip install 'loadwise\\[cli,simulation]'
 [cyan]loadwise compare flapping --json out.json --csv out.csv[/cyan]  (for a script)
 [cyan]loadwise compare llm-fleet --html report.html --trace calls.csv \\
     --time TIMESTAMP --cost ContextTokens,GeneratedTokens[/cyan]  (recorded traffic)
+[cyan]loadwise compare llm-prefix --trace conversations.jsonl[/cyan]  (recorded prompts)
 """
 
 
@@ -92,7 +93,11 @@ def compare(  # noqa: PLR0913 - one argument per option
     ] = None,
     trace: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.csv", help="Play the requests recorded in this file."),
+        typer.Option(
+            metavar="FILE",
+            help="Play the requests recorded in this file: CSV, or prompts as JSONL in the format "
+            "of Mooncake, which take no --time.",
+        ),
     ] = None,
     time: Annotated[
         str | None,

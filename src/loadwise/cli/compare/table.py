@@ -13,7 +13,7 @@ from rich.text import Text
 
 from loadwise._text import visible
 from loadwise.simulation.analysis.comparison import Comparison, Estimate, Summary
-from loadwise.simulation.figures import FIGURES, LATENCIES, Figure, TablePart
+from loadwise.simulation.figures import FIGURES, FIRST_TOKENS, LATENCIES, Figure, TablePart
 
 __all__ = ["show_tables", "show_verdict"]
 
@@ -23,11 +23,12 @@ _SPREAD_LOOK = "dim"
 
 
 _TABLES = (
+    ("Time to first token of the completed requests", (TablePart.FIRST_TOKEN,)),
     ("Latency of the completed requests", (TablePart.LATENCY,)),
     ("Service", (TablePart.SERVICE, TablePart.BALANCE)),
     ("Affinity and health", (TablePart.AFFINITY, TablePart.HEALTH)),
 )
-_WHERE_IT_MATTERS = {TablePart.AFFINITY, TablePart.HEALTH}
+_WHERE_IT_MATTERS = {TablePart.FIRST_TOKEN, TablePart.AFFINITY, TablePart.HEALTH}
 
 
 def show_tables(console: Console, comparison: Comparison) -> None:
@@ -37,7 +38,7 @@ def show_tables(console: Console, comparison: Comparison) -> None:
         columns = [
             figure
             for part in parts
-            for figure in (*LATENCIES, *FIGURES)
+            for figure in (*FIRST_TOKENS, *LATENCIES, *FIGURES)
             if figure.part is part
             and (part not in _WHERE_IT_MATTERS or _matters(figure, summaries))
         ]
@@ -58,15 +59,9 @@ def show_verdict(console: Console, sentences: Iterable[str]) -> None:
     console.print(Group(Text("\nVerdict", "bold"), points))
 
 
-def _estimate(summary: Summary, figure: Figure) -> Estimate | None:
-    if figure.part is TablePart.LATENCY:
-        return summary.latency[figure.name]
-    return summary.figures[figure.name]
-
-
 def _matters(figure: Figure, summaries: Sequence[Summary]) -> bool:
     """Return whether some strategy has a figure that is not 0."""
-    estimates = [_estimate(each, figure) for each in summaries]
+    estimates = [each.of(figure) for each in summaries]
     return any(each is not None and (each.mean != 0) for each in estimates)
 
 
@@ -95,9 +90,7 @@ def _table(
     for summary in summaries:
         # A long name gives way to its option, which has the second line of the row to itself.
         name, slash, option = visible(summary.strategy).partition("/")
-        cells = [
-            _cell(column, _estimate(summary, column), _plus_minus(console)) for column in columns
-        ]
+        cells = [_cell(column, summary.of(column), _plus_minus(console)) for column in columns]
         table.add_row(Text(f"{name}\n  {slash}{option}" if slash else name), *cells)
     return table
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
 
 from loadwise.simulation.analysis.statistics import Estimate, estimate
-from loadwise.simulation.figures import FIGURES, LATENCIES, Figure
+from loadwise.simulation.figures import FIGURES, FIRST_TOKENS, LATENCIES, Figure
 from loadwise.simulation.runs.result import Result
 
 __all__ = ["Summary", "summarise"]
@@ -34,6 +34,7 @@ class Summary:
         strategy: Name of the contender.
         runs: Its results, by seed.
         latency: Estimates of mean, p50, p90, p99 and p999 in seconds, by these names.
+        ttft: Estimates of the same of the time to first token; ``None`` where there is none.
         figures: Estimates of all other figures, by the names that follow. ``None`` for one that
             does not apply.
         throughput: Requests completed per second.
@@ -45,12 +46,15 @@ class Summary:
         unhealthy_picks: Share of the attempts sent to a server that was down, hanging or failing.
         cache_hits: Share of the served requests that found their key at hand; ``None`` without
             caches.
+        tpot: Seconds per output token; ``None`` where answers do not come token by token.
+        cache_hit: Share of the prompts' tokens that were cached; ``None`` without prompts.
         panic: Share of the time in which clients were in panic.
     """
 
     strategy: str
     runs: tuple[Result, ...]
     latency: Mapping[str, Estimate]
+    ttft: Mapping[str, Estimate] | None
     figures: Mapping[str, Estimate | None]
 
     throughput = _Named[Estimate]()
@@ -61,7 +65,17 @@ class Summary:
     keys_moved = _Named[Estimate | None]()
     unhealthy_picks = _Named[Estimate]()
     cache_hits = _Named[Estimate | None]()
+    tpot = _Named[Estimate | None]()
+    cache_hit = _Named[Estimate | None]()
     panic = _Named[Estimate]()
+
+    def of(self, figure: Figure) -> Estimate | None:
+        """Return the estimate of a figure; ``None`` where it does not apply."""
+        if figure in LATENCIES:
+            return self.latency[figure.name]
+        if figure in FIRST_TOKENS:
+            return None if self.ttft is None else self.ttft[figure.name]
+        return self.figures[figure.name]
 
 
 def summarise(strategy: str, runs: Sequence[Result]) -> Summary:
@@ -70,10 +84,12 @@ def summarise(strategy: str, runs: Sequence[Result]) -> Summary:
     Raises:
         ValueError: There is no run.
     """
+    first_tokens = {figure.name: _over_seeds(figure, runs) for figure in FIRST_TOKENS}
     return Summary(
         strategy=strategy,
         runs=tuple(runs),
         latency={figure.name: estimate(figure.less(run) for run in runs) for figure in LATENCIES},
+        ttft={name: each for name, each in first_tokens.items() if each is not None} or None,
         figures={figure.name: _over_seeds(figure, runs) for figure in FIGURES},
     )
 

@@ -12,13 +12,13 @@ from loadwise.simulation.analysis.summary import Summary
 from loadwise.simulation.figures import (
     ERRORS,
     FIGURES,
+    FIRST_TOKENS,
     LATENCIES,
     PANIC,
     UNHEALTHY_PICKS,
     Figure,
-    TablePart,
 )
-from loadwise.simulation.scenario import Crash, Fail, Flap, Hang, Scenario, Trace
+from loadwise.simulation.scenario import Crash, Fail, Flap, Hang, PromptTrace, Scenario, Trace
 from loadwise.simulation.units import percentage
 
 __all__ = ["lossy_of", "verdict"]
@@ -66,19 +66,21 @@ def _points(scenario: Scenario, summaries: Sequence[Summary], seeds: int) -> Ite
         reliable = [each for each in summaries if each not in lossy]
         yield _on_errors(by_errors, lossy, seeds)
     if len(reliable) > 1:
-        for figure in LATENCIES:
-            if figure.spoken:
+        for figure in (*FIRST_TOKENS, *LATENCIES):
+            if figure.spoken and summaries[0].of(figure) is not None:
                 yield _on(figure, rank(reliable, figure.less, confidence), seeds)
     yield from _on_troubles(scenario, summaries, confidence)
     yield from _on_panic(summaries)
     for figure in FIGURES:
         applies = summaries[0].figures[figure.name] is not None
         if figure.spoken and applies and figure is not ERRORS:
-            yield _on(figure, rank(summaries, figure.less, confidence), seeds)
+            them = reliable if figure.is_time else summaries
+            if len(them) > 1:
+                yield _on(figure, rank(them, figure.less, confidence), seeds)
     pairs = comb(len(summaries), 2)
     together = f", for all {pairs} pairs of strategies together (Bonferroni)" if pairs > 1 else ""
     yield f"Compared seed by seed; each point holds with 95 % confidence{together}."
-    if isinstance(scenario.arrivals, Trace):
+    if isinstance(scenario.arrivals, Trace | PromptTrace):
         yield "Every seed plays the same recording, so all this is about that recording only."
 
 
@@ -135,7 +137,7 @@ def _distances(figure: Figure, ranking: Ranking) -> str:
     least = ranking.means[ranking.first.strategy]
 
     def distance(each: Summary) -> str:
-        if figure.part is not TablePart.LATENCY or not least:
+        if not figure.is_time or not least:
             return ""
         ratio = ranking.means[each.strategy] / least
         if ratio < _NOTABLE:

@@ -10,7 +10,7 @@ from functools import partial
 from loadwise.simulation.analysis.comparison import Comparison, Estimate, Summary
 from loadwise.simulation.analysis.ranking import confidence_for, rank
 from loadwise.simulation.analysis.verdict import lossy_of
-from loadwise.simulation.figures import ERRORS, FIGURES, LATENCIES, Figure, TablePart
+from loadwise.simulation.figures import ERRORS, FIGURES, FIRST_TOKENS, LATENCIES, Figure
 from loadwise.simulation.report.text import markup
 from loadwise.simulation.units import duration_unit, percentage, rounded
 
@@ -60,17 +60,21 @@ def table(comparison: Comparison) -> str:
 
 
 def _columns(summaries: Sequence[Summary]) -> list[_Column]:
-    columns = [_latency(figure, summaries) for figure in LATENCIES]
-    for figure in sorted(FIGURES, key=lambda figure: (figure.rare, figure.part)):
-        values = [summary.figures[figure.name] for summary in summaries]
+    columns: list[_Column] = []
+    others = sorted(FIGURES, key=lambda figure: (figure.rare, figure.part))
+    for figure in (*FIRST_TOKENS, *LATENCIES, *others):
+        values = [summary.of(figure) for summary in summaries]
         if any(each is not None and (each.mean or not figure.rare) for each in values):
-            columns.append(_Column(figure, figure.unit, values, partial(_written, figure)))
+            columns.append(
+                _time(figure, values)
+                if figure.is_time
+                else _Column(figure, figure.unit, values, partial(_written, figure))
+            )
     return columns
 
 
-def _latency(figure: Figure, summaries: Sequence[Summary]) -> _Column:
-    values = [summary.latency[figure.name] for summary in summaries]
-    known = [value.mean for value in values if value.mean > 0]
+def _time(figure: Figure, values: Sequence[Estimate | None]) -> _Column:
+    known = [value.mean for value in values if value is not None and value.mean > 0]
     # One unit for a column: that of the middle, on a log scale.
     length, unit = duration_unit(math.sqrt(min(known) * max(known)) if known else 1.0)
 
@@ -95,7 +99,7 @@ def _best(column: _Column, summaries: Sequence[Summary]) -> Sequence[Summary]:
         return ()
     confidence = confidence_for(len(summaries))
     by_errors = rank(summaries, ERRORS.less, confidence)
-    of_all = figure.part is not TablePart.LATENCY
+    of_all = not figure.is_time
     lossy = [] if of_all or by_errors is None else lossy_of(by_errors)
     reliable = [summary for summary in summaries if summary not in lossy]
     ranking = rank(reliable, figure.less, confidence)

@@ -12,9 +12,23 @@ from loadwise.balancer import Balancer
 from loadwise.health import ConsecutiveFailurePolicy, HealthStatus, HealthTracker
 from loadwise.metrics import NoopCollector
 from loadwise.quota import QuotaConfig, QuotaDimension, QuotaTracker
-from loadwise.simulation.runs.members import outlier_detection, seat_of, slow_start, subset
+from loadwise.simulation.runs.members import (
+    engine_of,
+    outlier_detection,
+    seat_of,
+    slow_start,
+    subset,
+)
 from loadwise.simulation.runs.result import Ended, Result, result_of
-from loadwise.simulation.scenario import Group, Quota, Scenario, Tokens, Trace
+from loadwise.simulation.scenario import (
+    Conversations,
+    Group,
+    PromptTrace,
+    Quota,
+    Scenario,
+    Tokens,
+    Trace,
+)
 from loadwise.simulation.scenario.consistency import check_faults, check_strategy, validated
 from loadwise.simulation.scenario.contenders import Contender, Recipe, contender
 from loadwise.simulation.scenario.fleet import ids_of, server_groups
@@ -83,7 +97,7 @@ class _SimulationRun:
         self._limits = self._quotas(scenario.quotas, 1)
         self._workload = Workload(scenario, seed)
         seconds = self._workload.seconds
-        if isinstance(scenario.arrivals, Trace):
+        if isinstance(scenario.arrivals, Trace | PromptTrace):
             # How long it is, is known only now.
             check_faults(scenario, seconds)
         self._recorder = Recorder(self._loop, self._servers, seconds)
@@ -100,12 +114,14 @@ class _SimulationRun:
         loop, recorder, scenario = self._loop, self._recorder, self._scenario
         warm = int(self._workload.requests * scenario.warmup)
         choose = self._chooser()
-        costs = bool(scenario.quotas)
+        costs, prompts = bool(scenario.quotas), self._workload.prompts
         for number, (at, work, key, tokens) in enumerate(self._workload):
             loop.advance(at)
             if number == warm:
                 recorder.warm()
             request: SimulatedRequest[Server] = SimulatedRequest(at, work, key)
+            if prompts is not None:
+                request.prompt = next(prompts)
             if costs:
                 self._price(request, tokens)
             choose().send(request)
@@ -133,6 +149,7 @@ class _SimulationRun:
         scenario = self._scenario
         zones = scenario.clients.zones or (None,)
         distant = bool(scenario.network.delay or scenario.network.pairs)
+        block_tokens = scenario.servers.llm.block_tokens if scenario.servers.kind == "llm" else None
         self._clients[:] = [
             Client(
                 self._loop,
@@ -140,6 +157,7 @@ class _SimulationRun:
                 scenario.callers,
                 Delays(scenario.network, zones[number % len(zones)]) if distant else None,
                 self._recorder,
+                block_tokens,
             )
             for number in range(scenario.clients.count)
         ]
@@ -221,11 +239,17 @@ class _SimulationRun:
 
     def _price(self, request: SimulatedRequest[Server], tokens: tuple[float, float] | None) -> None:
         """Say what a request is expected to use of the quotas, and what it will use."""
-        service = self._scenario.service
+        service, prompt = self._scenario.service, request.prompt
+        if prompt is not None:
+            tokens = (prompt.tokens, prompt.output)
         expected, true = {}, {}
         for quota in self._scenario.quotas:
             amount = guess = 1.0
-            if quota.counts == "tokens" and tokens is not None and isinstance(service, Tokens):
+            if (
+                quota.counts == "tokens"
+                and tokens is not None
+                and isinstance(service, Tokens | Conversations)
+            ):
                 # A caller knows its prompt, and of the answer only how long answers are.
                 amount, guess = sum(tokens), tokens[0] + service.output
             true[quota.name] = min(amount, quota.limit)
@@ -249,6 +273,7 @@ class _SimulationRun:
                 whole.cached,
                 self._limits,
                 Random(f"{self._seed}/{identity}"),
+                engine=engine_of(whole, group, self._loop),
             )
             for identity in ids_of(group)
         ]

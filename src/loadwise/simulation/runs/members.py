@@ -9,26 +9,39 @@ from typing import TypeVar
 from loadwise.balancer import SlowStart
 from loadwise.node_set import NodeSet
 from loadwise.outliers import FailureShare, OutlierDetection, SlowShare, SuccessRate
-from loadwise.simulation.scenario import Scenario
+from loadwise.simulation.scenario import Group, Scenario, Servers
 from loadwise.simulation.scenario.contenders import Contender, Seat
 from loadwise.simulation.scenario.fleet import added_groups, server_groups
-from loadwise.simulation.world.server import Server
+from loadwise.simulation.world.llm_engine import LlmEngine
+from loadwise.simulation.world.loop import Loop
+from loadwise.simulation.world.prompts import CHARACTERS_PER_TOKEN
+from loadwise.simulation.world.server import Engine, Server
 from loadwise.subsets import Aperture, RendezvousSubset
 
-__all__ = ["outlier_detection", "seat_of", "slow_start", "subset"]
+__all__ = ["engine_of", "outlier_detection", "seat_of", "slow_start", "subset"]
 
 T = TypeVar("T")
+
+
+def engine_of(servers: Servers, group: Group, loop: Loop) -> Engine | None:
+    """Return what a server of a group works with, where it is no queue."""
+    if servers.kind != "llm":
+        return None
+    return LlmEngine(loop, servers.llm, 1.0 / (group.speed or 1.0))
 
 
 def seat_of(scenario: Scenario, client: int, rng: Random) -> Seat:
     """Return the place of a client, which its strategy may depend on."""
     zones = scenario.clients.zones
     groups = (*server_groups(scenario), *added_groups(scenario))
+    llm, believed = scenario.servers.llm, scenario.clients.believed_blocks
     return Seat(
         rng,
         scenario.tau,
         zones[client % len(zones)] if zones else None,
         {group.name: group.share for group in groups if group.share is not None},
+        believed or max(1, llm.blocks),
+        llm.block_tokens * CHARACTERS_PER_TOKEN,
     )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
+import numpy.typing as npt
 
 from loadwise.simulation.errors import ConservationError
 from loadwise.simulation.scenario import Scenario
@@ -15,6 +17,8 @@ from loadwise.simulation.world.server import Server
 from loadwise.simulation.world.timeline import Timeline
 
 __all__ = ["COUNTS", "QUANTILES", "RANKS", "Counts", "Ended", "Latency", "Result", "result_of"]
+
+Values = npt.NDArray[np.float64]
 
 QUANTILES = (
     *(n / 20 for n in range(19)),
@@ -102,6 +106,11 @@ class Result(Counts):
         cache_hits: Share of the served requests that found their key at hand; ``None`` without
             caches.
         timeline: How the run went.
+        ttft: Seconds from a request's arrival to the first token of its answer, of the requests
+            that `latency` is of; ``None`` where answers do not come token by token.
+        tpot: Seconds from one token of an answer to the next, as the mean over requests of the
+            mean of each; ``None`` as before, NaN where no answer had two tokens.
+        cache_hit: Share of the prompts' tokens that servers had cached; ``None`` without prompts.
         wall_seconds: How long the simulation took, in real time; not part of the outcome.
         panic: Share of the time in which clients were in panic, as the mean over the clients.
         ejections: Ejections of outliers by all clients together, those of the warm-up included.
@@ -123,6 +132,9 @@ class Result(Counts):
     wall_seconds: float
     panic: float = 0.0
     ejections: int = 0
+    ttft: Latency | None = None
+    tpot: float | None = None
+    cache_hit: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +178,9 @@ def result_of(run: Ended, wall_seconds: float) -> Result:
     recorder.calm(seconds)
     picks = {server.id: server.picks for server in servers}
     attempts = sum(picks.values())
-    latencies = np.frombuffer(recorder.latencies) if recorder.latencies else np.array([np.nan])
+    latencies = _values(recorder.latencies)
     quantiles = [float(value) for value in np.quantile(latencies, QUANTILES)]
-    percentiles = (float(value) for value in np.quantile(latencies, tuple(RANKS.values())))
+    prompts = scenario.servers.kind == "llm"
     return Result(
         scenario=scenario.name,
         strategy=run.strategy,
@@ -186,7 +198,7 @@ def result_of(run: Ended, wall_seconds: float) -> Result:
         unhealthy_picks=sum(server.troubled_picks for server in servers),
         seconds=seconds,
         throughput=recorder.answered / seconds if seconds else 0.0,
-        latency=Latency(float(latencies.mean()), *percentiles),
+        latency=_latency(latencies),
         quantiles=tuple(quantiles),
         share={identity: count / max(1, attempts) for identity, count in picks.items()},
         imbalance=max(picks.values()) * len(picks) / attempts if attempts else math.nan,
@@ -199,7 +211,23 @@ def result_of(run: Ended, wall_seconds: float) -> Result:
         wall_seconds=wall_seconds,
         panic=recorder.panic_share(scenario.clients.count, seconds),
         ejections=recorder.ejections,
+        ttft=_latency(_values(recorder.first_tokens)) if prompts else None,
+        tpot=_tpot(recorder) if prompts else None,
+        cache_hit=_cache_hit(servers) if prompts else None,
     )
+
+
+def _values(recorded: array[float]) -> Values:
+    return np.frombuffer(recorded) if recorded else np.array([np.nan])
+
+
+def _latency(values: Values) -> Latency:
+    percentiles = (float(value) for value in np.quantile(values, tuple(RANKS.values())))
+    return Latency(float(values.mean()), *percentiles)
+
+
+def _tpot(recorder: Recorder) -> float:
+    return recorder.token_seconds / recorder.answers if recorder.answers else math.nan
 
 
 def _check_conservation(run: Ended) -> None:
@@ -216,6 +244,12 @@ def _check_conservation(run: Ended) -> None:
 def _cache_hits(servers: Collection[Server]) -> float:
     served = sum(server.served for server in servers)
     return sum(server.hits for server in servers) / max(1, served)
+
+
+def _cache_hit(servers: Collection[Server]) -> float:
+    engines = [server.engine for server in servers if server.engine is not None]
+    tokens = sum(engine.prompt_tokens for engine in engines)
+    return sum(engine.cached_tokens for engine in engines) / max(1, tokens)
 
 
 def _jain(amounts: Collection[int]) -> float:

@@ -20,8 +20,10 @@ from loadwise.simulation.scenario.fleet import (
     targets,
 )
 from loadwise.simulation.scenario.messages import explained, path_in
+from loadwise.simulation.scenario.prompts import check_prompts
 from loadwise.simulation.scenario.records import (
     Add,
+    Conversations,
     Fault,
     Flap,
     Moment,
@@ -97,6 +99,7 @@ nor a group; did you mean 'server'? (the groups are server; servers are called s
     _check_fleet(scenario)
     _check_strategies(scenario)
     _check_zones(scenario)
+    check_prompts(scenario)
     _check_costs(scenario)
     _check_options(scenario)
     _check_length(scenario)
@@ -239,10 +242,11 @@ def _check_zones(scenario: Scenario) -> None:
 
 def _check_costs(scenario: Scenario) -> None:
     tokens = isinstance(scenario.service, Tokens)
+    counted = isinstance(scenario.service, Tokens | Conversations)
     kind = scenario.service.__struct_config__.tag
     _check_unique("a quota", (quota.name for quota in scenario.quotas))
     for place, quota in enumerate(scenario.quotas):
-        if quota.counts == "tokens" and not tokens:
+        if quota.counts == "tokens" and not counted:
             raise ScenarioError(
                 f"quotas[{place}].counts is 'tokens', but service of kind {kind!r} has none: "
                 f"set service.kind to tokens, or count requests"

@@ -10,6 +10,7 @@ from typing import Any
 
 from loadwise._callables import refuse_async
 from loadwise.errors import nearest
+from loadwise.llm import PrefixAffinity, PrefixIndex
 from loadwise.load import InFlight
 from loadwise.strategies import PowerOfTwoChoices, Split, Strategy, Tiers, Zones
 from loadwise.strategies.catalogue import STRATEGIES as UNGROUPED
@@ -31,12 +32,20 @@ class Seat:
         tau: Seconds in which peak EWMA forgets a peak.
         zone: Where the client stands, if anywhere.
         shares: Shares of the groups of servers.
+        blocks: Blocks of prompts that it takes a server's cache for.
+        block_chars: Characters of such a block.
     """
 
     rng: Random
     tau: float = 10.0
     zone: str | None = None
     shares: Mapping[str, float] = field(default_factory=dict[str, float])
+    blocks: int = 8192
+    block_chars: int = 256
+
+    def index(self) -> PrefixIndex:
+        """Return an index of the prefixes that servers have cached."""
+        return PrefixIndex(self.blocks, self.block_chars)
 
 
 Seated = Callable[[Seat], AnyStrategy]
@@ -58,14 +67,23 @@ def _split(seat: Seat) -> AnyStrategy:
     return Split(seat.shares, by=lambda server: server.group, make=_p2c(seat), rng=seat.rng)
 
 
+def _prefix_affinity(seat: Seat) -> AnyStrategy:
+    return PrefixAffinity(seat.index(), rng=seat.rng)
+
+
 def _ungrouped(make: Maker) -> Seated:
     return lambda seat: make(seat.rng, seat.tau)
 
 
-_GROUPED: dict[str, Seated] = {"tiers": _tiers, "zones": _zones, "split": _split}
+_SEATED: dict[str, Seated] = {
+    "tiers": _tiers,
+    "zones": _zones,
+    "split": _split,
+    "prefix-affinity": _prefix_affinity,
+}
 
 STRATEGIES: Mapping[str, Seated] = MappingProxyType(
-    {name: _ungrouped(make) for name, make in UNGROUPED.items()} | _GROUPED
+    {name: _ungrouped(make) for name, make in UNGROUPED.items()} | _SEATED
 )
 """Makers of strategies by the names that scenarios call them by."""
 

@@ -11,8 +11,11 @@ from loadwise.errors import nearest
 from loadwise.simulation.errors import ScenarioError
 from loadwise.simulation.scenario.records import (
     Add,
+    Conversations,
     Group,
+    LlmTable,
     Moment,
+    PromptTrace,
     Scenario,
     Servers,
     Service,
@@ -24,12 +27,15 @@ __all__ = [
     "added_groups",
     "capacity",
     "ids_of",
+    "mean_prompt",
     "mean_service",
     "run_seconds",
     "seconds_of",
     "server_groups",
     "targets",
 ]
+
+_PLAIN = LlmTable()
 
 
 def ids_of(group: Group) -> tuple[str, ...]:
@@ -112,14 +118,34 @@ def targets(scenario: Scenario, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def mean_service(service: Service) -> float:
-    """Return the mean seconds that a request takes at speed 1.
+def mean_prompt(service: Conversations) -> float:
+    """Return the mean tokens of the prompts of conversations.
+
+    Of a number of turns that is geometric, the mean over requests of how many have come, this one
+    included, is the mean number of turns.
+
+    Example:
+        >>> mean_prompt(Conversations(system=1000, document=500.0, message=50.0, output=150.0))
+        2150.0
+    """
+    history = service.turns * service.message + (service.turns - 1) * service.output
+    return service.system + service.document + history
+
+
+def mean_service(service: Service, llm: LlmTable = _PLAIN) -> float:
+    """Return the mean seconds that a request takes at speed 1; of a prompt, to compute it uncached.
+
+    Args:
+        service: What takes time.
+        llm: How servers of kind ``llm`` work, for conversations.
 
     Example:
         >>> from loadwise.simulation.scenario.records import Tokens
         >>> mean_service(Tokens(prompt=1000, prefill=5000, output=100, decode=50))
         2.2
     """
+    if isinstance(service, Conversations):
+        return llm.prefill_base + mean_prompt(service) / llm.prefill_rate
     if isinstance(service, Tokens):
         return service.prompt / service.prefill + service.output / service.decode
     return service.mean
@@ -140,7 +166,7 @@ def capacity(scenario: Scenario) -> float:
         group.count * (group.parallelism or 1) * (group.speed or 1.0)
         for group in server_groups(scenario)
     )
-    return work / mean_service(scenario.service)
+    return work / mean_service(scenario.service, scenario.servers.llm)
 
 
 def run_seconds(scenario: Scenario) -> float | None:
@@ -154,7 +180,7 @@ def run_seconds(scenario: Scenario) -> float | None:
         2.5
     """
     arrivals = scenario.arrivals
-    if isinstance(arrivals, Trace):
+    if isinstance(arrivals, Trace | PromptTrace):
         return None
     rate = arrivals.rate or scenario.load * capacity(scenario)
     return scenario.requests / rate if rate else inf

@@ -17,6 +17,7 @@ __all__ = [
     "Callers",
     "Clients",
     "Constant",
+    "Conversations",
     "Crash",
     "Deterministic",
     "Drain",
@@ -27,12 +28,14 @@ __all__ = [
     "Group",
     "Hang",
     "Health",
+    "LlmTable",
     "Lognormal",
     "Network",
     "Outliers",
     "Pair",
     "Pareto",
     "Poisson",
+    "PromptTrace",
     "Quota",
     "Ramp",
     "RestartClients",
@@ -54,6 +57,7 @@ Priority = Annotated[int, Meta(ge=-1000, le=1000, description="a whole number")]
 NoneText = Annotated[str, Meta(pattern=r"^none\Z", description='"none"')]
 Rate = Annotated[float, Meta(gt=0, le=1e9, description="a number of requests per second")]
 TokenRate = Annotated[float, Meta(gt=0, le=1e12, description="a number of tokens per second")]
+TokenCount = Annotated[int, Meta(ge=0, le=1_000_000, description="a whole number of tokens")]
 Moment = (
     Seconds
     | Annotated[
@@ -100,10 +104,45 @@ class Group(_Record, frozen=True):
     share: Annotated[float, Meta(ge=0, le=1e6, description="a share, in any unit")] | None = None
 
 
+class LlmTable(_Record, frozen=True):
+    """Work of servers of kind ``llm``: prompts are computed in turn, and answers written together.
+
+    The part of a prompt that is cached is not computed again. Times are at speed 1.
+
+    Attributes:
+        prefill: How prompts are computed: ``"whole"``, one at a time; ``"chunked"``, in steps that
+            several may share; ``"coupled"``, the same, and each step also writes a token of every
+            answer, so that both slow each other.
+        prefill_rate: Prompt tokens computed per second.
+        prefill_base: Seconds that each prompt takes besides.
+        step_tokens: Tokens of a step at most, those of answers first; not with ``"whole"``.
+        decode_base: Seconds that a token of an answer takes where no other is written.
+        decode_each: Seconds that it takes more for each other answer that is written meanwhile.
+        batch: Requests in work at a time; the others wait.
+        blocks: Blocks of computed prompts that a server keeps, the least recently used given up
+            first, and of a prompt its end before its beginning; 0 for none.
+        block_tokens: Tokens of a block.
+    """
+
+    prefill: Annotated[
+        str,
+        Meta(pattern=r"^(whole|chunked|coupled)\Z", description='"whole", "chunked" or "coupled"'),
+    ] = "whole"
+    prefill_rate: TokenRate = 8000.0
+    prefill_base: Seconds = 0.010
+    step_tokens: Count = 2048
+    decode_base: Seconds = 0.030
+    decode_each: Seconds = 0.0003
+    batch: Count = 128
+    blocks: Annotated[int, Meta(ge=0, le=100_000_000, description="a whole number")] = 2000
+    block_tokens: Annotated[int, Meta(ge=4, le=100_000, description="a whole number")] = 512
+
+
 class Servers(_Record, frozen=True):
     """The fleet: ``count`` servers that are alike, or groups of them.
 
     Attributes:
+        kind: ``"plain"``, or ``"llm"`` for servers of a language model, as ``llm`` describes them.
         count: How many, unless there are groups; they are called ``server-1`` and so on.
         parallelism: Requests that one works on at a time.
         speed: How fast it works; 1 is the speed that service times are given for.
@@ -115,8 +154,10 @@ class Servers(_Record, frozen=True):
             0 for none.
         cached: Service time of a request whose key is at hand, as a share of the full one.
         groups: Servers that differ.
+        llm: How those of kind ``llm`` work.
     """
 
+    kind: Annotated[str, Meta(pattern=r"^(plain|llm)\Z", description='"plain" or "llm"')] = "plain"
     count: Count | None = None
     parallelism: Count = 1
     speed: Factor = 1.0
@@ -127,6 +168,7 @@ class Servers(_Record, frozen=True):
     cache: Annotated[int, Meta(ge=0, description="a whole number")] = 0
     cached: Share = 0.1
     groups: tuple[Group, ...] = ()
+    llm: LlmTable = LlmTable()
 
 
 class Poisson(_Record, frozen=True, tag="poisson", tag_field="kind"):
@@ -193,7 +235,24 @@ class Trace(_Record, frozen=True, tag="trace", tag_field="kind"):
     speed: Factor = 1.0
 
 
-Arrivals = Poisson | Constant | Bursty | Ramp | Trace
+class PromptTrace(_Record, frozen=True, tag="prompts", tag_field="kind"):
+    """Prompts that arrive as recorded in a JSONL file, in the format of Mooncake's traces.
+
+    Each line is an object with ``timestamp`` in ms, ``input_length`` and ``output_length`` in
+    tokens, and ``hash_ids``, the prompt's blocks of ``servers.llm.block_tokens`` tokens: equal ids
+    mean equal prompts up to there. Requests of the same time are spread evenly over the step to the
+    next time: the shortest in the file, at most 3 s, as it is in Mooncake's own traces.
+
+    Attributes:
+        file: The file; a relative path is relative to the scenario's own file.
+        speed: How many times faster than recorded it is played.
+    """
+
+    file: str
+    speed: Factor = 1.0
+
+
+Arrivals = Poisson | Constant | Bursty | Ramp | Trace | PromptTrace
 
 
 class Deterministic(_Record, frozen=True, tag="deterministic", tag_field="kind"):
@@ -262,7 +321,39 @@ class Tokens(_Record, frozen=True, tag="tokens", tag_field="kind"):
     sigma: Annotated[float, Meta(gt=0, le=5, description="a standard deviation")] = 1.0
 
 
-Service = Deterministic | Exponential | Lognormal | Pareto | Tokens
+class Conversations(_Record, frozen=True, tag="conversations", tag_field="kind"):
+    """Prompts of conversations that share their beginnings, for servers of kind ``llm``.
+
+    A request either goes on with a conversation whose next turn is due, or begins a new one. Its
+    prompt is the system prompt, the conversation's documents, all turns before, and a message.
+
+    Attributes:
+        systems: System prompts; each conversation has one of them.
+        skew: How unevenly: the k-th most frequent is k ** -skew times as frequent.
+        system: Tokens of each.
+        document: Mean tokens that a conversation begins with and shares with no other; 0 for none.
+        message: Mean tokens of a message.
+        output: Mean tokens of an answer.
+        sigma: Standard deviation of the logarithm of the means above.
+        turns: Mean turns of a conversation; their number is geometric.
+        think: Mean seconds from a turn to the next.
+        branches: Requests of each turn, one after another, each with a message of its own over the
+            same beginning: agents that fan out. The conversation goes on with the first.
+    """
+
+    systems: Count = 20
+    skew: Annotated[float, Meta(ge=0, le=5, description="an exponent")] = 1.0
+    system: TokenCount = 1024
+    document: Annotated[float, Meta(ge=0, le=1e6, description="a number of tokens")] = 4000.0
+    message: Annotated[float, Meta(gt=0, le=1e6, description="a number of tokens")] = 300.0
+    output: Annotated[float, Meta(gt=0, le=1e6, description="a number of tokens")] = 300.0
+    sigma: Annotated[float, Meta(gt=0, le=5, description="a standard deviation")] = 1.0
+    turns: Annotated[float, Meta(ge=1, le=1e6, description="a number of turns")] = 4.0
+    think: Seconds = 60.0
+    branches: Count = 1
+
+
+Service = Deterministic | Exponential | Lognormal | Pareto | Tokens | Conversations
 
 
 class Clients(_Record, frozen=True):
@@ -278,6 +369,8 @@ class Clients(_Record, frozen=True):
         subset: How each chooses the servers that it uses, ``"rendezvous"`` or ``"aperture"``; by
             default it uses all.
         subset_size: How many servers each uses, where it does not use all.
+        believed_blocks: Blocks that they take the cache of a server of kind ``llm`` for; by default
+            as many as it has.
     """
 
     count: Count = 1
@@ -292,6 +385,9 @@ class Clients(_Record, frozen=True):
         | None
     ) = None
     subset_size: Count = 12
+    believed_blocks: (
+        Annotated[int, Meta(ge=1, le=100_000_000, description="a whole number")] | None
+    ) = None
 
 
 class Pair(_Record, frozen=True):

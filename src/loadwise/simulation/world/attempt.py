@@ -7,6 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 from loadwise.balancer import Lease
 from loadwise.simulation.world.loop import Action
+from loadwise.simulation.world.prompts import SimulatedPrompt
 
 __all__ = ["Sender", "SimulatedAttempt", "SimulatedRequest"]
 
@@ -25,6 +26,7 @@ class SimulatedRequest(Generic[S]):
         key: Its hash key.
         cost: What it is expected to use of the quotas.
         true_cost: What it does use.
+        prompt: What a language model is to read.
         over: Whether it has its answer, or has been given up.
         failures: Attempts that failed.
         under_way: The attempts that may still bring an answer, where there may be several.
@@ -37,6 +39,7 @@ class SimulatedRequest(Generic[S]):
         "failures",
         "key",
         "over",
+        "prompt",
         "tried",
         "true_cost",
         "under_way",
@@ -53,6 +56,7 @@ class SimulatedRequest(Generic[S]):
         self.tried: list[str] | None = None
         self.cost: Amounts | None = None
         self.true_cost: Amounts | None = None
+        self.prompt: SimulatedPrompt | None = None
 
 
 class SimulatedAttempt(Generic[S]):
@@ -63,9 +67,11 @@ class SimulatedAttempt(Generic[S]):
         request: The request.
         lease: The balancer's hold on the server.
         over: Whether the client has done with it.
+        began: When the first token of its answer came; unset for answers that come at once.
     """
 
-    __slots__ = ("client", "lease", "over", "request")
+    __slots__ = ("began", "client", "lease", "over", "request")
+    began: float
 
     def __init__(self, client: Sender[S], request: SimulatedRequest[S], lease: Lease[S]) -> None:
         self.client = client
@@ -81,6 +87,9 @@ class Sender(Protocol[S]):
     def done(self) -> Action:
         """Function to call with an attempt whose work is done."""
         ...
+
+    def began(self, attempt: SimulatedAttempt[S]) -> None:
+        """Report that the first token of the answer is there."""
 
     def broke(self, attempt: SimulatedAttempt[S]) -> None:
         """Report that the connection was refused or broke, or that the answer is an error."""

@@ -26,6 +26,7 @@ class Client:
         callers: What callers do about trouble.
         delays: How long messages take, or ``None`` where they take no time.
         recorder: Counts what happens.
+        block_tokens: Tokens of a block of the requests' prompts; ``None`` where they have none.
 
     Attributes:
         done: Called by a server that has done its work, with the attempt.
@@ -38,6 +39,7 @@ class Client:
         callers: Callers,
         delays: Delays | None,
         recorder: Recorder,
+        block_tokens: int | None = None,
     ) -> None:
         self.balancer = balancer
         self._loop = loop
@@ -45,12 +47,19 @@ class Client:
         self._delays = delays
         self._recorder = recorder
         self._acquire = balancer.acquire
-        self.done: Action = self._answered if delays is None else self._answer_later
+        self._block_tokens = block_tokens
+        self._end: Action = self._answered if block_tokens is None else self._answered_in_tokens
+        self.done: Action = self._end if delays is None else self._answer_later
         self._gone = False
         self._budget = RetryBudget(callers.budget, clock=loop.clock)
         self._retries = callers.attempts > 1
         # Whether anything but the plain way of a request has to be thought of.
-        self._watchful = self._retries or callers.timeout is not None or callers.hedge is not None
+        self._watchful = (
+            self._retries
+            or callers.timeout is not None
+            or callers.hedge is not None
+            or block_tokens is not None
+        )
 
     def send(self, request: SimulatedRequest[Server]) -> None:
         """Send a request, and see it through."""
@@ -80,12 +89,17 @@ class Client:
 
     def _attempt(self, request: SimulatedRequest[Server]) -> SimulatedAttempt[Server] | None:
         """Begin an attempt on a server not tried before, if there is one."""
-        tried = request.tried
+        tried, prompt = request.tried, request.prompt
+        text = None
+        if prompt is not None and self._block_tokens is not None:
+            text = prompt.text(self._block_tokens)
         try:
             if tried:
-                lease = self._acquire(hash_key=request.key, exclude=tried, cost=request.cost)
+                lease = self._acquire(
+                    hash_key=request.key, exclude=tried, cost=request.cost, prompt=text
+                )
             else:
-                lease = self._acquire(hash_key=request.key, cost=request.cost)
+                lease = self._acquire(hash_key=request.key, cost=request.cost, prompt=text)
         except NoNodeAvailable:
             return None
         attempt = SimulatedAttempt(self, request, lease)
@@ -120,7 +134,19 @@ class Client:
         return 0.0 if self._delays is None else self._delays.to(attempt.lease.node.zone)
 
     def _answer_later(self, attempt: SimulatedAttempt[Server]) -> None:
-        self._loop.at(self._loop.now + self._delay(attempt), self._answered, attempt)
+        self._loop.at(self._loop.now + self._delay(attempt), self._end, attempt)
+
+    def began(self, attempt: SimulatedAttempt[Server]) -> None:
+        """The first token of an answer is on its way."""
+        if self._delays is None:
+            self._began(attempt)
+        else:
+            self._loop.at(self._loop.now + self._delay(attempt), self._began, attempt)
+
+    def _began(self, attempt: SimulatedAttempt[Server]) -> None:
+        if not attempt.over:
+            attempt.began = self._loop.now
+            attempt.lease.first_byte()
 
     def broke(self, attempt: SimulatedAttempt[Server]) -> None:
         """A server refused or broke the connection, or answered with an error."""
@@ -154,6 +180,12 @@ class Client:
             self._recorder.completed(request.arrived)
         if request.under_way is not None:
             self._call_off(request.under_way)
+
+    def _answered_in_tokens(self, attempt: SimulatedAttempt[Server]) -> None:
+        prompt = attempt.request.prompt
+        if prompt is not None and not attempt.over and not self._gone:
+            self._recorder.written(attempt.request.arrived, attempt.began, prompt.output)
+        self._answered(attempt)
 
     def _call_off(self, attempts: list[SimulatedAttempt[Server]]) -> None:
         """Wait no longer for the other copies of a request that has its answer."""

@@ -45,6 +45,10 @@ class Recorder:
 
     Attributes:
         latencies: Of the completed requests that arrived after the warm-up.
+        first_tokens: Seconds to the first token of those that were answered token by token.
+        token_seconds: Seconds from each token to the next, as the mean of a request, of all such
+            requests with several tokens together.
+        answers: How many those are.
         warm_at: When the warm-up ended.
         last_end: When the last request was completed.
     """
@@ -62,6 +66,9 @@ class Recorder:
         self.panics: list[Panicked] = []
         self.latencies = array("d")
         self.early = array("d")
+        self.first_tokens = array("d")
+        self.token_seconds = 0.0
+        self.answers = 0
         self.warm_at = float("inf")
         self.last_end = 0.0
         self.keyed_requests = 0
@@ -91,6 +98,15 @@ class Recorder:
         self.last_end = now = self._loop.now
         kept = self.latencies if arrived >= self.warm_at else self.early
         kept.append(now - arrived)
+
+    def written(self, arrived: float, began: float, tokens: int) -> None:
+        """Record that a request has an answer of so many tokens now, the first since a while."""
+        if arrived < self.warm_at:
+            return
+        self.first_tokens.append(began - arrived)
+        if tokens > 1:
+            self.token_seconds += (self._loop.now - began) / (tokens - 1)
+            self.answers += 1
 
     def keyed(self, key: str, server: str) -> None:
         """Record where a request with a key went first."""

@@ -5,13 +5,64 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from math import prod
 from random import Random
+from typing import Protocol
 
 from loadwise.quota import QuotaTracker
 from loadwise.simulation.scenario import Fail, Group, Slow
 from loadwise.simulation.world.attempt import SimulatedAttempt
 from loadwise.simulation.world.loop import Loop
 
-__all__ = ["Server"]
+__all__ = ["Engine", "Server"]
+
+
+class Engine(Protocol):
+    """A way to work that a server has instead of its queue: that of a language model."""
+
+    @property
+    def size(self) -> int:
+        """Requests here, waiting or in work."""
+        ...
+
+    @property
+    def room(self) -> int:
+        """Requests that it could work on besides; below 0 where some wait."""
+        ...
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompts that began since the counts were reset."""
+        ...
+
+    @property
+    def cached_tokens(self) -> int:
+        """Those of them that were cached."""
+        ...
+
+    def reset_counts(self) -> None:
+        """Count from here on."""
+
+    def accept(self, attempt: SimulatedAttempt[Server]) -> None:
+        """Take a request that arrives here."""
+
+    def drop(self, attempt: SimulatedAttempt[Server]) -> None:
+        """Drop a request, unless it is in work already."""
+
+    def change_pace(self, pace: float) -> None:
+        """Take so many seconds for a second of the work that begins from now on."""
+
+    def crash(self) -> list[SimulatedAttempt[Server]]:
+        """Lose all requests, which are returned, and all that is cached."""
+        ...
+
+    def hang(self) -> None:
+        """Stand still."""
+
+    def resume(self) -> None:
+        """Go on where it stood still."""
+
+    def held(self) -> list[SimulatedAttempt[Server]]:
+        """Return the requests that are here."""
+        ...
 
 
 class Server:
@@ -25,8 +76,10 @@ class Server:
         cached: Service time of a request whose key is at hand, as a share of the full one.
         limits: The quotas that it enforces, if any.
         rng: Chance, for failures.
+        engine: Works on the requests, where they are not worked on one by one.
 
     Attributes:
+        engine: As given.
         group: Name of its group.
         pace: Seconds that a second of work takes at present.
         troubled: Whether it is down, hanging or failing.
@@ -52,9 +105,11 @@ class Server:
         "_queue_limit",
         "_random",
         "_slow",
+        "_special",
         "_still",
         "_usual_pace",
         "_waiting",
+        "engine",
         "group",
         "hits",
         "id",
@@ -78,6 +133,8 @@ class Server:
         cached: float,
         limits: QuotaTracker | None,
         rng: Random,
+        *,
+        engine: Engine | None = None,
     ) -> None:
         self.id = id
         self.weight = 1.0 if group.weight is None else group.weight
@@ -109,10 +166,15 @@ class Server:
         # What came since: it has yet to be taken on, or turned away.
         self._knocking: deque[SimulatedAttempt[Server]] = deque()
         self._finish = self.finish
+        self.engine = engine
+        # Whether a request that arrives may take any but the plain way.
+        self._special = limits is not None or engine is not None
 
     @property
     def size(self) -> int:
         """Requests here, waiting or in work."""
+        if self.engine is not None:
+            return self.engine.size + len(self._knocking)
         return self._parallelism - self._free + len(self._waiting) + len(self._knocking)
 
     @property
@@ -124,16 +186,18 @@ class Server:
         """Count from here on."""
         self._earlier_picks += self.picks
         self.picks = self.troubled_picks = self.hits = self.served = 0
+        if self.engine is not None:
+            self.engine.reset_counts()
 
     def remaining(self) -> float:
         """Return what is left of its first quota, or else how many more it could work on."""
         if self.limits is not None:
             return next(iter(self.limits.remaining_by_dimension(self.id).values()))
-        return self._parallelism - self.size
+        return self._parallelism - self.size if self.engine is None else self.engine.room
 
     def accept(self, attempt: SimulatedAttempt[Server]) -> None:
         """Take a request on, or turn it away."""
-        if (self.troubled or self.limits is not None) and self._turned_away(attempt):
+        if self._special and self._dealt_with(attempt):
             return
         if self._free:
             self._free -= 1
@@ -156,6 +220,8 @@ class Server:
         for line in (self._waiting, self._knocking):
             if attempt in line:
                 line.remove(attempt)
+        if self.engine is not None:
+            self.engine.drop(attempt)
 
     def _begin(self, attempt: SimulatedAttempt[Server]) -> None:
         request = attempt.request
@@ -176,6 +242,19 @@ class Server:
         if len(cache) > self._cache_size:
             cache.popitem(last=False)
         return 1.0
+
+    def _dealt_with(self, attempt: SimulatedAttempt[Server]) -> bool:
+        """Turn a request away, or hand it to the engine; return whether either was done."""
+        if self._turned_away(attempt):
+            return True
+        engine = self.engine
+        if engine is None:
+            return False
+        if self._queue_limit is not None and engine.room <= -self._queue_limit:
+            attempt.client.rejected(attempt)
+        else:
+            engine.accept(attempt)
+        return True
 
     def _turned_away(self, attempt: SimulatedAttempt[Server]) -> bool:
         if self._down:
@@ -205,6 +284,8 @@ class Server:
         broken = [attempt for _, attempt in self._loop.withdraw(self._finish)]
         broken += [attempt for _, attempt in self._still]
         broken += [*self._waiting, *self._knocking]
+        if self.engine is not None:
+            broken += self.engine.crash()
         self._still.clear()
         self._waiting.clear()
         self._knocking.clear()
@@ -222,6 +303,8 @@ class Server:
         """Stand still: what is here stays, what comes waits."""
         self._hung += 1
         self._update()
+        if self.engine is not None and self._hung == 1:
+            self.engine.hang()
         now = self._loop.now
         self._still += [(time - now, left) for time, left in self._loop.withdraw(self._finish)]
 
@@ -231,6 +314,8 @@ class Server:
         self._update()
         if self._hung:
             return
+        if self.engine is not None:
+            self.engine.resume()
         now = self._loop.now
         for seconds, attempt in self._still:
             self._loop.at(now + seconds, self._finish, attempt)
@@ -263,10 +348,14 @@ class Server:
         # From the speed each time: to multiply and divide again would not lead back to the same
         # number.
         self.pace = prod((fault.factor for fault in self._slow), start=self._usual_pace)
+        if self.engine is not None:
+            self.engine.change_pace(self.pace)
 
     def _update(self) -> None:
         self.troubled = bool(self._down or self._hung or self._failing)
+        self._special = self.troubled or self.limits is not None or self.engine is not None
 
     def held(self) -> list[SimulatedAttempt[Server]]:
         """Return the requests that are here but not on the loop: waiting, or in a standstill."""
-        return [*self._waiting, *self._knocking, *(attempt for _, attempt in self._still)]
+        queued = [*self._waiting, *self._knocking, *(attempt for _, attempt in self._still)]
+        return queued if self.engine is None else queued + self.engine.held()

@@ -7,12 +7,15 @@ from itertools import repeat
 from math import exp, log
 from random import Random
 
-from loadwise.simulation.scenario import Deterministic, Lognormal, Pareto, Service, Tokens
+from loadwise.simulation.scenario import Deterministic, Exponential, Lognormal, Pareto, Tokens
 
-__all__ = ["service_times", "token_counts"]
+__all__ = ["Timed", "service_times", "token_counts"]
+
+Timed = Deterministic | Exponential | Lognormal | Pareto | Tokens
+"""Service whose time is known before it begins."""
 
 
-def service_times(kind: Service, rng: Random) -> Iterator[float]:
+def service_times(kind: Timed, rng: Random) -> Iterator[float]:
     """Return service times in seconds at speed 1.
 
     Args:

@@ -7,9 +7,18 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate, islice, repeat, tee
 from random import Random
 
-from loadwise.simulation.scenario import Clients, Scenario, Tokens, Trace
+from loadwise.simulation.scenario import (
+    Clients,
+    Conversations,
+    PromptTrace,
+    Scenario,
+    Tokens,
+    Trace,
+)
 from loadwise.simulation.scenario.fleet import capacity
 from loadwise.simulation.world.arrivals import arrival_times
+from loadwise.simulation.world.prompt_trace import read_prompts
+from loadwise.simulation.world.prompts import SimulatedPrompt, conversations
 from loadwise.simulation.world.service_times import service_times, token_counts
 from loadwise.simulation.world.trace import read_trace
 
@@ -33,19 +42,29 @@ class Workload:
         requests: How many there are.
         rate: Mean requests per second.
         seconds: How long they go on arriving, nearly.
+        prompts: The prompt of each in turn, for servers of a language model; ``None`` for others.
     """
 
     def __init__(self, scenario: Scenario, seed: int) -> None:
         arrivals, service = scenario.arrivals, scenario.service
         work_rng = Random(f"{seed}/service")
         self._keys = _keys(scenario.clients, Random(f"{seed}/keys"))
+        self.prompts: Iterator[SimulatedPrompt] | None = None
         recorded: tuple[Iterable[float], ...] = ()
-        if isinstance(arrivals, Trace):
+        if isinstance(arrivals, PromptTrace):
+            block_tokens = scenario.servers.llm.block_tokens
+            prompts = read_prompts(arrivals, block_tokens, scenario.requests)
+            self.requests = len(prompts.prompts)
+            self.seconds = prompts.seconds
+            self.rate = self.requests / self.seconds if self.seconds else 1.0
+            self._times: Iterable[float] = prompts.arrivals(Random(f"{seed}/arrivals"))
+            self.prompts = iter(prompts.prompts)
+        elif isinstance(arrivals, Trace):
             recording = read_trace(arrivals, scenario.requests)
             self.requests = len(recording.times)
             self.seconds = recording.times[-1]
             self.rate = self.requests / self.seconds if self.seconds else 1.0
-            self._times: Iterable[float] = recording.times
+            self._times = recording.times
             recorded = recording.costs
         else:
             self.requests = scenario.requests
@@ -64,6 +83,14 @@ class Workload:
             self._works = (
                 read / service.prefill + written / service.decode for read, written in pairs
             )
+        elif isinstance(service, Conversations):
+            self._works = repeat(0.0)
+            if self.prompts is None:
+                # Both go on in step, so that none is kept.
+                self._times, arrived = tee(self._times)
+                self.prompts = conversations(
+                    service, scenario.servers.llm.block_tokens, arrived, work_rng
+                )
         else:
             self._works = recorded[0] if recorded else service_times(service, work_rng)
 

@@ -23,6 +23,7 @@ NAMES = (
     "many-clients",
     "affinity-churn",
     "llm-fleet",
+    "llm-prefix",
 )
 """From the textbook to the machine room."""
 
