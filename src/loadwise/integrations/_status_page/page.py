@@ -30,6 +30,7 @@ _MANY: Final = 12
 
 _FORM: Final = (
     '<form class="token" id="actions" method="post" action="drain" autocomplete="on">'
+    '<input type="text" name="user" value="operator" autocomplete="username" hidden>'
     '<label for="token">Token for actions</label>'
     '<input id="token" name="token" type="password" autocomplete="current-password" required>'
     "<span>Drain, resume and lift hold for this process alone.</span></form>"

@@ -23,7 +23,7 @@ __all__ = ["Columns", "table"]
 
 _MOST_TAGS: Final = 6
 _MOST_QUOTAS: Final = 4
-_WORDS: Final = {"drain": "Drain", "resume": "Resume", "lift": "Lift cooldown"}
+_WORDS: Final = {"drain": "Drain", "resume": "Resume", "lift": "Lift"}
 _FAILS: Final = 0.01
 """Share of failures from which on it is marked."""
 
@@ -66,38 +66,42 @@ def table(
         _row(place, each, sparkline(history, highest), total, columns)
         for each, history in zip(shown, histories, strict=True)
     )
-    heads = "".join(f'<th scope="col">{head}</th>' for head in _heads(columns))
+    heads = "".join(_heads(columns))
     name = f"Nodes of balancer {markup(facts.name)}"
     return (
         f'<div class="scroll" role="region" aria-label="{name}" tabindex="0"><table role="table">'
-        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
+        f"<thead><tr>{heads}</tr></thead>{rows}</table></div>"
     )
 
 
 def _heads(columns: Columns) -> Iterable[str]:
-    yield "State"
-    yield '<span class="node">Node</span>'
-    yield "Picks/s"
-    yield "Share"
-    yield "Last 2 min"
-    yield "In flight"
-    yield "Latency"
-    yield "Failed, 1 min"
-    yield "Picks"
+    yield '<th scope="col">State</th><th scope="col" class="node">Node</th>'
+    for head in (
+        "Picks/s",
+        "Share",
+        "Last 2 min",
+        "In flight",
+        "Latency",
+        "Failed, 1 min",
+        "Picks",
+    ):
+        yield f'<th scope="col">{head}</th>'
     if columns.quota:
-        yield "Quota left"
+        yield '<th scope="col">Quota left</th>'
     if columns.actions:
-        yield "Actions"
+        yield '<th scope="col">Actions</th>'
 
 
 def _row(place: int, each: NodeFacts, line: str, total: float, columns: Columns) -> str:
     status, verdict = each.status, each.verdict
     share = "" if each.rate is None or not total else percent(each.rate / total)
     limit = "" if status.limit is None else f'<span class="soft"> / {status.limit:,}</span>'
-    since = f'<span class="since">{in_words(status.state_seconds)}</span>'
+    since = ""
+    if verdict.of_health:
+        since = f'<span class="since">{in_words(status.state_seconds)}</span>'
     cells = [
-        f'<td role="cell"><span class="pill">{verdict.word}</span>{since}</td>',
-        f'<th scope="row" class="node">{markup(each.text)}{_small(each)}{_why(each)}</th>',
+        f'<td role="cell" class="state"><span class="pill">{verdict.word}</span>{since}</td>',
+        f'<th scope="row" class="node">{markup(each.text)}{_small(each)}</th>',
         _cell("picks/s", "" if each.rate is None else figure(each.rate)),
         _cell("share", share),
         f'<td role="cell" class="line">{line}</td>',
@@ -112,15 +116,16 @@ def _row(place: int, each: NodeFacts, line: str, total: float, columns: Columns)
         cells.append(f'<td role="cell" class="acts">{_actions(place, each)}</td>')
     key = markup(f"{place} {type(status.id).__name__} {each.text}")
     severity = verdict.severity.name.lower()
-    return f'<tr role="row" class="{severity}" data-key="{key}">{"".join(cells)}</tr>'
+    why = ""
+    if verdict.why:
+        why = f'<td></td><td role="cell" colspan="{len(cells) - 1}">{markup(verdict.why)}</td>'
+        why = f'<tr role="row" class="why">{why}</tr>'
+    row = f'<tr role="row">{"".join(cells)}</tr>'
+    return f'<tbody role="rowgroup" class="{severity}" data-key="{key}">{row}{why}</tbody>'
 
 
 def _cell(label: str, content: str) -> str:
     return f'<td role="cell" data-label="{label}">{content}</td>'
-
-
-def _why(each: NodeFacts) -> str:
-    return f'<span class="why">{markup(each.verdict.why)}</span>' if each.verdict.why else ""
 
 
 def _small(each: NodeFacts) -> str:

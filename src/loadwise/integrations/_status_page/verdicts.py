@@ -42,6 +42,13 @@ class Verdict(NamedTuple):
     word: str
     why: str
 
+    @property
+    def of_health(self) -> bool:
+        """True if it is the state of the node's health, so that it is as old as that."""
+        return self.word in _OF_HEALTH
+
+
+_OF_HEALTH: Final = {"up", "down", "ejected", "ailing", "recovering", "degraded"}
 
 WELL: Final = Verdict(Severity.WELL, "up", "")
 
@@ -74,8 +81,9 @@ def verdict_of(
     causes = [*_keeping_away(status, ruled_out, panic=panic), *_besides(status, median)]
     if not causes:
         return WELL
-    severity, word, _ = causes[0]
-    return Verdict(severity, word, "; ".join(why for _, _, why in causes))
+    severity, word, why = causes[0]
+    others = (f"{word}: {why}" for _, word, why in causes[1:])
+    return Verdict(severity, word, "; ".join((why, *others)))
 
 
 def _keeping_away(status: NodeStatus, ruled_out: str | None, *, panic: bool) -> Iterator[_Cause]:
@@ -83,16 +91,16 @@ def _keeping_away(status: NodeStatus, ruled_out: str | None, *, panic: bool) -> 
     if status.health is HealthStatus.UNHEALTHY:
         yield _down(status, panic=panic)
     if status.drained:
-        how = "weight 0" if not status.weight else "drained"
+        how = "its weight is 0: " if not status.weight else ""
         left = f", {plural(status.in_flight, 'request')} still under way" * bool(status.in_flight)
-        yield Severity.NOTICE, "drained", f"{how}: gets no new requests{left}"
+        yield Severity.NOTICE, "drained", f"{how}gets no new requests{left}"
     if status.cooldown is not None:
         left = in_words(status.cooldown.seconds_left)
         yield Severity.WARNING, "cooldown", f"{status.cooldown.reason}; back in {left}"
     elif ruled_out in ("quota", "rate_limited"):
         yield Severity.WARNING, "no quota", _short_of(status)
     if status.limit is not None and status.in_flight >= status.limit:
-        full = f"full: {status.in_flight} of {plural(status.limit, 'request')} under way"
+        full = f"{status.in_flight} of {plural(status.limit, 'request')} under way"
         yield Severity.WARNING, "full", full
     if ruled_out == "filtered":
         yield Severity.NOTICE, "filtered", "the balancer's own filter does not admit it"
@@ -115,10 +123,10 @@ def _besides(status: NodeStatus, median: float | None) -> Iterator[_Cause]:
         and status.health is not HealthStatus.UNHEALTHY
     ):
         times = f"{status.latency / median:.0f} times the median of {latency(median)}"
-        yield Severity.NOTICE, "slow", f"slow: its latency is {times}"
+        yield Severity.NOTICE, "slow", f"its latency is {times}"
     if status.slow_start is not None:
         part = percent(status.slow_start)
-        yield Severity.NOTICE, "slow start", f"slow start: has {part} of its weight for now"
+        yield Severity.NOTICE, "slow start", f"has {part} of its weight for now"
 
 
 def _down(status: NodeStatus, *, panic: bool) -> _Cause:
@@ -148,6 +156,6 @@ def _failing(status: NodeStatus) -> Iterator[_Cause]:
 def _short_of(status: NodeStatus) -> str:
     left = sorted((amount, name) for name, amount in status.quota_remaining.items())
     if not left:
-        return "out of quota"
+        return "nothing left"
     amount, name = left[0]
-    return f"out of quota: {count(max(0.0, amount))} of {name} left"
+    return f"{count(max(0.0, amount))} of {name} left"

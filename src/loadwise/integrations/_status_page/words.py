@@ -42,7 +42,8 @@ def in_words(seconds: float) -> str:
     for size, unit in _UNITS:
         if seconds >= _TWO_OF * size:
             return f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 1 or not seconds else f"{seconds:.1f} s"
+    tenths = round(seconds, 1)
+    return f"{tenths:.1f} s" if 0 < tenths < 1 else f"{seconds:.0f} s"
 
 
 def latency(seconds: float) -> str:
