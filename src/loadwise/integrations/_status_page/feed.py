@@ -46,14 +46,19 @@ class Feed(ForkAware):
     def _after_fork(self) -> None:
         self._lock = Lock()
         self._facts: PageFacts | None = None
+        self._expired = False
         self._histories = tuple(History() for _ in self._balancers)
 
     def due_in(self) -> float:
         """Return the seconds until a new snapshot may be taken; 0 if one is due."""
         facts = self._facts
-        if facts is None:
+        if facts is None or self._expired:
             return 0.0
         return max(0.0, facts.when + facts.interval - self._clock())
+
+    def expire(self) -> None:
+        """Have the next one who looks take a snapshot, whatever the age of the last."""
+        self._expired = True
 
     def current(self) -> PageFacts:
         """Return a snapshot that is not too old. It may take one, O(nodes)."""
@@ -71,7 +76,7 @@ class Feed(ForkAware):
             return self._histories[place].points(identity, now)
 
     def _taken(self) -> PageFacts:
-        began = self._clock()
+        began, self._expired = self._clock(), False
         told = tuple(
             self._read(balancer, strategy, history, began)
             for (balancer, strategy), history in zip(self._balancers, self._histories, strict=True)

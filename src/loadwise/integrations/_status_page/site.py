@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from http import HTTPStatus
 from threading import Lock
 from typing import Final
 from urllib.parse import quote
@@ -87,7 +88,10 @@ class Site(ForkAware):
         if name in ACTIONS:
             if request.method != "POST":
                 return text_answer(405, f"{name} is for POST alone", ("allow", "POST"))
-            return self._actions.answer(name, request)
+            answer = self._actions.answer(name, request)
+            if answer.status == HTTPStatus.OK:
+                self.feed.expire()  # whoever did it wants to see it
+            return answer
         give = self._given.get(request.path)
         if give is None:
             return text_answer(404, "There is nothing here; the page is at its own path, with a /")
