@@ -1,4 +1,4 @@
-"""The program of `served` for ASGI: the page in an application of FastAPI within one of Starlette."""
+"""The program of `served` for ASGI: the page within FastAPI, within Starlette."""
 
 from __future__ import annotations
 

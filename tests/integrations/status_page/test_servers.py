@@ -149,14 +149,14 @@ def test_a_viewer_keeps_no_worker(base: str) -> None:
 def test_ctrl_c_ends_its_own_server() -> None:
     """The port is free again, nothing is complained of, and the program goes on."""
     port = free_port()
-    with running("-m", SERVED, str(port), "127.0.0.1", port=port) as server:
-        with (
-            httpx2.Client(timeout=PATIENCE) as client,
-            client.stream("GET", f"http://127.0.0.1:{port}/events") as stream,
-        ):
-            assert next(stream.iter_lines()).startswith("retry")
-            server.send_signal(signal.SIGINT)
-            said, _ = server.communicate(timeout=PATIENCE)
+    with (
+        running("-m", SERVED, str(port), "127.0.0.1", port=port) as server,
+        httpx2.Client(timeout=PATIENCE) as client,
+        client.stream("GET", f"http://127.0.0.1:{port}/events") as stream,
+    ):
+        assert next(stream.iter_lines()).startswith("retry")
+        server.send_signal(signal.SIGINT)
+        said, _ = server.communicate(timeout=PATIENCE)
     assert (server.returncode, said) == (0, "closed\n")
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=5)
