@@ -23,6 +23,10 @@ __all__ = ["Columns", "table"]
 
 _MOST_TAGS: Final = 6
 _MOST_QUOTAS: Final = 4
+_SHORT: Final = 60
+"""Characters of what stands beside a node's id."""
+_SHORTER: Final = 24
+"""Characters of the name of a quota."""
 _WORDS: Final = {"drain": "Drain", "resume": "Resume", "lift": "Lift"}
 _FAILS: Final = 0.01
 """Share of failures from which on it is marked."""
@@ -141,7 +145,7 @@ def _small(each: NodeFacts) -> str:
     told += [f"{name}={value}" for name, value in list(tags.items())[:_MOST_TAGS]]
     if len(tags) > _MOST_TAGS:
         told.append(f"and {len(tags) - _MOST_TAGS} more tags")
-    return f"<small>{' · '.join(map(markup, told))}</small>" if told else ""
+    return f"<small>{' · '.join(markup(text, _SHORT) for text in told)}</small>" if told else ""
 
 
 def _failed(successes: int, failures: int) -> str:
@@ -159,7 +163,7 @@ def _failed(successes: int, failures: int) -> str:
 def _quota(each: NodeFacts) -> str:
     left = list(each.status.quota_remaining.items())
     told = [
-        f"{markup(name)} {count(amount)}"
+        f"{markup(name, _SHORTER)} {count(amount)}"
         for name, amount in left[:_MOST_QUOTAS]
         if amount != float("inf")
     ]

@@ -16,19 +16,19 @@ _TWO_OF: Final = 2.0
 """From two of a unit on it says enough."""
 
 
-def markup(text: object) -> str:
+def markup(text: object, most: int = _MOST_SHOWN) -> str:
     r"""Return a text as HTML that shows it, in content and in quoted attributes alike.
 
     Control characters and those that turn the direction of writing become escapes; a text of more
-    than 300 characters is cut.
+    than ``most`` characters is cut.
 
     Example:
         >>> markup("<b>\u202e")
         '&lt;b&gt;\\u202e'
     """
     plain = str(text)
-    if len(plain) > _MOST_SHOWN:
-        plain = f"{plain[: _MOST_SHOWN - 1]}…"
+    if len(plain) > most:
+        plain = f"{plain[: most - 1]}…"
     return html.escape(visible(plain))
 
 
