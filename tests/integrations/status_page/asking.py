@@ -127,7 +127,8 @@ def by_wsgi(
     answer: Any = validator(page.wsgi)(environ, start)
     found = b"".join(answer)
     answer.close()
-    return Told(*started[0], found)
+    status, told = started[0]
+    return Told(status, told, found)
 
 
 WAYS = {"asgi": by_asgi, "wsgi": by_wsgi}

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -75,7 +75,7 @@ def base(request: pytest.FixtureRequest) -> Iterator[str]:
         yield f"http://{bound}{below}"
 
 
-def events(client: httpx2.Client, base: str, most: int) -> Iterator[str]:
+def events(client: httpx2.Client, base: str, most: int) -> Generator[str, None, None]:
     """Yield events as a browser gets them, which asks again where a stream ends."""
     seen = 0
     while True:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from loadwise._text import visible
 from loadwise.errors import UnknownNode
-from loadwise.integrations._status_page.answers import Answer, PageRequest
+from loadwise.integrations._status_page.answers import PageAnswer, PageRequest
 from loadwise.integrations._status_page.facts import text_of
 from loadwise.integrations._status_page.page import policy, said
 from loadwise.nodes import node_id
@@ -102,7 +102,7 @@ class Actions:
         """True if there are actions at all."""
         return self._token is not None
 
-    def answer(self, name: str, request: PageRequest) -> Answer:
+    def answer(self, name: str, request: PageRequest) -> PageAnswer:
         """Return the answer to a POST for the action of this name, which is carried out."""
         try:
             self._check_origin(request)
@@ -196,7 +196,7 @@ def _is_same(origin: str, host: str) -> bool:
         return False
 
 
-def _told(status: int, text: str, *, done: bool) -> Answer:
+def _told(status: int, text: str, *, done: bool) -> PageAnswer:
     body = said(text, done=done).encode()
     headers = ("content-security-policy", policy())
-    return Answer.of(status, "text/html; charset=utf-8", body, headers)
+    return PageAnswer.of(status, "text/html; charset=utf-8", body, headers)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-__all__ = ["Answer", "PageRequest", "text_answer"]
+__all__ = ["PageAnswer", "PageRequest", "text_answer"]
 
 _EVERYWHERE: Final = (
     ("cache-control", "no-store"),
@@ -42,7 +42,7 @@ class PageRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class PageAnswer:
     """Answer of a page.
 
     Attributes:
@@ -56,13 +56,13 @@ class Answer:
     body: bytes
 
     @classmethod
-    def of(cls, status: int, kind: str, body: bytes, *headers: tuple[str, str]) -> Answer:
+    def of(cls, status: int, kind: str, body: bytes, *headers: tuple[str, str]) -> PageAnswer:
         """Return an answer with the headers that all of them have."""
         always = (("content-type", kind), ("content-length", str(len(body))), *_EVERYWHERE)
         return cls(status, (*always, *headers), body)
 
 
-def text_answer(status: int, text: str, *headers: tuple[str, str]) -> Answer:
+def text_answer(status: int, text: str, *headers: tuple[str, str]) -> PageAnswer:
     """Return an answer of one line of text."""
     body = f"{text}\n".encode("utf-8", "backslashreplace")
-    return Answer.of(status, "text/plain; charset=utf-8", body, *headers)
+    return PageAnswer.of(status, "text/plain; charset=utf-8", body, *headers)

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.integrations._status_page.actions import MOST_BODY
-from loadwise.integrations._status_page.answers import Answer, PageRequest
+from loadwise.integrations._status_page.answers import PageAnswer, PageRequest
 from loadwise.integrations._status_page.query import PageQuery
 from loadwise.integrations._status_page.site import (
     EVENT_HEADERS,
@@ -160,7 +160,7 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-async def _send(answer: Answer, send: Send, *, with_body: bool) -> None:
+async def _send(answer: PageAnswer, send: Send, *, with_body: bool) -> None:
     await send(_start(answer.status, answer.headers))
     await send({"type": "http.response.body", "body": answer.body if with_body else b""})
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import loadwise
 from loadwise.balancer import Explanation, NodeStatus
 from loadwise.balancer.json_values import as_json
 from loadwise.balancer.panic import Panic
 from loadwise.health import HealthStatus
-from loadwise.integrations._status_page.verdicts import Severity, Verdict, verdict_of
+from loadwise.integrations._status_page.verdicts import NodeVerdict, Severity, verdict_of
 from loadwise.nodes import node_id
 
 __all__ = ["BalancerFacts", "NodeFacts", "PageFacts", "Shown", "facts_of", "text_of"]
@@ -44,7 +44,7 @@ class Shown(Protocol):
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for a node."""
+        """Number of requests that wait for a node."""
         ...
 
     def status(self) -> list[NodeStatus]:
@@ -74,7 +74,7 @@ class NodeFacts:
     """
 
     status: NodeStatus
-    verdict: Verdict
+    verdict: NodeVerdict
     node: object
     rate: float | None
 
@@ -89,7 +89,8 @@ class NodeFacts:
         tags = getattr(self.node, "tags", None)
         if not isinstance(tags, Mapping):
             return {}
-        return {str(name): str(value) for name, value in tags.items()}
+        named = cast("Mapping[object, object]", tags)
+        return {str(name): str(value) for name, value in named.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -144,7 +145,7 @@ class BalancerFacts:
 
     @cached_property
     def severities(self) -> Counter[Severity]:
-        """How many nodes are how bad."""
+        """Number of nodes of each severity."""
         return Counter(each.verdict.severity for each in self.nodes)
 
     @cached_property

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.integrations._status_page.actions import ACTIONS, Actions
-from loadwise.integrations._status_page.answers import Answer, PageRequest, text_answer
+from loadwise.integrations._status_page.answers import PageAnswer, PageRequest, text_answer
 from loadwise.integrations._status_page.facts import NodeFacts, PageFacts
 from loadwise.integrations._status_page.feed import Feed
 from loadwise.integrations._status_page.history import Point
@@ -32,7 +32,7 @@ __all__ = [
 EVENTS: Final = "/events"
 _STREAM: Final = "text/event-stream; charset=utf-8"
 EVENT_HEADERS: Final = tuple(
-    header for header in Answer.of(200, _STREAM, b"").headers if header[0] != "content-length"
+    header for header in PageAnswer.of(200, _STREAM, b"").headers if header[0] != "content-length"
 )
 """Headers of a stream of events, whose length nobody knows."""
 STREAM_SECONDS: Final = 10.0
@@ -68,7 +68,7 @@ class Site(ForkAware):
     def __init__(self, feed: Feed, actions: Actions) -> None:
         self.feed = feed
         self._actions = actions
-        self._given: Mapping[str, Callable[[PageRequest], Answer]] = {
+        self._given: Mapping[str, Callable[[PageRequest], PageAnswer]] = {
             "": _to_the_page,
             "/": self._page,
             "/status.json": self._json,
@@ -82,7 +82,7 @@ class Site(ForkAware):
         self._lock = Lock()
         self._events: OrderedDict[tuple[int, PageQuery], bytes] = OrderedDict()
 
-    def answer(self, request: PageRequest) -> Answer:
+    def answer(self, request: PageRequest) -> PageAnswer:
         """Return the answer to a request; of `EVENTS`, to be streamed where that can be, one."""
         name = request.path[1:]
         if name in ACTIONS:
@@ -101,7 +101,7 @@ class Site(ForkAware):
             return text_answer(414, f"The query has more than {_MOST_QUERY} characters")
         return give(request)
 
-    def _page(self, request: PageRequest) -> Answer:
+    def _page(self, request: PageRequest) -> PageAnswer:
         facts = self.feed.current()
         html = page(
             facts,
@@ -109,14 +109,14 @@ class Site(ForkAware):
             partial(self._points, facts),
             actions=self._actions.allowed,
         )
-        return Answer.of(200, _HTML, html.encode(), ("content-security-policy", policy()))
+        return PageAnswer.of(200, _HTML, html.encode(), ("content-security-policy", policy()))
 
-    def _one_event(self, request: PageRequest) -> Answer:
+    def _one_event(self, request: PageRequest) -> PageAnswer:
         _, event = self.event(PageQuery.of(request.query))
-        return Answer.of(200, _STREAM, _RETRY + event)
+        return PageAnswer.of(200, _STREAM, _RETRY + event)
 
-    def _json(self, _: PageRequest) -> Answer:
-        return Answer.of(200, "application/json", self.feed.current().as_json)
+    def _json(self, _: PageRequest) -> PageAnswer:
+        return PageAnswer.of(200, "application/json", self.feed.current().as_json)
 
     def event(self, query: PageQuery) -> tuple[int, bytes]:
         """Return the number of the snapshot and the event that shows it."""
@@ -141,14 +141,14 @@ class Site(ForkAware):
         return self.feed.points(place, each.status.id, facts.when)
 
 
-def _to_the_page(request: PageRequest) -> Answer:
+def _to_the_page(request: PageRequest) -> PageAnswer:
     # Relative, for nobody here knows what a proxy has taken off.
     last = quote(request.mount.rpartition("/")[2], errors="surrogateescape")
     query = f"?{request.query}" if request.query else ""
     return text_answer(307, "The page is below", ("location", f"./{last}/{query}"))
 
 
-def _metrics(_: PageRequest) -> Answer:
+def _metrics(_: PageRequest) -> PageAnswer:
     """Return what the default registry of Prometheus has, or its files of several processes."""
     try:
         import prometheus_client  # noqa: PLC0415 - an extra that the page can do without
@@ -164,4 +164,4 @@ def _metrics(_: PageRequest) -> Answer:
         registry = prometheus_client.CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     body = prometheus_client.generate_latest(registry)
-    return Answer.of(200, prometheus_client.CONTENT_TYPE_LATEST, body)
+    return PageAnswer.of(200, prometheus_client.CONTENT_TYPE_LATEST, body)

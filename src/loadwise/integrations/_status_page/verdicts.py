@@ -10,7 +10,7 @@ from loadwise.balancer import NodeStatus
 from loadwise.health import HealthStatus
 from loadwise.integrations._status_page.words import count, in_words, latency, percent, plural
 
-__all__ = ["WELL", "Severity", "Verdict", "verdict_of"]
+__all__ = ["WELL", "NodeVerdict", "Severity", "verdict_of"]
 
 _MUCH_SLOWER: Final = 3.0
 """Times the median latency from which on a node is called slow."""
@@ -21,7 +21,7 @@ _ENOUGH: Final = 20
 
 
 class Severity(IntEnum):
-    """How much a node needs somebody's attention; the worst comes first."""
+    """Degree to which a node needs somebody's attention; the worst comes first."""
 
     DOWN = 0
     WARNING = 1
@@ -29,7 +29,7 @@ class Severity(IntEnum):
     WELL = 3
 
 
-class Verdict(NamedTuple):
+class NodeVerdict(NamedTuple):
     """State of a node in a word, and the reasons.
 
     Attributes:
@@ -50,14 +50,14 @@ class Verdict(NamedTuple):
 
 _OF_HEALTH: Final = {"up", "down", "ejected", "ailing", "recovering", "degraded"}
 
-WELL: Final = Verdict(Severity.WELL, "up", "")
+WELL: Final = NodeVerdict(Severity.WELL, "up", "")
 
 _Cause = tuple[Severity, str, str]
 
 
 def verdict_of(
     status: NodeStatus, ruled_out: str | None, median: float | None, *, panic: bool
-) -> Verdict:
+) -> NodeVerdict:
     """Return the verdict on a node.
 
     Args:
@@ -83,7 +83,7 @@ def verdict_of(
         return WELL
     severity, word, why = causes[0]
     others = (f"{word}: {why}" for _, word, why in causes[1:])
-    return Verdict(severity, word, "; ".join((why, *others)))
+    return NodeVerdict(severity, word, "; ".join((why, *others)))
 
 
 def _keeping_away(status: NodeStatus, ruled_out: str | None, *, panic: bool) -> Iterator[_Cause]:

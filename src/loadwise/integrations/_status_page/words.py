@@ -37,7 +37,7 @@ def in_words(seconds: float) -> str:
 
     Example:
         >>> [in_words(each) for each in (0.4, 12.3, 100.0, 600.0, 9000.0, 400_000.0)]
-        ['0.4 s', '12 s', '100 s', '10 min', '2 h', '4 d']
+        ['0.4 s', '12 s', '100 s', '10 min', '2 h', '5 d']
     """
     for size, unit in _UNITS:
         if seconds >= _TWO_OF * size:
