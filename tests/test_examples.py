@@ -344,3 +344,15 @@ def test_shared_quota_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
     assert not list(tmp_path.iterdir())
+
+
+def test_status_page() -> None:
+    """It says of each node what is the matter with it."""
+    printed = run("status_page.py")
+    said = dict(re.findall(r"^(api-\d)  (.*)$", printed, re.MULTILINE))
+    assert len(said) == 8
+    assert {said[f"api-{number}"] for number in (1, 2, 3, 8)} == {"up"}
+    assert re.match(r"slow +its latency is \d+ times the median of ", said["api-4"])
+    assert re.match(r"down +\d+ failures in a row, the last: ConnectionRefused", said["api-5"])
+    assert re.match(r"cooldown +rate limited, retry after 60 s; back in \d+ s", said["api-6"])
+    assert re.match(r"drained +gets no new requests", said["api-7"])

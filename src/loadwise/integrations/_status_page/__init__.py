@@ -1,0 +1,1 @@
+"""Parts of the status page: facts, words, HTML, and the ways by which it is served."""
