@@ -1,0 +1,111 @@
+"""Methods of a service as stubs call them in an event loop, one class for each kind of calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from loadwise.integrations.grpc._aio_calls import (
+    AioStreamStream,
+    AioStreamUnary,
+    AioUnaryStream,
+    AioUnaryUnary,
+)
+from loadwise.integrations.grpc._aio_connections import AioConnection
+from loadwise.integrations.grpc._aio_under_way import AioCallUnderWay
+from loadwise.integrations.grpc._methods import Asked, Metadata, Method
+from loadwise.integrations.grpc._requests import is_repeatable
+
+__all__ = [
+    "StreamStreamMethod",
+    "StreamUnaryMethod",
+    "UnaryStreamMethod",
+    "UnaryUnaryMethod",
+]
+
+
+class _AioMethod:
+    """A method, as it is called in an event loop."""
+
+    def __init__(self, method: Method[AioConnection]) -> None:
+        self._method = method
+
+    def _one(self, request: Any, asked: Asked, *, single: bool) -> AioCallUnderWay:
+        attempts = self._method.attempts(asked, request, repeatable=True)
+        return AioCallUnderWay(self._method, attempts, asked, request, single=single)
+
+    def _many(self, requests: Any, asked: Asked, *, single: bool) -> AioCallUnderWay:
+        attempts = self._method.attempts(asked, None, repeatable=is_repeatable(requests))
+        return AioCallUnderWay(self._method, attempts, asked, requests, single=single)
+
+
+class UnaryUnaryMethod(_AioMethod, grpc.aio.UnaryUnaryMultiCallable):
+    """A method with one request and one response. It serves all event loops."""
+
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Call it; return the call."""
+        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        return AioUnaryUnary(self._one(request, asked, single=True))
+
+
+class UnaryStreamMethod(_AioMethod, grpc.aio.UnaryStreamMultiCallable):
+    """A method with one request and a stream of responses. It serves all event loops."""
+
+    def __call__(
+        self,
+        request: Any,
+        *,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Call it; return the call."""
+        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        return AioUnaryStream(self._one(request, asked, single=False))
+
+
+class StreamUnaryMethod(_AioMethod, grpc.aio.StreamUnaryMultiCallable):
+    """A method with a stream of requests and one response. It serves all event loops."""
+
+    def __call__(
+        self,
+        request_iterator: Any = None,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,  # noqa: FBT001 - as gRPC has it
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Call it; return the call."""
+        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        return AioStreamUnary(self._many(request_iterator, asked, single=True))
+
+
+class StreamStreamMethod(_AioMethod, grpc.aio.StreamStreamMultiCallable):
+    """A method with a stream of requests and one of responses. It serves all event loops."""
+
+    def __call__(
+        self,
+        request_iterator: Any = None,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,  # noqa: FBT001 - as gRPC has it
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Call it; return the call."""
+        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        return AioStreamStream(self._many(request_iterator, asked, single=False))

@@ -1,0 +1,265 @@
+"""Attempts of a call in an event loop, made by a task of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from loadwise.balancer.per_node_stock import running_loop
+from loadwise.errors import NoNodeAvailable
+from loadwise.integrations.grpc._aio_connections import AioConnection
+from loadwise.integrations.grpc._aio_errors import NoNodeError
+from loadwise.integrations.grpc._attempts import Attempts
+from loadwise.integrations.grpc._methods import Asked, Method
+
+__all__ = ["AioCallUnderWay"]
+
+
+class AioCallUnderWay:
+    """Attempts of a call. It belongs to its event loop.
+
+    What the caller holds is another object, so that the call can be cancelled when that is dropped.
+
+    Args:
+        method: What is called.
+        attempts: None of which has begun.
+        asked: The call's arguments.
+        requests: The request, or the stream of them, as gRPC takes them.
+        single: Whether there is to be a single response.
+
+    Attributes:
+        task: Makes the attempts; its result is the single response.
+        inner: The present attempt's call in gRPC, once it is sent.
+        cancelled: Whether the caller has cancelled it.
+    """
+
+    def __init__(
+        self,
+        method: Method[AioConnection],
+        attempts: Attempts,
+        asked: Asked,
+        requests: Any,
+        *,
+        single: bool,
+    ) -> None:
+        self._method = method
+        self._attempts = attempts
+        self._asked = asked
+        self._requests = requests
+        self._single = single
+        self._committed = False
+        self._changed: asyncio.Future[None] | None = None
+        self._reads = 0
+        self.inner: Any = None
+        self.cancelled = False
+        self.task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(self._run())
+        self.task.add_done_callback(self._over)
+
+    async def _run(self) -> Any:
+        attempts = self._attempts
+        try:
+            await attempts.begin_async()
+            return await self._answer()
+        except NoNodeAvailable as error:
+            raise NoNodeError(*error.args) from None
+        except asyncio.CancelledError:
+            if self.cancelled or _is_cancelled():
+                attempts.cancelled()
+            else:
+                attempts.give_up()  # the channel was closed, or the caller's requests failed
+            raise
+        except BaseException:
+            # Nothing to do where the attempt has been reported; else the fault is not the node's.
+            attempts.give_up()
+            raise
+
+    async def _answer(self) -> Any:
+        fleet, attempts = self._method.fleet, self._attempts
+        while True:
+            connection = fleet.nodes(attempts.lease).take()
+            try:
+                if (
+                    not connection.is_ready
+                    and not await connection.connect(self._seconds())
+                    and (attempts.unreachable() or await attempts.wait_async())
+                ):
+                    continue
+                # It is connected, or nobody else is left to ask, and gRPC can tell what is wrong.
+                inner = self._send(connection)
+                try:
+                    answer = await (inner if self._single else self._ended(inner))
+                except grpc.aio.AioRpcError as error:
+                    code, trailers = error.code(), error.trailing_metadata()
+                    again = not self._committed
+                    if attempts.failed(code, trailers, error.details(), again=again):
+                        continue
+                    if await attempts.wait_async():
+                        continue
+                    raise
+                wants_trailers = fleet.settings.on_load_report is not None
+                attempts.succeeded(await inner.trailing_metadata() if wants_trailers else None)
+            finally:
+                connection.leave()
+            return answer
+
+    def _seconds(self) -> float | None:
+        return self._attempts.seconds(single=self._single)
+
+    def _send(self, connection: AioConnection) -> Any:
+        asked = self._asked
+        self.inner = inner = self._method.on(connection)(
+            self._requests,
+            timeout=self._seconds(),
+            metadata=asked.metadata,
+            credentials=asked.credentials,
+            compression=asked.compression,
+        )
+        self._tell()
+        return inner
+
+    async def _ended(self, inner: Any) -> None:
+        """Wait for the end of a stream; whoever reads it takes the messages.
+
+        Raises:
+            grpc.aio.AioRpcError: It has failed.
+        """
+        code = await inner.code()
+        while self._reads:
+            # Whether there was a message before the end, only the reader knows.
+            await self._change()
+        if code is not grpc.StatusCode.OK:
+            if inner.cancelled():
+                raise asyncio.CancelledError
+            raise grpc.aio.AioRpcError(
+                code,
+                await inner.initial_metadata(),
+                await inner.trailing_metadata(),
+                await inner.details(),
+                await inner.debug_error_string(),
+            )
+
+    def _over(self, task: asyncio.Task[Any]) -> None:
+        self._tell()
+        if not task.cancelled():
+            task.exception()  # retrieved, so that asyncio does not log it: the caller is told
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, None
+        if changed is not None and not changed.done():
+            changed.set_result(None)
+
+    async def _change(self) -> None:
+        """Wait until the present attempt, or who reads it, changes, or the call is over."""
+        if self._changed is None:
+            self._changed = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._changed)
+
+    def cancel(self) -> bool:
+        """Cancel the call; return whether there was something to cancel."""
+        if self.task.done() or self.cancelled:
+            return False
+        self.cancelled = True
+        if self.inner is not None:
+            self.inner.cancel()
+        self.task.cancel()
+        self._attempts.cancelled()
+        return True
+
+    def drop(self) -> None:
+        """Cancel the call because nobody holds it any more; said by whatever thread collects it."""
+        if self.task.done():
+            return
+        loop = self.task.get_loop()
+        if running_loop() is loop:
+            self.cancel()
+            return
+        with suppress(RuntimeError):  # the loop is closed, and its tasks with it
+            loop.call_soon_threadsafe(self.cancel)
+
+    def time_remaining(self) -> float | None:
+        """Return the seconds that are left; ``None`` for any time."""
+        return self._attempts.seconds(single=False)
+
+    async def over(self) -> Any:
+        """Wait for the end of the call; return what gRPC, or this package, has for it.
+
+        Returns:
+            Its last attempt's call, or the error that came before any.
+        """
+        await asyncio.wait((self.task,))
+        if not self.task.cancelled():
+            error = self.task.exception()
+            if error is not None and (self.inner is None or isinstance(error, NoNodeError)):
+                return error
+        return self.inner
+
+    async def sent(self) -> Any:
+        """Return the present attempt's call in gRPC; wait until there is one.
+
+        Raises:
+            grpc.RpcError: There was none.
+        """
+        while self.inner is None:
+            if self.task.done():
+                return self.task.result()
+            await self._change()
+        return self.inner
+
+    async def read(self) -> Any:
+        """Return the next message, or ``EOF``; of another attempt if one ends without any.
+
+        Raises:
+            grpc.aio.AioRpcError: The call has failed.
+        """
+        while True:
+            inner, failure = await self.sent(), None
+            message = grpc.aio.EOF
+            self._reads += 1
+            try:
+                message = await inner.read()
+                if message is not grpc.aio.EOF:
+                    self._answer_begins()
+                    return message
+            except grpc.aio.AioRpcError as error:
+                failure = error
+            finally:
+                self._reads -= 1
+                self._tell()
+            if not await self._is_followed(inner):
+                if failure is not None:
+                    raise failure
+                return message
+
+    async def initial_metadata(self) -> Any:
+        """Return what the server has sent first; of another attempt if the present one fails."""
+        while True:
+            inner = await self.sent()
+            metadata = await inner.initial_metadata()
+            if not inner.done() or await inner.code() is grpc.StatusCode.OK:
+                self._answer_begins()
+                return metadata
+            if not await self._is_followed(inner):
+                return metadata
+
+    def _answer_begins(self) -> None:
+        """Report that the answer has begun: from now on nothing is sent again."""
+        if not self._committed:
+            self._committed = True
+            if not self.task.done():
+                self._attempts.lease.first_byte()
+
+    async def _is_followed(self, inner: Any) -> bool:
+        """Wait until an attempt that has ended is judged; return whether another follows it."""
+        while self.inner is inner and not self.task.done():
+            await self._change()
+        return self.inner is not inner
+
+
+def _is_cancelled() -> bool:
+    """Tell whether somebody has cancelled this task, rather than gRPC its call."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,90 @@
+"""Methods of a service, and the arguments of their calls, for both channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
+
+import grpc
+
+from loadwise.balancer.per_node import PerNode
+from loadwise.integrations._http.client_life import ClientLife
+from loadwise.integrations.grpc._attempts import Attempts, Wanted
+from loadwise.integrations.grpc._connections import Connection, GrpcNode
+from loadwise.integrations.grpc._settings import GrpcSettings
+
+__all__ = ["Asked", "Fleet", "Metadata", "Method"]
+
+C = TypeVar("C", bound=Connection)
+
+Metadata = Sequence[tuple[str, str | bytes]]
+"""Metadata that a caller sends along."""
+
+
+class Fleet(Generic[C]):
+    """Channels of all nodes.
+
+    Args:
+        settings: What holds for all calls.
+        nodes: The nodes' channels.
+        life: Tells whether they were closed.
+    """
+
+    __slots__ = ("life", "nodes", "settings")
+
+    def __init__(
+        self, settings: GrpcSettings, nodes: PerNode[Any, GrpcNode[C]], life: ClientLife
+    ) -> None:
+        self.settings = settings
+        self.nodes = nodes
+        self.life = life
+
+
+class Asked(NamedTuple):
+    """Arguments of a call, beside its requests."""
+
+    timeout: float | None
+    metadata: Metadata | None
+    credentials: grpc.CallCredentials | None
+    wait_for_ready: bool | None
+    compression: grpc.Compression | None
+
+
+class Method(Generic[C]):
+    """A method of the service, as it is called on each node's channel.
+
+    Args:
+        fleet: The nodes' channels.
+        name: Its full name.
+        make: Makes what calls it on one channel.
+
+    Thread-safety: full.
+    """
+
+    def __init__(self, fleet: Fleet[C], name: str, make: Callable[[C], Any]) -> None:
+        self.fleet = fleet
+        self.name = name
+        self._make = make
+        self._callables: WeakKeyDictionary[C, Any] = WeakKeyDictionary()
+
+    def on(self, connection: C) -> Any:
+        """Return what calls the method on one node's channel."""
+        found = self._callables.get(connection)
+        if found is None:
+            found = self._callables[connection] = self._make(connection)
+        return found
+
+    def attempts(self, asked: Asked, request: Any, *, repeatable: bool) -> Attempts:
+        """Return the attempts of a call, none of which has begun.
+
+        Raises:
+            ValueError: The channel has been closed.
+        """
+        fleet = self.fleet
+        if fleet.life.closed:
+            raise ValueError("Cannot invoke RPC on closed channel!")  # as gRPC has it
+        wanted = Wanted(
+            self.name, request, asked.timeout, asked.metadata, asked.wait_for_ready, repeatable
+        )
+        return Attempts(fleet.settings, fleet.life, wanted)

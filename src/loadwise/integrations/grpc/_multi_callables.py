@@ -1,0 +1,166 @@
+"""Methods of a service as stubs call them: one class for each of the four kinds of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from loadwise.integrations.grpc._attempts import Attempts
+from loadwise.integrations.grpc._blocking import BlockingCall
+from loadwise.integrations.grpc._connections import SyncConnection
+from loadwise.integrations.grpc._live_calls import CallUnderWay, LiveCall
+from loadwise.integrations.grpc._methods import Asked, Metadata, Method
+from loadwise.integrations.grpc._requests import Messages, Serializer, is_repeatable, serialized
+
+__all__ = ["StreamStream", "StreamUnary", "UnaryStream", "UnaryUnary"]
+
+
+class _Requests:
+    """A method, and how its requests are sent."""
+
+    def __init__(self, method: Method[SyncConnection], serializer: Serializer | None) -> None:
+        self._method = method
+        self._serializer = serializer
+
+    def _one(self, request: Any, asked: Asked) -> tuple[Attempts, Callable[[], Any]]:
+        """Return the attempts of a call with one request, and what gives that."""
+        payload = serialized(request, self._serializer)
+        return self._method.attempts(asked, request, repeatable=True), lambda: payload
+
+    def _many(self, requests: Any, asked: Asked) -> tuple[Attempts, Callable[[], Any]]:
+        """Return the attempts of a call with a stream of requests, and what gives those."""
+        attempts = self._method.attempts(asked, None, repeatable=is_repeatable(requests))
+        return attempts, lambda: Messages(requests, self._serializer)
+
+    def _wait(
+        self, call: tuple[Attempts, Callable[[], Any]], asked: Asked, *, with_call: bool
+    ) -> Any:
+        blocking = BlockingCall(self._method, call[0], asked, call[1])
+        return blocking.answer(with_call=with_call)
+
+    def _start(
+        self, call: tuple[Attempts, Callable[[], Any]], asked: Asked, *, single: bool
+    ) -> LiveCall:
+        return LiveCall(CallUnderWay(self._method, call[0], asked, call[1], single=single))
+
+
+class UnaryUnary(_Requests, grpc.UnaryUnaryMultiCallable):
+    """A method with one request and one response. Thread-safe."""
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,  # noqa: FBT001 - as gRPC has it
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Call it, and return the response."""
+        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        return self._wait(self._one(request, asked), asked, with_call=False)
+
+    def with_call(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,  # noqa: FBT001 - as gRPC has it
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Call it, and return the response and the call."""
+        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        return self._wait(self._one(request, asked), asked, with_call=True)
+
+    def future(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,  # noqa: FBT001 - as gRPC has it
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Call it, and return a future of the response."""
+        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        return self._start(self._one(request, asked), asked, single=True)
+
+
+class UnaryStream(_Requests, grpc.UnaryStreamMultiCallable):
+    """A method with one request and a stream of responses. Thread-safe."""
+
+    def __call__(
+        self,
+        request: Any,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,  # noqa: FBT001 - as gRPC has it
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Call it, and return an iterator over the responses."""
+        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        return self._start(self._one(request, asked), asked, single=False)
+
+
+class StreamUnary(_Requests, grpc.StreamUnaryMultiCallable):
+    """A method with a stream of requests and one response. Thread-safe."""
+
+    def __call__(
+        self,
+        request_iterator: Any,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,  # noqa: FBT001 - as gRPC has it
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Call it, and return the response."""
+        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        return self._wait(self._many(request_iterator, asked), asked, with_call=False)
+
+    def with_call(
+        self,
+        request_iterator: Any,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,  # noqa: FBT001 - as gRPC has it
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Call it, and return the response and the call."""
+        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        return self._wait(self._many(request_iterator, asked), asked, with_call=True)
+
+    def future(
+        self,
+        request_iterator: Any,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,  # noqa: FBT001 - as gRPC has it
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Call it, and return a future of the response."""
+        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        return self._start(self._many(request_iterator, asked), asked, single=True)
+
+
+class StreamStream(_Requests, grpc.StreamStreamMultiCallable):
+    """A method with a stream of requests and one of responses. Thread-safe."""
+
+    def __call__(
+        self,
+        request_iterator: Any,
+        timeout: float | None = None,
+        metadata: Metadata | None = None,
+        credentials: grpc.CallCredentials | None = None,
+        wait_for_ready: bool | None = None,  # noqa: FBT001 - as gRPC has it
+        compression: grpc.Compression | None = None,
+    ) -> Any:
+        """Call it, and return an iterator over the responses."""
+        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        return self._start(self._many(request_iterator, asked), asked, single=False)
