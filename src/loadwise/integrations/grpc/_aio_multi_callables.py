@@ -15,7 +15,8 @@ from loadwise.integrations.grpc._aio_calls import (
 )
 from loadwise.integrations.grpc._aio_connections import AioConnection
 from loadwise.integrations.grpc._aio_under_way import AioCallUnderWay
-from loadwise.integrations.grpc._methods import Asked, Metadata, Method
+from loadwise.integrations.grpc._attempts import Asked
+from loadwise.integrations.grpc._methods import Metadata, Method
 from loadwise.integrations.grpc._requests import is_repeatable
 
 __all__ = [

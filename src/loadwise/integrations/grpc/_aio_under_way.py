@@ -13,8 +13,8 @@ from loadwise.balancer.per_node_stock import running_loop
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations.grpc._aio_connections import AioConnection
 from loadwise.integrations.grpc._aio_errors import NoNodeError
-from loadwise.integrations.grpc._attempts import Attempts
-from loadwise.integrations.grpc._methods import Asked, Method
+from loadwise.integrations.grpc._attempts import Asked, Attempts
+from loadwise.integrations.grpc._methods import Method
 
 __all__ = ["AioCallUnderWay"]
 

@@ -13,7 +13,7 @@ from collections.abc import Hashable, Sequence
 from types import EllipsisType
 from typing import Any, Final, NamedTuple
 
-from grpc import StatusCode
+from grpc import CallCredentials, Compression, StatusCode
 
 from loadwise._log import log_exception
 from loadwise.backoff import Backoff
@@ -30,7 +30,7 @@ from loadwise.integrations.grpc._settings import CallDetails, GrpcSettings
 from loadwise.integrations.grpc._verdicts import Trailers, judge
 from loadwise.outcome import Outcome
 
-__all__ = ["Attempts", "Wanted"]
+__all__ = ["Asked", "Attempts"]
 
 _UNREACHED: Final = Verdict(
     Outcome.FAILURE, retry=True, never_sent=True, reason="no connection to the node"
@@ -38,24 +38,14 @@ _UNREACHED: Final = Verdict(
 _PAUSES: Final = Backoff(base=0.05, cap=1.0)
 
 
-class Wanted(NamedTuple):
-    """A call, as its caller wants it.
+class Asked(NamedTuple):
+    """Arguments of a call, beside its requests."""
 
-    Attributes:
-        method: The full name of its method.
-        request: The request message; ``None`` for a stream of them.
-        timeout: Seconds for all attempts; ``None`` for any time.
-        metadata: What the caller sends along.
-        wait_for_ready: Whether it waits for a connection rather than to fail.
-        repeatable: Whether its requests can be sent again.
-    """
-
-    method: str
-    request: Any
     timeout: float | None
     metadata: Sequence[tuple[str, str | bytes]] | None
+    credentials: CallCredentials | None
     wait_for_ready: bool | None
-    repeatable: bool
+    compression: Compression | None
 
 
 class Attempts:
@@ -64,67 +54,63 @@ class Attempts:
     Args:
         settings: What holds for all calls.
         life: Tells whether the channel was closed.
-        wanted: The call.
+        method: The full name of its method.
+        request: The request message; ``None`` for a stream of them.
+        asked: Its other arguments.
+        repeatable: Whether its requests can be sent again.
 
     Attributes:
         lease: The present attempt's hold on its node.
     """
 
-    __slots__ = (
-        "_attempts",
-        "_blame",
-        "_clock",
-        "_ends",
-        "_life",
-        "_limited",
-        "_may_repeat",
-        "_patient_until",
-        "_needs_ready",
-        "_rounds",
-        "_search",
-        "_settings",
-        "_stranded",
-        "_tried",
-        "_uncounted",
-        "_unreached",
-        "lease",
-    )
-
+    # Most calls never differ from these, so the constructor does not repeat them.
     lease: Lease[Any]
+    _ends: float | None = None
+    _patient_until: float | None = None
+    _tried: tuple[Hashable, ...] = ()
+    # Those of them that may be asked again after a wait: their cooldown ends, or they come back.
+    _limited: tuple[Hashable, ...] = ()
+    _unreached: tuple[Hashable, ...] = ()
+    # The verdict on the present attempt, where nothing but a node is missing for the next.
+    _stranded: Verdict | None = None
+    _attempts = 0
+    # How many of them use up none of those allowed.
+    _uncounted = 0
+    _rounds = 0
 
-    def __init__(self, settings: GrpcSettings, life: ClientLife, wanted: Wanted) -> None:
+    def __init__(
+        self,
+        settings: GrpcSettings,
+        life: ClientLife,
+        method: str,
+        request: object,
+        asked: Asked,
+        *,
+        repeatable: bool,
+    ) -> None:
         options = OPTIONS.get()
         self._settings = settings
         self._life = life
-        self._clock = clock = settings.balancer.clock
+        balancer = settings.balancer
+        self._clock = clock = balancer.clock
         key = options.hash_key
         if key is None and settings.hash_key is not None:
-            details = CallDetails(wanted.method, wanted.request, tuple(wanted.metadata or ()))
-            key = settings.hash_key(details)
-        self._search = Search(settings.balancer, key, options.cost, options.where)
-        self._may_repeat = wanted.repeatable and (
-            options.retry or wanted.method in settings.idempotent
-        )
-        limits = [each for each in (wanted.timeout, options.deadline) if each is not None]
-        limit = min(limits) if limits else settings.deadline
-        self._needs_ready = bool(wanted.wait_for_ready)
-        given = settings.timeout if isinstance(options.timeout, EllipsisType) else options.timeout
-        patience = math.inf if self._needs_ready else checked_timeout(given) if given != 0 else 0.0
-        began = clock() if limit is not None or patience else 0.0
-        self._ends = None if limit is None else began + limit
-        self._patient_until = began + patience if patience else None
-        self._tried: tuple[Hashable, ...] = ()
-        # Those that may be asked again after a wait: their cooldown ends, or they come back.
-        self._limited: tuple[Hashable, ...] = ()
-        self._unreached: tuple[Hashable, ...] = ()
-        # The verdict on the present attempt, where nothing but a node is missing for the next.
-        self._stranded: Verdict | None = None
-        self._attempts = 0
-        # How many of them use up none of those allowed.
-        self._uncounted = 0
-        self._rounds = 0
+            key = settings.hash_key(CallDetails(method, request, tuple(asked.metadata or ())))
+        self._search = Search(balancer, key, options.cost, options.where)
+        self._may_repeat = repeatable and (method in settings.idempotent or options.retry)
+        self._needs_ready = bool(asked.wait_for_ready)
+        limit = _least(asked.timeout, options.deadline, settings.deadline)
+        patience = _patience(options.timeout, settings.timeout)
+        if self._needs_ready:
+            patience = math.inf
+        if patience or limit is not None:
+            began = clock()
+            if limit is not None:
+                self._ends = began + limit
+            if patience:
+                self._patient_until = began + patience
         # A cooldown on the word of one call needs another node's word that the call is sound.
-        self._blame = Blame(holds_cooldowns=len(settings.balancer.nodes) > 1)
+        self._blame = Blame(holds_cooldowns=len(balancer.nodes) > 1)
         settings.budget.deposit()
 
     def begin(self) -> None:
@@ -347,3 +333,16 @@ class Attempts:
         self.lease = lease
         lease.blame = self._blame
         self._attempts += 1
+
+
+def _least(timeout: float | None, deadline: float | None, default: float | None) -> float | None:
+    """Return the seconds that a call has: by its caller's word, or else by the channel's."""
+    if timeout is None:
+        return default if deadline is None else deadline
+    return timeout if deadline is None else min(timeout, deadline)
+
+
+def _patience(own: float | EllipsisType | None, default: float | None) -> float:
+    """Return the seconds for which a call waits for a node."""
+    timeout = default if isinstance(own, EllipsisType) else own
+    return checked_timeout(timeout) if timeout != 0 else 0.0  # the usual, at no cost

@@ -8,10 +8,10 @@ from typing import Any
 import grpc
 
 from loadwise.errors import NoNodeAvailable
-from loadwise.integrations.grpc._attempts import Attempts
+from loadwise.integrations.grpc._attempts import Asked, Attempts
 from loadwise.integrations.grpc._connections import SyncConnection
 from loadwise.integrations.grpc._errors import NoNodeError
-from loadwise.integrations.grpc._methods import Asked, Method
+from loadwise.integrations.grpc._methods import Method
 from loadwise.integrations.grpc._requests import Messages
 
 __all__ = ["BlockingCall"]
@@ -26,8 +26,6 @@ class BlockingCall:
         asked: The call's arguments.
         payload: Returns the request, or the stream of them, once for each attempt.
     """
-
-    __slots__ = ("_asked", "_attempts", "_method", "_payload")
 
     def __init__(
         self,

@@ -14,10 +14,10 @@ from typing import Any, Self
 import grpc
 
 from loadwise.errors import NoNodeAvailable
-from loadwise.integrations.grpc._attempts import Attempts
+from loadwise.integrations.grpc._attempts import Asked, Attempts
 from loadwise.integrations.grpc._connections import SyncConnection
 from loadwise.integrations.grpc._errors import CallError, NoNodeError
-from loadwise.integrations.grpc._methods import Asked, Method
+from loadwise.integrations.grpc._methods import Method
 from loadwise.integrations.grpc._requests import Messages
 
 __all__ = ["CallUnderWay", "LiveCall"]

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
-
-import grpc
 
 from loadwise.balancer.per_node import PerNode
 from loadwise.integrations._http.client_life import ClientLife
-from loadwise.integrations.grpc._attempts import Attempts, Wanted
+from loadwise.integrations.grpc._attempts import Asked, Attempts
 from loadwise.integrations.grpc._connections import Connection, GrpcNode
 from loadwise.integrations.grpc._settings import GrpcSettings
 
-__all__ = ["Asked", "Fleet", "Metadata", "Method"]
+__all__ = ["Fleet", "Metadata", "Method"]
 
 C = TypeVar("C", bound=Connection)
 
@@ -39,16 +37,6 @@ class Fleet(Generic[C]):
         self.settings = settings
         self.nodes = nodes
         self.life = life
-
-
-class Asked(NamedTuple):
-    """Arguments of a call, beside its requests."""
-
-    timeout: float | None
-    metadata: Metadata | None
-    credentials: grpc.CallCredentials | None
-    wait_for_ready: bool | None
-    compression: grpc.Compression | None
 
 
 class Method(Generic[C]):
@@ -84,7 +72,6 @@ class Method(Generic[C]):
         fleet = self.fleet
         if fleet.life.closed:
             raise ValueError("Cannot invoke RPC on closed channel!")  # as gRPC has it
-        wanted = Wanted(
-            self.name, request, asked.timeout, asked.metadata, asked.wait_for_ready, repeatable
+        return Attempts(
+            fleet.settings, fleet.life, self.name, request, asked, repeatable=repeatable
         )
-        return Attempts(fleet.settings, fleet.life, wanted)

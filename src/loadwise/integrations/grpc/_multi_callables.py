@@ -7,11 +7,11 @@ from typing import Any
 
 import grpc
 
-from loadwise.integrations.grpc._attempts import Attempts
+from loadwise.integrations.grpc._attempts import Asked, Attempts
 from loadwise.integrations.grpc._blocking import BlockingCall
 from loadwise.integrations.grpc._connections import SyncConnection
 from loadwise.integrations.grpc._live_calls import CallUnderWay, LiveCall
-from loadwise.integrations.grpc._methods import Asked, Metadata, Method
+from loadwise.integrations.grpc._methods import Metadata, Method
 from loadwise.integrations.grpc._requests import Messages, Serializer, is_repeatable, serialized
 
 __all__ = ["StreamStream", "StreamUnary", "UnaryStream", "UnaryUnary"]
