@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
+from base64 import b64decode
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from loadwise._callables import refuse_async
 from loadwise._numbers import finite, shown
@@ -17,7 +20,9 @@ from loadwise.nodes import node_id
 
 __all__ = ["LoadReport", "ReportedLoad", "report_in"]
 
-_TRAILER: Final = "endpoint-load-metrics-bin"
+# The C library below keeps the first for itself, at least up to 1.85: only the other comes here.
+_BINARY: Final = "endpoint-load-metrics-bin"
+_TEXT: Final = "endpoint-load-metrics"
 _MOST_NODES: Final = 65_536
 
 
@@ -35,7 +40,7 @@ class LoadReport:
         cpu_utilization: Share of the available CPU in use; above 1 past a soft limit.
         mem_utilization: Share of the memory in use.
         application_utilization: Share in use of whatever the application counts.
-        rps: Requests per second, all services together.
+        rps: Requests per second, all services together (``rps_fractional``).
         eps: Errors per second.
         request_cost: What this request has cost, by name.
         utilization: Shares in use, by name.
@@ -64,28 +69,67 @@ class LoadReport:
             >>> LoadReport.parse(bytes([0x09, 0, 0, 0, 0, 0, 0, 0xE0, 0x3F])).cpu_utilization
             0.5
         """
-        numbers: dict[str, float] = {}
-        maps: dict[str, dict[str, float]] = {}
+        figures: list[tuple[str, float]] = []
         for number, value in fields(message):
             if number in _NUMBERS:
-                numbers[_NUMBERS[number]] = as_double(value)
+                figures.append((_NUMBERS[number], as_double(value)))
             elif number in _MAPS and isinstance(value, bytes):
                 name, amount = _entry(value)
-                maps.setdefault(_MAPS[number], {})[name] = amount
-            elif number == _OLD_RPS and isinstance(value, int):
-                numbers.setdefault("rps", float(value))
-        frozen = {name: MappingProxyType(entries) for name, entries in maps.items()}
-        return cls(**numbers, **frozen)
+                figures.append((f"{_MAPS[number]}.{name}", amount))
+        return cls._of(figures)
+
+    @classmethod
+    def read(cls, header: str) -> LoadReport:
+        """Return the report in a text that begins with its format: TEXT, JSON or BIN (base64).
+
+        Raises:
+            ValueError: It is none.
+
+        Example:
+            >>> LoadReport.read("TEXT cpu_utilization=0.5, named_metrics.queue=3").named_metrics
+            mappingproxy({'queue': 3.0})
+        """
+        form, _, text = header.partition(" ")
+        if form == "BIN":
+            return cls.parse(b64decode(text, validate=True))
+        if form == "JSON":
+            return cls._of(_in_json(text))
+        if form != "TEXT":
+            raise ValueError(f"{header[:40]!r} does not begin with TEXT, JSON or BIN")
+        pairs = (each.partition("=") for each in text.split(",") if each.strip())
+        return cls._of([(name.strip(), float(value)) for name, _, value in pairs])
+
+    @classmethod
+    def _of(cls, figures: list[tuple[str, float]]) -> LoadReport:
+        """Return the report with figures by name; those of maps begin with the map's.
+
+        Raises:
+            ValueError: One is no figure.
+        """
+        report: dict[str, Any] = {}
+        for name, value in figures:
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} is {value!r}; it must be finite and at least 0")
+            group, dot, key = name.partition(".")
+            if not dot and name in _NUMBERS.values():
+                report["rps" if name == _RPS else name] = value
+            elif dot and group in _MAPS.values():
+                report.setdefault(group, {})[key] = value
+        frozen = {
+            name: MappingProxyType(value) if isinstance(value, dict) else value
+            for name, value in report.items()
+        }
+        return cls(**frozen)
 
 
+_RPS: Final = "rps_fractional"
 _NUMBERS: Final = {
     1: "cpu_utilization",
     2: "mem_utilization",
-    6: "rps",
+    6: _RPS,
     7: "eps",
     9: "application_utilization",
 }
-_OLD_RPS: Final = 3
 _MAPS: Final = {4: "request_cost", 5: "utilization", 8: "named_metrics"}
 
 
@@ -100,14 +144,34 @@ def _entry(message: bytes) -> tuple[str, float]:
     return name, amount
 
 
+def _in_json(text: str) -> list[tuple[str, float]]:
+    """Return the figures of a report in JSON."""
+    told: object = json.loads(text)
+    if not isinstance(told, dict):
+        raise ValueError(f"{text[:40]!r} is no object")  # noqa: TRY004 - what is read, not a type
+    figures: list[tuple[str, float]] = []
+    for name, value in cast("dict[str, object]", told).items():
+        if isinstance(value, dict):
+            entries = cast("dict[str, Any]", value).items()
+            figures += [(f"{name}.{key}", float(amount)) for key, amount in entries]
+        elif name in _NUMBERS.values():
+            figures.append((name, float(cast("Any", value))))
+    return figures
+
+
 def report_in(trailers: Trailers | None) -> LoadReport | None:
-    """Return the load report in the trailers of a call; ``None`` if there is no sound one."""
+    """Return the load report in the trailers of a call; ``None`` if there is no sound one.
+
+    Source: gRFC A51 for the binary form, Envoy's ``orca_parser.h`` for the others.
+    """
     for key, value in trailers or ():
-        if key == _TRAILER and isinstance(value, bytes):
-            try:
+        try:
+            if key == _BINARY and isinstance(value, bytes):
                 return LoadReport.parse(value)
-            except ValueError:
-                return None
+            if key == _TEXT and isinstance(value, str):
+                return LoadReport.read(value)
+        except (ValueError, TypeError):
+            return None
     return None
 
 
