@@ -24,11 +24,14 @@ LONGER = {"balancer/balancer.py", "simulation/scenario/records.py"}
 SAID_TWICE = {
     "AsyncLoadwiseTransport": {"integrations/httpx.py", "integrations/httpx2.py"},
     "LoadwiseTransport": {"integrations/httpx.py", "integrations/httpx2.py"},
+    "Channel": {"integrations/grpc/__init__.py", "integrations/grpc/aio.py"},
     "NoNodeError": {
         "integrations/httpx.py",
         "integrations/httpx2.py",
         "integrations/aiohttp.py",
         "integrations/requests.py",
+        "integrations/grpc/_errors.py",
+        "integrations/grpc/_aio_errors.py",
     },
     "_AsyncStream": {"integrations/httpx.py", "integrations/httpx2.py"},
     "_SyncStream": {"integrations/httpx.py", "integrations/httpx2.py"},

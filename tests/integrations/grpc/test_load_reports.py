@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("grpc")
 
-from loadwise.integrations.grpc import LoadReport, ReportedLoad  # noqa: E402 - needs grpc
-from loadwise.integrations.grpc._load_reports import report_in  # noqa: E402 - needs grpc
-from loadwise.testing import ManualClock  # noqa: E402 - as above
+from loadwise.integrations.grpc import LoadReport, ReportedLoad
+from loadwise.integrations.grpc._load_reports import report_in
+from loadwise.testing import ManualClock
 
 EXPECTED = LoadReport(
     cpu_utilization=0.5, rps=12.5, utilization={"disk": 0.25}, named_metrics={"queue": 3.0}

@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 
 grpc = pytest.importorskip("grpc")
-import grpc.aio  # noqa: E402 - needs grpc
 
 from loadwise import Balancer, Endpoint, NoNodeAvailable  # noqa: E402 - as above
-from loadwise.integrations.grpc import Channel, GrpcProbe, NoNodeError, by_metadata  # noqa: E402
-from loadwise.integrations.grpc import aio  # noqa: E402 - as above
+from loadwise.integrations.grpc import (  # noqa: E402
+    Channel,
+    GrpcProbe,
+    NoNodeError,
+    aio,
+    by_metadata,
+)
 from loadwise.integrations.grpc._settings import target_of  # noqa: E402 - as above
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 grpc = pytest.importorskip("grpc")
 
 from google.protobuf import any_pb2, duration_pb2  # noqa: E402 - comes with what follows
-from google.rpc import error_details_pb2, status_pb2  # noqa: E402 - as above
+from google.rpc import (  # type: ignore[import-untyped]  # noqa: E402 - as above
+    error_details_pb2,
+    status_pb2,
+)
 
 from loadwise import Outcome  # noqa: E402 - needs grpc
 from loadwise.integrations.grpc._verdicts import judge, pushback_of  # noqa: E402 - needs grpc
@@ -16,7 +21,7 @@ FAILURES = {"UNAVAILABLE", "INTERNAL", "DEADLINE_EXCEEDED", "DATA_LOSS"}
 PUSHBACK = "grpc-retry-pushback-ms"
 
 
-def details(*more: object) -> tuple[str, bytes]:
+def details(*more: Any) -> tuple[str, bytes]:
     """Return the trailer with the details of a status."""
     status = status_pb2.Status(code=8, message="slow down")
     for each in more:
@@ -26,7 +31,7 @@ def details(*more: object) -> tuple[str, bytes]:
     return "grpc-status-details-bin", status.SerializeToString()
 
 
-def retry_info(seconds: int, nanos: int = 0) -> object:
+def retry_info(seconds: int, nanos: int = 0) -> Any:
     """Return a RetryInfo."""
     delay = duration_pb2.Duration(seconds=seconds, nanos=nanos)
     return error_details_pb2.RetryInfo(retry_delay=delay)

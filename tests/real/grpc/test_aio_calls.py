@@ -16,9 +16,10 @@ from tests.ports import free_port
 from tests.real.grpc.servers import SAFE, Server, asked
 
 from loadwise import Balancer, HealthStatus, RoundRobin
-from loadwise.integrations.grpc import request_options
-from loadwise.integrations.grpc.aio import Channel, NoNodeError
+from loadwise.integrations.grpc import aio, request_options
+from loadwise.integrations.grpc.aio import NoNodeError
 
+Channel: Any = aio.Channel  # whose calls are of the types of what is sent
 PREFIX = "/test.Service/"
 
 
@@ -43,7 +44,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def balanced(
-    servers: list[Server], use: Callable[[Channel, Balancer[str]], Awaitable[None]], **options: Any
+    servers: list[Server], use: Callable[[Any, Balancer[str]], Awaitable[None]], **options: Any
 ) -> None:
     """Use a channel to both servers, which nothing is left of after it."""
     balancer = Balancer([server.address for server in servers], RoundRobin(start=0))
@@ -59,7 +60,7 @@ def balanced(
 def test_all_kinds_of_calls_work(servers: list[Server]) -> None:
     """Each gives what the server answers, by all the ways that gRPC has to read and write."""
 
-    async def use(channel: Channel, balancer: Balancer[str]) -> None:
+    async def use(channel: Any, balancer: Balancer[str]) -> None:
         one = channel.unary_unary(PREFIX + "One")
         ports = [told(await one(asked()))["port"] for _ in range(4)]
         assert sorted(ports) == sorted(2 * [server.port for server in servers])
@@ -99,7 +100,7 @@ def test_all_kinds_of_calls_work(servers: list[Server]) -> None:
 def test_failures_are_tried_elsewhere_if_the_method_allows(servers: list[Server]) -> None:
     """An idempotent method is sent to each node; another one to one node, once."""
 
-    async def use(channel: Channel, balancer: Balancer[str]) -> None:
+    async def use(channel: Any, balancer: Balancer[str]) -> None:
         safe, one = (channel.unary_unary(PREFIX + name) for name in ("Safe", "One"))
         with pytest.raises(grpc.aio.AioRpcError):
             await safe(asked(id="idempotent", code="UNAVAILABLE"))
@@ -154,7 +155,7 @@ def test_what_was_never_sent_is_tried_elsewhere(servers: list[Server]) -> None:
 def test_a_cancelled_call_ends_at_once(servers: list[Server]) -> None:
     """A cancellation of the call, or of who awaits it, ends the lease and blames nobody."""
 
-    async def use(channel: Channel, balancer: Balancer[str]) -> None:
+    async def use(channel: Any, balancer: Balancer[str]) -> None:
         stream = channel.unary_stream(PREFIX + "Stream")(asked(messages=1, endless=True))
         assert told(await stream.read())["number"] == 0
         assert in_flight(balancer) == 1
@@ -186,7 +187,7 @@ def test_a_cancelled_call_ends_at_once(servers: list[Server]) -> None:
 def test_one_deadline_holds_for_all_attempts(servers: list[Server]) -> None:
     """An attempt that hangs is given up for another; the caller's timeout ends them all."""
 
-    async def use(channel: Channel, _: Balancer[str]) -> None:
+    async def use(channel: Any, _: Balancer[str]) -> None:
         safe = channel.unary_unary(PREFIX + "Safe")
         for name, timeout, times in (("slow", 10, 2), ("short", 0.1, 1)):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -234,7 +235,7 @@ def test_interceptors_see_each_attempt(servers: list[Server]) -> None:
         ) -> Any:
             return await continuation(client_call_details, request)
 
-    async def use(channel: Channel, _: Balancer[str]) -> None:
+    async def use(channel: Any, _: Balancer[str]) -> None:
         safe = channel.unary_unary(PREFIX + "Safe", lambda message: asked(**message))
         assert told(await safe({"id": "intercepted"}))["metadata"]["added"] == "yes"
         with pytest.raises(grpc.aio.AioRpcError):

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -15,9 +16,11 @@ from tests.real.grpc.servers import Server, asked
 
 from loadwise import Balancer, Endpoint, HealthStatus, PowerOfTwoChoices
 from loadwise.health_checks import AsyncHealthChecker, HealthChecker
-from loadwise.integrations.grpc import Channel, GrpcProbe, LoadReport, ReportedLoad
-from loadwise.integrations.grpc.aio import Channel as AioChannel
+from loadwise.integrations import grpc as balanced
+from loadwise.integrations.grpc import GrpcProbe, LoadReport, ReportedLoad, aio
 
+Channel: Any = balanced.Channel  # whose calls are of the types of what is sent
+AioChannel: Any = aio.Channel
 ONE = "/test.Service/One"
 
 
@@ -128,7 +131,7 @@ def test_stubs_made_by_protoc_work(servers: list[Server]) -> None:
     request = health_pb2.HealthCheckRequest()
     serving = health_pb2.HealthCheckResponse.SERVING
     with Channel(balancer) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         assert stub.Check(request, timeout=5.0).status == serving
         watch = stub.Watch(request)
         assert next(watch).status == serving
@@ -136,7 +139,7 @@ def test_stubs_made_by_protoc_work(servers: list[Server]) -> None:
 
     async def main() -> None:
         async with AioChannel(balancer) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
+            stub: Any = health_pb2_grpc.HealthStub(channel)
             assert (await stub.Check(request, timeout=5.0)).status == serving
             watch = stub.Watch(request)
             assert (await watch.read()).status == serving
@@ -151,11 +154,9 @@ def test_names_of_grpcs_own_work(tmp_path: Path) -> None:
     # A server of this process: what is tested is the address.
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - here alone
 
-    handlers = {"Echo": grpc.unary_unary_rpc_method_handler(lambda request, _: request)}
+    handlers: Any = {"Echo": grpc.unary_unary_rpc_method_handler(lambda request, _: request)}
     server = grpc.server(ThreadPoolExecutor(1))
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("test.Local", handlers),)
-    )
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Local", handlers),))
     target = f"unix:{tmp_path / 'app.sock'}"
     server.add_insecure_port(target)
     server.start()

@@ -96,7 +96,7 @@ class Handler(grpc.GenericRpcHandler):
 
     def service(self, details: Any) -> Any:
         """Return it."""
-        kinds = {
+        kinds: dict[str, Any] = {
             "/test.Service/One": grpc.unary_unary_rpc_method_handler(unary_unary),
             "/test.Service/Safe": grpc.unary_unary_rpc_method_handler(unary_unary),
             "/test.Service/Stream": grpc.unary_stream_rpc_method_handler(unary_stream),

@@ -29,7 +29,7 @@ except ImportError as error:
 from loadwise.integrations.grpc._connections import GrpcNode, SyncConnection
 from loadwise.integrations.grpc._errors import NoNodeError
 from loadwise.integrations.grpc._load_reports import LoadReport, ReportedLoad
-from loadwise.integrations.grpc._methods import Fleet, Method
+from loadwise.integrations.grpc._methods import Method, NodeChannels
 from loadwise.integrations.grpc._multi_callables import (
     StreamStream,
     StreamUnary,
@@ -132,7 +132,7 @@ class Channel(grpc.Channel):
                 connection.close()
 
         self._nodes = PerNode(node_of, close)
-        self._fleet = Fleet(settings, self._nodes, life)
+        self._fleet = NodeChannels(settings, self._nodes, life)
 
     def unary_unary(
         self,
@@ -187,7 +187,7 @@ class Channel(grpc.Channel):
         )
 
     def _method(
-        self, kind: str, name: str, deserializer: _Function | None, registered: bool | None
+        self, kind: str, name: str, deserializer: _Function | None, registered: object
     ) -> Method[SyncConnection]:
         # The older releases do not know the last argument, nor do stubs made for them give it.
         more = {"_registered_method": True} if registered else {}

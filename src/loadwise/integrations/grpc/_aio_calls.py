@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Generator
 from typing import Any
 
@@ -10,6 +9,12 @@ import grpc
 import grpc.aio
 
 from loadwise.integrations.grpc._aio_under_way import AioCallUnderWay
+from loadwise.integrations.grpc._bases import (
+    AioStreamStreamCallBase,
+    AioStreamUnaryCallBase,
+    AioUnaryStreamCallBase,
+    AioUnaryUnaryCallBase,
+)
 
 __all__ = ["AioStreamStream", "AioStreamUnary", "AioUnaryStream", "AioUnaryUnary"]
 
@@ -109,7 +114,7 @@ class _Responses(_AioCall):
         return await self._under_way.read()
 
 
-class _Requests(_AioCall):
+class _Writing(_AioCall):
     """A call with a stream of requests."""
 
     async def write(self, request: Any) -> None:
@@ -121,17 +126,17 @@ class _Requests(_AioCall):
         await (await self._under_way.sent()).done_writing()
 
 
-class AioUnaryUnary(_OneResponse, grpc.aio.UnaryUnaryCall):
+class AioUnaryUnary(_OneResponse, AioUnaryUnaryCallBase):
     """A call with one request and one response."""
 
 
-class AioUnaryStream(_Responses, grpc.aio.UnaryStreamCall):
+class AioUnaryStream(_Responses, AioUnaryStreamCallBase):
     """A call with one request and a stream of responses."""
 
 
-class AioStreamUnary(_Requests, _OneResponse, grpc.aio.StreamUnaryCall):
+class AioStreamUnary(_Writing, _OneResponse, AioStreamUnaryCallBase):
     """A call with a stream of requests and one response."""
 
 
-class AioStreamStream(_Requests, _Responses, grpc.aio.StreamStreamCall):
+class AioStreamStream(_Writing, _Responses, AioStreamStreamCallBase):
     """A call with a stream of requests and one of responses."""

@@ -28,9 +28,7 @@ class AioConnection(Connection):
         failed: Called with this object when it could not connect.
     """
 
-    def __init__(
-        self, channel: grpc.aio.Channel, failed: Callable[[AioConnection], None]
-    ) -> None:
+    def __init__(self, channel: grpc.aio.Channel, failed: Callable[[AioConnection], None]) -> None:
         super().__init__()
         self.channel = channel
         self._failed = failed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -15,8 +16,14 @@ from loadwise.integrations.grpc._aio_calls import (
 )
 from loadwise.integrations.grpc._aio_connections import AioConnection
 from loadwise.integrations.grpc._aio_under_way import AioCallUnderWay
-from loadwise.integrations.grpc._attempts import Asked
-from loadwise.integrations.grpc._methods import Metadata, Method
+from loadwise.integrations.grpc._attempts import CallArguments
+from loadwise.integrations.grpc._bases import (
+    AioStreamStreamBase,
+    AioStreamUnaryBase,
+    AioUnaryStreamBase,
+    AioUnaryUnaryBase,
+)
+from loadwise.integrations.grpc._methods import Method
 from loadwise.integrations.grpc._requests import is_repeatable
 
 __all__ = [
@@ -27,22 +34,25 @@ __all__ = [
 ]
 
 
+AnyMetadata = grpc.aio.Metadata | Sequence[tuple[str, str | bytes]]
+
+
 class _AioMethod:
     """A method, as it is called in an event loop."""
 
     def __init__(self, method: Method[AioConnection]) -> None:
         self._method = method
 
-    def _one(self, request: Any, asked: Asked, *, single: bool) -> AioCallUnderWay:
+    def _one(self, request: Any, asked: CallArguments, *, single: bool) -> AioCallUnderWay:
         attempts = self._method.attempts(asked, request, repeatable=True)
         return AioCallUnderWay(self._method, attempts, asked, request, single=single)
 
-    def _many(self, requests: Any, asked: Asked, *, single: bool) -> AioCallUnderWay:
+    def _many(self, requests: Any, asked: CallArguments, *, single: bool) -> AioCallUnderWay:
         attempts = self._method.attempts(asked, None, repeatable=is_repeatable(requests))
         return AioCallUnderWay(self._method, attempts, asked, requests, single=single)
 
 
-class UnaryUnaryMethod(_AioMethod, grpc.aio.UnaryUnaryMultiCallable):
+class UnaryUnaryMethod(_AioMethod, AioUnaryUnaryBase):
     """A method with one request and one response. It serves all event loops."""
 
     def __call__(
@@ -50,17 +60,17 @@ class UnaryUnaryMethod(_AioMethod, grpc.aio.UnaryUnaryMultiCallable):
         request: Any,
         *,
         timeout: float | None = None,
-        metadata: Metadata | None = None,
+        metadata: AnyMetadata | None = None,
         credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it; return the call."""
-        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
         return AioUnaryUnary(self._one(request, asked, single=True))
 
 
-class UnaryStreamMethod(_AioMethod, grpc.aio.UnaryStreamMultiCallable):
+class UnaryStreamMethod(_AioMethod, AioUnaryStreamBase):
     """A method with one request and a stream of responses. It serves all event loops."""
 
     def __call__(
@@ -68,45 +78,45 @@ class UnaryStreamMethod(_AioMethod, grpc.aio.UnaryStreamMultiCallable):
         request: Any,
         *,
         timeout: float | None = None,
-        metadata: Metadata | None = None,
+        metadata: AnyMetadata | None = None,
         credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it; return the call."""
-        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
         return AioUnaryStream(self._one(request, asked, single=False))
 
 
-class StreamUnaryMethod(_AioMethod, grpc.aio.StreamUnaryMultiCallable):
+class StreamUnaryMethod(_AioMethod, AioStreamUnaryBase):
     """A method with a stream of requests and one response. It serves all event loops."""
 
     def __call__(
         self,
         request_iterator: Any = None,
         timeout: float | None = None,
-        metadata: Metadata | None = None,
+        metadata: AnyMetadata | None = None,
         credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,  # noqa: FBT001 - as gRPC has it
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it; return the call."""
-        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
         return AioStreamUnary(self._many(request_iterator, asked, single=True))
 
 
-class StreamStreamMethod(_AioMethod, grpc.aio.StreamStreamMultiCallable):
+class StreamStreamMethod(_AioMethod, AioStreamStreamBase):
     """A method with a stream of requests and one of responses. It serves all event loops."""
 
     def __call__(
         self,
         request_iterator: Any = None,
         timeout: float | None = None,
-        metadata: Metadata | None = None,
+        metadata: AnyMetadata | None = None,
         credentials: grpc.CallCredentials | None = None,
         wait_for_ready: bool | None = None,  # noqa: FBT001 - as gRPC has it
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it; return the call."""
-        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
         return AioStreamStream(self._many(request_iterator, asked, single=False))

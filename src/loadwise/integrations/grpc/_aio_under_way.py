@@ -13,7 +13,7 @@ from loadwise.balancer.per_node_stock import running_loop
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations.grpc._aio_connections import AioConnection
 from loadwise.integrations.grpc._aio_errors import NoNodeError
-from loadwise.integrations.grpc._attempts import Asked, Attempts
+from loadwise.integrations.grpc._attempts import CallArguments, CallAttempts
 from loadwise.integrations.grpc._methods import Method
 
 __all__ = ["AioCallUnderWay"]
@@ -40,8 +40,8 @@ class AioCallUnderWay:
     def __init__(
         self,
         method: Method[AioConnection],
-        attempts: Attempts,
-        asked: Asked,
+        attempts: CallAttempts,
+        asked: CallArguments,
         requests: Any,
         *,
         single: bool,

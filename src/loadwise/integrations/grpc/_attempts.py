@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable
 from types import EllipsisType
 from typing import Any, Final, NamedTuple
 
@@ -30,7 +30,7 @@ from loadwise.integrations.grpc._settings import CallDetails, GrpcSettings
 from loadwise.integrations.grpc._verdicts import Trailers, judge
 from loadwise.outcome import Outcome
 
-__all__ = ["Asked", "Attempts"]
+__all__ = ["CallArguments", "CallAttempts"]
 
 _UNREACHED: Final = Verdict(
     Outcome.FAILURE, retry=True, never_sent=True, reason="no connection to the node"
@@ -38,17 +38,17 @@ _UNREACHED: Final = Verdict(
 _PAUSES: Final = Backoff(base=0.05, cap=1.0)
 
 
-class Asked(NamedTuple):
+class CallArguments(NamedTuple):
     """Arguments of a call, beside its requests."""
 
     timeout: float | None
-    metadata: Sequence[tuple[str, str | bytes]] | None
+    metadata: Iterable[tuple[str, str | bytes]] | None
     credentials: CallCredentials | None
     wait_for_ready: bool | None
     compression: Compression | None
 
 
-class Attempts:
+class CallAttempts:
     """Attempts of one call, each on another node. Not thread-safe: it belongs to one call.
 
     Args:
@@ -84,7 +84,7 @@ class Attempts:
         life: ClientLife,
         method: str,
         request: object,
-        asked: Asked,
+        asked: CallArguments,
         *,
         repeatable: bool,
     ) -> None:

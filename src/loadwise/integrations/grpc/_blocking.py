@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from loadwise.errors import NoNodeAvailable
-from loadwise.integrations.grpc._attempts import Asked, Attempts
+from loadwise.integrations.grpc._attempts import CallArguments, CallAttempts
 from loadwise.integrations.grpc._connections import SyncConnection
 from loadwise.integrations.grpc._errors import NoNodeError
 from loadwise.integrations.grpc._methods import Method
@@ -30,8 +30,8 @@ class BlockingCall:
     def __init__(
         self,
         method: Method[SyncConnection],
-        attempts: Attempts,
-        asked: Asked,
+        attempts: CallAttempts,
+        asked: CallArguments,
         payload: Callable[[], Any],
     ) -> None:
         self._method = method
@@ -75,8 +75,8 @@ class BlockingCall:
                 except grpc.RpcError as error:
                     if isinstance(messages, Messages) and messages.failed:
                         raise
-                    code, trailers = error.code(), error.trailing_metadata()
-                    if attempts.failed(code, trailers, error.details()) or attempts.wait():
+                    trailers: Any = error.trailing_metadata()
+                    if attempts.failed(error.code(), trailers, error.details()) or attempts.wait():
                         continue
                     raise
             finally:

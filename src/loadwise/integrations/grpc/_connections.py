@@ -11,21 +11,27 @@ than the balancer when to try.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from threading import Event, Lock, Thread
+from threading import Lock, Thread
+from time import monotonic, sleep
 from typing import Final, Generic, TypeVar
 
 import grpc
 
 __all__ = ["Connection", "GrpcNode", "SyncConnection"]
 
-_READY: Final = grpc.ChannelConnectivity.READY
-_READY_NUMBER: Final = _READY.value[0]
-_MOST_STALE: Final = 3
-_ENDS: Final = frozenset(
-    {_READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN}
+_READY: Final = grpc.ChannelConnectivity.READY.value[0]
+_FAILED: Final = frozenset(
+    {
+        grpc.ChannelConnectivity.TRANSIENT_FAILURE.value[0],
+        grpc.ChannelConnectivity.SHUTDOWN.value[0],
+    }
 )
+# Seconds between two looks at a channel that is being connected.
+_SHORTEST_PAUSE: Final = 0.000_5
+_LONGEST_PAUSE: Final = 0.01
 
 
 class Connection(ABC):
@@ -128,19 +134,17 @@ class SyncConnection(Connection):
         super().__init__()
         self.channel = channel
         self._failed = failed
-        self._lock = Lock()
-        self._watch: _Watch | None = None
         self._shutting = [None]
-        # There is no public way to ask: `subscribe` has a thread poll for as long as it holds.
-        # Without this one, every call goes by way of that.
+        # There is no public way to ask: `subscribe` has a thread poll for as long as it holds, and
+        # that thread dies with a traceback where the channel is closed meanwhile.
         inner = getattr(channel, "_channel", None)
         self._state: Callable[[bool], int] | None = getattr(inner, "check_connectivity_state", None)
 
     @property
     def is_ready(self) -> bool:
-        """True if the channel is connected."""
+        """True if the channel is connected; where that cannot be told, calls are just sent."""
         state = self._state
-        return state is not None and state(False) == _READY_NUMBER  # noqa: FBT003 - grpcio's own
+        return state is None or state(False) == _READY  # noqa: FBT003 - grpcio's own
 
     def connect(self, seconds: float | None) -> bool:
         """Connect, or wait for who does so already; return whether the channel is connected.
@@ -148,33 +152,20 @@ class SyncConnection(Connection):
         Args:
             seconds: For how long at most; ``None`` for as long as it takes.
         """
-        for _ in range(_MOST_STALE):
-            watch = self._watching()
-            watch.done.wait(seconds)
-            # What is told by another thread may be past when it comes.
-            if not watch.ready or self._state is None or self.is_ready:
-                return watch.ready
-        return False
-
-    def _watching(self) -> _Watch:
-        """Return the watch over the present attempt to connect; begin one if there is none."""
-        with self._lock:
-            watch = self._watch
-            if watch is not None:
-                return watch
-            watch = self._watch = _Watch(self._ended)
-        if self._state is not None:
-            self._state(True)  # noqa: FBT003 - as above; `subscribe` may be 0.2 s late
-        self.channel.subscribe(watch, try_to_connect=True)
-        return watch
-
-    def _ended(self, watch: _Watch) -> None:
-        """Take in that the attempt to connect has come to an end."""
-        with self._lock:
-            self._watch = None
-        self.channel.unsubscribe(watch)
-        if not watch.ready:
-            self._failed(self)
+        until = math.inf if seconds is None else monotonic() + seconds
+        pause = _SHORTEST_PAUSE
+        while True:
+            state = _READY if self._state is None else self._state(True)  # noqa: FBT003 - as above
+            if state == _READY:
+                return True
+            if state in _FAILED:
+                self._failed(self)
+                return False
+            left = until - monotonic()
+            if left <= 0:
+                return False
+            sleep(min(pause, left))
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def shut(self) -> None:
         """Close the channel, in a thread of its own.
@@ -191,25 +182,3 @@ class SyncConnection(Connection):
     def close(self) -> None:
         """Close the channel now."""
         self.channel.close()
-
-
-class _Watch:
-    """Watch over one attempt to connect.
-
-    Attributes:
-        done: Set when it has come to an end.
-        ready: Whether it has succeeded.
-    """
-
-    def __init__(self, ended: Callable[[_Watch], None]) -> None:
-        self._ended = ended
-        self.done = Event()
-        self.ready = False
-
-    def __call__(self, state: grpc.ChannelConnectivity) -> None:
-        """Take in a state of the channel; called by a thread of gRPC's."""
-        if state not in _ENDS or self.done.is_set():
-            return
-        self.ready = state is _READY
-        self._ended(self)
-        self.done.set()

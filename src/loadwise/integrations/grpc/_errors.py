@@ -9,11 +9,12 @@ from typing import Any, NoReturn
 import grpc
 
 from loadwise.errors import NoNodeAvailable
+from loadwise.integrations.grpc._bases import FutureBase
 
 __all__ = ["CallError", "NoNodeError"]
 
 
-class CallError(grpc.RpcError, grpc.Call, grpc.Future):
+class CallError(grpc.RpcError, grpc.Call, FutureBase):
     """A call that has failed before it was sent; a call and a future, too, as gRPC's own errors.
 
     Args:
@@ -50,7 +51,7 @@ class CallError(grpc.RpcError, grpc.Call, grpc.Future):
         """Return ``False``: it has ended."""
         return False
 
-    def time_remaining(self) -> float | None:
+    def time_remaining(self) -> float | None:  # type: ignore[override]  # as grpcio itself does
         """Return ``None``."""
         return None
 

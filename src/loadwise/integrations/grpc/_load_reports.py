@@ -115,11 +115,9 @@ class LoadReport:
                 report["rps" if name == _RPS else name] = value
             elif dot and group in _MAPS.values():
                 report.setdefault(group, {})[key] = value
-        frozen = {
-            name: MappingProxyType(value) if isinstance(value, dict) else value
-            for name, value in report.items()
-        }
-        return cls(**frozen)
+        for group in {*_MAPS.values()} & report.keys():
+            report[group] = MappingProxyType(report[group])
+        return cls(**report)
 
 
 _RPS: Final = "rps_fractional"

@@ -8,11 +8,11 @@ from weakref import WeakKeyDictionary
 
 from loadwise.balancer.per_node import PerNode
 from loadwise.integrations._http.client_life import ClientLife
-from loadwise.integrations.grpc._attempts import Asked, Attempts
+from loadwise.integrations.grpc._attempts import CallArguments, CallAttempts
 from loadwise.integrations.grpc._connections import Connection, GrpcNode
 from loadwise.integrations.grpc._settings import GrpcSettings
 
-__all__ = ["Fleet", "Metadata", "Method"]
+__all__ = ["Metadata", "Method", "NodeChannels"]
 
 C = TypeVar("C", bound=Connection)
 
@@ -20,7 +20,7 @@ Metadata = Sequence[tuple[str, str | bytes]]
 """Metadata that a caller sends along."""
 
 
-class Fleet(Generic[C]):
+class NodeChannels(Generic[C]):
     """Channels of all nodes.
 
     Args:
@@ -50,7 +50,7 @@ class Method(Generic[C]):
     Thread-safety: full.
     """
 
-    def __init__(self, fleet: Fleet[C], name: str, make: Callable[[C], Any]) -> None:
+    def __init__(self, fleet: NodeChannels[C], name: str, make: Callable[[C], Any]) -> None:
         self.fleet = fleet
         self.name = name
         self._make = make
@@ -63,7 +63,7 @@ class Method(Generic[C]):
             found = self._callables[connection] = self._make(connection)
         return found
 
-    def attempts(self, asked: Asked, request: Any, *, repeatable: bool) -> Attempts:
+    def attempts(self, asked: CallArguments, request: Any, *, repeatable: bool) -> CallAttempts:
         """Return the attempts of a call, none of which has begun.
 
         Raises:
@@ -72,6 +72,6 @@ class Method(Generic[C]):
         fleet = self.fleet
         if fleet.life.closed:
             raise ValueError("Cannot invoke RPC on closed channel!")  # as gRPC has it
-        return Attempts(
+        return CallAttempts(
             fleet.settings, fleet.life, self.name, request, asked, repeatable=repeatable
         )

@@ -7,46 +7,53 @@ from typing import Any
 
 import grpc
 
-from loadwise.integrations.grpc._attempts import Asked, Attempts
+from loadwise.integrations.grpc._attempts import CallArguments, CallAttempts
+from loadwise.integrations.grpc._bases import (
+    StreamStreamBase,
+    StreamUnaryBase,
+    UnaryStreamBase,
+    UnaryUnaryBase,
+)
 from loadwise.integrations.grpc._blocking import BlockingCall
 from loadwise.integrations.grpc._connections import SyncConnection
-from loadwise.integrations.grpc._live_calls import CallUnderWay, LiveCall
+from loadwise.integrations.grpc._live_calls import LiveCall
 from loadwise.integrations.grpc._methods import Metadata, Method
 from loadwise.integrations.grpc._requests import Messages, Serializer, is_repeatable, serialized
+from loadwise.integrations.grpc._under_way import CallUnderWay
 
 __all__ = ["StreamStream", "StreamUnary", "UnaryStream", "UnaryUnary"]
 
 
-class _Requests:
+class _RequestSender:
     """A method, and how its requests are sent."""
 
     def __init__(self, method: Method[SyncConnection], serializer: Serializer | None) -> None:
         self._method = method
         self._serializer = serializer
 
-    def _one(self, request: Any, asked: Asked) -> tuple[Attempts, Callable[[], Any]]:
+    def _one(self, request: Any, asked: CallArguments) -> tuple[CallAttempts, Callable[[], Any]]:
         """Return the attempts of a call with one request, and what gives that."""
         payload = serialized(request, self._serializer)
         return self._method.attempts(asked, request, repeatable=True), lambda: payload
 
-    def _many(self, requests: Any, asked: Asked) -> tuple[Attempts, Callable[[], Any]]:
+    def _many(self, requests: Any, asked: CallArguments) -> tuple[CallAttempts, Callable[[], Any]]:
         """Return the attempts of a call with a stream of requests, and what gives those."""
         attempts = self._method.attempts(asked, None, repeatable=is_repeatable(requests))
         return attempts, lambda: Messages(requests, self._serializer)
 
     def _wait(
-        self, call: tuple[Attempts, Callable[[], Any]], asked: Asked, *, with_call: bool
+        self, call: tuple[CallAttempts, Callable[[], Any]], asked: CallArguments, *, with_call: bool
     ) -> Any:
         blocking = BlockingCall(self._method, call[0], asked, call[1])
         return blocking.answer(with_call=with_call)
 
     def _start(
-        self, call: tuple[Attempts, Callable[[], Any]], asked: Asked, *, single: bool
+        self, call: tuple[CallAttempts, Callable[[], Any]], asked: CallArguments, *, single: bool
     ) -> LiveCall:
         return LiveCall(CallUnderWay(self._method, call[0], asked, call[1], single=single))
 
 
-class UnaryUnary(_Requests, grpc.UnaryUnaryMultiCallable):
+class UnaryUnary(_RequestSender, UnaryUnaryBase):
     """A method with one request and one response. Thread-safe."""
 
     def __call__(
@@ -59,7 +66,7 @@ class UnaryUnary(_Requests, grpc.UnaryUnaryMultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it, and return the response."""
-        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
         return self._wait(self._one(request, asked), asked, with_call=False)
 
     def with_call(
@@ -72,7 +79,7 @@ class UnaryUnary(_Requests, grpc.UnaryUnaryMultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it, and return the response and the call."""
-        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
         return self._wait(self._one(request, asked), asked, with_call=True)
 
     def future(
@@ -85,11 +92,11 @@ class UnaryUnary(_Requests, grpc.UnaryUnaryMultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it, and return a future of the response."""
-        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
         return self._start(self._one(request, asked), asked, single=True)
 
 
-class UnaryStream(_Requests, grpc.UnaryStreamMultiCallable):
+class UnaryStream(_RequestSender, UnaryStreamBase):
     """A method with one request and a stream of responses. Thread-safe."""
 
     def __call__(
@@ -102,11 +109,11 @@ class UnaryStream(_Requests, grpc.UnaryStreamMultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it, and return an iterator over the responses."""
-        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
         return self._start(self._one(request, asked), asked, single=False)
 
 
-class StreamUnary(_Requests, grpc.StreamUnaryMultiCallable):
+class StreamUnary(_RequestSender, StreamUnaryBase):
     """A method with a stream of requests and one response. Thread-safe."""
 
     def __call__(
@@ -119,7 +126,7 @@ class StreamUnary(_Requests, grpc.StreamUnaryMultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it, and return the response."""
-        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
         return self._wait(self._many(request_iterator, asked), asked, with_call=False)
 
     def with_call(
@@ -132,7 +139,7 @@ class StreamUnary(_Requests, grpc.StreamUnaryMultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it, and return the response and the call."""
-        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
         return self._wait(self._many(request_iterator, asked), asked, with_call=True)
 
     def future(
@@ -145,11 +152,11 @@ class StreamUnary(_Requests, grpc.StreamUnaryMultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it, and return a future of the response."""
-        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
         return self._start(self._many(request_iterator, asked), asked, single=True)
 
 
-class StreamStream(_Requests, grpc.StreamStreamMultiCallable):
+class StreamStream(_RequestSender, StreamStreamBase):
     """A method with a stream of requests and one of responses. Thread-safe."""
 
     def __call__(
@@ -162,5 +169,5 @@ class StreamStream(_Requests, grpc.StreamStreamMultiCallable):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it, and return an iterator over the responses."""
-        asked = Asked(timeout, metadata, credentials, wait_for_ready, compression)
+        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
         return self._start(self._many(request_iterator, asked), asked, single=False)

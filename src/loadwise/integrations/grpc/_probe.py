@@ -18,7 +18,7 @@ __all__ = ["GrpcProbe"]
 
 _METHOD: Final = "/grpc.health.v1.Health/Check"
 _SERVING: Final = 1
-_STATES: Final = {0: "UNKNOWN", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
+_STATES: Final[dict[int, str]] = {0: "UNKNOWN", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 _STRING: Final = b"\x0a"
 
 
@@ -74,6 +74,7 @@ class GrpcProbe(TimedProbe):
 
     def probe(self, node: object, timeout: float) -> str | None:
         """Ask the node; return what is wrong, if anything."""
+        answer: bytes
         target, options = target_of(node, self._target), self._options
         channel = (
             grpc.insecure_channel(target, options)
@@ -82,7 +83,7 @@ class GrpcProbe(TimedProbe):
         )
         with channel:
             try:
-                answer = channel.unary_unary(_METHOD)(self._request, timeout=timeout)
+                answer = _check_on(channel)(self._request, timeout=timeout)
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                     return no_answer(timeout)
@@ -91,6 +92,7 @@ class GrpcProbe(TimedProbe):
 
     async def probe_async(self, node: object) -> str | None:
         """Ask the node; return what is wrong, if anything."""
+        answer: bytes
         target, options = target_of(node, self._target), self._options
         channel = (
             grpc.aio.insecure_channel(target, options)
@@ -99,10 +101,15 @@ class GrpcProbe(TimedProbe):
         )
         async with channel:
             try:
-                answer = await channel.unary_unary(_METHOD)(self._request)
+                answer = await _check_on(channel)(self._request)
             except grpc.aio.AioRpcError as error:
                 return f"{error.code().name}: {error.details()}"
         return _fault_in(answer)
+
+
+def _check_on(channel: Any) -> Any:
+    """Return the method that checks, with bytes for messages."""
+    return channel.unary_unary(_METHOD)
 
 
 def _fault_in(answer: bytes) -> str | None:
@@ -111,7 +118,9 @@ def _fault_in(answer: bytes) -> str | None:
         status = dict(fields(answer)).get(1, 0)
     except ValueError as error:
         return f"what answered does not speak grpc.health.v1: {error}"
-    return None if status == _SERVING else str(_STATES.get(status, status))  # type: ignore[call-overload]
+    if isinstance(status, bytes):
+        return "what answered does not speak grpc.health.v1: its status is no number"
+    return None if status == _SERVING else _STATES.get(status, f"status {status}")
 
 
 def _varint(number: int) -> bytes:

@@ -28,6 +28,7 @@ __all__ = ["CallDetails", "ChannelOptions", "GrpcSettings", "by_metadata", "targ
 _METHOD: Final = re.compile(r"/[^/\s]+/[^/\s]+")
 # Schemes of gRPC's own names, which it resolves itself.
 _OWN_NAME: Final = re.compile(r"(?:dns|ipv4|ipv6|unix|unix-abstract|vsock):\S+")
+_PAIR: Final = 2
 _DEFAULTS: Final[dict[str, Any]] = {
     # Seconds that a connection attempt may take; gRPC's own 20 are too many for a failover.
     "grpc.min_reconnect_backoff_ms": 5_000,
@@ -235,7 +236,8 @@ def _as_methods(given: object) -> frozenset[str]:
             f"idempotent is {shown(given)}; it must be a set of methods, such as "
             f'{{"/pkg.Service/Method"}}'
         )
-    for method in given:
+    methods = cast("Collection[object]", given)
+    for method in methods:
         if not isinstance(method, str):
             raise TypeError(f"idempotent has {shown(method)}; each method must be a str")
         if not _METHOD.fullmatch(method):
@@ -243,7 +245,7 @@ def _as_methods(given: object) -> frozenset[str]:
                 f"idempotent has {method!r}, which is no full name of a method; write it as "
                 f"'/pkg.Service/Method'"
             )
-    return frozenset(given)
+    return frozenset(cast("Collection[str]", methods))
 
 
 def _as_options(given: object) -> tuple[tuple[str, Any], ...]:
@@ -254,11 +256,10 @@ def _as_options(given: object) -> tuple[tuple[str, Any], ...]:
     if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
         raise TypeError(f"options is {shown(given)}; {remedy}")
     pairs: list[tuple[str, Any]] = []
-    for each in given:
-        match each:
-            case (str(name), value):
-                pairs.append((name, value))
-            case _:
-                raise TypeError(f"options has {shown(each)}; {remedy}")
+    for each in cast("Sequence[object]", given):
+        pair = cast("Sequence[Any]", each) if isinstance(each, tuple | list) else ()
+        if len(pair) != _PAIR or not isinstance(pair[0], str):
+            raise TypeError(f"options has {shown(each)}; {remedy}")
+        pairs.append((pair[0], pair[1]))
     named = {name for name, _ in pairs}
     return (*(each for each in _DEFAULTS.items() if each[0] not in named), *pairs)

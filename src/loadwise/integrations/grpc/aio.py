@@ -7,7 +7,7 @@ stub = GreeterStub(channel)
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 import grpc
 import grpc.aio
@@ -24,7 +24,7 @@ from loadwise.integrations.grpc._aio_multi_callables import (
     UnaryUnaryMethod,
 )
 from loadwise.integrations.grpc._connections import GrpcNode
-from loadwise.integrations.grpc._methods import Fleet, Method
+from loadwise.integrations.grpc._methods import Method, NodeChannels
 from loadwise.integrations.grpc._settings import ChannelOptions, GrpcSettings, target_of
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Channel(grpc.aio.Channel):
                 await connection.close(self._grace)
 
         self._nodes = PerNode(node_of, close)
-        self._fleet = Fleet(settings, self._nodes, life)
+        self._fleet = NodeChannels(settings, self._nodes, life)
 
     def unary_unary(
         self,
@@ -153,7 +153,7 @@ class Channel(grpc.aio.Channel):
         kind: str,
         name: str,
         functions: tuple[_Function | None, _Function | None],
-        registered: bool | None,
+        registered: object,
     ) -> Method[AioConnection]:
         # The older releases do not know the last argument, nor do stubs made for them give it.
         more = {"_registered_method": True} if registered else {}
@@ -212,13 +212,14 @@ def _as_interceptors(given: object) -> list[grpc.aio.ClientInterceptor]:
         return []
     if not isinstance(given, Sequence):
         raise TypeError(f"interceptors is {shown(given)}; it must be a list of interceptors")
-    for each in given:
+    interceptors = cast("Sequence[object]", given)
+    for each in interceptors:
         if not isinstance(each, grpc.aio.ClientInterceptor):
             raise TypeError(
                 f"interceptors has {shown(each)}; each must be one of grpc.aio's, such as a "
                 f"UnaryUnaryClientInterceptor"
             )
-    return list(given)
+    return cast("list[grpc.aio.ClientInterceptor]", list(interceptors))
 
 
 def _channel(
@@ -229,6 +230,4 @@ def _channel(
     compression = settings.compression
     if settings.credentials is None:
         return grpc.aio.insecure_channel(target, options, compression, interceptors)
-    return grpc.aio.secure_channel(
-        target, settings.credentials, options, compression, interceptors
-    )
+    return grpc.aio.secure_channel(target, settings.credentials, options, compression, interceptors)
