@@ -59,6 +59,8 @@ class AioConnection(Connection):
             while state is not _READY and state not in _FAILED:
                 await self.channel.wait_for_state_change(state)
                 state = self.channel.get_state(try_to_connect=True)
+        except grpc.aio.UsageError:  # it has been closed
+            return False
         finally:
             self._connecting = None
         if state is not _READY:

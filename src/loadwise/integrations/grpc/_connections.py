@@ -23,12 +23,8 @@ import grpc
 __all__ = ["Connection", "GrpcNode", "SyncConnection"]
 
 _READY: Final = grpc.ChannelConnectivity.READY.value[0]
-_FAILED: Final = frozenset(
-    {
-        grpc.ChannelConnectivity.TRANSIENT_FAILURE.value[0],
-        grpc.ChannelConnectivity.SHUTDOWN.value[0],
-    }
-)
+_FAILED: Final = grpc.ChannelConnectivity.TRANSIENT_FAILURE.value[0]
+_SHUTDOWN: Final = grpc.ChannelConnectivity.SHUTDOWN.value[0]
 # Seconds between two looks at a channel that is being connected.
 _SHORTEST_PAUSE: Final = 0.000_5
 _LONGEST_PAUSE: Final = 0.01
@@ -143,8 +139,16 @@ class SyncConnection(Connection):
     @property
     def is_ready(self) -> bool:
         """True if the channel is connected; where that cannot be told, calls are just sent."""
-        state = self._state
-        return state is None or state(False) == _READY  # noqa: FBT003 - grpcio's own
+        return self._look(connect=False) == _READY
+
+    def _look(self, *, connect: bool) -> int:
+        """Return the state of the channel, as gRPC numbers them; have it connect if it is to."""
+        if self._state is None:
+            return _READY
+        try:
+            return self._state(connect)
+        except ValueError:  # it has been closed
+            return _SHUTDOWN
 
     def connect(self, seconds: float | None) -> bool:
         """Connect, or wait for who does so already; return whether the channel is connected.
@@ -155,10 +159,10 @@ class SyncConnection(Connection):
         until = math.inf if seconds is None else monotonic() + seconds
         pause = _SHORTEST_PAUSE
         while True:
-            state = _READY if self._state is None else self._state(True)  # noqa: FBT003 - as above
+            state = self._look(connect=True)
             if state == _READY:
                 return True
-            if state in _FAILED:
+            if state in (_FAILED, _SHUTDOWN):
                 self._failed(self)
                 return False
             left = until - monotonic()

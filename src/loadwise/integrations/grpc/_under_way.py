@@ -59,6 +59,8 @@ class CallUnderWay:
         self._single = single
         self._connection: SyncConnection | None = None
         self._messages: Any = None
+        # The present attempt's call, until it is known how it has ended.
+        self._unjudged: Any = None
         self._callbacks: list[Callable[[], None]] = []
         self.changed = Condition()
         self.inner: Any = None
@@ -126,7 +128,7 @@ class CallUnderWay:
         with self.changed:
             if not self.cancelled:
                 try:
-                    self.inner = inner = self._started(connection)
+                    self.inner = self._unjudged = inner = self._started(connection)
                 except Exception as raised:  # noqa: BLE001 - the channel was closed, or the like
                     error = raised
                 self.changed.notify_all()
@@ -161,8 +163,9 @@ class CallUnderWay:
     def conclude(self, inner: Any) -> None:
         """Judge how an attempt has ended, once, and begin the next or end the call."""
         with self.changed:
-            if self.over or inner is not self.inner or self._connection is None:
+            if inner is not self._unjudged:
                 return
+            self._unjudged = None
             connection, self._connection = self._connection, None
         attempts, code = self._attempts, inner.code()
         trailers = inner.trailing_metadata()
@@ -175,7 +178,8 @@ class CallUnderWay:
             attempts.give_up()
         else:
             again = attempts.failed(code, trailers, inner.details(), again=not self.committed)
-        connection.leave()
+        if connection is not None:
+            connection.leave()
         if again:
             self._proceed()
         elif attempts.is_stranded:
