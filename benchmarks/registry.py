@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.above_floor import above_floor
 from benchmarks.balancer import operations
 from benchmarks.changes import building, changes
+from benchmarks.grpc_calls import grpc_calls
 from benchmarks.memory import memory
 from benchmarks.model import Subject
 from benchmarks.quotas import quotas
@@ -31,5 +32,6 @@ SUBJECTS: dict[str, Subject] = {
     "memory": memory,
     "startup": startup,
     "transport": transport,
+    "grpc": grpc_calls,
     "simulator": simulator,
 }
