@@ -43,13 +43,13 @@ class _AioMethod:
     def __init__(self, method: Method[AioConnection]) -> None:
         self._method = method
 
-    def _one(self, request: Any, asked: CallArguments, *, single: bool) -> AioCallUnderWay:
-        attempts = self._method.attempts(asked, request, repeatable=True)
-        return AioCallUnderWay(self._method, attempts, asked, request, single=single)
+    def _one(self, request: Any, arguments: CallArguments, *, single: bool) -> AioCallUnderWay:
+        attempts = self._method.attempts(arguments, request, repeatable=True)
+        return AioCallUnderWay(self._method, attempts, arguments, request, single=single)
 
-    def _many(self, requests: Any, asked: CallArguments, *, single: bool) -> AioCallUnderWay:
-        attempts = self._method.attempts(asked, None, repeatable=is_repeatable(requests))
-        return AioCallUnderWay(self._method, attempts, asked, requests, single=single)
+    def _many(self, requests: Any, arguments: CallArguments, *, single: bool) -> AioCallUnderWay:
+        attempts = self._method.attempts(arguments, None, repeatable=is_repeatable(requests))
+        return AioCallUnderWay(self._method, attempts, arguments, requests, single=single)
 
 
 class UnaryUnaryMethod(_AioMethod, AioUnaryUnaryBase):
@@ -66,8 +66,8 @@ class UnaryUnaryMethod(_AioMethod, AioUnaryUnaryBase):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it; return the call."""
-        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
-        return AioUnaryUnary(self._one(request, asked, single=True))
+        arguments = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
+        return AioUnaryUnary(self._one(request, arguments, single=True))
 
 
 class UnaryStreamMethod(_AioMethod, AioUnaryStreamBase):
@@ -84,8 +84,8 @@ class UnaryStreamMethod(_AioMethod, AioUnaryStreamBase):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it; return the call."""
-        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
-        return AioUnaryStream(self._one(request, asked, single=False))
+        arguments = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
+        return AioUnaryStream(self._one(request, arguments, single=False))
 
 
 class StreamUnaryMethod(_AioMethod, AioStreamUnaryBase):
@@ -101,8 +101,8 @@ class StreamUnaryMethod(_AioMethod, AioStreamUnaryBase):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it; return the call."""
-        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
-        return AioStreamUnary(self._many(request_iterator, asked, single=True))
+        arguments = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
+        return AioStreamUnary(self._many(request_iterator, arguments, single=True))
 
 
 class StreamStreamMethod(_AioMethod, AioStreamStreamBase):
@@ -118,5 +118,5 @@ class StreamStreamMethod(_AioMethod, AioStreamStreamBase):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it; return the call."""
-        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
-        return AioStreamStream(self._many(request_iterator, asked, single=False))
+        arguments = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
+        return AioStreamStream(self._many(request_iterator, arguments, single=False))

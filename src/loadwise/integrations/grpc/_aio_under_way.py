@@ -27,7 +27,7 @@ class AioCallUnderWay:
     Args:
         method: What is called.
         attempts: None of which has begun.
-        asked: The call's arguments.
+        arguments: The call's other arguments.
         requests: The request, or the stream of them, as gRPC takes them.
         single: Whether there is to be a single response.
 
@@ -41,14 +41,14 @@ class AioCallUnderWay:
         self,
         method: Method[AioConnection],
         attempts: CallAttempts,
-        asked: CallArguments,
+        arguments: CallArguments,
         requests: Any,
         *,
         single: bool,
     ) -> None:
         self._method = method
         self._attempts = attempts
-        self._asked = asked
+        self._arguments = arguments
         self._requests = requests
         self._single = single
         self._committed = False
@@ -110,13 +110,13 @@ class AioCallUnderWay:
         return self._attempts.seconds(single=self._single)
 
     def _send(self, connection: AioConnection) -> Any:
-        asked = self._asked
+        arguments = self._arguments
         self.inner = inner = self._method.on(connection)(
             self._requests,
             timeout=self._seconds(),
-            metadata=asked.metadata,
-            credentials=asked.credentials,
-            compression=asked.compression,
+            metadata=arguments.metadata,
+            credentials=arguments.credentials,
+            compression=arguments.compression,
         )
         self._tell()
         return inner

@@ -56,7 +56,7 @@ class CallAttempts:
         life: Tells whether the channel was closed.
         method: The full name of its method.
         request: The request message; ``None`` for a stream of them.
-        asked: Its other arguments.
+        arguments: Its other arguments.
         repeatable: Whether its requests can be sent again.
 
     Attributes:
@@ -73,6 +73,7 @@ class CallAttempts:
     _unreached: tuple[Hashable, ...] = ()
     # The verdict on the present attempt, where nothing but a node is missing for the next.
     _stranded: Verdict | None = None
+    _blame: Blame | None = None
     _attempts = 0
     # How many of them use up none of those allowed.
     _uncounted = 0
@@ -84,7 +85,7 @@ class CallAttempts:
         life: ClientLife,
         method: str,
         request: object,
-        asked: CallArguments,
+        arguments: CallArguments,
         *,
         repeatable: bool,
     ) -> None:
@@ -93,13 +94,15 @@ class CallAttempts:
         self._life = life
         balancer = settings.balancer
         self._clock = clock = balancer.clock
-        key = options.hash_key
+        self._options = options
+        self._key = key = options.hash_key
         if key is None and settings.hash_key is not None:
-            key = settings.hash_key(CallDetails(method, request, tuple(asked.metadata or ())))
-        self._search = Search(balancer, key, options.cost, options.where)
+            self._key = settings.hash_key(
+                CallDetails(method, request, tuple(arguments.metadata or ()))
+            )
         self._may_repeat = repeatable and (method in settings.idempotent or options.retry)
-        self._needs_ready = bool(asked.wait_for_ready)
-        limit = _least(asked.timeout, options.deadline, settings.deadline)
+        self._needs_ready = bool(arguments.wait_for_ready)
+        limit = _least(arguments.timeout, options.deadline, settings.deadline)
         patience = _patience(options.timeout, settings.timeout)
         if self._needs_ready:
             patience = math.inf
@@ -109,8 +112,6 @@ class CallAttempts:
                 self._ends = began + limit
             if patience:
                 self._patient_until = began + patience
-        # A cooldown on the word of one call needs another node's word that the call is sound.
-        self._blame = Blame(holds_cooldowns=len(balancer.nodes) > 1)
         settings.budget.deposit()
 
     def begin(self) -> None:
@@ -119,13 +120,29 @@ class CallAttempts:
         Raises:
             NoNodeAvailable: There is none.
         """
-        seconds = self.patience()
-        self._hold(self._search.wait(seconds) if seconds else self._search.now())
+        if self._patient_until is None:
+            self._hold(self._now())
+        else:
+            self._hold(self._search.wait(self.patience()))
 
     async def begin_async(self) -> None:
         """Begin the first attempt as `begin` does, without a thread."""
-        seconds = self.patience()
-        self._hold(await self._search.wait_async(seconds) if seconds else self._search.now())
+        if self._patient_until is None:
+            self._hold(self._now())
+        else:
+            self._hold(await self._search.wait_async(self.patience()))
+
+    def _now(self) -> Lease[Any]:
+        options = self._options
+        return self._settings.balancer.acquire(
+            hash_key=self._key, cost=options.cost, where=options.where
+        )
+
+    @property
+    def _search(self) -> Search:
+        """The search for further nodes, or for a first one that is waited for."""
+        options = self._options
+        return Search(self._settings.balancer, self._key, options.cost, options.where)
 
     def patience(self) -> float:
         """Return for how many more seconds a node may be waited for."""
@@ -140,11 +157,13 @@ class CallAttempts:
         Args:
             single: Whether it is to have a single response.
         """
-        left = None if self._ends is None else max(0.0, self._ends - self._clock())
         own = self._settings.attempt_timeout if single else None
+        if self._ends is None:
+            return own
+        left = max(0.0, self._ends - self._clock())
         if own is None:
             return left
-        return own if left is None else min(own, left)
+        return min(own, left)
 
     def unreachable(self) -> bool:
         """Report that there was no connection, so that nothing was sent.
@@ -162,9 +181,11 @@ class CallAttempts:
 
     def succeeded(self, trailers: Trailers | None) -> None:
         """Report a call that has come to a good end."""
-        self._blame.succeeded(self.lease.node_id)
+        if self._blame is not None:
+            self._blame.succeeded(self.lease.node_id)
         self.lease.success()
-        self._tell_load(trailers)
+        if trailers is not None:
+            self._tell_load(trailers)
 
     def failed(
         self,
@@ -186,12 +207,10 @@ class CallAttempts:
             self.lease.call_off()
             return False
         verdict = judge(code, trailers, self._settings.max_cooldown)
-        if verdict.outcome is Outcome.SUCCESS:
+        if verdict.outcome is Outcome.SUCCESS and self._blame is not None:
             self._blame.succeeded(self.lease.node_id)
-        if not again:
-            # The answer had begun, so the call was sound: what breaks after that is the node's.
-            self.lease.blame = None
-        self._end(self.lease, verdict, details)
+        # Where the answer had begun, the call was sound: what breaks after that is the node's.
+        self._end(self.lease, verdict, details, held=again)
         self._tell_load(trailers)
         if not (again and verdict.retry):
             return False
@@ -201,6 +220,8 @@ class CallAttempts:
         """Report that the caller has given the call up."""
         lease = getattr(self, "lease", None)  # there may have been no node yet
         if lease is not None:
+            if lease.outcome is None:
+                lease.blame = self._blamed()
             lease.cancel()
 
     def give_up(self) -> None:
@@ -307,8 +328,11 @@ class CallAttempts:
             metrics.on_retry_refused(reason)
         return False
 
-    @staticmethod
-    def _end(lease: Lease[Any], verdict: Verdict, details: str | None = None) -> None:
+    def _end(
+        self, lease: Lease[Any], verdict: Verdict, details: str | None = None, *, held: bool = True
+    ) -> None:
+        if held:
+            lease.blame = self._blamed()
         if verdict.never_sent:
             lease.refund()
         reason = f"{verdict.reason}: {details}" if details else verdict.reason
@@ -331,8 +355,14 @@ class CallAttempts:
 
     def _hold(self, lease: Lease[Any]) -> None:
         self.lease = lease
-        lease.blame = self._blame
         self._attempts += 1
+
+    def _blamed(self) -> Blame:
+        """Return what holds failures back until it is known whose fault they are."""
+        if self._blame is None:
+            # A cooldown on the word of one call needs another node's that the call is sound.
+            self._blame = Blame(holds_cooldowns=len(self._settings.balancer.nodes) > 1)
+        return self._blame
 
 
 def _least(timeout: float | None, deadline: float | None, default: float | None) -> float | None:

@@ -23,8 +23,10 @@ import grpc
 __all__ = ["Connection", "GrpcNode", "SyncConnection"]
 
 _READY: Final = grpc.ChannelConnectivity.READY.value[0]
-_FAILED: Final = grpc.ChannelConnectivity.TRANSIENT_FAILURE.value[0]
-_SHUTDOWN: Final = grpc.ChannelConnectivity.SHUTDOWN.value[0]
+_FAILED: Final = (
+    grpc.ChannelConnectivity.TRANSIENT_FAILURE.value[0],
+    grpc.ChannelConnectivity.SHUTDOWN.value[0],
+)
 # Seconds between two looks at a channel that is being connected.
 _SHORTEST_PAUSE: Final = 0.000_5
 _LONGEST_PAUSE: Final = 0.01
@@ -33,12 +35,16 @@ _LONGEST_PAUSE: Final = 0.01
 class Connection(ABC):
     """A channel that its calls are counted on, to be closed after the last of them.
 
+    Attributes:
+        retired: Whether it gives way to another one, or its node has left.
+
     Thread-safety: full; appending to a list and taking from it are atomic.
     """
 
+    retired = False
+
     def __init__(self) -> None:
         self._users: list[None] = []
-        self._retired = False
 
     @abstractmethod
     def shut(self) -> None:
@@ -47,7 +53,7 @@ class Connection(ABC):
     def join(self) -> bool:
         """Count a call in; return whether it may use the channel."""
         self._users.append(None)
-        if self._retired:
+        if self.retired:
             self.leave()
             return False
         return True
@@ -55,12 +61,12 @@ class Connection(ABC):
     def leave(self) -> None:
         """Count a call out."""
         self._users.pop()
-        if self._retired and not self._users:
+        if self.retired and not self._users:
             self.shut()
 
     def retire(self) -> None:
         """Close the channel as soon as no call uses it."""
-        self._retired = True
+        self.retired = True
         if not self._users:
             self.shut()
 
@@ -87,9 +93,7 @@ class GrpcNode(Generic[C]):
     def take(self) -> C:
         """Return the channel, with the caller counted in: it has to `leave` it."""
         while True:
-            connection = self._connection
-            if connection is None:
-                connection = self._renewed()
+            connection = self._connection or self._renewed()
             if connection.join():
                 return connection
 
@@ -134,21 +138,16 @@ class SyncConnection(Connection):
         # There is no public way to ask: `subscribe` has a thread poll for as long as it holds, and
         # that thread dies with a traceback where the channel is closed meanwhile.
         inner = getattr(channel, "_channel", None)
-        self._state: Callable[[bool], int] | None = getattr(inner, "check_connectivity_state", None)
+        self._state: Callable[[bool], int]
+        self._state = getattr(inner, "check_connectivity_state", lambda _: _READY)
 
     @property
     def is_ready(self) -> bool:
         """True if the channel is connected; where that cannot be told, calls are just sent."""
-        return self._look(connect=False) == _READY
-
-    def _look(self, *, connect: bool) -> int:
-        """Return the state of the channel, as gRPC numbers them; have it connect if it is to."""
-        if self._state is None:
-            return _READY
         try:
-            return self._state(connect)
+            return self._state(False) == _READY  # noqa: FBT003 - grpcio's own
         except ValueError:  # it has been closed
-            return _SHUTDOWN
+            return False
 
     def connect(self, seconds: float | None) -> bool:
         """Connect, or wait for who does so already; return whether the channel is connected.
@@ -159,10 +158,13 @@ class SyncConnection(Connection):
         until = math.inf if seconds is None else monotonic() + seconds
         pause = _SHORTEST_PAUSE
         while True:
-            state = self._look(connect=True)
+            try:
+                state = self._state(True)  # noqa: FBT003 - as above
+            except ValueError:  # as above
+                return False
             if state == _READY:
                 return True
-            if state in (_FAILED, _SHUTDOWN):
+            if state in _FAILED:
                 self._failed(self)
                 return False
             left = until - monotonic()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
 
 from loadwise.balancer.per_node import PerNode
 from loadwise.integrations._http.client_life import ClientLife
@@ -15,6 +14,9 @@ from loadwise.integrations.grpc._settings import GrpcSettings
 __all__ = ["Metadata", "Method", "NodeChannels"]
 
 C = TypeVar("C", bound=Connection)
+
+# Channels that are known before those that are no more are looked for.
+_FEW = 16
 
 Metadata = Sequence[tuple[str, str | bytes]]
 """Metadata that a caller sends along."""
@@ -54,16 +56,26 @@ class Method(Generic[C]):
         self.fleet = fleet
         self.name = name
         self._make = make
-        self._callables: WeakKeyDictionary[C, Any] = WeakKeyDictionary()
+        self._callables: dict[C, Any] = {}
+        self._most = _FEW
 
     def on(self, connection: C) -> Any:
         """Return what calls the method on one node's channel."""
         found = self._callables.get(connection)
-        if found is None:
-            found = self._callables[connection] = self._make(connection)
+        return self._added(connection) if found is None else found
+
+    def _added(self, connection: C) -> Any:
+        """Make what calls the method on a channel, and forget the channels that are no more."""
+        found = self._callables[connection] = self._make(connection)
+        if len(self._callables) > self._most:
+            present = {
+                each: made for each, made in self._callables.copy().items() if not each.retired
+            }
+            self._most = 2 * len(present) + _FEW
+            self._callables = present  # what another thread adds meanwhile is made again
         return found
 
-    def attempts(self, asked: CallArguments, request: Any, *, repeatable: bool) -> CallAttempts:
+    def attempts(self, arguments: CallArguments, request: Any, *, repeatable: bool) -> CallAttempts:
         """Return the attempts of a call, none of which has begun.
 
         Raises:
@@ -73,5 +85,5 @@ class Method(Generic[C]):
         if fleet.life.closed:
             raise ValueError("Cannot invoke RPC on closed channel!")  # as gRPC has it
         return CallAttempts(
-            fleet.settings, fleet.life, self.name, request, asked, repeatable=repeatable
+            fleet.settings, fleet.life, self.name, request, arguments, repeatable=repeatable
         )

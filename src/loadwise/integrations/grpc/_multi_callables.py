@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -14,11 +13,16 @@ from loadwise.integrations.grpc._bases import (
     UnaryStreamBase,
     UnaryUnaryBase,
 )
-from loadwise.integrations.grpc._blocking import BlockingCall
+from loadwise.integrations.grpc._blocking import answer_of
 from loadwise.integrations.grpc._connections import SyncConnection
 from loadwise.integrations.grpc._live_calls import LiveCall
 from loadwise.integrations.grpc._methods import Metadata, Method
-from loadwise.integrations.grpc._requests import Messages, Serializer, is_repeatable, serialized
+from loadwise.integrations.grpc._requests import (
+    MessageSource,
+    Serializer,
+    is_repeatable,
+    serialized,
+)
 from loadwise.integrations.grpc._under_way import CallUnderWay
 
 __all__ = ["StreamStream", "StreamUnary", "UnaryStream", "UnaryUnary"]
@@ -31,26 +35,21 @@ class _RequestSender:
         self._method = method
         self._serializer = serializer
 
-    def _one(self, request: Any, asked: CallArguments) -> tuple[CallAttempts, Callable[[], Any]]:
-        """Return the attempts of a call with one request, and what gives that."""
+    def _one(self, request: Any, arguments: CallArguments) -> tuple[CallAttempts, Any]:
+        """Return the attempts of a call with one request, and that as bytes."""
         payload = serialized(request, self._serializer)
-        return self._method.attempts(asked, request, repeatable=True), lambda: payload
+        return self._method.attempts(arguments, request, repeatable=True), payload
 
-    def _many(self, requests: Any, asked: CallArguments) -> tuple[CallAttempts, Callable[[], Any]]:
-        """Return the attempts of a call with a stream of requests, and what gives those."""
-        attempts = self._method.attempts(asked, None, repeatable=is_repeatable(requests))
-        return attempts, lambda: Messages(requests, self._serializer)
-
-    def _wait(
-        self, call: tuple[CallAttempts, Callable[[], Any]], asked: CallArguments, *, with_call: bool
-    ) -> Any:
-        blocking = BlockingCall(self._method, call[0], asked, call[1])
-        return blocking.answer(with_call=with_call)
+    def _many(self, requests: Any, arguments: CallArguments) -> tuple[CallAttempts, Any]:
+        """Return the attempts of a call with a stream of requests, and the source of those."""
+        repeatable = is_repeatable(requests)
+        attempts = self._method.attempts(arguments, None, repeatable=repeatable)
+        return attempts, MessageSource(requests, self._serializer)
 
     def _start(
-        self, call: tuple[CallAttempts, Callable[[], Any]], asked: CallArguments, *, single: bool
+        self, call: tuple[CallAttempts, Any], arguments: CallArguments, *, single: bool
     ) -> LiveCall:
-        return LiveCall(CallUnderWay(self._method, call[0], asked, call[1], single=single))
+        return LiveCall(CallUnderWay(self._method, *call, arguments, single=single))
 
 
 class UnaryUnary(_RequestSender, UnaryUnaryBase):
@@ -66,8 +65,9 @@ class UnaryUnary(_RequestSender, UnaryUnaryBase):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it, and return the response."""
-        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
-        return self._wait(self._one(request, asked), asked, with_call=False)
+        arguments = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
+        attempts, payload = self._one(request, arguments)
+        return answer_of(self._method, attempts, payload, arguments, with_call=False)
 
     def with_call(
         self,
@@ -79,8 +79,9 @@ class UnaryUnary(_RequestSender, UnaryUnaryBase):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it, and return the response and the call."""
-        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
-        return self._wait(self._one(request, asked), asked, with_call=True)
+        arguments = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
+        attempts, payload = self._one(request, arguments)
+        return answer_of(self._method, attempts, payload, arguments, with_call=True)
 
     def future(
         self,
@@ -92,8 +93,8 @@ class UnaryUnary(_RequestSender, UnaryUnaryBase):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it, and return a future of the response."""
-        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
-        return self._start(self._one(request, asked), asked, single=True)
+        arguments = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
+        return self._start(self._one(request, arguments), arguments, single=True)
 
 
 class UnaryStream(_RequestSender, UnaryStreamBase):
@@ -109,8 +110,8 @@ class UnaryStream(_RequestSender, UnaryStreamBase):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it, and return an iterator over the responses."""
-        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
-        return self._start(self._one(request, asked), asked, single=False)
+        arguments = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
+        return self._start(self._one(request, arguments), arguments, single=False)
 
 
 class StreamUnary(_RequestSender, StreamUnaryBase):
@@ -126,8 +127,9 @@ class StreamUnary(_RequestSender, StreamUnaryBase):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it, and return the response."""
-        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
-        return self._wait(self._many(request_iterator, asked), asked, with_call=False)
+        arguments = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
+        attempts, payload = self._many(request_iterator, arguments)
+        return answer_of(self._method, attempts, payload, arguments, with_call=False)
 
     def with_call(
         self,
@@ -139,8 +141,9 @@ class StreamUnary(_RequestSender, StreamUnaryBase):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it, and return the response and the call."""
-        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
-        return self._wait(self._many(request_iterator, asked), asked, with_call=True)
+        arguments = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
+        attempts, payload = self._many(request_iterator, arguments)
+        return answer_of(self._method, attempts, payload, arguments, with_call=True)
 
     def future(
         self,
@@ -152,8 +155,8 @@ class StreamUnary(_RequestSender, StreamUnaryBase):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it, and return a future of the response."""
-        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
-        return self._start(self._many(request_iterator, asked), asked, single=True)
+        arguments = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
+        return self._start(self._many(request_iterator, arguments), arguments, single=True)
 
 
 class StreamStream(_RequestSender, StreamStreamBase):
@@ -169,5 +172,5 @@ class StreamStream(_RequestSender, StreamStreamBase):
         compression: grpc.Compression | None = None,
     ) -> Any:
         """Call it, and return an iterator over the responses."""
-        asked = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
-        return self._start(self._many(request_iterator, asked), asked, single=False)
+        arguments = CallArguments(timeout, metadata, credentials, wait_for_ready, compression)
+        return self._start(self._many(request_iterator, arguments), arguments, single=False)

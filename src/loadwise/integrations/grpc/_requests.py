@@ -9,7 +9,13 @@ from grpc import StatusCode
 
 from loadwise.integrations.grpc._errors import CallError
 
-__all__ = ["Messages", "is_repeatable", "serialized"]
+__all__ = [
+    "MessageSource",
+    "Messages",
+    "is_repeatable",
+    "payload_of",
+    "serialized",
+]
 
 Serializer = Callable[[Any], bytes]
 
@@ -31,6 +37,28 @@ def serialized(request: Any, serializer: Serializer | None) -> Any:
 def is_repeatable(requests: Any) -> bool:
     """Tell whether a stream of requests can be begun again, as a list can and a generator not."""
     return hasattr(requests, "__len__") and hasattr(requests, "__iter__")
+
+
+class MessageSource:
+    """Source of request messages, which every attempt begins anew, as far as that can be done.
+
+    Args:
+        requests: The caller's messages.
+        serializer: Makes one bytes; ``None`` if they are.
+    """
+
+    def __init__(self, requests: Iterable[Any], serializer: Serializer | None) -> None:
+        self._requests = requests
+        self._serializer = serializer
+
+    def begin(self) -> Messages:
+        """Return a stream of them."""
+        return Messages(self._requests, self._serializer)
+
+
+def payload_of(requests: Any) -> Any:
+    """Return what one attempt sends: bytes as they are, or a stream of messages."""
+    return requests.begin() if requests.__class__ is MessageSource else requests
 
 
 class Messages:

@@ -17,7 +17,7 @@ from loadwise.integrations.grpc._attempts import CallArguments, CallAttempts
 from loadwise.integrations.grpc._connections import SyncConnection
 from loadwise.integrations.grpc._errors import CallError, NoNodeError
 from loadwise.integrations.grpc._methods import Method
-from loadwise.integrations.grpc._requests import Messages
+from loadwise.integrations.grpc._requests import Messages, payload_of
 
 __all__ = ["CallUnderWay"]
 
@@ -30,8 +30,8 @@ class CallUnderWay:
     Args:
         method: What is called.
         attempts: None of which has begun.
-        asked: The call's arguments.
-        payload: Returns the request, or the stream of them, once for each attempt.
+        requests: The request as bytes, or the `MessageSource` of several.
+        arguments: The call's other arguments.
         single: Whether there is to be a single response.
 
     Attributes:
@@ -47,15 +47,15 @@ class CallUnderWay:
         self,
         method: Method[SyncConnection],
         attempts: CallAttempts,
-        asked: CallArguments,
-        payload: Callable[[], Any],
+        requests: Any,
+        arguments: CallArguments,
         *,
         single: bool,
     ) -> None:
         self._method = method
         self._attempts = attempts
-        self._asked = asked
-        self._payload = payload
+        self._requests = requests
+        self._arguments = arguments
         self._single = single
         self._connection: SyncConnection | None = None
         self._messages: Any = None
@@ -142,15 +142,15 @@ class CallUnderWay:
         self._finish(error)
 
     def _started(self, connection: SyncConnection) -> Any:
-        asked, method = self._asked, self._method.on(connection)
+        arguments, method = self._arguments, self._method.on(connection)
         start = method.future if self._single else method
-        self._messages = self._payload()
+        self._messages = payload_of(self._requests)
         return start(
             self._messages,
             timeout=self._seconds(),
-            metadata=asked.metadata,
-            credentials=asked.credentials,
-            compression=asked.compression,
+            metadata=arguments.metadata,
+            credentials=arguments.credentials,
+            compression=arguments.compression,
         )
 
     def _ended(self, inner: Any) -> None:
