@@ -42,11 +42,12 @@ class _AioCall:
 
     def cancelled(self) -> bool:
         """Tell whether the call was cancelled here."""
-        return self._under_way.cancelled or self._under_way.task.cancelled()
+        return self._under_way.cancelled or self._under_way.ended.cancelled()
 
     def done(self) -> bool:
         """Tell whether the call is over."""
-        return self._under_way.task.done()
+        self._under_way.make()
+        return self._under_way.ended.done()
 
     def time_remaining(self) -> float | None:
         """Return the seconds that the call has left; ``None`` for any time."""
@@ -54,7 +55,8 @@ class _AioCall:
 
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         """Have a function called with this object at the end."""
-        self._under_way.task.add_done_callback(lambda _: callback(self))
+        self._under_way.make()
+        self._under_way.ended.add_done_callback(lambda _: callback(self))
 
     async def _told(self, what: str, where_cancelled: Any) -> Any:
         """Wait for the end; return what the last attempt, or the error, tells of it."""
@@ -94,7 +96,7 @@ class _OneResponse(_AioCall):
     """A call with one response."""
 
     def __await__(self) -> Generator[Any, None, Any]:
-        return (yield from self._under_way.task.__await__())
+        return (yield from self._under_way.response().__await__())
 
 
 class _Responses(_AioCall):

@@ -32,9 +32,12 @@ class AioCallUnderWay:
         single: Whether there is to be a single response.
 
     Attributes:
-        task: Makes the attempts; its result is the single response.
+        ended: The single response, or the error, by which it ends.
         inner: The present attempt's call in gRPC, once it is sent.
         cancelled: Whether the caller has cancelled it.
+
+    A call that meets no trouble at its begin is made by whoever awaits it at once. Where that is
+    not so, or something else is wanted of it than its single response, a task of its own makes it.
     """
 
     def __init__(
@@ -54,44 +57,115 @@ class AioCallUnderWay:
         self._committed = False
         self._changed: asyncio.Future[None] | None = None
         self._reads = 0
+        self._task: asyncio.Task[Any] | None = None
+        self._connection: AioConnection | None = None
+        # The first attempt's call, if it is sent and nobody waits for it yet.
+        self._first: Any = None
+        self._made = False
         self.inner: Any = None
         self.cancelled = False
-        self.task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(self._run())
-        self.task.add_done_callback(self._over)
+        self.loop = loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[Any] = loop.create_future()
+        if single and self._is_sent_at_once():
+            loop.call_soon(self.make)  # unless it is awaited at once, as nearly all are
+        else:
+            self.make()
+
+    def _is_sent_at_once(self) -> bool:
+        """Send the first attempt, if there is a node that is connected; return whether it is."""
+        attempts = self._attempts
+        if attempts.patience():
+            return False
+        try:
+            attempts.begin()
+        except NoNodeAvailable as error:
+            self._fail(NoNodeError(*error.args))
+            self._made = True
+            return True
+        try:
+            self._connection = connection = self._method.fleet.nodes(attempts.lease).take()
+            if not connection.is_ready:
+                return False
+            self._first = self._send(connection)
+        except BaseException:
+            attempts.give_up()
+            raise
+        return True
+
+    def make(self) -> None:
+        """Have a task make the call, if nobody does."""
+        if not self._made:
+            self._made = True
+            self._task = self.loop.create_task(self._run())
+            self._task.add_done_callback(_heed)
+
+    async def response(self) -> Any:
+        """Return the single response."""
+        if not self._made:
+            self._made = True
+            return await self._run()
+        try:
+            return await asyncio.shield(self.ended)
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
 
     async def _run(self) -> Any:
         attempts = self._attempts
         try:
-            await attempts.begin_async()
-            return await self._answer()
+            if not hasattr(attempts, "lease"):
+                await attempts.begin_async()
+            answer = await self._answer()
         except NoNodeAvailable as error:
-            raise NoNodeError(*error.args) from None
+            failure = NoNodeError(*error.args)
+            self._fail(failure)
+            raise failure from None
         except asyncio.CancelledError:
             if self.cancelled or _is_cancelled():
                 attempts.cancelled()
             else:
                 attempts.give_up()  # the channel was closed, or the caller's requests failed
+            self.ended.cancel()
+            self._tell()
             raise
-        except BaseException:
+        except BaseException as error:
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
             attempts.give_up()
+            self._fail(error)
             raise
+        if not self.ended.done():
+            self.ended.set_result(answer)
+        self._tell()
+        return answer
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(error)
+            self.ended.exception()  # retrieved, so that asyncio does not log it: callers are told
+        self._tell()
 
     async def _answer(self) -> Any:
         fleet, attempts = self._method.fleet, self._attempts
         while True:
-            connection = fleet.nodes(attempts.lease).take()
+            connection = self._connection
+            if connection is None:
+                connection = fleet.nodes(attempts.lease).take()
+            self._connection = None
             try:
-                if (
-                    not connection.is_ready
-                    and not await connection.connect(self._seconds())
-                    and (attempts.unreachable() or await attempts.wait_async())
-                ):
-                    continue
-                # It is connected, or nobody else is left to ask, and gRPC can tell what is wrong.
-                inner = self._send(connection)
+                inner, self._first = self._first, None
+                if inner is None:
+                    if (
+                        not connection.is_ready
+                        and not await connection.connect(self._seconds())
+                        and (attempts.unreachable() or await attempts.wait_async())
+                    ):
+                        continue
+                    if self.cancelled:
+                        raise asyncio.CancelledError
+                    # Connected, or nobody else is left to ask, and gRPC can tell what is wrong.
+                    inner = self._send(connection)
                 try:
-                    answer = await (inner if self._single else self._ended(inner))
+                    answer = await (inner if self._single else self._end_of(inner))
                 except grpc.aio.AioRpcError as error:
                     code, trailers = error.code(), error.trailing_metadata()
                     again = not self._committed
@@ -121,7 +195,7 @@ class AioCallUnderWay:
         self._tell()
         return inner
 
-    async def _ended(self, inner: Any) -> None:
+    async def _end_of(self, inner: Any) -> None:
         """Wait for the end of a stream; whoever reads it takes the messages.
 
         Raises:
@@ -142,11 +216,6 @@ class AioCallUnderWay:
                 await inner.debug_error_string(),
             )
 
-    def _over(self, task: asyncio.Task[Any]) -> None:
-        self._tell()
-        if not task.cancelled():
-            task.exception()  # retrieved, so that asyncio does not log it: the caller is told
-
     def _tell(self) -> None:
         changed, self._changed = self._changed, None
         if changed is not None and not changed.done():
@@ -160,25 +229,36 @@ class AioCallUnderWay:
 
     def cancel(self) -> bool:
         """Cancel the call; return whether there was something to cancel."""
-        if self.task.done() or self.cancelled:
+        if self.ended.done() or self.cancelled:
             return False
         self.cancelled = True
         if self.inner is not None:
             self.inner.cancel()
-        self.task.cancel()
+        if self._task is not None:
+            self._task.cancel()
         self._attempts.cancelled()
+        if not self._made:
+            self._made = True
+            self._leave()
+            self.ended.cancel()
+            self._tell()
         return True
+
+    def _leave(self) -> None:
+        """Leave the channel that nobody waits for."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.leave()
 
     def drop(self) -> None:
         """Cancel the call because nobody holds it any more; said by whatever thread collects it."""
-        if self.task.done():
+        if self.ended.done():
             return
-        loop = self.task.get_loop()
-        if running_loop() is loop:
+        if running_loop() is self.loop:
             self.cancel()
             return
         with suppress(RuntimeError):  # the loop is closed, and its tasks with it
-            loop.call_soon_threadsafe(self.cancel)
+            self.loop.call_soon_threadsafe(self.cancel)
 
     def time_remaining(self) -> float | None:
         """Return the seconds that are left; ``None`` for any time."""
@@ -190,9 +270,10 @@ class AioCallUnderWay:
         Returns:
             Its last attempt's call, or the error that came before any.
         """
-        await asyncio.wait((self.task,))
-        if not self.task.cancelled():
-            error = self.task.exception()
+        self.make()
+        await asyncio.wait((self.ended,))
+        if not self.ended.cancelled():
+            error = self.ended.exception()
             if error is not None and (self.inner is None or isinstance(error, NoNodeError)):
                 return error
         return self.inner
@@ -203,9 +284,10 @@ class AioCallUnderWay:
         Raises:
             grpc.RpcError: There was none.
         """
+        self.make()
         while self.inner is None:
-            if self.task.done():
-                return self.task.result()
+            if self.ended.done():
+                return self.ended.result()
             await self._change()
         return self.inner
 
@@ -249,12 +331,12 @@ class AioCallUnderWay:
         """Report that the answer has begun: from now on nothing is sent again."""
         if not self._committed:
             self._committed = True
-            if not self.task.done():
+            if not self.ended.done():
                 self._attempts.lease.first_byte()
 
     async def _is_followed(self, inner: Any) -> bool:
         """Wait until an attempt that has ended is judged; return whether another follows it."""
-        while self.inner is inner and not self.task.done():
+        while self.inner is inner and not self.ended.done():
             await self._change()
         return self.inner is not inner
 
@@ -263,3 +345,9 @@ def _is_cancelled() -> bool:
     """Tell whether somebody has cancelled this task, rather than gRPC its call."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _heed(task: asyncio.Task[Any]) -> None:
+    """Retrieve a task's error, so that asyncio does not log it: the callers are told."""
+    if not task.cancelled():
+        task.exception()
