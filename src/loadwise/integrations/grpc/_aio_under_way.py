@@ -40,6 +40,18 @@ class AioCallUnderWay:
     not so, or something else is wanted of it than its single response, a task of its own makes it.
     """
 
+    # Most calls never differ from these, so the constructor does not repeat them.
+    inner: Any = None
+    cancelled = False
+    _committed = False
+    _changed: asyncio.Future[None] | None = None
+    _reads = 0
+    _task: asyncio.Task[Any] | None = None
+    _connection: AioConnection | None = None
+    # The first attempt's call, if it is sent and nobody waits for it yet.
+    _first: Any = None
+    _made = False
+
     def __init__(
         self,
         method: Method[AioConnection],
@@ -54,16 +66,6 @@ class AioCallUnderWay:
         self._arguments = arguments
         self._requests = requests
         self._single = single
-        self._committed = False
-        self._changed: asyncio.Future[None] | None = None
-        self._reads = 0
-        self._task: asyncio.Task[Any] | None = None
-        self._connection: AioConnection | None = None
-        # The first attempt's call, if it is sent and nobody waits for it yet.
-        self._first: Any = None
-        self._made = False
-        self.inner: Any = None
-        self.cancelled = False
         self.loop = loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Any] = loop.create_future()
         if single and self._is_sent_at_once():
