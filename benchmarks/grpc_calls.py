@@ -106,7 +106,7 @@ def _in_thread(address: str, batches: int) -> _Comparison:
         grpc.insecure_channel(address) as plain,
         Channel(_balancer(), target=lambda _: address) as balanced,
     ):
-        methods = plain.unary_unary(_METHOD), balanced.unary_unary(_METHOD)
+        methods: Any = plain.unary_unary(_METHOD), balanced.unary_unary(_METHOD)
         for batch in range(-_WARM_UP, batches):
             if batch % 2:
                 bare = batch_of(methods[0])
@@ -130,7 +130,7 @@ async def _in_loop(address: str, batches: int) -> _Comparison:
         grpc.aio.insecure_channel(address) as plain,
         AioChannel(_balancer(), target=lambda _: address) as balanced,
     ):
-        methods = plain.unary_unary(_METHOD), balanced.unary_unary(_METHOD)
+        methods: Any = plain.unary_unary(_METHOD), balanced.unary_unary(_METHOD)
         for batch in range(-_WARM_UP, batches):
             if batch % 2:
                 bare = await batch_of(methods[0])

@@ -257,9 +257,17 @@ def _as_options(given: object) -> tuple[tuple[str, Any], ...]:
         raise TypeError(f"options is {shown(given)}; {remedy}")
     pairs: list[tuple[str, Any]] = []
     for each in cast("Sequence[object]", given):
-        pair = cast("Sequence[Any]", each) if isinstance(each, tuple | list) else ()
-        if len(pair) != _PAIR or not isinstance(pair[0], str):
+        pair = _as_pair(each)
+        if pair is None:
             raise TypeError(f"options has {shown(each)}; {remedy}")
-        pairs.append((pair[0], pair[1]))
+        pairs.append(pair)
     named = {name for name, _ in pairs}
     return (*(each for each in _DEFAULTS.items() if each[0] not in named), *pairs)
+
+
+def _as_pair(given: object) -> tuple[str, Any] | None:
+    """Return a name and a value, if that is what is given."""
+    if not isinstance(given, tuple | list):
+        return None
+    pair = cast("Sequence[Any]", given)
+    return (pair[0], pair[1]) if len(pair) == _PAIR and isinstance(pair[0], str) else None
