@@ -26,7 +26,13 @@ CORE = (
 Each may import from its own layer and from those below. ``filters`` lies below ``strategies``
 because `Filtered` is a strategy.
 """
-LAYERS = (*CORE, {"health_checks", "integrations", "simulation"}, {"cli"}, {"__main__"})
+LAYERS = (
+    *CORE,
+    {"_tables"},
+    {"config", "health_checks", "integrations", "simulation"},
+    {"cli"},
+    {"__main__"},
+)
 """All parts of the library; those above the core may need more than its dependencies."""
 
 

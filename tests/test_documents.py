@@ -27,7 +27,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINKED = [*PAGES, ROOT / "CONTRIBUTING.md"]
 
-NEED_EXTRAS = ("loadwise.cli", "loadwise.integrations", "loadwise.simulation")
+NEED_EXTRAS = (
+    "loadwise._tables",
+    "loadwise.cli",
+    "loadwise.config",
+    "loadwise.integrations",
+    "loadwise.simulation",
+)
 FENCE = re.compile(r"^```(?P<language>[^\n]*)\n(?P<source>.*?)^```\s*?$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`[^`\n]*`")
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")

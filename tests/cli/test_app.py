@@ -10,9 +10,11 @@ from typer.testing import CliRunner
 
 import loadwise
 from loadwise.cli.app import app
+from loadwise.cli.check import command as check
 from loadwise.cli.compare import command as compare
 from loadwise.cli.demo import command as demo
 from loadwise.cli.demo.choices import CHOICES
+from loadwise.cli.explain import command as explain
 from loadwise.cli.scenarios import command as scenarios
 from loadwise.cli.strategies import command as strategies
 
@@ -22,6 +24,8 @@ HELPS = {
     "demo": demo.HELP,
     "compare": compare.HELP,
     "scenarios": scenarios.HELP,
+    "check": check.HELP,
+    "explain": explain.HELP,
 }
 
 

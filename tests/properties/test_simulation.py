@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
+from loadwise._tables.contenders import STRATEGIES
 from loadwise.simulation.errors import ScenarioError
 from loadwise.simulation.runs.engine import simulate
 from loadwise.simulation.runs.result import Result
@@ -46,7 +47,6 @@ from loadwise.simulation.scenario import (
     Tokens,
 )
 from loadwise.simulation.scenario.consistency import check, check_strategy
-from loadwise.simulation.scenario.contenders import STRATEGIES
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,11 @@ from typing import Annotated
 import typer
 
 import loadwise
+from loadwise.cli.check import command as check
 from loadwise.cli.compare import command as compare
 from loadwise.cli.demo import command as demo
 from loadwise.cli.exit_codes import exit_codes
+from loadwise.cli.explain import command as explain
 from loadwise.cli.scenarios import command as scenarios
 from loadwise.cli.strategies import command as strategies
 
@@ -27,6 +29,8 @@ It is a library. This command shows what it does and helps you to choose a strat
 [cyan]loadwise demo[/cyan]               real requests to real servers, some of which fail
 [cyan]loadwise compare slow-node[/cyan]  strategies side by side on a simulated fleet
 [cyan]loadwise scenarios[/cyan]          fleets to simulate, and what each teaches
+[cyan]loadwise check fleet.toml[/cyan]   what is wrong with a fleet file, or what it builds
+[cyan]loadwise explain fleet.toml[/cyan] where its balancer would send a request, and why
 """
 
 app = typer.Typer(
@@ -59,3 +63,5 @@ app.command(help=strategies.HELP)(strategies.strategies)
 app.command(help=demo.HELP)(demo.demo)
 app.command(help=compare.HELP)(compare.compare)
 app.command(help=scenarios.HELP)(scenarios.scenarios)
+app.command(help=check.HELP)(check.check)
+app.command(help=explain.HELP)(explain.explain)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 
 import typer
 
 from loadwise.cli.exit_codes import FAILED
 
-__all__ = ["simulation_extra", "whole_number"]
-
-_SIMULATION_EXTRA = ("msgspec", "numpy", "plotly")
+__all__ = ["config_extra", "simulation_extra", "whole_number"]
 
 
 def whole_number(low: int, high: int, why: str) -> Callable[[object], int]:
@@ -42,13 +40,31 @@ def simulation_extra() -> Generator[None, None, None]:
     Raises:
         typer.Exit: A module of that extra is missing; the exit code is 1.
     """
+    hint = "simulations need {}: pip install 'loadwise[cli,simulation]'"
+    with _needing(("msgspec", "numpy", "plotly"), hint):
+        yield
+
+
+@contextmanager
+def config_extra() -> Generator[None, None, None]:
+    """Tell the user what to install if an import in the block fails for want of ``config``.
+
+    Raises:
+        typer.Exit: A module of that extra is missing; the exit code is 1.
+    """
+    with _needing(("msgspec",), "fleet files need {}: pip install 'loadwise[cli,config]'"):
+        yield
+
+
+@contextmanager
+def _needing(packages: Collection[str], hint: str) -> Generator[None, None, None]:
     try:
         yield
     except ImportError as error:
         # A module with a hint of its own has what is really missing as the cause.
         missing = error.__cause__ if isinstance(error.__cause__, ImportError) else error
         package = (missing.name or "").partition(".")[0]
-        if package not in _SIMULATION_EXTRA:
+        if package not in packages:
             raise
-        typer.echo(f"simulations need {package}: pip install 'loadwise[cli,simulation]'", err=True)
+        typer.echo(hint.format(package), err=True)
         raise typer.Exit(FAILED) from None

@@ -10,12 +10,12 @@ True
 from __future__ import annotations
 
 try:
+    from loadwise._tables.contenders import STRATEGIES
     from loadwise.simulation.analysis.comparison import Comparison, Estimate, Summary, compare
     from loadwise.simulation.errors import ConservationError, ScenarioError
     from loadwise.simulation.runs.engine import simulate
     from loadwise.simulation.runs.result import Counts, Latency, Result
     from loadwise.simulation.scenario import Scenario
-    from loadwise.simulation.scenario.contenders import STRATEGIES
     from loadwise.simulation.scenario.file import load_scenario
     from loadwise.simulation.scenario.gallery import scenario_names
     from loadwise.simulation.world.timeline import HealthChange, Mark, Timeline

@@ -40,8 +40,13 @@ from loadwise.strategies.zones import Zones
 
 __all__ = ["CATALOGUE", "STRATEGIES", "Entry", "Maker", "known_name"]
 
-Maker = Callable[[RandomSource, float], Strategy[Any]]  # of whatever nodes
-"""Makes a strategy from a random source and the tau of peak EWMA, in seconds."""
+Maker = Callable[[RandomSource | None, float], Strategy[Any]]  # of whatever nodes
+"""Makes a strategy from a random source, ``None`` for the shared one, and the tau of peak EWMA."""
+
+
+def _begin_anywhere(rng: RandomSource | None) -> Strategy[Any]:
+    return RoundRobin(start=None if rng is None else rng.randrange(1 << 16))
+
 
 _LLM = "loadwise.llm"
 
@@ -84,7 +89,7 @@ CATALOGUE = (
         "Nodes are alike and requests cost alike.",
         {
             "round-robin": lambda _, __: RoundRobin(),
-            "round-robin-random-start": lambda rng, _: RoundRobin(start=rng.randrange(1 << 16)),
+            "round-robin-random-start": lambda rng, _: _begin_anywhere(rng),
         },
     ),
     Entry(

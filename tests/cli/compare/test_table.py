@@ -9,12 +9,12 @@ import pytest
 from rich.console import Console
 from tests.simulation.results import summary
 
+from loadwise._tables.contenders import STRATEGIES
 from loadwise.cli.compare.table import show_tables, show_verdict
 from loadwise.simulation.analysis.comparison import Comparison
 from loadwise.simulation.analysis.summary import Summary
 from loadwise.simulation.figures import LATENCIES
 from loadwise.simulation.scenario import Scenario, Servers
-from loadwise.simulation.scenario.contenders import STRATEGIES
 
 SCENARIO = Scenario(name="test", about="", servers=Servers(count=2))
 

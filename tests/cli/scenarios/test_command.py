@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -15,6 +13,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 pytest.importorskip("msgspec")
+
+from tests.cli.without import run_without
 
 from loadwise.cli.app import app
 from loadwise.cli.scenarios.listing import show
@@ -104,17 +104,6 @@ def test_bad_arguments(arguments: list[str], said: list[str]) -> None:
     assert code == 2
     unframed = " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
     assert [each for each in said if each not in unframed] == []
-
-
-def run_without(module: str, command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command where a module cannot be imported."""
-    code = (
-        f"import sys; sys.modules[{module!r}] = None; sys.argv = ['loadwise', {command!r}]\n"
-        f"from loadwise.cli import main; sys.exit(main())"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
 
 
 def test_a_missing_extra_is_named() -> None:

@@ -8,9 +8,9 @@ import pytest
 from tests.simulation.support import fleet
 
 from loadwise import FailureShare, SlowShare, SlowStart, SuccessRate
+from loadwise._tables.contenders import contender
 from loadwise.simulation.runs.members import outlier_detection, seat_of, slow_start, subset
 from loadwise.simulation.scenario import Clients, Group, Outliers, Servers, SlowStartTable
-from loadwise.simulation.scenario.contenders import contender
 
 EJECTING, STARTING = contender("p2c/outliers"), contender("p2c/slow-start")
 PLAIN = contender("p2c")

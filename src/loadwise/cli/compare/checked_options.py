@@ -10,19 +10,29 @@ from pathlib import Path
 import typer
 from msgspec.structs import replace
 
+from loadwise._tables.contenders import contender
 from loadwise._text import visible_lines
 from loadwise.cli.compare.outputs import Targets, check_targets
+from loadwise.config import ConfigError
 from loadwise.simulation.errors import ScenarioError
 from loadwise.simulation.scenario import PromptTrace, Scenario, Tokens, Trace
 from loadwise.simulation.scenario.consistency import check, check_strategy
-from loadwise.simulation.scenario.contenders import contender
 from loadwise.simulation.scenario.file import load_scenario
 from loadwise.simulation.world.prompt_trace import read_prompts
 from loadwise.simulation.world.trace import read_trace
 
-__all__ = ["ComparisonRequest", "Recorded", "prepare"]
+__all__ = ["ComparisonRequest", "Recorded", "ScenarioSource", "prepare"]
 
 _TOKEN_COLUMNS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioSource:
+    """A scenario by its name or path, the fleet file to put into it, and values to override."""
+
+    name: str
+    fleet: str | None
+    settings: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +57,11 @@ class ComparisonRequest:
 
 
 def prepare(
-    source: str,
+    source: ScenarioSource,
     strategies: Sequence[str],
     recorded: Recorded,
     targets: Targets,
     *,
-    settings: Sequence[str],
     requests: int | None,
     seeds: int,
     jobs: int | None,
@@ -65,13 +74,15 @@ def prepare(
     check_targets(targets)
     counted = [f"requests={requests}"] if requests is not None else []
     try:
-        scenario = load_scenario(source, [*settings, *counted])
+        scenario = load_scenario(source.name, [*source.settings, *counted], fleet=source.fleet)
+    except ConfigError as error:
+        raise typer.BadParameter(_sentence(error), param_hint="--fleet") from None
     except ScenarioError as error:
         text = _sentence(error)
         hint = "--set" if text.startswith("--set ") else "SCENARIO"
         raise typer.BadParameter(text.removeprefix("--set "), param_hint=hint) from None
     own_count = bool(counted) or any(
-        setting.partition("=")[0].strip() == "requests" for setting in settings
+        setting.partition("=")[0].strip() == "requests" for setting in source.settings
     )
     scenario = _counted(_with_trace(scenario, recorded), recorded, whole=not own_count)
     names = _names(scenario, strategies or scenario.strategies)

@@ -35,6 +35,7 @@ To install all that it needs: pip install 'loadwise\\[cli,simulation]'
 [cyan]loadwise compare supermarket -s random -s p2c --seeds 10[/cyan]  (two, more seeds)
 [cyan]loadwise compare black-hole -s p2c -s p2c/no-health[/cyan]  (is health tracked?)
 [cyan]loadwise compare ./mine.toml --set load=0.9 --set servers.count=40[/cyan]  (what if)
+[cyan]loadwise compare homogeneous --fleet fleet.toml[/cyan]  (a fleet that runs)
 [cyan]loadwise compare flapping --json out.json --csv out.csv[/cyan]  (for a script)
 [cyan]loadwise compare llm-fleet --html report.html --trace calls.csv \\
     --time TIMESTAMP --cost ContextTokens,GeneratedTokens[/cyan]  (recorded traffic)
@@ -62,6 +63,14 @@ def compare(  # noqa: PLR0913 - one argument per option
             show_default=False,
         ),
     ],
+    fleet: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Simulate the fleet of this file, as loadwise.config reads it: its nodes, "
+            "strategy, health and limits in the place of the scenario's.",
+        ),
+    ] = None,
     strategy: Annotated[
         list[str] | None,
         typer.Option(
@@ -153,6 +162,7 @@ def compare(  # noqa: PLR0913 - one argument per option
     with simulation_extra():
         from loadwise.cli.compare.checked_options import (  # noqa: PLC0415 - needs another extra
             Recorded,
+            ScenarioSource,
             prepare,
         )
         from loadwise.cli.compare.outputs import Targets  # noqa: PLC0415 - as above
@@ -163,11 +173,10 @@ def compare(  # noqa: PLR0913 - one argument per option
 
             report = write_report
     request = prepare(
-        scenario,
+        ScenarioSource(scenario, fleet, settings or []),
         strategy or [],
         Recorded(trace, time, cost, speed),
         Targets(json_file, csv_file, html_file),
-        settings=settings or [],
         requests=requests,
         seeds=seeds,
         jobs=jobs,

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from loadwise._callables import refuse_async
 from loadwise._numbers import whole
+from loadwise._tables.contenders import Recipe, contender
 from loadwise.simulation.analysis.statistics import Estimate
 from loadwise.simulation.analysis.summary import Summary, summarise
 from loadwise.simulation.analysis.verdict import verdict
 from loadwise.simulation.runs.batch import Progress, Run, run_all
 from loadwise.simulation.scenario import Scenario
 from loadwise.simulation.scenario.consistency import check_strategy, validated
-from loadwise.simulation.scenario.contenders import Recipe, contender
 
 __all__ = ["Comparison", "Estimate", "Progress", "Summary", "compare"]
 

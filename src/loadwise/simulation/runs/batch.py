@@ -6,11 +6,11 @@ import pickle
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
+from loadwise._tables.contenders import Recipe, contender
 from loadwise.simulation.runs.engine import simulate
 from loadwise.simulation.runs.processes import work_through
 from loadwise.simulation.runs.result import Result
 from loadwise.simulation.scenario import Scenario
-from loadwise.simulation.scenario.contenders import Recipe, contender
 
 __all__ = ["Progress", "Run", "run_all"]
 

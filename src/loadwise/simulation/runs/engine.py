@@ -8,8 +8,10 @@ from random import Random
 
 from loadwise._log import hushed
 from loadwise._numbers import whole
+from loadwise._tables.contenders import Contender, Recipe, contender
+from loadwise._tables.parts import given, health_tracker
 from loadwise.balancer import Balancer
-from loadwise.health import ConsecutiveFailurePolicy, HealthStatus, HealthTracker
+from loadwise.health import HealthStatus
 from loadwise.metrics import NoopCollector
 from loadwise.quota import QuotaConfig, QuotaDimension, QuotaTracker
 from loadwise.simulation.runs.members import (
@@ -30,7 +32,6 @@ from loadwise.simulation.scenario import (
     Trace,
 )
 from loadwise.simulation.scenario.consistency import check_faults, check_strategy, validated
-from loadwise.simulation.scenario.contenders import Contender, Recipe, contender
 from loadwise.simulation.scenario.fleet import ids_of, server_groups
 from loadwise.simulation.world.attempt import SimulatedRequest
 from loadwise.simulation.world.client import Client
@@ -167,22 +168,13 @@ class _SimulationRun:
         rng = Random(f"{self._seed}/{number}/{self._generation}")
         tracker = None
         if scenario.health.enabled and self._who.health:
-            wanted = scenario.health
-            tracker = HealthTracker(
-                ConsecutiveFailurePolicy(
-                    wanted.failure_threshold,
-                    wanted.recovery_successes,
-                    wanted.probe_interval,
-                    wanted.probe_backoff,
-                    wanted.max_probe_interval,
-                    wanted.jitter,
-                ),
+            tracker = health_tracker(
+                scenario.health,
                 clock,
                 Random(f"{self._seed}/{number}/{self._generation}/probes"),
             )
             tracker.subscribe(self._listener(number))
         known = tuple(quota for quota in scenario.quotas if quota.aware)
-        threshold = scenario.health.panic_threshold
         outliers = outlier_detection(
             scenario, self._who, Random(f"{self._seed}/{number}/{self._generation}/outliers")
         )
@@ -190,12 +182,13 @@ class _SimulationRun:
             self._members,
             self._who.make(seat_of(scenario, number, rng)),
             health=tracker,
-            panic_threshold=None if isinstance(threshold, str) else threshold,
+            panic_threshold=given(scenario.health.panic_threshold),
             panic_window=scenario.health.panic_window,
             quota=self._quotas(known, scenario.clients.count),
             metrics=self._events(number) if tracker is not None or outliers is not None else None,
             clock=clock,
             name=f"client {number}",
+            max_in_flight=scenario.limits.max_in_flight,
             outliers=outliers,
             slow_start=slow_start(scenario, self._who),
             subset=subset(scenario, number),

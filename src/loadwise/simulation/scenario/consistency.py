@@ -8,9 +8,10 @@ from decimal import Decimal
 import msgspec
 
 from loadwise._numbers import number
+from loadwise._tables.contenders import contender
+from loadwise._tables.messages import explained, path_in
 from loadwise.errors import nearest
 from loadwise.simulation.errors import ScenarioError
-from loadwise.simulation.scenario.contenders import contender
 from loadwise.simulation.scenario.fleet import (
     added_groups,
     ids_of,
@@ -19,7 +20,7 @@ from loadwise.simulation.scenario.fleet import (
     server_groups,
     targets,
 )
-from loadwise.simulation.scenario.messages import explained, path_in
+from loadwise.simulation.scenario.layout import SCENARIO
 from loadwise.simulation.scenario.prompts import check_prompts
 from loadwise.simulation.scenario.records import (
     Add,
@@ -69,7 +70,7 @@ def validated(scenario: object) -> Scenario:
         plain = msgspec.convert(raw, Scenario)
     except msgspec.ValidationError as error:
         message = str(error)
-        raise ScenarioError(explained(raw, path_in(message), message)) from None
+        raise ScenarioError(explained(raw, SCENARIO, path_in(message), message)) from None
     check(plain)
     return plain
 
@@ -201,6 +202,13 @@ def _check_fleet(scenario: Scenario) -> None:
     groups = server_groups(scenario)
     everybody = (*groups, *added_groups(scenario))
     _check_unique("a group", (group.name for group in everybody))
+    for group in (*scenario.servers.groups, *(each.group for each in _adds(scenario))):
+        if group.ids and group.count not in (1, len(group.ids)):
+            raise ScenarioError(
+                f"group {group.name!r} has a count of {group.count} and {len(group.ids)} ids: "
+                f"leave out its count"
+            )
+    _check_unique("a server", (identity for group in everybody for identity in ids_of(group)))
     ids = {identity: group.name for group in everybody for identity in ids_of(group)}
     for group in everybody:
         if group.name in ids:
@@ -210,6 +218,10 @@ def _check_fleet(scenario: Scenario) -> None:
             )
     if not any(group.weight for group in groups):
         raise ScenarioError("all servers have weight 0, so that none may be picked: set a weight")
+
+
+def _adds(scenario: Scenario) -> Iterable[Add]:
+    return (fault for fault in scenario.faults if isinstance(fault, Add))
 
 
 def _check_strategies(scenario: Scenario) -> None:

@@ -44,8 +44,10 @@ def ids_of(group: Group) -> tuple[str, ...]:
     Example:
         >>> ids_of(Group(name="slow", count=2))
         ('slow-1', 'slow-2')
+        >>> ids_of(Group(name="main", ids=("10.0.0.1:80", "10.0.0.2:80")))
+        ('10.0.0.1:80', '10.0.0.2:80')
     """
-    return tuple(f"{group.name}-{number}" for number in range(1, group.count + 1))
+    return group.ids or tuple(f"{group.name}-{number}" for number in range(1, group.count + 1))
 
 
 def server_groups(scenario: Scenario) -> tuple[Group, ...]:
@@ -113,7 +115,8 @@ def targets(scenario: Scenario, names: Iterable[str]) -> tuple[str, ...]:
             hint = nearest(name, [*members, *ids])
             raise ScenarioError(
                 f"{name!r} is neither a server nor a group{hint} (the groups are "
-                f"{', '.join(members)}; servers are called {next(iter(members))}-1 and so on)"
+                f"{', '.join(members)}; servers are called {next(iter(members.values()))[0]} and "
+                f"so on)"
             )
     return tuple(found)
 
@@ -205,6 +208,7 @@ def seconds_of(moment: Moment, seconds: float) -> float:
 def _filled(group: Group, servers: Servers) -> Group:
     return replace(
         group,
+        count=len(group.ids) or group.count,
         parallelism=group.parallelism or servers.parallelism,
         speed=group.speed or servers.speed,
         queue_limit=servers.queue_limit if group.queue_limit is None else group.queue_limit,

@@ -8,7 +8,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta
+
+from loadwise._tables.fields import (
+    Count,
+    Factor,
+    PositiveSeconds,
+    Priority,
+    Rate,
+    Seconds,
+    Share,
+    TableRecord,
+    TokenCount,
+    TokenRate,
+)
+from loadwise._tables.records import Health, LimitTable, Outliers, Quota, Retries, SlowStartTable
 
 __all__ = [
     "Add",
@@ -28,6 +42,7 @@ __all__ = [
     "Group",
     "Hang",
     "Health",
+    "LimitTable",
     "LlmTable",
     "Lognormal",
     "Network",
@@ -48,16 +63,6 @@ __all__ = [
     "Trace",
 ]
 
-Count = Annotated[int, Meta(ge=1, le=100_000, description="a whole number")]
-Seconds = Annotated[float, Meta(ge=0, le=1e9, description="a number of seconds")]
-PositiveSeconds = Annotated[float, Meta(gt=0, le=1e9, description="a number of seconds")]
-Factor = Annotated[float, Meta(gt=0, le=1e6, description="a factor")]
-Share = Annotated[float, Meta(ge=0, le=1, description="a share")]
-Priority = Annotated[int, Meta(ge=-1000, le=1000, description="a whole number")]
-NoneText = Annotated[str, Meta(pattern=r"^none\Z", description='"none"')]
-Rate = Annotated[float, Meta(gt=0, le=1e9, description="a number of requests per second")]
-TokenRate = Annotated[float, Meta(gt=0, le=1e12, description="a number of tokens per second")]
-TokenCount = Annotated[int, Meta(ge=0, le=1_000_000, description="a whole number of tokens")]
 Moment = (
     Seconds
     | Annotated[
@@ -68,16 +73,13 @@ Moment = (
 """A point of the timeline or a length of it: seconds, or a share of the run such as ``"30%"``."""
 
 
-class _Record(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A table of a scenario file."""
-
-
-class Group(_Record, frozen=True):
+class Group(TableRecord, frozen=True):
     """Servers that are alike. What is not said is as in ``[servers]``.
 
     Attributes:
         name: Their ids are this name and a number: ``slow-1``.
         count: How many there are.
+        ids: Their ids, where those are others; then ``count`` is left out.
         parallelism: Requests that one works on at a time.
         speed: How fast it works; 1 is the speed that service times are given for.
         queue_limit: Requests that may wait at one; more are rejected.
@@ -95,6 +97,7 @@ class Group(_Record, frozen=True):
         ),
     ]
     count: Count = 1
+    ids: tuple[str, ...] = ()
     parallelism: Count | None = None
     speed: Factor | None = None
     queue_limit: Annotated[int, Meta(ge=0, description="a whole number")] | None = None
@@ -104,7 +107,7 @@ class Group(_Record, frozen=True):
     share: Annotated[float, Meta(ge=0, le=1e6, description="a share, in any unit")] | None = None
 
 
-class LlmTable(_Record, frozen=True):
+class LlmTable(TableRecord, frozen=True):
     """Work of servers of kind ``llm``: prompts are computed in turn, and answers written together.
 
     The part of a prompt that is cached is not computed again. Times are at speed 1.
@@ -138,7 +141,7 @@ class LlmTable(_Record, frozen=True):
     block_tokens: Annotated[int, Meta(ge=4, le=100_000, description="a whole number")] = 512
 
 
-class Servers(_Record, frozen=True):
+class Servers(TableRecord, frozen=True):
     """The fleet: ``count`` servers that are alike, or groups of them.
 
     Attributes:
@@ -171,7 +174,7 @@ class Servers(_Record, frozen=True):
     llm: LlmTable = LlmTable()
 
 
-class Poisson(_Record, frozen=True, tag="poisson", tag_field="kind"):
+class Poisson(TableRecord, frozen=True, tag="poisson", tag_field="kind"):
     """Requests that arrive independently of each other.
 
     Attributes:
@@ -181,7 +184,7 @@ class Poisson(_Record, frozen=True, tag="poisson", tag_field="kind"):
     rate: Rate | None = None
 
 
-class Constant(_Record, frozen=True, tag="constant", tag_field="kind"):
+class Constant(TableRecord, frozen=True, tag="constant", tag_field="kind"):
     """Requests at even intervals.
 
     Attributes:
@@ -191,7 +194,7 @@ class Constant(_Record, frozen=True, tag="constant", tag_field="kind"):
     rate: Rate | None = None
 
 
-class Bursty(_Record, frozen=True, tag="bursty", tag_field="kind"):
+class Bursty(TableRecord, frozen=True, tag="bursty", tag_field="kind"):
     """A Poisson process that switches between calm and burst (Markov-modulated, two states).
 
     Attributes:
@@ -207,7 +210,7 @@ class Bursty(_Record, frozen=True, tag="bursty", tag_field="kind"):
     calm_seconds: PositiveSeconds = 9.0
 
 
-class Ramp(_Record, frozen=True, tag="ramp", tag_field="kind"):
+class Ramp(TableRecord, frozen=True, tag="ramp", tag_field="kind"):
     """A Poisson process whose rate goes evenly from one value to another over the run.
 
     Attributes:
@@ -219,7 +222,7 @@ class Ramp(_Record, frozen=True, tag="ramp", tag_field="kind"):
     begin: Annotated[float, Meta(ge=0, le=1.9, description="a factor")] = 0.2
 
 
-class Trace(_Record, frozen=True, tag="trace", tag_field="kind"):
+class Trace(TableRecord, frozen=True, tag="trace", tag_field="kind"):
     """Requests that arrive as recorded in a CSV file with a header.
 
     Attributes:
@@ -235,7 +238,7 @@ class Trace(_Record, frozen=True, tag="trace", tag_field="kind"):
     speed: Factor = 1.0
 
 
-class PromptTrace(_Record, frozen=True, tag="prompts", tag_field="kind"):
+class PromptTrace(TableRecord, frozen=True, tag="prompts", tag_field="kind"):
     """Prompts that arrive as recorded in a JSONL file, in the format of Mooncake's traces.
 
     Each line is an object with ``timestamp`` in ms, ``input_length`` and ``output_length`` in
@@ -255,7 +258,7 @@ class PromptTrace(_Record, frozen=True, tag="prompts", tag_field="kind"):
 Arrivals = Poisson | Constant | Bursty | Ramp | Trace | PromptTrace
 
 
-class Deterministic(_Record, frozen=True, tag="deterministic", tag_field="kind"):
+class Deterministic(TableRecord, frozen=True, tag="deterministic", tag_field="kind"):
     """Service times that are all the same.
 
     Attributes:
@@ -265,7 +268,7 @@ class Deterministic(_Record, frozen=True, tag="deterministic", tag_field="kind")
     mean: PositiveSeconds = 1.0
 
 
-class Exponential(_Record, frozen=True, tag="exponential", tag_field="kind"):
+class Exponential(TableRecord, frozen=True, tag="exponential", tag_field="kind"):
     """Service times without memory.
 
     Attributes:
@@ -275,7 +278,7 @@ class Exponential(_Record, frozen=True, tag="exponential", tag_field="kind"):
     mean: PositiveSeconds = 1.0
 
 
-class Lognormal(_Record, frozen=True, tag="lognormal", tag_field="kind"):
+class Lognormal(TableRecord, frozen=True, tag="lognormal", tag_field="kind"):
     """Service times whose logarithm is normal, as those of many real services are, nearly.
 
     Attributes:
@@ -287,7 +290,7 @@ class Lognormal(_Record, frozen=True, tag="lognormal", tag_field="kind"):
     sigma: Annotated[float, Meta(gt=0, le=5, description="a standard deviation")] = 1.0
 
 
-class Pareto(_Record, frozen=True, tag="pareto", tag_field="kind"):
+class Pareto(TableRecord, frozen=True, tag="pareto", tag_field="kind"):
     """Service times with a heavy tail that ends at a bound.
 
     Attributes:
@@ -301,7 +304,7 @@ class Pareto(_Record, frozen=True, tag="pareto", tag_field="kind"):
     bound: Annotated[float, Meta(gt=1, le=1e9, description="a factor")] = 1000.0
 
 
-class Tokens(_Record, frozen=True, tag="tokens", tag_field="kind"):
+class Tokens(TableRecord, frozen=True, tag="tokens", tag_field="kind"):
     """Service times of a language model: tokens read and tokens written, each at its rate.
 
     With a trace the tokens are its two cost columns; without one they are drawn, lognormal.
@@ -321,7 +324,7 @@ class Tokens(_Record, frozen=True, tag="tokens", tag_field="kind"):
     sigma: Annotated[float, Meta(gt=0, le=5, description="a standard deviation")] = 1.0
 
 
-class Conversations(_Record, frozen=True, tag="conversations", tag_field="kind"):
+class Conversations(TableRecord, frozen=True, tag="conversations", tag_field="kind"):
     """Prompts of conversations that share their beginnings, for servers of kind ``llm``.
 
     A request either goes on with a conversation whose next turn is due, or begins a new one. Its
@@ -356,7 +359,7 @@ class Conversations(_Record, frozen=True, tag="conversations", tag_field="kind")
 Service = Deterministic | Exponential | Lognormal | Pareto | Tokens | Conversations
 
 
-class Clients(_Record, frozen=True):
+class Clients(TableRecord, frozen=True):
     """Independent balancers, each of which sees its own requests only.
 
     Attributes:
@@ -390,7 +393,7 @@ class Clients(_Record, frozen=True):
     ) = None
 
 
-class Pair(_Record, frozen=True):
+class Pair(TableRecord, frozen=True):
     """The way between two zones.
 
     Attributes:
@@ -402,7 +405,7 @@ class Pair(_Record, frozen=True):
     delay: Seconds
 
 
-class Network(_Record, frozen=True):
+class Network(TableRecord, frozen=True):
     """Delays of messages.
 
     Attributes:
@@ -414,129 +417,20 @@ class Network(_Record, frozen=True):
     pairs: tuple[Pair, ...] = ()
 
 
-class Callers(_Record, frozen=True):
+class Callers(Retries, frozen=True):
     """Callers, and their ways of dealing with trouble.
 
     Attributes:
         timeout: Seconds after which an attempt is given up; the server works on.
-        attempts: Attempts per request, each on another server; hedges are not counted.
-        budget: Share of the requests that may be retried (and 10 per second).
         hedge: Seconds after which a request without an answer is sent to a second server; the
             first answer counts.
     """
 
     timeout: PositiveSeconds | None = None
-    attempts: Annotated[int, Meta(ge=1, le=100, description="a whole number")] = 1
-    budget: Share = 0.2
     hedge: PositiveSeconds | None = None
 
 
-class Health(_Record, frozen=True):
-    """Health tracking of the clients.
-
-    Attributes:
-        enabled: Whether they do.
-        failure_threshold: Failures in a row that make a server UNHEALTHY.
-        recovery_successes: Successes in a row that make it HEALTHY again.
-        probe_interval: Seconds between probes of an UNHEALTHY server.
-        probe_backoff: By how much each failed probe multiplies the interval.
-        max_probe_interval: Seconds that the interval grows to at most.
-        jitter: Share by which each interval is lengthened at random.
-        panic_threshold: Share of available servers below which a client is in panic, and sends to
-            ailing ones, too; 0 for only when none is available, ``"none"`` for never.
-        panic_window: Seconds since its last success for which a server may count as ailing; by
-            default the probe interval, but at least 1 and at most 60.
-    """
-
-    enabled: bool = True
-    failure_threshold: Annotated[int, Meta(ge=1, le=1000, description="a whole number")] = 3
-    recovery_successes: Annotated[int, Meta(ge=1, le=1000, description="a whole number")] = 2
-    probe_interval: PositiveSeconds = 10.0
-    probe_backoff: Annotated[float, Meta(ge=1, le=1e6, description="a factor")] = 1.0
-    max_probe_interval: Seconds = 300.0
-    jitter: Share = 0.0
-    panic_threshold: Share | NoneText = 0.5
-    panic_window: PositiveSeconds | None = None
-
-
-class Outliers(_Record, frozen=True):
-    """Outlier ejection, by the contenders whose name ends in ``/outliers``.
-
-    Attributes:
-        interval: Seconds between sweeps.
-        base_ejection: Seconds that the first ejection of a server lasts; the second in a row lasts
-            twice as long, and so on.
-        max_ejection: Seconds that no ejection exceeds.
-        jitter: Seconds by which each is lengthened at random, at most.
-        max_ejected: Share of the servers; beyond the first, only while fewer are ejected.
-        consecutive_failures: Failures in a row that eject a server at once.
-        stdev_factor: Standard deviations below the mean success rate that make an outlier.
-        failure_share: Share of failed requests that makes an outlier.
-        slow_factor: A server is slow if most of its requests take so many times as long as is usual
-            in the fleet; by default nobody is ejected for that.
-        min_nodes: Servers with enough requests that a comparison needs; below, significance alone
-            decides.
-        min_requests: Requests in an interval that are enough; by default 100, and for the failure
-            share 50.
-        significance: Chance that a sweep may eject any server though all are alike; ``"none"`` for
-            no such test, as in Envoy.
-        probe: Whether one probe decides when an ejection is over.
-    """
-
-    interval: PositiveSeconds = 10.0
-    base_ejection: PositiveSeconds = 30.0
-    max_ejection: PositiveSeconds = 300.0
-    jitter: Seconds = 0.0
-    max_ejected: Share = 0.1
-    consecutive_failures: Count | NoneText = 5
-    stdev_factor: (
-        Annotated[float, Meta(ge=0, le=1000, description="a number of deviations")] | NoneText
-    ) = 1.9
-    failure_share: (
-        Annotated[float, Meta(gt=0, le=1, description="a share of the requests")] | NoneText
-    ) = 0.85
-    slow_factor: Annotated[float, Meta(gt=1, le=1e6, description="a factor")] | NoneText = "none"
-    min_nodes: Count = 5
-    min_requests: Count | None = None
-    significance: Annotated[float, Meta(gt=0, lt=1, description="a chance")] | NoneText = 0.001
-    probe: bool = True
-
-
-class SlowStartTable(_Record, frozen=True):
-    """Slow start of servers that join or recover, by contenders that end in ``/slow-start``.
-
-    Attributes:
-        window: Seconds until a server has its whole weight.
-        aggression: Curve of the weight: 1 for a straight line, more for a quicker beginning.
-        min_weight: Share of its weight that a server has at least.
-    """
-
-    window: PositiveSeconds = 60.0
-    aggression: Annotated[float, Meta(gt=0, le=1000, description="an exponent")] = 1.0
-    min_weight: Annotated[float, Meta(gt=0, le=1, description="a share of the weight")] = 0.1
-
-
-class Quota(_Record, frozen=True):
-    """A limit that every server enforces, with an answer 429, and every client knows.
-
-    Attributes:
-        name: Name of the dimension, such as ``rpm``.
-        limit: Amount per window, for all clients together.
-        window: Seconds that the window is long.
-        counts: What is counted: ``"requests"`` or ``"tokens"``.
-        aware: Whether clients keep to it, each to its part; else they learn by 429s only.
-    """
-
-    name: str
-    limit: Annotated[float, Meta(gt=0, le=1e12, description="an amount")]
-    window: PositiveSeconds = 60.0
-    counts: Annotated[
-        str, Meta(pattern=r"^(requests|tokens)\Z", description='"requests" or "tokens"')
-    ] = "requests"
-    aware: bool = True
-
-
-class _OnServers(_Record, frozen=True):
+class _OnServers(TableRecord, frozen=True):
     """A fault of some servers.
 
     Attributes:
@@ -616,7 +510,7 @@ class Flap(_OnServers, frozen=True, tag="flap", tag_field="kind"):
     lasts: Moment | None = None
 
 
-class Add(_Record, frozen=True, tag="add", tag_field="kind"):
+class Add(TableRecord, frozen=True, tag="add", tag_field="kind"):
     """Servers that join.
 
     Attributes:
@@ -638,7 +532,7 @@ class Drain(_OnServers, frozen=True, tag="drain", tag_field="kind"):
     at: Moment
 
 
-class RestartClients(_Record, frozen=True, tag="restart-clients", tag_field="kind"):
+class RestartClients(TableRecord, frozen=True, tag="restart-clients", tag_field="kind"):
     """All clients restart at once and know nothing; their requests under way are lost.
 
     Attributes:
@@ -651,7 +545,7 @@ class RestartClients(_Record, frozen=True, tag="restart-clients", tag_field="kin
 Fault = Crash | Slow | Fail | Hang | Flap | Add | Drain | RestartClients
 
 
-class Scenario(_Record, frozen=True):
+class Scenario(TableRecord, frozen=True):
     """A fleet, its load, its callers and what goes wrong.
 
     Attributes:
@@ -672,9 +566,12 @@ class Scenario(_Record, frozen=True):
         network: How long messages are under way.
         callers: How those who send requests deal with trouble.
         health: How clients track the health of servers.
-        outliers: When clients eject servers that do worse than the rest.
-        slow_start: How the weight grows of servers that join or recover.
-        quotas: Limits that servers enforce.
+        outliers: When servers that do worse than the rest are ejected, by the contenders whose name
+            ends in ``/outliers``.
+        slow_start: How the weight grows of servers that join or recover, by the contenders whose
+            name ends in ``/slow-start``.
+        limits: How much clients send to a server.
+        quotas: LimitTable that servers enforce.
         faults: What goes wrong, and when.
     """
 
@@ -700,5 +597,6 @@ class Scenario(_Record, frozen=True):
     health: Health = Health()
     outliers: Outliers = Outliers()
     slow_start: SlowStartTable = SlowStartTable()
+    limits: LimitTable = LimitTable()
     quotas: tuple[Quota, ...] = ()
     faults: tuple[Fault, ...] = ()

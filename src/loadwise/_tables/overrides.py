@@ -1,4 +1,4 @@
-"""Settings that override a scenario's values: ``load=0.9``, ``servers.groups.1.speed=0.5``."""
+"""Settings that override a file's values: ``load=0.9``, ``servers.groups.1.speed=0.5``."""
 
 from __future__ import annotations
 
@@ -8,80 +8,94 @@ import tomllib
 import msgspec
 from msgspec import inspect, json
 
-from loadwise.errors import nearest
-from loadwise.simulation.errors import ScenarioError
-from loadwise.simulation.scenario.schema import (
+from loadwise._tables.messages import Route
+from loadwise._tables.schema import (
+    FileLayout,
     Place,
     Raw,
     child,
     fields_of,
     is_list,
     kinds_of,
-    root,
+    named_values,
     table_of,
 )
+from loadwise.errors import nearest
 
-__all__ = ["apply_setting", "check_text"]
+__all__ = ["apply_setting", "check_text", "is_to_blame"]
 
 
-def apply_setting(scenario: dict[str, Raw], setting: str) -> str:
-    """Change a scenario that has not been validated yet, and return the key that was set.
+def apply_setting(raw: dict[str, Raw], layout: FileLayout, setting: str) -> str:
+    """Change a file that has not been validated yet, and return the key that was set.
 
-    Tables and lists that the scenario leaves out are filled in with what they are by default, so
+    Tables and lists that the file leaves out are filled in with what they are by default, so
     that one value in them can be set. A new ``kind`` keeps what it has in common with the old one.
 
     Args:
-        scenario: What its TOML file holds; it is changed.
+        raw: What the file holds; it is changed.
+        layout: The layout of such files.
         setting: Dotted keys, ``=``, and a TOML value or plain text. ``none`` takes a value back
             that may be missing.
 
     Raises:
-        ScenarioError: There is no such key.
+        ValueError: There is no such key.
     """
     check_text(setting)
     dotted, equals, text = setting.partition("=")
     dotted = dotted.strip()
     try:
         if not equals:
-            raise ScenarioError("a setting is a key, = and a value, such as load=0.9")  # noqa: TRY301
+            raise ValueError("a setting is a key, = and a value, such as load=0.9")  # noqa: TRY301
         *path, last = dotted.split(".")
-        holder, place = _descend(scenario, path)
-        where = ".".join(path) or "a scenario"
+        holder, place = _descend(raw, layout, path)
+        where = ".".join(path) or f"a {layout.noun}"
         key = _key(holder, place, last, where)
         target = child(place, holder, key)
         if key == "kind" and kinds_of(place):
             _change_kind(holder, place, text.strip())
         else:
             holder[key] = _value(text.strip(), target)
-    except ScenarioError as error:
-        raise ScenarioError(f"--set {setting}: {error}") from None
+    except ValueError as error:
+        raise ValueError(f"--set {setting}: {error}") from None
     return dotted
+
+
+def is_to_blame(dotted: str, path: Route) -> bool:
+    """Tell whether a setting, or a lack of its kind's keys, is what is wrong at a path.
+
+    Args:
+        dotted: The key that was set.
+        path: The place that is wrong.
+    """
+    wrong = ".".join(map(str, path))
+    return f"{wrong}.".startswith(f"{dotted}.") or dotted == f"{wrong}.kind"
 
 
 def check_text(text: str) -> None:
     """Check that a text can be written, which one with half a character cannot.
 
     Raises:
-        ScenarioError: It cannot.
+        ValueError: It cannot.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ScenarioError(f"{text!r} is no text: {error.reason}") from None
+        raise ValueError(f"{text!r} is no text: {error.reason}") from None
 
 
-def _descend(scenario: dict[str, Raw], path: list[str]) -> tuple[Raw, Place]:
+def _descend(raw: dict[str, Raw], layout: FileLayout, path: list[str]) -> tuple[Raw, Place]:
     """Return the table or list that a path leads to, making it where it is missing."""
-    holder: Raw = scenario
-    place = root()
+    holder: Raw = raw
+    place = layout.root
     for depth, part in enumerate(path):
-        key = _key(holder, place, part, ".".join(path[:depth]) or "a scenario")
+        key = _key(holder, place, part, ".".join(path[:depth]) or f"a {layout.noun}")
         inner = child(place, holder, key)
         if isinstance(key, str) and key not in holder:
-            table = table_of(place, holder)
-            holder[key] = _default(table, key)
+            holder[key] = _default(table_of(place, holder), key)
+            if holder[key] is None and inner is not None and table_of(inner, {}):
+                holder[key] = {}
         if inner is None or not isinstance(holder[key], dict | list):
-            raise ScenarioError(f"{'.'.join(path[: depth + 1])} has no keys of its own")
+            raise ValueError(f"{'.'.join(path[: depth + 1])} has no keys of its own")
         holder, place = holder[key], inner
     return holder, place
 
@@ -92,17 +106,19 @@ def _key(holder: Raw, place: Place, part: str, where: str) -> str | int:
         indices = [str(index) for index in range(len(holder))]
         if part not in indices:
             known = f"has the items {', '.join(indices)[:60]}" if indices else "is empty"
-            raise ScenarioError(f"there is no item {part!r}: {where} {known}")
+            raise ValueError(f"there is no item {part!r}: {where} {known}")
         return int(part)
     if part == "kind" and kinds_of(place):
         return part
+    if named_values(place):
+        return part
     table = table_of(place, holder)
     if table is None:
-        raise ScenarioError(f"{where} has no known kind: set {where}.kind first")
+        raise ValueError(f"{where} has no known kind: set {where}.kind first")
     known_keys = [*fields_of(table), *(["kind"] if kinds_of(place) else [])]
     if part not in known_keys:
         kind = f" of kind {table.tag!r}" if table.tag else ""
-        raise ScenarioError(
+        raise ValueError(
             f"{where}{kind} has no {part!r}{nearest(part, known_keys)} (it has "
             f"{', '.join(known_keys)})"
         )

@@ -1,9 +1,10 @@
-"""Contenders of a comparison: strategies by name, or classes of the user's own."""
+"""Strategies by name, as files call them, with options; or classes of the user's own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from random import Random
 from types import MappingProxyType
 from typing import Any
@@ -28,20 +29,22 @@ class Seat:
     """Place of one client: what a strategy by groups of servers depends on.
 
     Attributes:
-        rng: Source of all chance.
+        rng: Source of all chance; ``None`` for the shared one.
         tau: Seconds in which peak EWMA forgets a peak.
         zone: Where the client stands, if anywhere.
         shares: Shares of the groups of servers.
         blocks: Blocks of prompts that it takes a server's cache for.
         block_chars: Characters of such a block.
+        group_of: Tells the group of a server.
     """
 
-    rng: Random
+    rng: Random | None
     tau: float = 10.0
     zone: str | None = None
     shares: Mapping[str, float] = field(default_factory=dict[str, float])
     blocks: int = 8192
     block_chars: int = 256
+    group_of: Callable[[Any], Any] = attrgetter("group")
 
     def index(self) -> PrefixIndex:
         """Return an index of the prefixes that servers have cached."""
@@ -64,7 +67,7 @@ def _zones(seat: Seat) -> AnyStrategy:
 
 
 def _split(seat: Seat) -> AnyStrategy:
-    return Split(seat.shares, by=lambda server: server.group, make=_p2c(seat), rng=seat.rng)
+    return Split(seat.shares, by=seat.group_of, make=_p2c(seat), rng=seat.rng)
 
 
 def _prefix_affinity(seat: Seat) -> AnyStrategy:
@@ -85,7 +88,7 @@ _SEATED: dict[str, Seated] = {
 STRATEGIES: Mapping[str, Seated] = MappingProxyType(
     {name: _ungrouped(make) for name, make in UNGROUPED.items()} | _SEATED
 )
-"""Makers of strategies by the names that scenarios call them by."""
+"""Makers of strategies by the names that files call them by."""
 
 _OPTIONS = ("no-health", "outliers", "slow-start")
 
@@ -97,7 +100,7 @@ class Contender:
     Attributes:
         name: Its name in results.
         make: Makes a strategy for a client.
-        health: Whether the health of servers is tracked, where the scenario tracks it.
+        health: Whether the health of servers is tracked, where it is at all.
         outliers: Whether outliers are ejected.
         slow_start: Whether the weight of servers that join grows.
     """

@@ -1,16 +1,16 @@
-"""The layout of a scenario, to find one's way in it and to say what belongs where."""
+"""The layout of a file of tables, to find one's way in it and to say what belongs where."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeGuard, cast
 
-from msgspec import inspect
-
-from loadwise.simulation.scenario.records import Scenario
+from msgspec import Struct, inspect
 
 __all__ = [
+    "FileLayout",
     "Place",
     "Raw",
     "child",
@@ -20,12 +20,12 @@ __all__ = [
     "is_share",
     "is_table",
     "kinds_of",
-    "root",
+    "named_values",
     "table_of",
 ]
 
 Place = inspect.Type
-"""Type of the value at some place of a scenario."""
+"""Type of the value at some place of a file."""
 
 Raw = Any
 """Content of a TOML file, before it has been validated."""
@@ -43,10 +43,27 @@ def is_list(value: Raw) -> TypeGuard[list[Raw]]:
     return isinstance(value, list)
 
 
+@dataclass(frozen=True, slots=True)
+class FileLayout:
+    """FileLayout of one kind of file.
+
+    Attributes:
+        record: The record that such a file becomes.
+        noun: What messages call one, such as ``"scenario"``.
+    """
+
+    record: type[Struct]
+    noun: str
+
+    @property
+    def root(self) -> Place:
+        """The place of the whole file."""
+        return _type_info(self.record)
+
+
 @cache
-def root() -> Place:
-    """Return the place of the whole scenario."""
-    return inspect.type_info(Scenario)
+def _type_info(record: type[Struct]) -> Place:
+    return inspect.type_info(record)
 
 
 def fields_of(table: inspect.StructType) -> dict[str, inspect.Field]:
@@ -74,7 +91,7 @@ def child(place: Place, value: Raw, key: str | int) -> Place | None:
     if isinstance(key, str):
         table = table_of(place, value)
         field = fields_of(table).get(key) if table else None
-        return field.type if field else None
+        return field.type if field else named_values(place)
     for each in _choices(place):
         if isinstance(each, inspect.VarTupleType):
             return each.item_type
@@ -83,12 +100,19 @@ def child(place: Place, value: Raw, key: str | int) -> Place | None:
     return None
 
 
+def named_values(place: Place) -> Place | None:
+    """Return the place of the values of a table whose keys are free; ``None`` if they are not."""
+    free = (each.value_type for each in _choices(place) if isinstance(each, inspect.DictType))
+    return next(free, None)
+
+
 def is_share(place: Place) -> bool:
     """Return whether a number at this place is a share of something.
 
     Example:
-        >>> scenario = fields_of(table_of(root(), {}))
-        >>> is_share(scenario["load"].type), is_share(scenario["tau"].type)
+        >>> from loadwise._tables.records import Health
+        >>> health = fields_of(table_of(FileLayout(Health, "health table").root, {}))
+        >>> is_share(health["jitter"].type), is_share(health["probe_interval"].type)
         (True, False)
     """
     return any(
@@ -103,9 +127,10 @@ def described(place: Place) -> str:
     """Return what may stand at a place, with its unit and its range, in words.
 
     Example:
-        >>> scenario = table_of(root(), {})
-        >>> print(described(fields_of(scenario)["load"].type))
-        a share of the fleet's capacity, such as 0.8 or "80%", above 0 and at most 10
+        >>> from loadwise._tables.records import Health
+        >>> health = table_of(FileLayout(Health, "health table").root, {})
+        >>> print(described(fields_of(health)["failure_threshold"].type))
+        a whole number from 1 to 1,000
     """
     if kinds := kinds_of(place):
         names = " or ".join(f'"{kind}"' for kind in sorted(kinds))
@@ -127,16 +152,20 @@ def _choices(place: Place, *, plain: bool = True) -> Iterable[Place]:
 def _described(place: Place) -> str:
     if isinstance(place, inspect.Metadata):
         return " ".join(filter(None, (_description(place), _range(place.type))))
+    if isinstance(place, inspect.StrType):
+        return "a text in quotes"
+    return "true or false" if isinstance(place, inspect.BoolType) else _described_container(place)
+
+
+def _described_container(place: Place) -> str:
     match place:
-        case inspect.StrType():
-            return "a text in quotes"
-        case inspect.BoolType():
-            return "true or false"
         case inspect.VarTupleType():
             return f"a list, each item {described(place.item_type)}"
         case inspect.TupleType():
             count = _NUMBERS.get(len(place.item_types), len(place.item_types))
             return f"a list of {count}, each {described(place.item_types[0])}"
+        case inspect.DictType():
+            return f"a table, each value {described(place.value_type)}"
         case _:
             return "a table"
 

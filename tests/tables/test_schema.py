@@ -4,34 +4,47 @@ from __future__ import annotations
 
 import re
 import tomllib
+from types import ModuleType
 
 import msgspec
 import pytest
-from tests.simulation.reference import GUIDE, PAGE, reference, with_reference
+from tests.config.reference import FLEET_REFERENCE
+from tests.simulation.reference import GUIDE, SCENARIO_REFERENCE
+from tests.tables.reference import Reference
 
-from loadwise.simulation import scenario
-from loadwise.simulation.scenario.file import load_scenario
-from loadwise.simulation.scenario.schema import (
+from loadwise._tables.schema import (
     child,
     described,
     fields_of,
     kinds_of,
-    root,
     table_of,
 )
+from loadwise.config import records as fleet_records
+from loadwise.simulation import scenario
+from loadwise.simulation.scenario.file import load_scenario
+from loadwise.simulation.scenario.layout import SCENARIO
 
 
-def test_the_reference_is_up_to_date() -> None:
-    """If not: ``python -m tests.simulation.reference``."""
-    page = PAGE.read_text(encoding="utf-8")
-    assert page == with_reference(page)
+@pytest.mark.parametrize("reference", [SCENARIO_REFERENCE, FLEET_REFERENCE])
+def test_a_reference_is_up_to_date(reference: Reference) -> None:
+    """If not: ``python -m tests.simulation.reference``, or ``python -m tests.config.reference``."""
+    assert reference.as_it_is() == reference.as_it_should_be()
 
 
-def test_the_reference_is_complete() -> None:
+@pytest.mark.parametrize(
+    ("reference", "records", "names"),
+    [
+        (SCENARIO_REFERENCE, scenario, scenario.__all__),
+        (FLEET_REFERENCE, fleet_records, fleet_records.__all__),
+    ],
+)
+def test_a_reference_is_complete(
+    reference: Reference, records: ModuleType, names: list[str]
+) -> None:
     """Every key of every record that can be in a file is described, and none without meaning."""
-    text = reference()
-    for name in scenario.__all__:
-        record = getattr(scenario, name)
+    text = reference.made()
+    for name in names:
+        record = getattr(records, name)
         if isinstance(record, type) and issubclass(record, msgspec.Struct):
             for key in record.__struct_fields__:
                 assert f"\n| `{key}` | " in text, f"{name}.{key} is missing"
@@ -61,7 +74,7 @@ def test_the_settings_in_the_guide_work() -> None:
 
 def test_finding_the_way() -> None:
     """Keys, indices and kinds lead somewhere, or nowhere."""
-    faults = child(root(), {}, "faults")
+    faults = child(SCENARIO.root, {}, "faults")
     assert faults is not None
     fault = child(faults, [], 0)
     assert fault is not None
@@ -72,7 +85,7 @@ def test_finding_the_way() -> None:
     crash = table_of(fault, {"kind": "crash"})
     assert crash is not None
     assert list(fields_of(crash)) == ["servers", "at", "lasts"]
-    assert child(root(), {}, "lod") is None
-    assert child(root(), {}, 0) is None
-    assert kinds_of(root()) == {}
-    assert described(root()) == "a table"
+    assert child(SCENARIO.root, {}, "lod") is None
+    assert child(SCENARIO.root, {}, 0) is None
+    assert kinds_of(SCENARIO.root) == {}
+    assert described(SCENARIO.root) == "a table"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loadwise import PowerOfTwoChoices, Split, Tiers, Zones
-from loadwise.simulation.scenario.contenders import STRATEGIES, Seat, contender
+from loadwise._tables.contenders import STRATEGIES, Seat, contender
 from loadwise.strategies.catalogue import STRATEGIES as OF_ONE_NODE
 
 SEAT = Seat(Random(1), zone="a", shares={"old": 95.0, "new": 5.0})

@@ -1,4 +1,4 @@
-"""Messages about a scenario that does not validate: the value, the place, the remedy.
+"""Messages about a file that does not validate: the value, the place, the remedy.
 
 msgspec says where it stopped; what stands there and what may stand there is looked up.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 
-from loadwise.errors import nearest
-from loadwise.simulation.scenario.schema import (
+from loadwise._tables.schema import (
+    FileLayout,
     Place,
     Raw,
     child,
@@ -17,11 +18,11 @@ from loadwise.simulation.scenario.schema import (
     fields_of,
     is_table,
     kinds_of,
-    root,
     table_of,
 )
+from loadwise.errors import nearest
 
-__all__ = ["Route", "explained", "path_in"]
+__all__ = ["Route", "explained", "faults_of_table", "path_in"]
 
 Route = tuple[str | int, ...]
 """The keys and indices that lead to a value."""
@@ -39,15 +40,16 @@ def path_in(message: str) -> Route:
     return tuple(int(index) if index else key for key, index in parts)
 
 
-def explained(scenario: Raw, path: Route, message: str) -> str:
-    """Return what is wrong at a place of a scenario.
+def explained(raw: Raw, layout: FileLayout, path: Route, message: str) -> str:
+    """Return what is wrong at a place of a file.
 
     Args:
-        scenario: What its file holds.
+        raw: What the file holds.
+        layout: The layout of such files.
         path: The place.
         message: What msgspec says, for want of something better.
     """
-    value, place = scenario, root()
+    value, place = raw, layout.root
     for key in path:
         kinds = kinds_of(place)
         inner = child(place, value, key)
@@ -62,31 +64,43 @@ def explained(scenario: Raw, path: Route, message: str) -> str:
         if inner is None:
             return message
         place = inner
-    where = _written(path) or "the scenario"
     if is_table(value) and (kinds_of(place) or table_of(place, value)):
-        return _fault_of_table(value, place, where) or message
+        return next(faults_of_table(value, place, path, layout.noun), message)
+    where = _written(path) or f"the {layout.noun}"
     return f"{where} is {_shown(value)}; it must be {described(place)}"
 
 
-def _fault_of_table(value: dict[str, Raw], place: Place, where: str) -> str | None:
+def faults_of_table(value: dict[str, Raw], place: Place, path: Route, noun: str) -> Iterator[str]:
+    """Yield what is wrong with the keys of a table: those that are strange, or are missing.
+
+    Args:
+        value: The table.
+        place: The place where it stands.
+        path: The way there.
+        noun: What messages call the whole file.
+    """
+    where = _written(path) or f"the {noun}"
     kinds = kinds_of(place)
     if kinds and "kind" not in value:
-        return f"{where} needs a kind: {', '.join(sorted(kinds))}"
+        yield f"{where} needs a kind: {', '.join(sorted(kinds))}"
+        return
     table = table_of(place, value)
     if table is None:
-        return f"{where} is a table; it must be {described(place)}"
+        yield f"{where} is a table; it must be {described(place)}"
+        return
     fields = fields_of(table)
     kind = f" of kind {table.tag!r}" if kinds else ""
     for key in value:
         if key not in fields and not (kinds and key == "kind"):
             known = ", ".join(fields)
-            return f"{where}{kind} has no key {key!r}{nearest(key, fields)} (there is {known})"
+            yield f"{where}{kind} has no key {key!r}{nearest(key, fields)} (there is {known})"
     missing = [
         f"{key!r}, {described(field.type)}"
         for key, field in fields.items()
         if field.required and key not in value
     ]
-    return f"{where}{kind} needs {' and '.join(missing)}" if missing else None
+    if missing:
+        yield f"{where}{kind} needs {' and '.join(missing)}"
 
 
 def _written(path: Route) -> str:

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import re
 
-from loadwise.simulation.scenario.schema import (
-    Place,
-    Raw,
-    child,
-    is_list,
-    is_share,
-    is_table,
-    root,
-)
+from loadwise._tables.schema import FileLayout, Place, Raw, child, is_list, is_share, is_table
 
 __all__ = ["read_percentages"]
 
 _PERCENTAGE = re.compile(r"([0-9]+(?:\.[0-9]+)?)%")
 
 
-def read_percentages(scenario: dict[str, Raw]) -> None:
-    """Replace each percentage by its share, wherever a scenario takes a share.
+def read_percentages(raw: dict[str, Raw], layout: FileLayout) -> None:
+    """Replace each percentage by its share, wherever a file takes a share.
 
     Text anywhere else stays as it is; a percentage of the timeline is one of its own.
 
     Args:
-        scenario: The content of its TOML file, not validated yet; it is changed.
+        raw: The content of the file, not validated yet; it is changed.
+        layout: The layout of such files.
 
     Example:
-        >>> scenario = {"load": "80%", "about": "80%"}
-        >>> read_percentages(scenario)
-        >>> scenario
-        {'load': 0.8, 'about': '80%'}
+        >>> from loadwise._tables.records import Health
+        >>> health = {"jitter": "80%", "probe_interval": "80%"}
+        >>> read_percentages(health, FileLayout(Health, "health table"))
+        >>> health
+        {'jitter': 0.8, 'probe_interval': '80%'}
     """
-    _read(scenario, root())
+    _read(raw, layout.root)
 
 
 def _read(value: Raw, place: Place | None) -> Raw:

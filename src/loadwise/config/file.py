@@ -1,0 +1,99 @@
+"""Fleets from TOML files, with errors that say where and what instead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from loadwise._tables.messages import Route
+from loadwise._tables.overrides import apply_setting, is_to_blame
+from loadwise._tables.percentages import read_percentages
+from loadwise._tables.problems import problems_in
+from loadwise._tables.reading import copied, read_toml
+from loadwise._tables.schema import Raw, is_list
+from loadwise.config.consistency import inconsistencies, strategy_faults
+from loadwise.config.errors import ConfigError
+from loadwise.config.layout import FLEET
+from loadwise.config.records import FleetTable
+from loadwise.node_list import NodeListError, nodes_in
+from loadwise.nodes import Endpoint
+
+__all__ = ["FleetFile", "read_fleet"]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetFile:
+    """A fleet file that has been read and checked.
+
+    Attributes:
+        origin: The file, as it was named.
+        table: What it says.
+        nodes: The nodes that it names; none where it names a source of them.
+    """
+
+    origin: str
+    table: FleetTable
+    nodes: tuple[Endpoint, ...]
+
+
+def read_fleet(source: str | Path | Mapping[str, Raw], settings: Iterable[str] = ()) -> FleetFile:
+    """Read a fleet file, override some of its values, and check it. It builds nothing.
+
+    Args:
+        source: Path of a TOML file, or what such a file holds.
+        settings: Values to override, in order: ``"clients.zone=eu-1"``, ``"nodes.0.weight=2"``.
+
+    Raises:
+        ConfigError: It cannot be read or is not as it must be; all that is wrong is told.
+    """
+    name = "the fleet" if isinstance(source, Mapping) else str(source)
+    try:
+        raw = copied(source) if isinstance(source, Mapping) else read_toml(source, "it")
+        changed = [(_set(raw, setting), setting) for setting in settings]
+    except ValueError as error:
+        raise ConfigError(name, [_without(name, str(error))]) from None
+    read_percentages(raw, FLEET)
+    found = list(problems_in(raw, FLEET))
+    problems = [_blamed(path, text, changed) for path, text in found]
+    nodes: tuple[Endpoint, ...] = ()
+    if "nodes" in raw and not any(path[:1] == ("nodes",) for path, _ in found):
+        try:
+            nodes = nodes_in(raw["nodes"])
+        except NodeListError as error:
+            problems.append(str(error))
+    problems += _of_strategy(raw) if problems else []
+    if not problems:
+        table = msgspec.convert(raw, FleetTable)
+        problems += inconsistencies(table, nodes)
+        if not problems:
+            return FleetFile(name, table, nodes)
+    raise ConfigError(name, problems)
+
+
+def _set(raw: dict[str, Raw], setting: str) -> str:
+    """Change a fleet, and return the key that was set. A node that is but an id may get more."""
+    nodes = raw.get("nodes")
+    if is_list(nodes) and re.match(r"\s*nodes\.\d+\.", setting):
+        raw["nodes"] = [{"id": each} if isinstance(each, str) else each for each in nodes]
+    return apply_setting(raw, FLEET, setting)
+
+
+def _of_strategy(raw: dict[str, Raw]) -> list[str]:
+    """Return what is wrong with the strategy's name, where the rest is not as it must be either."""
+    name = raw.get("strategy")
+    return list(strategy_faults(name)) if isinstance(name, str) and name else []
+
+
+def _without(name: str, text: str) -> str:
+    """Return what a message says about a file, without its name."""
+    return text.removeprefix(name).lstrip(":, ")
+
+
+def _blamed(path: Route, text: str, changed: Iterable[tuple[str, str]]) -> str:
+    """Return a problem with the setting that brought it, if one did."""
+    by = [setting for dotted, setting in changed if is_to_blame(dotted, path)]
+    return f"--set {by[-1]}: {text}" if by else text
