@@ -11,9 +11,16 @@ from typing import Any
 
 from loadwise._callables import refuse_async
 from loadwise.errors import nearest
-from loadwise.llm import PrefixAffinity, PrefixIndex
+from loadwise.llm import (
+    CacheAware,
+    LMetric,
+    PendingTokens,
+    PrefixAffinity,
+    PrefixIndex,
+    ScoredPrefix,
+)
 from loadwise.load import InFlight
-from loadwise.strategies import PowerOfTwoChoices, Split, Strategy, Tiers, Zones
+from loadwise.strategies import LeastLoad, PowerOfTwoChoices, Split, Strategy, Tiers, Zones
 from loadwise.strategies.catalogue import STRATEGIES as UNGROUPED
 from loadwise.strategies.catalogue import Maker, known_name
 
@@ -74,6 +81,18 @@ def _prefix_affinity(seat: Seat) -> AnyStrategy:
     return PrefixAffinity(seat.index(), rng=seat.rng)
 
 
+def _lmetric(seat: Seat) -> AnyStrategy:
+    return LMetric(seat.index(), rng=seat.rng)
+
+
+def _cache_aware(seat: Seat) -> AnyStrategy:
+    return CacheAware(seat.index(), rng=seat.rng)
+
+
+def _scored_prefix(seat: Seat) -> AnyStrategy:
+    return ScoredPrefix(seat.index(), rng=seat.rng)
+
+
 def _ungrouped(make: Maker) -> Seated:
     return lambda seat: make(seat.rng, seat.tau)
 
@@ -83,6 +102,9 @@ _SEATED: dict[str, Seated] = {
     "zones": _zones,
     "split": _split,
     "prefix-affinity": _prefix_affinity,
+    "lmetric": _lmetric,
+    "cache-aware": _cache_aware,
+    "scored-prefix": _scored_prefix,
 }
 
 STRATEGIES: Mapping[str, Seated] = MappingProxyType(
@@ -90,7 +112,12 @@ STRATEGIES: Mapping[str, Seated] = MappingProxyType(
 )
 """Makers of strategies by the names that files call them by."""
 
-_OPTIONS = ("no-health", "outliers", "slow-start")
+_BY_PENDING: dict[str, Seated] = {
+    "p2c": lambda seat: PowerOfTwoChoices(PendingTokens(), seat.rng),
+    "least-load": lambda seat: LeastLoad(PendingTokens(), seat.rng),
+}
+_PENDING = "pending-tokens"
+_OPTIONS = (_PENDING, "no-health", "outliers", "slow-start")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +143,8 @@ def contender(recipe: Recipe) -> Contender:
     """Return who is meant by a name, in any spelling, or by a strategy class.
 
     A name may be followed by options, in any order: ``/no-health`` runs it without health tracking,
-    ``/outliers`` with outlier ejection, ``/slow-start`` with slow start.
+    ``/outliers`` with outlier ejection, ``/slow-start`` with slow start; ``/pending-tokens`` has
+    ``p2c`` and ``least-load`` go by the prompt tokens that wait for their first byte.
 
     Raises:
         ValueError: There is no such strategy or option.
@@ -154,9 +182,16 @@ def _by_name(text: str) -> Contender:
                 f"{text!r} has an unknown option, {option!r}{nearest(option, _OPTIONS)} (the "
                 f"options are {', '.join(f'/{each}' for each in _OPTIONS)})"
             )
+    make = STRATEGIES[known]
+    if _PENDING in given:
+        if known not in _BY_PENDING:
+            raise ValueError(
+                f"{text!r}: /{_PENDING} is a load to choose by, for {' and '.join(_BY_PENDING)}"
+            )
+        make = _BY_PENDING[known]
     return Contender(
         "/".join([known, *(option for option in _OPTIONS if option in given)]),
-        STRATEGIES[known],
+        make,
         health="no-health" not in given,
         outliers="outliers" in given,
         slow_start="slow-start" in given,
