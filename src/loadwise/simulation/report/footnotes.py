@@ -19,6 +19,11 @@ def notes(comparison: Comparison) -> list[str]:
             "looks fast. So those that lose more than the best get no star for latency."
         )
     ]
+    if scenario.servers.kind == "llm":
+        said.append(
+            "The time to first token runs from the same moment to the first token of the answer. "
+            "Cached are the tokens of prompts that a server need not compute, because it had them."
+        )
     if scenario.warmup:
         said.append(
             f"The first {rank(scenario.warmup)} of the requests warm the fleet up. The table and "
