@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -149,19 +151,40 @@ def test_stubs_made_by_protoc_work(servers: list[Server]) -> None:
     assert sum(status.in_flight for status in balancer.status()) == 0
 
 
-def test_names_of_grpcs_own_work(tmp_path: Path) -> None:
-    """A node may be a socket in the file system."""
-    # A server of this process: what is tested is the address.
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - here alone
-
+@contextmanager
+def local_server(address: str, credentials: Any = None) -> Iterator[int]:
+    """Run a server in this process, where it is the address that is tested; give its port."""
     handlers: Any = {"Echo": grpc.unary_unary_rpc_method_handler(lambda request, _: request)}
     server = grpc.server(ThreadPoolExecutor(1))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Local", handlers),))
-    target = f"unix:{tmp_path / 'app.sock'}"
-    server.add_insecure_port(target)
+    add = server.add_insecure_port if credentials is None else server.add_secure_port
+    port = add(*(each for each in (address, credentials) if each is not None))
     server.start()
     try:
-        with Channel(Balancer([target])) as channel:
-            assert channel.unary_unary("/test.Local/Echo")(b"hello") == b"hello"
+        yield port
     finally:
         server.stop(None).wait()
+
+
+def test_names_of_grpcs_own_work(tmp_path: Path) -> None:
+    """A node may be a socket in the file system."""
+    target = f"unix:{tmp_path / 'app.sock'}"
+    with local_server(target), Channel(Balancer([target])) as channel:
+        assert channel.unary_unary("/test.Local/Echo")(b"hello") == b"hello"
+
+
+def test_credentials_are_those_of_all_nodes(certificate: tuple[Path, Path]) -> None:
+    """TLS works; where a certificate is not trusted, nothing was sent, and the error says why."""
+    chain, key = (path.read_bytes() for path in certificate)
+    trusting = grpc.ssl_channel_credentials(chain)
+    with local_server("127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)])) as port:
+        node = f"127.0.0.1:{port}"
+        with Channel(Balancer([node]), trusting) as channel:
+            assert channel.unary_unary("/test.Local/Echo")(b"hello") == b"hello"
+        assert str(GrpcProbe(credentials=trusting).probe(node, 5.0)).startswith("UNIMPLEMENTED")
+        balancer = Balancer([node])
+        with Channel(balancer, grpc.ssl_channel_credentials()) as channel:
+            echo = channel.unary_unary("/test.Local/Echo")
+            with pytest.raises(grpc.RpcError, match="CERTIFICATE_VERIFY_FAILED"):
+                echo(b"hello")
+        assert balancer.status()[0].health_reason is not None
