@@ -157,8 +157,10 @@ def local_server(address: str, credentials: Any = None) -> Iterator[int]:
     handlers: Any = {"Echo": grpc.unary_unary_rpc_method_handler(lambda request, _: request)}
     server = grpc.server(ThreadPoolExecutor(1))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Local", handlers),))
-    add = server.add_insecure_port if credentials is None else server.add_secure_port
-    port = add(*(each for each in (address, credentials) if each is not None))
+    if credentials is None:
+        port = server.add_insecure_port(address)
+    else:
+        port = server.add_secure_port(address, credentials)
     server.start()
     try:
         yield port
