@@ -33,7 +33,7 @@ class _AioCall:
 
     def __del__(self) -> None:
         under_way = getattr(self, "_under_way", None)
-        if under_way is not None:
+        if under_way is not None and not under_way.over:
             under_way.drop()
 
     def cancel(self) -> bool:
@@ -42,12 +42,12 @@ class _AioCall:
 
     def cancelled(self) -> bool:
         """Tell whether the call was cancelled here."""
-        return self._under_way.cancelled or self._under_way.ended.cancelled()
+        return self._under_way.was_cancelled
 
     def done(self) -> bool:
         """Tell whether the call is over."""
         self._under_way.make()
-        return self._under_way.ended.done()
+        return self._under_way.over
 
     def time_remaining(self) -> float | None:
         """Return the seconds that the call has left; ``None`` for any time."""
@@ -60,7 +60,7 @@ class _AioCall:
 
     async def _told(self, what: str, where_cancelled: Any) -> Any:
         """Wait for the end; return what the last attempt, or the error, tells of it."""
-        inner = await self._under_way.over()
+        inner = await self._under_way.last()
         if inner is None:
             return where_cancelled
         answer = getattr(inner, what)()

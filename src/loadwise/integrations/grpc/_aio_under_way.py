@@ -32,7 +32,7 @@ class AioCallUnderWay:
         single: Whether there is to be a single response.
 
     Attributes:
-        ended: The single response, or the error, by which it ends.
+        over: Whether it has come to its end.
         inner: The present attempt's call in gRPC, once it is sent.
         cancelled: Whether the caller has cancelled it.
 
@@ -42,7 +42,12 @@ class AioCallUnderWay:
 
     # Most calls never differ from these, so the constructor does not repeat them.
     inner: Any = None
+    over = False
     cancelled = False
+    # The response or the error by which it has ended, and who waits for that.
+    _response: Any = None
+    _error: BaseException | None = None
+    _ended: asyncio.Future[Any] | None = None
     _committed = False
     _changed: asyncio.Future[None] | None = None
     _reads = 0
@@ -66,8 +71,7 @@ class AioCallUnderWay:
         self._arguments = arguments
         self._requests = requests
         self._single = single
-        self.loop = loop = asyncio.get_running_loop()
-        self.ended: asyncio.Future[Any] = loop.create_future()
+        self._loop = loop = asyncio.get_running_loop()
         if single and self._is_sent_at_once():
             loop.call_soon(self.make)  # unless it is awaited at once, as nearly all are
         else:
@@ -81,8 +85,8 @@ class AioCallUnderWay:
         try:
             attempts.begin()
         except NoNodeAvailable as error:
-            self._fail(NoNodeError(*error.args))
             self._made = True
+            self._end(NoNodeError(*error.args))
             return True
         try:
             self._connection = connection = self._method.fleet.nodes(attempts.lease).take()
@@ -98,7 +102,7 @@ class AioCallUnderWay:
         """Have a task make the call, if nobody does."""
         if not self._made:
             self._made = True
-            self._task = self.loop.create_task(self._run())
+            self._task = self._loop.create_task(self._run())
             self._task.add_done_callback(_heed)
 
     async def response(self) -> Any:
@@ -120,31 +124,53 @@ class AioCallUnderWay:
             answer = await self._answer()
         except NoNodeAvailable as error:
             failure = NoNodeError(*error.args)
-            self._fail(failure)
+            self._end(failure)
             raise failure from None
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             if self.cancelled or _is_cancelled():
                 attempts.cancelled()
             else:
                 attempts.give_up()  # the channel was closed, or the caller's requests failed
-            self.ended.cancel()
-            self._tell()
+            self._end(error)
             raise
         except BaseException as error:
             # Nothing to do where the attempt has been reported; else the fault is not the node's.
             attempts.give_up()
-            self._fail(error)
+            self._end(error)
             raise
-        if not self.ended.done():
-            self.ended.set_result(answer)
-        self._tell()
+        self._response = answer
+        self._end(None)
         return answer
 
-    def _fail(self, error: BaseException) -> None:
-        if not self.ended.done():
-            self.ended.set_exception(error)
-            self.ended.exception()  # retrieved, so that asyncio does not log it: callers are told
+    def _end(self, error: BaseException | None) -> None:
+        """End the call, by an error or by the response that is there."""
+        if self.over:
+            return
+        self.over = True
+        self._error = error
+        if self._ended is not None:
+            self._settle(self._ended)
         self._tell()
+
+    @property
+    def ended(self) -> asyncio.Future[Any]:
+        """The single response, or the error, by which it ends; most calls need no such thing."""
+        if self._ended is None:
+            self._ended = self._loop.create_future()
+            if self.over:
+                self._settle(self._ended)
+        return self._ended
+
+    def _settle(self, ended: asyncio.Future[Any]) -> None:
+        if ended.done():
+            return
+        if self._error is None:
+            ended.set_result(self._response)
+        elif isinstance(self._error, asyncio.CancelledError):
+            ended.cancel()
+        else:
+            ended.set_exception(self._error)
+            ended.exception()  # retrieved, so that asyncio does not log it: callers are told
 
     async def _answer(self) -> Any:
         fleet, attempts = self._method.fleet, self._attempts
@@ -231,7 +257,7 @@ class AioCallUnderWay:
 
     def cancel(self) -> bool:
         """Cancel the call; return whether there was something to cancel."""
-        if self.ended.done() or self.cancelled:
+        if self.over or self.cancelled:
             return False
         self.cancelled = True
         if self.inner is not None:
@@ -242,8 +268,7 @@ class AioCallUnderWay:
         if not self._made:
             self._made = True
             self._leave()
-            self.ended.cancel()
-            self._tell()
+            self._end(asyncio.CancelledError())
         return True
 
     def _leave(self) -> None:
@@ -254,30 +279,37 @@ class AioCallUnderWay:
 
     def drop(self) -> None:
         """Cancel the call because nobody holds it any more; said by whatever thread collects it."""
-        if self.ended.done():
+        if self.over:
             return
-        if running_loop() is self.loop:
+        if running_loop() is self._loop:
             self.cancel()
             return
         with suppress(RuntimeError):  # the loop is closed, and its tasks with it
-            self.loop.call_soon_threadsafe(self.cancel)
+            self._loop.call_soon_threadsafe(self.cancel)
+
+    @property
+    def was_cancelled(self) -> bool:
+        """True if the call has ended by a cancellation, or is about to."""
+        return self.cancelled or isinstance(self._error, asyncio.CancelledError)
 
     def time_remaining(self) -> float | None:
         """Return the seconds that are left; ``None`` for any time."""
         return self._attempts.seconds(single=False)
 
-    async def over(self) -> Any:
+    async def last(self) -> Any:
         """Wait for the end of the call; return what gRPC, or this package, has for it.
 
         Returns:
             Its last attempt's call, or the error that came before any.
         """
         self.make()
-        await asyncio.wait((self.ended,))
-        if not self.ended.cancelled():
-            error = self.ended.exception()
-            if error is not None and (self.inner is None or isinstance(error, NoNodeError)):
-                return error
+        if not self.over:
+            await asyncio.wait((self.ended,))
+        error = self._error
+        if isinstance(error, grpc.RpcError) and (
+            self.inner is None or isinstance(error, NoNodeError)
+        ):
+            return error
         return self.inner
 
     async def sent(self) -> Any:
@@ -288,7 +320,7 @@ class AioCallUnderWay:
         """
         self.make()
         while self.inner is None:
-            if self.ended.done():
+            if self.over:
                 return self.ended.result()
             await self._change()
         return self.inner
@@ -333,12 +365,12 @@ class AioCallUnderWay:
         """Report that the answer has begun: from now on nothing is sent again."""
         if not self._committed:
             self._committed = True
-            if not self.ended.done():
+            if not self.over:
                 self._attempts.lease.first_byte()
 
     async def _is_followed(self, inner: Any) -> bool:
         """Wait until an attempt that has ended is judged; return whether another follows it."""
-        while self.inner is inner and not self.ended.done():
+        while self.inner is inner and not self.over:
             await self._change()
         return self.inner is not inner
 
