@@ -11,15 +11,15 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from inspect import signature
 from threading import Lock
+from types import MappingProxyType
 from typing import Any, Final, cast
 
 from loadwise._callables import refuse_async
 from loadwise._numbers import shown
-from loadwise._text import nearest
 from loadwise.balancer import Balancer, Lease
 from loadwise.balancer.failure_rules import outcome_of
 from loadwise.context import HashKey
-from loadwise.errors import NoNodeAvailable
+from loadwise.errors import NoNodeAvailable, nearest
 from loadwise.filters import Filter, by_id
 from loadwise.integrations._llm.cooldowns import asked_wait, reset_wait
 from loadwise.nodes import Endpoint
@@ -29,7 +29,10 @@ from loadwise.strategies import Strategy
 try:
     import litellm
     from litellm.integrations.custom_logger import CustomLogger
-    from litellm.types.router import CustomRoutingStrategyBase, RouterRateLimitErrorBasic
+    from litellm.types.router import (  # pyright: ignore[reportMissingTypeStubs]
+        CustomRoutingStrategyBase,
+        RouterRateLimitErrorBasic,
+    )
     from openai import OpenAIError
 except ImportError as error:
     raise ImportError(
@@ -45,6 +48,7 @@ _MOST_FILTERS: Final = 256
 _FAILURES: Final = frozenset({401, 402, 403, 408})
 """Statuses below 500 that are the deployment's: its key is refused, or no answer came in time."""
 _TOO_MANY: Final = 429
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 _SERVER_ERRORS: Final = 500
 
 
@@ -63,6 +67,7 @@ class NoDeploymentError(NoNodeAvailable, RouterRateLimitErrorBasic):  # type: ig
         reasons: Mapping[str, int],
         retry_after: float | None = None,
         filters: Iterable[str] = (),
+        *,
         model: str = "",
     ) -> None:
         NoNodeAvailable.__init__(self, balancer, total, reasons, retry_after, filters)
@@ -202,7 +207,8 @@ class LoadwiseStrategy(CustomRoutingStrategyBase):  # type: ignore[misc, unused-
 
     def _choose(self, model: str, found: Any, request: dict[str, Any] | None) -> Any:  # noqa: ANN401 - as litellm has it
         """Return one of the candidates, and have the request hold a lease on it."""
-        candidates = [found] if isinstance(found, Mapping) else list(found)
+        # A deployment that was asked for by its id comes alone.
+        candidates: list[Any] = [found] if isinstance(found, Mapping) else list(found)
         by_deployment = {_id_of(each): each for each in candidates}
         self._follow()
         known = tuple(each for each in by_deployment if each in self._balancer)
@@ -307,7 +313,7 @@ _LOGGER: Final = _Logger()
 def _hold(lease: Lease[Endpoint], request: dict[str, Any]) -> None:
     """Have a request carry a lease to where litellm tells how it ended."""
     name = next((each for each in _BUCKETS if isinstance(request.get(each), dict)), "metadata")
-    bucket: dict[str, Any] = request.get(name) or {}
+    bucket = _member(request, name)
     token = _Token(f"lease on {lease.node_id}")
     token.lease = lease
     # A dictionary of the request's own: the caller may give the same to several.
@@ -317,12 +323,18 @@ def _hold(lease: Lease[Endpoint], request: dict[str, Any]) -> None:
 
 
 def _lease_of(told: Any) -> Lease[Endpoint] | None:  # noqa: ANN401 - as litellm has it
-    parameters = told.get("litellm_params") or {}
+    parameters = _member(told, "litellm_params")
     for name in _BUCKETS:
-        token = (parameters.get(name) or {}).get(_KEY)
+        token = _member(parameters, name).get(_KEY)
         if isinstance(token, _Token):
             return token.lease
     return None
+
+
+def _member(told: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a mapping that is a member of another; an empty one where it is missing."""
+    found: Mapping[str, Any] | None = told.get(name)
+    return found or _NOTHING
 
 
 def _judge(lease: Lease[Endpoint], error: object) -> None:
@@ -332,7 +344,7 @@ def _judge(lease: Lease[Endpoint], error: object) -> None:
         return
     status = getattr(error, "status_code", None)
     if status == _TOO_MANY:
-        headers = getattr(getattr(error, "response", None), "headers", None) or {}
+        headers: Any = getattr(getattr(error, "response", None), "headers", None) or _NOTHING
         lease.rate_limited(asked_wait(headers) or reset_wait(headers), reason=type(error).__name__)
     elif isinstance(error, OSError) or (
         isinstance(error, OpenAIError)
@@ -349,7 +361,7 @@ def _judge(lease: Lease[Endpoint], error: object) -> None:
 def _failed_before(request: Mapping[str, Any]) -> frozenset[str]:
     """Return the ids of the deployments that have failed this request."""
     for name in _BUCKETS:
-        told = (request.get(name) or {}).get("previous_models")
+        told: Any = _member(request, name).get("previous_models")
         if told:
             return frozenset(str(each["deployment_id"]) for each in told if "deployment_id" in each)
     return frozenset()

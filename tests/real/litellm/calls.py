@@ -179,15 +179,13 @@ def case_threads() -> Any:
     for each in threads:
         each.join()
     seen = fleet.ended(11)
-    return [seen.count("a SUCCESS"), {each for each in seen} == {"a SUCCESS", "b FAILURE"}]
+    return [seen.count("a SUCCESS"), set(seen) == {"a SUCCESS", "b FAILURE"}]
 
 
 def case_stream() -> Any:
     """The lease is held until the stream has been read."""
     fleet = Fleet({"a": {}})
-    held = []
-    for _ in fleet.call(stream=True):
-        held.append(fleet.in_flight)
+    held = [fleet.in_flight for _ in fleet.call(stream=True)]
     return [held[0], fleet.ended(1)]
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ DEADLINE = 300.0
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[dict[str, Any]]:
+def told() -> dict[str, Any]:
     """What came of all calls, made in one process."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     with subprocess.Popen([sys.executable, PROVIDER], stdout=subprocess.PIPE, text=True) as server:
@@ -30,8 +29,7 @@ def told() -> Iterator[dict[str, Any]]:
             port = server.stdout.readline().strip()
             done = subprocess.run(
                 [sys.executable, Path(__file__).with_name("calls.py"), port],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 text=True,
                 timeout=DEADLINE,
                 check=False,
@@ -40,7 +38,8 @@ def told() -> Iterator[dict[str, Any]]:
         finally:
             server.kill()
     assert done.returncode == 0, done.stderr[-3000:]
-    yield json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 EXPECTED: dict[str, Any] = {
