@@ -12,8 +12,6 @@ exclude_patterns = ["_build"]
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
-# It takes longer to be imported than all others together.
-autodoc_mock_imports = ["litellm"]
 # A longer signature has a line for each parameter.
 maximum_signature_line_length = 80
 napoleon_numpy_docstring = False
