@@ -34,7 +34,6 @@ NEED_EXTRAS = (
     "loadwise.integrations",
     "loadwise.simulation",
 )
-NEED_EXTRAS = ("loadwise.cli", "loadwise.integrations", "loadwise.simulation")
 # litellm takes longer to be imported than all others together.
 WITHOUT_EXAMPLES = {"loadwise.integrations.litellm"}
 FENCE = re.compile(r"^```(?P<language>[^\n]*)\n(?P<source>.*?)^```\s*?$", re.MULTILINE | re.DOTALL)
