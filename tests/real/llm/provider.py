@@ -13,6 +13,7 @@ answers from now on, ``GET /NODE`` tells how many prompts it has been asked sinc
                             all that comes), "empty" (nothing comes) or "lost" (the connection ends
                             instead)
     error                   the error of such an event
+    finish                  why a stream of chat completions is at its end, said before it is
     times                   how many prompts are answered so; later ones are answered well
     hold                    how many prompts have to have come before the first is answered; if
                             they do not come it is answered by a 504
@@ -94,6 +95,9 @@ def stream_of(kind: str, script: dict[str, Any]) -> Iterator[tuple[str | None, s
     """Return the names and the data of a stream's events."""
     before, after = events_of(kind)
     how = script["stream"]
+    if kind == "chat/completions" and "finish" in script:
+        last = {"index": 0, "delta": {}, "finish_reason": script["finish"]}
+        after = [before[0] | {"choices": [last]}, *after]
     if how in ("empty", "lost"):
         return
     if how == "refused":
