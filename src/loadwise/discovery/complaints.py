@@ -51,5 +51,9 @@ class Complaints:
             self._warn(complaints[kind])
         self._lasting = set(complaints)
 
+    def happened(self, text: str) -> None:
+        """Log what is no state but an event, whenever it happens."""
+        self._warn(text)
+
     def _warn(self, text: str) -> None:
         _log.warning("%s: %s", self._who, visible(text)[:_LONGEST])

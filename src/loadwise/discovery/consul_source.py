@@ -137,32 +137,30 @@ class _ConsulFeed:
             seconds += self._wait * 17 / 16
         token = _token(self._token)
         headers = {"X-Consul-Token": token} if token else {}
-        self._is_asking = True
+        # Whatever goes wrong, the next query is not to wait: another server may answer it.
+        before, self._index, self._is_asking = self._index, 0, True
         try:
             answer, told = self._client.get(self._path, params, headers, seconds)
-        except SourceError:
-            self._index = 0  # it may be another server that answers the next time
-            raise
         finally:
             self._is_asking = False
         nodes, complaints = endpoints(answer)
-        self._follow(told.get("X-Consul-Index"))
+        index = _index(told.get("X-Consul-Index"))
+        self._index = 0 if index < before else index
         return Found(nodes, again=_GAP, complaints=complaints)
-
-    def _follow(self, told: str | None) -> None:
-        if told is None or not told.isdecimal():
-            self._index = 0
-            raise SourceError(
-                f"the answer has the X-Consul-Index {told!r}; it must be a number: is this Consul?"
-            )
-        index = max(1, int(told))
-        self._index = 0 if index < self._index else index
 
     def close(self) -> None:
         """End a query under way, or let go of the connection."""
         self._client.interrupt()
         if not self._is_asking:
             self._client.close()
+
+
+def _index(told: str | None) -> int:
+    if told is None or not told.isdecimal():
+        raise SourceError(
+            f"the answer has the X-Consul-Index {shown(told)}; it must be a number: is this Consul?"
+        )
+    return max(1, int(told))
 
 
 def _token(given: str | None) -> str:

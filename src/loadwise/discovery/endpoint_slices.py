@@ -51,10 +51,11 @@ def joined(slices: Iterable[_Table], port: Port, service: str) -> Found[Endpoint
     """
     dropped = Dropped("endpoints")
     tables = [*slices]
+    count = sum(len(_entries(table)) for table in tables)
+    if count > MOST_NODES:
+        raise SourceError(f"{service} has {count:,} endpoints; {MOST_NODES:,} are the most allowed")
     best: dict[str, _One] = {}
-    for number, one in enumerate(_all(tables, _Ports(tables, port, service), dropped)):
-        if number >= MOST_NODES:
-            raise SourceError(f"{service} has more than {MOST_NODES:,} endpoints, the most allowed")
+    for one in _all(tables, _Ports(tables, port, service), dropped):
         identity = str(one.node.id)
         known = best.get(identity)
         if known is None or one.standing > known.standing:
@@ -92,14 +93,18 @@ def _all(slices: Iterable[_Table], ports: _Ports, dropped: Dropped) -> Iterator[
         if family not in _FAMILIES:
             dropped.add(f"a slice of the type {shown(family)}")
             continue
-        entries = table.get("endpoints")
         port = ports.of(table)
-        for entry in cast("list[object]", entries) if isinstance(entries, list) else []:
+        for entry in _entries(table):
             one = _one(entry, family, port)
             if one is None:
                 dropped.add(_told(entry, port))
             elif one.standing:
                 yield one
+
+
+def _entries(table: _Table) -> list[object]:
+    entries = table.get("endpoints")
+    return cast("list[object]", entries) if isinstance(entries, list) else []
 
 
 def _one(entry: object, family: str, port: object) -> _One | None:

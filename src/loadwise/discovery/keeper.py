@@ -64,9 +64,11 @@ class Keeper(Generic[N]):
         self._changes = Changes(balancer)
         self._complaints = Complaints(f"{source} for balancer {balancer.name!r}")
         self._cache = None if settings.cache is None else CacheFile(settings.cache, source)
-        self._found: Found[N] | None = None  # the last that was looked at
+        self._believed: Found[N] | None = None
+        self._is_first = True
         self._pending: Found[N] | None = None
         self._due: float | None = None
+        self._was_refused = False  # and what is due is to try that again
         # Until when nodes are kept that half of the fleet was lost with.
         self._held: dict[Hashable, float] = {}
         self._answered_at: float | None = None
@@ -87,8 +89,9 @@ class Keeper(Generic[N]):
             from_cache=self._from_cache,
         )
 
-    def restore(self) -> None:
-        """Begin with the nodes of the cache file, if there are some and nothing better is known."""
+    def begin(self) -> None:
+        """Begin a run, with the nodes of the cache file if nothing better is known."""
+        self._is_first = True
         if self._cache is None or self._changes.members:
             return
         try:
@@ -105,9 +108,9 @@ class Keeper(Generic[N]):
         self._error, self._failures = None, 0
         self._complaints.answered()
         self._pending = found
-        if self._due is None:
-            is_first = self._found is None
-            self._due = now if is_first else now + self._settings.debounce
+        if self._due is None or self._was_refused:
+            self._due = now if self._is_first else now + self._settings.debounce
+        self._was_refused = False
 
     def failed(self, error: BaseException) -> None:
         """Take note that the source could not be asked."""
@@ -119,16 +122,17 @@ class Keeper(Generic[N]):
         """Apply what is due, and return in how many seconds there will be more; O(n) if it is."""
         if self._pending is not None and self._due is not None and now >= self._due:
             found, self._pending, self._due = self._pending, None, None
+            self._was_refused = False
             self._take(found, now)
-        elif self._found is not None and any(until <= now for until in self._held.values()):
-            self._take(self._found, now)
+        elif self._believed is not None and any(until <= now for until in self._held.values()):
+            self._take(self._believed, now)
         moments = list(self._held.values())
         if self._due is not None:
             moments.append(self._due)
         return max(0.0, min(moments) - now) if moments else None
 
     def _take(self, found: Found[N], now: float) -> None:
-        self._found = found
+        self._is_first = False
         complaints = dict(found.complaints)
         try:
             self._follow(found, now, complaints)
@@ -136,7 +140,7 @@ class Keeper(Generic[N]):
             complaints["refused"] = (
                 f"the nodes that it lists cannot be used, so they stay as they are: {_words(error)}"
             )
-            self._pending, self._due = found, now + _REFUSED_AGAIN
+            self._pending, self._due, self._was_refused = found, now + _REFUSED_AGAIN, True
         self._complaints.noted(complaints)
 
     def _follow(self, found: Found[N], now: float, complaints: dict[str, str]) -> None:
@@ -151,7 +155,8 @@ class Keeper(Generic[N]):
                 f"would let them go)"
             )
             return
-        self._hold(nodes, now, complaints)
+        self._believed = found
+        self._hold(nodes, now)
         # A node that is about to end is of no use to who does not know it yet.
         kept = {i: node for i, node in nodes.items() if i not in draining or i in members}
         kept |= {i: members[i] for i in self._held}
@@ -160,7 +165,7 @@ class Keeper(Generic[N]):
             self._write_cache(self._cache, nodes, complaints)
         self._from_cache = False
 
-    def _hold(self, nodes: dict[Hashable, N], now: float, complaints: dict[str, str]) -> None:
+    def _hold(self, nodes: dict[Hashable, N], now: float) -> None:
         """Find out who is gone, and who of them is kept nevertheless."""
         mine = self._changes.members.keys() - self._changes.drained
         lost = mine - nodes.keys() - self._held.keys()
@@ -170,7 +175,7 @@ class Keeper(Generic[N]):
             if seconds:
                 self._held |= dict.fromkeys(lost, now + seconds)
                 text += f"; they are kept for {seconds:g} s, unless they come back"
-            complaints["half"] = text
+            self._complaints.happened(text)
         self._held = {i: until for i, until in self._held.items() if i not in nodes and until > now}
 
     def _write_cache(

@@ -116,7 +116,7 @@ class WatchRun(Generic[N]):
 
     def _keep_going(self) -> None:
         try:
-            self._keeper.restore()
+            self._keeper.begin()
             while not self.ended:
                 # Before the news is looked at, so that none that comes later is slept through.
                 self._wake.clear()
