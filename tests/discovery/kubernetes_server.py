@@ -34,7 +34,6 @@ class Cluster(State):
         self.slices: dict[tuple[str, str], dict[str, Any]] = {}
         self.history: list[tuple[int, str, dict[str, Any]]] = []
         self.token = ""
-        self.watches = 0
         self.cut = 0  # raised to end all watches
         self.noise: list[str] = []
 
@@ -96,9 +95,7 @@ class Kubernetes(Handler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         with CLUSTER.changed:
-            CLUSTER.watches += 1
             cut = CLUSTER.cut
-            CLUSTER.changed.notify_all()
         end = time.monotonic() + float(query.get("timeoutSeconds", "1800"))
         while time.monotonic() < end:
             with CLUSTER.changed:
@@ -191,10 +188,4 @@ def drop(name: str) -> None:
 
 if __name__ == "__main__":
     ORDERS = (put, delete, bookmark, compact, cut, noise, token, drop)
-    serve(
-        Kubernetes,
-        {
-            **{order.__name__: order for order in ORDERS},
-            "watches": lambda: CLUSTER.watches,
-        },
-    )
+    serve(Kubernetes, {order.__name__: order for order in ORDERS})

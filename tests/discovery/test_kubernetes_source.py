@@ -6,11 +6,11 @@ See kubernetes_server.py for what of it. No Kubernetes takes part.
 from __future__ import annotations
 
 import json
-import ssl
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from loadwise import Balancer, Endpoint
 from loadwise.discovery import KubernetesSource, SourceError, Watcher
 
 pytest.importorskip("httpx2", reason="httpx2 is not installed")
+
+NUMBERS = count()
 
 
 def content(*addresses: str, ending: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
@@ -74,11 +76,6 @@ class Cluster:
             and ("watch" in each["query"]) is (kind == "watch")
         ]
 
-    def watched(self) -> Any:
-        """Return as soon as there is one watch more than when this was called."""
-        before = self.server.tell("watches")
-        return lambda: self.server.tell("watches") > before
-
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
@@ -88,10 +85,10 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def cluster(server: Server, request: pytest.FixtureRequest, tmp_path: Path) -> Cluster:
+def cluster(server: Server, tmp_path: Path) -> Cluster:
     """The server, with two endpoints in a namespace of the test's own."""
     server.tell("token", "")
-    cluster = Cluster(server, request.node.name.replace("[", "-").replace("]", ""), tmp_path)
+    cluster = Cluster(server, f"test-{next(NUMBERS)}", tmp_path)
     cluster.put("one", "10.0.0.1", "10.0.0.2")
     return cluster
 
@@ -257,7 +254,8 @@ def test_an_outage_and_a_restart_lose_nothing(tmp_path: Path) -> None:
             until(lambda: watcher.status().failures >= 3)
             assert ids(balancer) == {"10.0.0.1:80", "10.0.0.2:80"}
             server.start()
-            server.tell("compact")
+            for _ in range(3):
+                server.tell("compact")
             until(lambda: log.having("it lists no nodes"))
             assert ids(balancer) == {"10.0.0.1:80", "10.0.0.2:80"}
             cluster.put("one", "10.0.0.3")
@@ -348,7 +346,6 @@ def test_the_certificate_is_checked_by_that_of_the_account(
             feed = source.open()
             assert feed.fetch().nodes == ()
             feed.close()
-            assert ssl.HAS_TLSv1_2
         finally:
             process.kill()
 

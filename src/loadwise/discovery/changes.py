@@ -63,8 +63,7 @@ class Changes(Generic[N]):
             return True
         joined = [identity for identity in nodes if identity not in before]
         left = [identity for identity in before if identity not in nodes]
-        stayed = nodes.keys() - joined
-        if any(nodes[identity] != before[identity] for identity in stayed):
+        if _is_any_other(before, nodes):
             self._balancer.replace(nodes.values())
         elif len(joined) + len(left) == 1:
             # Of all others nothing is read again, and strategies begin with what they have.
@@ -86,3 +85,12 @@ class Changes(Generic[N]):
             self._balancer.add(nodes[joined[0]])
         else:
             self._balancer.remove(left[0])
+
+
+def _is_any_other(before: Mapping[Hashable, N], after: Mapping[Hashable, N]) -> bool:
+    """Tell whether a node that stayed is not what it was."""
+    for identity, node in after.items():
+        known = before.get(identity, node)
+        if known is not node and known != node:
+            return True
+    return False

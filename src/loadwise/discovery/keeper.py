@@ -202,7 +202,8 @@ def _by_id(found: Found[N], complaints: dict[str, str]) -> dict[Hashable, N]:
             raise SourceError(f"it lists more than {MOST_NODES:,} nodes, which is the most allowed")
         identity = node_id(node)
         check_id(identity, node)
-        if nodes.setdefault(identity, node) != node:
+        first = nodes.setdefault(identity, node)
+        if first is not node and first != node:
             twice.append(identity)
     if twice:
         complaints["twice"] = (

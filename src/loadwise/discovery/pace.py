@@ -12,7 +12,7 @@ LONGEST_BACKOFF: Final = 10.0
 _FIRST_BACKOFF: Final = 0.25
 _MOST_DOUBLINGS: Final = 10
 _JITTER: Final = 0.1
-_LEAST_GAP: Final = 0.01
+_LEAST_GAP: Final = 0.002
 """Seconds; a source whose every answer is at once the next one would else never let go."""
 
 
