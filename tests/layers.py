@@ -39,7 +39,7 @@ because `Filtered` is a strategy.
 """
 LAYERS = (
     *CORE,
-{"_tables"},
+    {"_tables"},
     {"config", "discovery", "health_checks", "integrations", "simulation"},
     {"cli"},
     {"__main__"},

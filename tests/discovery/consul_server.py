@@ -8,14 +8,10 @@ and ``dc`` choose; a token is asked for if there is one. It is not Consul, and k
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from serving import Handler, State, serve  # noqa: E402 - beside this file, where no package is
+from tests.discovery.serving import Handler, State, serve
 
 PREFIX = "/v1/health/service/"
 

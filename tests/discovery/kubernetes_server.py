@@ -11,14 +11,10 @@ status or as an event. It is not Kubernetes, and knows no other kind of object.
 from __future__ import annotations
 
 import json
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from serving import Handler, State, serve  # noqa: E402 - beside this file, where no package is
+from tests.discovery.serving import Handler, State, serve
 
 KIND = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice"}
 LABEL = "kubernetes.io/service-name"
@@ -44,7 +40,13 @@ CLUSTER = Cluster()
 def gone() -> dict[str, Any]:
     """The status of a version that is no longer known."""
     text = "too old resource version"
-    return {"kind": "Status", "status": "Failure", "reason": "Expired", "code": 410, "message": text}
+    return {
+        "kind": "Status",
+        "status": "Failure",
+        "reason": "Expired",
+        "code": 410,
+        "message": text,
+    }
 
 
 class Kubernetes(Handler):

@@ -13,19 +13,19 @@ from typing import Any, Self
 from tests.discovery.support import TIMEOUT
 from tests.ports import free_port
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 
 
 class Server:
-    """A server that one of the scripts beside this file runs, and its control.
+    """A server that one of the modules beside this file runs, and its control.
 
     Args:
-        script: Name of the script.
+        script: Name of the module.
         arguments: What else it is told, after the port.
     """
 
     def __init__(self, script: str, *arguments: str) -> None:
-        self._command = [sys.executable, str(HERE / script)]
+        self._command = [sys.executable, "-m", f"tests.discovery.{script}"]
         self._arguments = arguments
         self.port = free_port()
         self.start()
@@ -41,6 +41,7 @@ class Server:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            cwd=ROOT,
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"

@@ -27,8 +27,11 @@ class Handler(BaseHTTPRequestHandler):
     """Speaks HTTP; what a GET is answered is for each server to say."""
 
     protocol_version = "HTTP/1.1"
-    answer: Callable[[Any, str, dict[str, str]], None]
     state: State
+
+    def answer(self, path: str, query: dict[str, str]) -> None:
+        """Answer a request; for each server to say."""
+        raise NotImplementedError
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
@@ -44,9 +47,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_body(*fault)
 
-    def send_body(
-        self, status: int, body: Any, headers: dict[str, str] | None = None
-    ) -> None:
+    def send_body(self, status: int, body: Any, headers: dict[str, str] | None = None) -> None:
         """Answer with JSON, or with text as it stands."""
         content = (body if isinstance(body, str) else json.dumps(body)).encode()
         self.send_response(status)
@@ -77,7 +78,11 @@ def serve(handler: type[Handler], orders: dict[str, Callable[..., Any]]) -> None
     def fault(*faults: Any) -> None:
         state.fault.extend(faults)
 
-    known = {"fault": fault, "requests": lambda: state.requests, **orders}
+    known: dict[str, Callable[..., Any]] = {
+        "fault": fault,
+        "requests": lambda: state.requests,
+        **orders,
+    }
     server = Server(("127.0.0.1", int(sys.argv[1])), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     sys.stdout.write("ready\n")

@@ -19,7 +19,7 @@ QUICK = 0.005
 
 RUNS: dict[str, Callable[[Callable[[], Awaitable[None]]], object]] = {
     "asyncio": lambda main: asyncio.run(main()),  # type: ignore[arg-type]
-    "trio": lambda main: trio.run(main),
+    "trio": trio.run,
 }
 
 

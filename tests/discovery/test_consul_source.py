@@ -55,7 +55,7 @@ def server(consul: Server) -> Server:
 @pytest.fixture(scope="module")
 def consul() -> Iterator[Server]:
     """One server for all."""
-    with Server("consul_server.py") as server:
+    with Server("consul_server") as server:
         yield server
 
 
@@ -155,7 +155,7 @@ def test_a_server_that_fails_or_lies_loses_nothing(server: Server, fault: Any, t
 
 def test_an_outage_and_a_restart_lose_nothing() -> None:
     """The last good nodes stay; one warning tells of it, and the new ones come."""
-    with Server("consul_server.py") as server, logged() as log:
+    with Server("consul_server") as server, logged() as log:
         server.tell("put", "search", [instance(1), instance(2)])
         balancer = Balancer[Endpoint]([])
         with Watcher(balancer, source(server), debounce=0.0) as watcher:
@@ -299,7 +299,7 @@ WRONG: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: ConsulSource(""), ValueError, "service is '': it is empty"),
     (lambda: ConsulSource(3), TypeError, "service is 3; it must be a str"),  # type: ignore[arg-type]
     (lambda: ConsulSource("a", tag=3), TypeError, "tag is 3; it must be a str or None"),  # type: ignore[arg-type]
-    (lambda: ConsulSource("a", token="\n"), ValueError, "token is not one: it has"),
+    (lambda: ConsulSource("a", token=chr(7)), ValueError, "token is not one: it has"),
     (lambda: ConsulSource("a", url="consul:8500"), ValueError, "url is 'consul:8500'; it must"),
     (lambda: ConsulSource("a", url="http://u:p@c"), ValueError, "neither a user, a query nor"),
     (lambda: ConsulSource("a", url=3), TypeError, "url is 3; it must be a str"),  # type: ignore[arg-type]

@@ -50,7 +50,9 @@ def ids(found: Found[Endpoint]) -> list[object]:
     ],
 )
 def test_conditions_say_who_is_a_node(
-    conditions: dict[str, Any], is_node: bool, is_draining: bool  # noqa: FBT001 - a table of cases
+    conditions: dict[str, Any],
+    is_node: bool,  # noqa: FBT001 - a table of cases
+    is_draining: bool,  # noqa: FBT001 - as above
 ) -> None:
     """Ready ones are; those that are ending but serve are drained; all others are not."""
     found = joined([piece(one("10.0.0.9"), one("10.0.0.1", **conditions))], None, "search")
@@ -60,10 +62,8 @@ def test_conditions_say_who_is_a_node(
 
 def test_if_nobody_is_ready_those_that_are_ending_are_asked() -> None:
     """As long as they serve; and it is told."""
-    ending = {"ready": False, "serving": True, "terminating": True}
-    found = joined(
-        [piece(one("10.0.0.1", **ending), one("10.0.0.2", ready=False))], None, "search"
-    )
+    ending: dict[str, Any] = {"ready": False, "serving": True, "terminating": True}
+    found = joined([piece(one("10.0.0.1", **ending), one("10.0.0.2", ready=False))], None, "search")
     assert ids(found) == ["10.0.0.1:80"]
     assert found.draining == frozenset()
     assert found.complaints == {"ending": "none is ready, so 1 that are ending are asked"}
@@ -154,8 +154,22 @@ rubbish = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["addresses", "conditions", "ready", "ports", "port", "endpoints", "addressType"]
-                + ["targetRef", "uid", "zone", "serving", "terminating", "name", "protocol"]
+                [
+                    "addresses",
+                    "conditions",
+                    "ready",
+                    "ports",
+                    "port",
+                    "endpoints",
+                    "addressType",
+                    "targetRef",
+                    "uid",
+                    "zone",
+                    "serving",
+                    "terminating",
+                    "name",
+                    "protocol",
+                ]
             ),
             inner,
             max_size=4,

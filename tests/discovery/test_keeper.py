@@ -6,10 +6,10 @@ Nothing runs in the background here.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.discovery.support import Lines, ids, logged
 
@@ -28,7 +28,7 @@ from loadwise.discovery.source import Found
 
 def keeper(balancer: Balancer[Any], **options: Any) -> Keeper[Any]:
     """A keeper without a debounce, unless it is told one."""
-    return Keeper(balancer, WatchSettings.of({"debounce": 0.0, **options}), "the source")
+    return Keeper(balancer, WatchSettings(**{"debounce": 0.0, **options}), "the source")
 
 
 def found(*nodes: Any, draining: tuple[object, ...] = (), **complaints: str) -> Found[Any]:
@@ -47,9 +47,9 @@ def test_the_first_answer_replaces_a_balancers_own_nodes_at_once() -> None:
     balancer = Balancer(["a", "b"])
     balancer.acquire(exclude=["b"]).success()
     kept = keeper(balancer, debounce=60.0)
-    assert balancer.nodes == ("a", "b")
+    assert [*balancer.nodes] == [*("a", "b")]
     assert told(kept, found("c", "a")) is None
-    assert balancer.nodes == ("c", "a")
+    assert [*balancer.nodes] == [*("c", "a")]
     assert [each.picks for each in balancer.status()] == [0, 1]
 
 
@@ -60,9 +60,9 @@ def test_changes_that_come_together_are_one() -> None:
     told(kept, found("a"))
     assert told(kept, found("a", "b"), 10.0) == 0.5
     assert told(kept, found("a", "c"), 10.3) == pytest.approx(0.2)
-    assert balancer.nodes == ("a",)
+    assert [*balancer.nodes] == [*("a",)]
     assert kept.turn(10.5) is None
-    assert balancer.nodes == ("a", "c")
+    assert [*balancer.nodes] == [*("a", "c")]
 
 
 def test_an_empty_answer_empties_a_fleet_only_if_it_may() -> None:
@@ -72,11 +72,11 @@ def test_an_empty_answer_empties_a_fleet_only_if_it_may() -> None:
     with logged() as log:
         for _ in range(3):
             told(kept, found())
-        assert balancer.nodes == ("own",)
+        assert [*balancer.nodes] == [*("own",)]
         told(kept, found("a", "b"))
         for _ in range(3):
             told(kept, found())
-        assert balancer.nodes == ("a", "b")
+        assert [*balancer.nodes] == [*("a", "b")]
     assert len(log.having("it lists no nodes; the")) == 2
     assert log.lines[-1] == (
         "WARNING the source for balancer 'default': it lists no nodes; the 2 nodes that there are "
@@ -84,9 +84,9 @@ def test_an_empty_answer_empties_a_fleet_only_if_it_may() -> None:
     )
     kept = keeper(balancer, allow_empty=True)
     told(kept, found())
-    assert balancer.nodes == ()
+    assert [*balancer.nodes] == [*()]
     told(kept, found("c"))
-    assert balancer.nodes == ("c",)
+    assert [*balancer.nodes] == [*("c",)]
 
 
 def test_half_of_the_fleet_gone_at_once_is_logged() -> None:
@@ -99,7 +99,7 @@ def test_half_of_the_fleet_gone_at_once_is_logged() -> None:
         assert log.lines == []
         told(kept, found("e"))
         told(kept, found("e"))
-    assert balancer.nodes == ("e",)
+    assert [*balancer.nodes] == [*("e",)]
     assert log.lines == ["WARNING the source for balancer 'default': 2 of 3 nodes are gone at once"]
 
 
@@ -120,7 +120,7 @@ def test_half_of_the_fleet_is_held_back_for_a_while() -> None:
         assert kept.turn(129.9) == pytest.approx(0.1)
         assert set(balancer.nodes) == {"a", "b", "c", "d"}
         assert kept.turn(130.0) is None
-    assert balancer.nodes == ("a", "b")
+    assert [*balancer.nodes] == [*("a", "b")]
     assert kept.status(130.0).held == 0
     assert [line.partition(": ")[2] for line in log.lines] == [
         "3 of 4 nodes are gone at once; they are kept for 30 s, unless they come back"
@@ -134,7 +134,7 @@ def test_nodes_that_are_about_to_end_are_drained() -> None:
     told(kept, found("a", "b", "c"))
     lease = balancer.acquire(exclude=["b", "c"])
     told(kept, found("a", "b", "c", "new", draining=("a", "new")))
-    assert balancer.nodes == ("a", "b", "c")
+    assert [*balancer.nodes] == [*("a", "b", "c")]
     assert {balancer.pick() for _ in range(50)} == {"b", "c"}
     assert kept.status(0.0).draining == 1
     lease.success()
@@ -175,7 +175,7 @@ def test_rolling_ends_are_no_half_of_the_fleet() -> None:
     told(kept, found("a", "b", "c", "d", draining=("a", "b", "c")))
     with logged() as log:
         told(kept, found("d", "e"))
-    assert balancer.nodes == ("d", "e")
+    assert [*balancer.nodes] == [*("d", "e")]
     assert log.lines == []
 
 
@@ -224,10 +224,10 @@ def test_what_somebody_else_did_to_the_members_does_not_stop_it() -> None:
     told(kept, found("a", "b"))
     balancer.remove("a")
     told(kept, found("b"))
-    assert balancer.nodes == ("b",)
+    assert [*balancer.nodes] == [*("b",)]
     balancer.add("x")
     told(kept, found("b", "x"))
-    assert balancer.nodes == ("b", "x")
+    assert [*balancer.nodes] == [*("b", "x")]
     balancer.remove("b")
     told(kept, found("b", "x", "y", draining=("b",)))
     assert ids(balancer) == {"b", "x", "y"}
@@ -249,7 +249,7 @@ def test_nodes_of_a_source_that_are_there_twice_are_one() -> None:
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        (Found("ab"), "TypeError: the nodes are 'ab', whose every character"),
+        (Found[Any](cast("Any", "ab")), "TypeError: the nodes are 'ab', whose every character"),
         (Found(([],)), "TypeError: list has the id [], which is not hashable"),
         (Found(tuple(range(100_001))), "it lists more than 100,000 nodes, which is the most"),
         (Found((Endpoint("a"), "b")), "TypeError"),
@@ -291,8 +291,10 @@ def test_failures_are_logged_once_until_it_answers_again() -> None:
         told(kept, found("a"), 10.0)
         told(kept, found("a"), 11.0)
     assert log.lines == [
-        "WARNING the source for balancer 'default': OSError: no route\\x1b[2J\\n to host; the 1 "
-        "nodes that there are stay as they are, and it is asked again within 10 s",
+        (
+            "WARNING the source for balancer 'default': OSError: no route\\x1b[2J\\n to host; the "
+            "1 nodes that there are stay as they are, and it is asked again within 10 s"
+        ),
         "INFO the source for balancer 'default': it answers again, after 4 errors",
     ]
     status = kept.status(12.0)
@@ -335,6 +337,7 @@ answers = st.lists(
 )
 
 
+@settings(max_examples=50)
 @given(answers, st.none() | st.just(30.0), st.booleans())
 def test_whatever_a_source_says_the_members_follow_from_it(
     answers: list[tuple[set[str], set[str], float]],
@@ -370,7 +373,7 @@ def test_whatever_a_source_says_the_members_follow_from_it(
 
 def restored(path: Path, balancer: Balancer[Any], name: str = "the source") -> Lines:
     """What is logged when a fleet begins with a cache file."""
-    kept = Keeper(balancer, WatchSettings.of({"cache": path}), name)
+    kept = Keeper(balancer, WatchSettings(cache=path), name)
     with logged() as log:
         kept.begin()
     assert kept.status(0.0).from_cache is bool(not log.lines and balancer.nodes)
@@ -402,7 +405,7 @@ def test_texts_are_texts_again_after_a_restart(tmp_path: Path) -> None:
     told(keeper(Balancer[str]([]), cache=path), found("a:80", "b:80"))
     balancer = Balancer[str]([])
     restored(path, balancer)
-    assert balancer.nodes == ("a:80", "b:80")
+    assert [*balancer.nodes] == [*("a:80", "b:80")]
 
 
 @pytest.mark.parametrize(
@@ -415,16 +418,14 @@ def test_texts_are_texts_again_after_a_restart(tmp_path: Path) -> None:
         ('{"source": "the source", "nodes": 3}', "nodes is 3"),
     ],
 )
-def test_a_cache_file_of_any_content_does_no_harm(
-    tmp_path: Path, content: str, text: str
-) -> None:
+def test_a_cache_file_of_any_content_does_no_harm(tmp_path: Path, content: str, text: str) -> None:
     """The balancer keeps its own nodes, and the log says what is wrong."""
     path = tmp_path / "cache.json"
     path.write_text(content)
     balancer = Balancer(["own"])
     (line,) = restored(path, balancer).lines
     assert text in line
-    assert balancer.nodes == ("own",)
+    assert [*balancer.nodes] == [*("own",)]
 
 
 def test_a_cache_file_that_cannot_be_written_is_logged_once(tmp_path: Path) -> None:

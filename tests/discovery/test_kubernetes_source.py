@@ -80,7 +80,7 @@ class Cluster:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """One server for all."""
-    with Server("kubernetes_server.py") as server:
+    with Server("kubernetes_server") as server:
         yield server
 
 
@@ -244,7 +244,7 @@ def test_a_watch_that_lies_loses_nothing(cluster: Cluster, noise: str) -> None:
 
 def test_an_outage_and_a_restart_lose_nothing(tmp_path: Path) -> None:
     """The last good nodes stay, also when a server comes back that knows of none."""
-    with Server("kubernetes_server.py") as server, logged() as log:
+    with Server("kubernetes_server") as server, logged() as log:
         cluster = Cluster(server, "shop", tmp_path)
         cluster.put("one", "10.0.0.1", "10.0.0.2")
         balancer, watcher = followed(cluster)

@@ -133,7 +133,7 @@ def test_a_function_to_be_awaited_is_refused() -> None:
 
     with pytest.raises(TypeError, match="is to be awaited; use AsyncWatcher"):
         Watcher(Balancer[str]([]), CallableSource(find))
-    with logged() as log, Watcher(Balancer[str]([]), CallableSource(lambda: find())):  # type: ignore[arg-type,return-value]
+    with logged() as log, Watcher(Balancer[str]([]), CallableSource(lambda: find())):  # noqa: PLW0108 - so that it cannot be seen
         until(lambda: log.having("which is to be awaited; use AsyncWatcher"))
 
 

@@ -172,6 +172,9 @@ class _DnsFeed:
 
     def _lookup(self) -> Any:
         """Return what asks for one kind of record; ``None`` if only the system can be asked."""
+        is_here = self._name.lower().rstrip(".").rpartition(".")[2] == "localhost"
+        if is_here and self._resolver is None:  # no server is to be asked for that: RFC 6761
+            return None
         try:
             from loadwise.discovery import dns_lookup  # noqa: PLC0415 - needs an extra
         except ImportError:

@@ -88,7 +88,7 @@ class WatchRun(Generic[N]):
         try:
             self._asking.start()
         except RuntimeError:
-            self.abandon()
+            self._end()
             raise
 
     def stop(self, patience: float) -> None:
@@ -104,12 +104,19 @@ class WatchRun(Generic[N]):
 
     def close(self) -> None:
         """End it, and let its threads end soon."""
-        self.abandon()
+        self._end()
         if self._feed is not None:
             self._close(self._feed)
 
     def abandon(self) -> None:
-        """End it without waiting for its threads, which it does not have in a forked child."""
+        """End it in a forked child, where its threads are not.
+
+        Its events are not touched: a thread of the parent's may have held their locks.
+        """
+        self.ended = True
+        self.is_copy = True
+
+    def _end(self) -> None:
         self.ended = True
         self._stopping.set()
         self._wake.set()
@@ -130,7 +137,7 @@ class WatchRun(Generic[N]):
                 park()
         finally:
             # Also when a clock raised: nobody is to wait for what does not come.
-            self.abandon()
+            self._end()
             self._told()
 
     def _take_in(self) -> bool:

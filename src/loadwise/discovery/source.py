@@ -36,7 +36,7 @@ def _nothing() -> Mapping[str, str]:
     return MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, with which Python 3.11 cannot make a Found[str]
 class Found(Generic[N_co]):
     """Nodes that a source lists, all of them.
 

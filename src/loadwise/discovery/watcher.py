@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import os
 import threading
 from pathlib import Path
 from threading import Event, Lock
@@ -11,7 +12,7 @@ from typing import Any, Generic, Self, TypeVar, Unpack
 from weakref import WeakSet
 
 from loadwise._callables import refuse_async
-from loadwise._fork import call_in_child, is_uwsgi_master
+from loadwise._fork import FORKS_UNSEEN, call_in_child, is_uwsgi_master
 from loadwise._numbers import shown
 from loadwise._threads import threads_are_greenlets, warn_if_threads_stand_still
 from loadwise.balancer import Balancer
@@ -101,6 +102,7 @@ class Watcher(Generic[N]):
         self._keeper: Keeper[N] = Keeper(balancer, self._settings, repr(source))
         self._lock = Lock()
         self._run: WatchRun[N] | None = None
+        self._goes_on = False  # in the child of a fork, once all locks there are new
         _watchers.add(self)
 
     @property
@@ -168,14 +170,15 @@ class Watcher(Generic[N]):
             run.start()
             return told
 
-    def _go_on_in_child(self) -> None:
+    def _leave_parent(self) -> None:
         self._lock = Lock()
         run, self._run = self._run, None
-        if run is None:
-            return
-        goes_on = not run.ended
-        run.is_copy = True
-        run.abandon()
+        if run is not None:
+            self._goes_on = not run.ended
+            run.abandon()
+
+    def _go_on_in_child(self) -> None:
+        goes_on, self._goes_on = self._goes_on, False
         if goes_on and threads_are_greenlets():
             # To start a thread is to wait until it has begun: for gevent, to run its event loop,
             # which must not run in a child before gevent has made it fit for that.
@@ -187,10 +190,20 @@ class Watcher(Generic[N]):
 _watchers: WeakSet[Watcher[Any]] = WeakSet()
 
 
+def _leave_parent() -> None:
+    for watcher in list(_watchers):
+        watcher._leave_parent()  # noqa: SLF001 - a hook of this module
+    if FORKS_UNSEEN:
+        _go_on_in_child()
+
+
 def _go_on_in_child() -> None:
     for watcher in list(_watchers):
-        watcher._go_on_in_child()  # noqa: SLF001 - a hook of this module
+        watcher._go_on_in_child()  # noqa: SLF001 - as above
 
 
-# Called after all resets: the threads started here find no lock that a thread of the parent held.
-call_in_child(_go_on_in_child)
+call_in_child(_leave_parent)
+# Called after all resets, those of `logging` included, which was imported before: the threads
+# started here find no lock that a thread of the parent held.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_go_on_in_child)
