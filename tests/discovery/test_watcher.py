@@ -17,7 +17,7 @@ from tests.discovery.support import TIMEOUT, Listed, logged, until, until_nodes
 
 from loadwise import Balancer
 from loadwise.discovery import CallableSource, FileSource, Found, SourceError, Watcher
-from loadwise.discovery.pace import Pace
+from loadwise.discovery.pace import LookPace
 
 QUICK = 0.005
 """Seconds between two calls of a function."""
@@ -223,7 +223,7 @@ def test_a_watcher_of_a_file_begins_with_its_cache(tmp_path: Path) -> None:
 def test_it_looks_again_within_ten_seconds_after_errors() -> None:
     """Later and later, never at once, and never all at the same time."""
     for seed in range(20):
-        pace = Pace(Random(seed).random)
+        pace = LookPace(Random(seed).random)
         waits = [pace.after_error(None) for _ in range(50)]
         assert waits[0] >= 0.125
         assert max(waits) <= 10.0

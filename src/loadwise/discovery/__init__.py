@@ -11,7 +11,7 @@ from loadwise.discovery.file_source import FileSource
 from loadwise.discovery.keeper import WatchStatus
 from loadwise.discovery.kubernetes_source import KubernetesSource
 from loadwise.discovery.settings import WatchOptions
-from loadwise.discovery.source import Feed, Found, Source, SourceError
+from loadwise.discovery.source import Feed, Found, NodeSource, SourceError
 from loadwise.discovery.watcher import Watcher
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "FileSource",
     "Found",
     "KubernetesSource",
-    "Source",
+    "NodeSource",
     "SourceError",
     "WatchOptions",
     "WatchStatus",

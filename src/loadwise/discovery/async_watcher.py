@@ -17,7 +17,7 @@ from loadwise.discovery.callable_source import CallableSource
 from loadwise.discovery.keeper import Keeper, WatchStatus
 from loadwise.discovery.run import Wait, WatchRun
 from loadwise.discovery.settings import WatchOptions, WatchSettings
-from loadwise.discovery.source import Source
+from loadwise.discovery.source import NodeSource
 from loadwise.discovery.watcher import require_watchable
 
 __all__ = ["AsyncWatcher"]
@@ -32,7 +32,7 @@ class _LoopRun(Generic[N]):
     """Run of a watcher, and a task that ends it with its event loop."""
 
     def __init__(
-        self, keeper: Keeper[N], source: Source[N], settings: WatchSettings, wait: Wait
+        self, keeper: Keeper[N], source: NodeSource[N], settings: WatchSettings, wait: Wait
     ) -> None:
         self.loop: AsyncioLoop | TrioLoop = current_loop()
         self._process = os.getpid()
@@ -120,7 +120,7 @@ class AsyncWatcher(Generic[N]):
     def __init__(
         self,
         balancer: Balancer[N],
-        source: Source[N],
+        source: NodeSource[N],
         *,
         wait: Wait = Event.wait,
         **options: Unpack[WatchOptions],

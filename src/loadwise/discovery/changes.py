@@ -15,7 +15,7 @@ N = TypeVar("N")
 
 
 class Changes(Generic[N]):
-    """What a watcher has done to its balancer.
+    """Record of what a watcher has done to its balancer.
 
     Args:
         balancer: The balancer.

@@ -34,8 +34,8 @@ class FileSource:
 
     Args:
         path: The file: JSON if its name ends with ``.json``, else TOML. It need not be there yet.
-        interval: Seconds between two looks at it, finite and > 0. With watchfiles (``pip install
-            'loadwise[files]'``) changes are seen at once besides.
+        interval: Seconds between two looks at it, finite and > 0. With watchfiles, changes
+            are seen at once besides: ``pip install 'loadwise[files]'``.
 
     Raises:
         TypeError: ``path`` is no path, or ``interval`` is not a number.

@@ -21,7 +21,7 @@ except ImportError as error:
         "Kubernetes and Consul are asked over httpx2: pip install 'loadwise[httpx2]'"
     ) from error
 
-__all__ = ["HttpClient", "HttpStatusError", "Stream", "base_url"]
+__all__ = ["BodyStream", "HttpClient", "HttpStatusError", "base_url"]
 
 MOST_BYTES: Final = 64 * 1024 * 1024
 """Most bytes of an answer."""
@@ -48,7 +48,7 @@ class HttpStatusError(SourceError):
         self.status = status
 
 
-class Stream:
+class BodyStream:
     """Body of an answer that comes in pieces.
 
     Args:
@@ -134,7 +134,7 @@ class HttpClient:
 
     def stream(
         self, path: str, params: Mapping[str, str], headers: Mapping[str, str], seconds: float
-    ) -> tuple[Stream, Mapping[str, str]]:
+    ) -> tuple[BodyStream, Mapping[str, str]]:
         """Return the body of an answer, to be read piece by piece, and its headers.
 
         Raises:
@@ -153,7 +153,7 @@ class HttpClient:
             response = self._client.send(request, stream=True)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError, RuntimeError) as error:
             raise SourceError(f"{what}: {_words(error)}") from None
-        stream = Stream(response, what)
+        stream = BodyStream(response, what)
         if response.status_code != _OK:
             try:
                 text = stream.read().decode(errors="replace")

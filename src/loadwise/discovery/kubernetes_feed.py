@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from loadwise._numbers import shown
 from loadwise.discovery.endpoint_slices import Port, joined
-from loadwise.discovery.http_client import HttpClient, HttpStatusError, Stream
+from loadwise.discovery.http_client import BodyStream, HttpClient, HttpStatusError
 from loadwise.discovery.source import MOST_NODES, Found, SourceError
 from loadwise.nodes import Endpoint
 
@@ -61,7 +61,7 @@ class KubernetesFeed:
         self._version: str | None = None
         # Whether the server has held to that version, be it by one event.
         self._is_proven = False
-        self._stream: Stream | None = None
+        self._stream: BodyStream | None = None
         self._rest = bytearray()
         self._is_asking = False
 

@@ -1,11 +1,11 @@
-"""Pace at which a source is asked: as it says, with jitter, and slower while it fails."""
+"""LookPace at which a source is asked: as it says, with jitter, and slower while it fails."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["LONGEST_BACKOFF", "Pace"]
+__all__ = ["LONGEST_BACKOFF", "LookPace"]
 
 LONGEST_BACKOFF: Final = 10.0
 """Most seconds after an error until the source is asked again."""
@@ -16,7 +16,7 @@ _LEAST_GAP: Final = 0.002
 """Seconds; a source whose every answer is at once the next one would else never let go."""
 
 
-class Pace:
+class LookPace:
     """Delays before the next look at a source.
 
     After the k-th error in a row it is half to all of ``0.25 * 2**k`` seconds, 10 at most: never
@@ -28,7 +28,7 @@ class Pace:
     Not thread-safe: it belongs to the thread that asks.
 
     Example:
-        >>> pace = Pace(lambda: 0.5)
+        >>> pace = LookPace(lambda: 0.5)
         >>> [pace.after_error(None) for _ in range(3)]
         [0.1875, 0.375, 0.75]
         >>> pace.after_answer(30.0, is_empty=False)

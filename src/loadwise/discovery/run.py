@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 from loadwise._random import source_of
 from loadwise._threads import park
 from loadwise.discovery.keeper import Keeper
-from loadwise.discovery.pace import Pace
+from loadwise.discovery.pace import LookPace
 from loadwise.discovery.settings import WatchSettings
 from loadwise.discovery.source import Feed, Found, SourceError
 
@@ -53,7 +53,7 @@ class WatchRun(Generic[N]):
         self._clock = settings.clock
         self._wait = wait
         self._told = told
-        self._pace = Pace(source_of(settings.rng))
+        self._pace = LookPace(source_of(settings.rng))
         # Looked up only now: gevent may have replaced what was imported before.
         self._wake = threading.Event()
         self._stopping = threading.Event()

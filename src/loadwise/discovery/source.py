@@ -11,7 +11,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from loadwise._numbers import finite
 from loadwise.errors import LoadwiseError
 
-__all__ = ["MOST_NODES", "Feed", "Found", "Source", "SourceError"]
+__all__ = ["MOST_NODES", "Feed", "Found", "NodeSource", "SourceError"]
 
 N = TypeVar("N")
 N_co = TypeVar("N_co", covariant=True)
@@ -86,7 +86,7 @@ class Feed(Protocol[N_co]):
         ...
 
 
-class Source(Protocol[N_co]):
+class NodeSource(Protocol[N_co]):
     """A place that lists nodes. It holds no connection itself, so it may serve many watchers."""
 
     def open(self) -> Feed[N_co]:

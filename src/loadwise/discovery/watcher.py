@@ -19,7 +19,7 @@ from loadwise.balancer import Balancer
 from loadwise.discovery.keeper import Keeper, WatchStatus
 from loadwise.discovery.run import Wait, WatchRun
 from loadwise.discovery.settings import WatchOptions, WatchSettings
-from loadwise.discovery.source import Source
+from loadwise.discovery.source import NodeSource
 
 __all__ = ["Watcher", "require_watchable"]
 
@@ -52,7 +52,7 @@ class Watcher(Generic[N]):
         balancer: Whose nodes to keep. What nodes it has of its own stay until the source first
             answers.
         source: Where the nodes are listed: a `FileSource`, `DnsSource`, `KubernetesSource`,
-            `ConsulSource`, `CallableSource`, or a `Source` of your own.
+            `ConsulSource`, `CallableSource`, or a `NodeSource` of your own.
         wait: Waits for an event, but for so many seconds at most; for tests.
         options: When to believe the source, and how fast to follow: see `WatchOptions`.
 
@@ -86,7 +86,7 @@ class Watcher(Generic[N]):
     def __init__(
         self,
         balancer: Balancer[N],
-        source: Source[N],
+        source: NodeSource[N],
         *,
         wait: Wait = Event.wait,
         **options: Unpack[WatchOptions],
