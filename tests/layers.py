@@ -10,7 +10,18 @@ import loadwise
 SOURCES = Path(loadwise.__file__).parent
 
 CORE = (
-    {"_callables", "_counter", "_fork", "_gil", "_log", "_memo", "_native", "_numbers", "_text"}
+    {
+        "_callables",
+        "_counter",
+        "_event_loops",
+        "_fork",
+        "_gil",
+        "_log",
+        "_memo",
+        "_native",
+        "_numbers",
+        "_text",
+    }
     | {"_threads", "errors"},
     {"_base_url", "_membership", "_prefix_index", "_prompt", "_random", "_url_paths"}
     | {"backoff", "clock", "context", "nodes", "outcome", "state"},
@@ -29,7 +40,7 @@ because `Filtered` is a strategy.
 LAYERS = (
     *CORE,
     {"_tables"},
-    {"config", "health_checks", "integrations", "simulation"},
+    {"config", "discovery", "health_checks", "integrations", "simulation"},
     {"cli"},
     {"__main__"},
 )

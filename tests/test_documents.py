@@ -31,6 +31,7 @@ NEED_EXTRAS = (
     "loadwise._tables",
     "loadwise.cli",
     "loadwise.config",
+    "loadwise.discovery",
     "loadwise.integrations",
     "loadwise.simulation",
 )

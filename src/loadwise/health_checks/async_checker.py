@@ -12,9 +12,9 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
+from loadwise._event_loops import current_loop
 from loadwise.balancer import Balancer
 from loadwise.health_checks.checkable import require_checkable
-from loadwise.health_checks.event_loops import current_loop
 from loadwise.health_checks.leader import as_leader
 from loadwise.health_checks.plan import Check, CheckPlan
 from loadwise.health_checks.probe import (

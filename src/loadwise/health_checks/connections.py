@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from typing import Any
 
-from loadwise.health_checks.event_loops import running_trio
+from loadwise._event_loops import running_trio
 
 __all__ = ["AsyncioConnection", "TrioConnection", "connect"]
 

@@ -1,4 +1,4 @@
-"""Event loops as a checker needs them: tasks that it may cancel, events, and waits.
+"""Event loops as checkers and watchers need them: tasks that they may cancel, events, and waits.
 
 asyncio and trio have that under different names. Whoever does not use trio does not need it.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import Future
+from contextlib import suppress
 from contextvars import copy_context
 from typing import Any
 
@@ -71,6 +73,27 @@ class AsyncioLoop:
         """Wait for the end of tasks, but for so many seconds at most."""
         await asyncio.wait(tasks, timeout=seconds)
 
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Have a function called in the loop, from any thread; nothing is done once it is closed.
+
+        What it raises is the loop's to report.
+        """
+        with suppress(RuntimeError):  # it is closed
+            self._loop.call_soon_threadsafe(function)
+
+    def submit(self, run: Callable[[], Any]) -> Future[Any]:
+        """Run a coroutine function in the loop, from another thread.
+
+        Raises:
+            RuntimeError: The loop is closed.
+        """
+        awaitable = _awaiting(run)
+        try:
+            return asyncio.run_coroutine_threadsafe(awaitable, self._loop)
+        except RuntimeError:
+            awaitable.close()
+            raise
+
     @staticmethod
     def is_verdict(error: BaseException) -> bool:
         """Tell whether an error in the present task is none that ends it from outside."""
@@ -119,10 +142,61 @@ class TrioLoop:
             for task in tasks:
                 await task.over.wait()
 
+    def call_soon(self, function: Callable[[], object]) -> None:
+        """Have a function called in the loop, from any thread; nothing is done once it is over."""
+        with suppress(self._trio.RunFinishedError):
+            self._token.run_sync_soon(function)
+
+    def submit(self, run: Callable[[], Any]) -> Future[Any]:
+        """Run a coroutine function in the loop, from another thread.
+
+        Raises:
+            RuntimeError: The loop is over.
+        """
+        return _TrioCall(self._trio, self._token, run).future
+
     @staticmethod
     def is_verdict(error: BaseException) -> bool:
         """Tell whether an error in the present task is none that ends it from outside."""
         return isinstance(error, Exception)
+
+
+class _TrioCall:
+    """A coroutine function that runs in trio for another thread.
+
+    Attributes:
+        future: Its result; to cancel the future is to cancel the task.
+    """
+
+    def __init__(self, trio: Any, token: Any, run: Callable[[], Any]) -> None:
+        self._trio = trio
+        self._token = token
+        self._run = run
+        self._scope = trio.CancelScope()
+        self.future: Future[Any] = Future()
+        self.future.add_done_callback(self._ended)
+        token.run_sync_soon(trio.lowlevel.spawn_system_task, self._work)
+
+    async def _work(self) -> None:
+        with self._scope:
+            try:
+                answer = await self._run()
+            except Exception as error:  # noqa: BLE001 - it is the other thread's to handle
+                if not self.future.cancelled():
+                    self.future.set_exception(error)
+            else:
+                if not self.future.cancelled():
+                    self.future.set_result(answer)
+        self.future.cancel()
+
+    def _ended(self, future: Future[Any]) -> None:
+        if future.cancelled():
+            with suppress(self._trio.RunFinishedError):
+                self._token.run_sync_soon(self._scope.cancel)
+
+
+async def _awaiting(run: Callable[[], Any]) -> Any:
+    return await run()
 
 
 class _TrioTask:
