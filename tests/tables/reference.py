@@ -58,7 +58,7 @@ def _section(layout: FileLayout, title: str, path: str) -> list[str]:
         assert table is not None
         return [*lines, *_table(table)]
     for kind, table in kinds.items():
-        lines += [f'### `kind = "{kind}"`', "", *_table(table)]
+        lines += [f'### `kind = "{kind}"`', *_table(table)]
     return lines
 
 
