@@ -20,8 +20,8 @@ __all__ = ["app"]
 
 _HELP = f"""loadwise answers one question: which of these nodes should handle the next request?
 
-It is a library. This command shows what it does, helps you to choose a strategy,
-and watches programs that use it.
+It is a library. This command shows what it does, helps you to choose a
+strategy, and watches programs that use it.
 
 {exit_codes("All went well.", "It did not; each command's help says what that means.")}
 

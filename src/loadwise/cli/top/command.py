@@ -23,8 +23,8 @@ _REFRESH = 1.0
 
 HELP = f"""Watch the nodes of a running program in the terminal, those with problems first.
 
-The program shows a status page (loadwise.integrations.status_page); this asks
-it once a second, and shows of each node how it is, and why it gets no requests.
+The program shows a status page (loadwise.integrations.status_page); this
+asks it once a second, and shows how each node is, and why it gets no requests.
 Without a terminal, and with --once, it is shown once.
 
 {exit_codes("It was shown.", "There is no such page, or it does not answer.")}
@@ -32,7 +32,7 @@ Without a terminal, and with --once, it is shown once.
 [bold]Examples[/bold]
 
 [cyan]loadwise top localhost:8080[/cyan]
-[cyan]loadwise top https://api.internal/ops/status[/cyan]  (a page that is mounted below a path)
+[cyan]loadwise top https://api.internal/ops/status[/cyan]  (mounted below a path)
 [cyan]loadwise top localhost:8080 --once[/cyan]  (for a script, or a chat)
 [cyan]loadwise top localhost:8080 --json[/cyan]  (all there is)
 """

@@ -1,4 +1,4 @@
-"""Where the status page is, and what it answers."""
+"""Address of a status page, and its answers."""
 
 from __future__ import annotations
 

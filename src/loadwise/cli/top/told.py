@@ -1,4 +1,4 @@
-"""What a status page told at one moment, checked: it comes from elsewhere."""
+"""Report of a status page at one moment, checked: it comes from elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loadwise._text import visible
 __all__ = ["SEVERITIES", "BalancerTold", "NodeTold", "NotAStatusPageError", "PageTold", "parsed"]
 
 SEVERITIES: Final = ("down", "warning", "notice", "well")
-"""How bad a node's state is, the worst first."""
+"""Names for how bad a node's state is, the worst first."""
 
 _OF_HEALTH: Final = ("up", "down", "ejected", "ailing", "recovering", "degraded")
 _LONGEST: Final = 300
