@@ -24,8 +24,8 @@ _REFRESH = 1.0
 HELP = f"""Watch the nodes of a running program in the terminal, those with problems first.
 
 The program shows a status page (loadwise.integrations.status_page); this
-asks it once a second, and shows how each node is, and why it gets no requests.
-Without a terminal, and with --once, it is shown once.
+asks it once a second, and shows how each node is, and why it gets no
+requests. Without a terminal, and with --once, it is shown once.
 
 {exit_codes("It was shown.", "There is no such page, or it does not answer.")}
 
