@@ -23,6 +23,8 @@ CORE = (
         "_text",
     }
     | {"_threads", "errors"},
+    {"_amounts", "_callables", "_counter", "_fork", "_gil", "_log", "_memo", "_native", "_numbers"}
+    | {"_text", "_threads", "errors"},
     {"_base_url", "_membership", "_prefix_index", "_prompt", "_random", "_url_paths"}
     | {"backoff", "clock", "context", "nodes", "outcome", "state"},
     {"health", "load", "node_set", "quota"},

@@ -17,6 +17,7 @@ from loadwise.cli.demo.choices import CHOICES
 from loadwise.cli.explain import command as explain
 from loadwise.cli.scenarios import command as scenarios
 from loadwise.cli.strategies import command as strategies
+from loadwise.cli.top import command as top
 
 HELPS = {
     "": app.info.help or "",
@@ -26,6 +27,7 @@ HELPS = {
     "scenarios": scenarios.HELP,
     "check": check.HELP,
     "explain": explain.HELP,
+    "top": top.HELP,
 }
 
 

@@ -14,12 +14,14 @@ from loadwise.cli.exit_codes import exit_codes
 from loadwise.cli.explain import command as explain
 from loadwise.cli.scenarios import command as scenarios
 from loadwise.cli.strategies import command as strategies
+from loadwise.cli.top import command as top
 
 __all__ = ["app"]
 
 _HELP = f"""loadwise answers one question: which of these nodes should handle the next request?
 
-It is a library. This command shows what it does and helps you to choose a strategy.
+It is a library. This command shows what it does, helps you to choose a
+strategy, and watches programs that use it.
 
 {exit_codes("All went well.", "It did not; each command's help says what that means.")}
 
@@ -31,6 +33,7 @@ It is a library. This command shows what it does and helps you to choose a strat
 [cyan]loadwise scenarios[/cyan]          fleets to simulate, and what each teaches
 [cyan]loadwise check fleet.toml[/cyan]   what is wrong with a fleet file, or what it builds
 [cyan]loadwise explain fleet.toml[/cyan] where its balancer would send a request, and why
+[cyan]loadwise top localhost:8080[/cyan] the nodes of a running program, live
 """
 
 app = typer.Typer(
@@ -65,3 +68,4 @@ app.command(help=compare.HELP)(compare.compare)
 app.command(help=scenarios.HELP)(scenarios.scenarios)
 app.command(help=check.HELP)(check.check)
 app.command(help=explain.HELP)(explain.explain)
+app.command(help=top.HELP)(top.top)

@@ -11,13 +11,14 @@ from importlib.resources import files
 from string import Template
 from typing import Final
 
+from loadwise._amounts import figure, in_words, percent, plural
 from loadwise._text import visible
 from loadwise.integrations._status_page.facts import BalancerFacts, NodeFacts, PageFacts
 from loadwise.integrations._status_page.history import Point
 from loadwise.integrations._status_page.query import PageQuery
 from loadwise.integrations._status_page.table import Columns, table
 from loadwise.integrations._status_page.verdicts import Severity
-from loadwise.integrations._status_page.words import figure, in_words, markup, percent, plural
+from loadwise.integrations._status_page.words import markup
 
 __all__ = ["PER_PAGE", "fragment", "page", "policy", "said"]
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
+from loadwise._amounts import figure
 from loadwise.integrations._status_page.history import POINTS, STEP, Point
 from loadwise.integrations._status_page.verdicts import Severity
-from loadwise.integrations._status_page.words import figure
 
 __all__ = ["sparkline"]
 

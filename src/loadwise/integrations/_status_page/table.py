@@ -7,17 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
+from loadwise._amounts import count, figure, in_words, latency, percent
 from loadwise.integrations._status_page.facts import BalancerFacts, NodeFacts
 from loadwise.integrations._status_page.history import Point
 from loadwise.integrations._status_page.sparkline import sparkline
-from loadwise.integrations._status_page.words import (
-    count,
-    figure,
-    in_words,
-    latency,
-    markup,
-    percent,
-)
+from loadwise.integrations._status_page.words import markup
 
 __all__ = ["Columns", "table"]
 

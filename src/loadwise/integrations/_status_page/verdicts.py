@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from loadwise._amounts import count, in_words, latency, percent, plural
 from loadwise.balancer import NodeStatus
 from loadwise.health import HealthStatus
-from loadwise.integrations._status_page.words import count, in_words, latency, percent, plural
 
 __all__ = ["WELL", "NodeVerdict", "Severity", "verdict_of"]
 

@@ -1,0 +1,1 @@
+"""The command ``loadwise top``: what a status page shows, in a terminal."""
