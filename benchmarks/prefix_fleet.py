@@ -19,14 +19,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from random import Random
 from statistics import fmean, quantiles
+from typing import Any
 
 from loadwise import Balancer, RoundRobin, Strategy
-from loadwise.integrations.httpx import LoadwiseTransport
+from loadwise.integrations.httpx2 import LoadwiseTransport
 from loadwise.llm import PrefixAffinity, PrefixIndex
 
 __all__ = ["BLOCKS", "Ask", "asker", "cached_share", "converse", "servers"]
 
-Ask = Callable[[list[dict[str, str]]], Iterator[str]]
+Ask = Callable[[list[Any]], Iterator[str]]
 """Sends the messages of a conversation; gives the words of the answer."""
 BLOCKS = 4096
 """Blocks of 64 characters that a server keeps."""
@@ -62,16 +63,16 @@ def cached_share(urls: Sequence[str]) -> float:
 @contextmanager
 def asker(strategy: Strategy[str], urls: Sequence[str]) -> Generator[Ask, None, None]:
     """Open OpenAI's SDK over a balancer of servers."""
-    import httpx  # noqa: PLC0415 - what the tests of the parts need is not needed to list benchmarks
-    from openai import OpenAI  # noqa: PLC0415 - as httpx
+    import httpx2  # noqa: PLC0415 - what the tests of the parts need is not needed to list benchmarks
+    from openai import OpenAI  # noqa: PLC0415 - as httpx2
 
-    http = httpx.Client(transport=LoadwiseTransport(Balancer(urls, strategy)))
+    http = httpx2.Client(transport=LoadwiseTransport(Balancer(urls, strategy)))
     with OpenAI(api_key="none", base_url="http://fleet/v1", http_client=http) as client:
 
-        def ask(messages: list[dict[str, str]]) -> Iterator[str]:
+        def ask(messages: list[Any]) -> Iterator[str]:
             stream = client.chat.completions.create(
                 model="sea",
-                messages=messages,  # type: ignore[arg-type]  # each is of one of the kinds
+                messages=messages,
                 stream=True,
                 stream_options={"include_usage": True},
             )
@@ -85,7 +86,7 @@ def asker(strategy: Strategy[str], urls: Sequence[str]) -> Generator[Ask, None, 
 def converse(ask: Ask, name: str, turns: int, waits: list[float], pause: float = 0.0) -> None:
     """Have a conversation of so many turns, and note the seconds to each first token."""
     rng = Random(name)
-    messages = [{"role": "system", "content": "You know the sea. " * 20}]
+    messages: list[Any] = [{"role": "system", "content": "You know the sea. " * 20}]
     for turn in range(turns):
         time.sleep(pause * rng.random())
         question = f"{name}, question {turn}: " + "what of the deep? " * rng.randrange(20, 60)

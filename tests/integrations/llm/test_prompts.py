@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadwise import Balancer, Endpoint, RoundRobin, Tiers
+from loadwise import Balancer, Endpoint, RoundRobin, Strategy, Tiers
 from loadwise._prompt import Prompt
 from loadwise.integrations._http.settings import Settings
 from loadwise.integrations._llm.prompts import PromptAccount, prompt_in
@@ -142,7 +142,8 @@ def test_bodies_are_read_only_for_a_strategy_that_goes_by_them() -> None:
     nodes = ["http://127.0.0.1:1", "http://127.0.0.1:2"]
     assert not Settings(Balancer(nodes, RoundRobin())).reads_bodies
     assert Settings(Balancer(nodes, RoundRobin())).account(CHAT, body, len(body)) is None
-    for strategy in (PrefixAffinity(), DualMap()):
+    strategies: list[Strategy[str]] = [PrefixAffinity(), DualMap()]
+    for strategy in strategies:
         settings = Settings(Balancer(nodes, strategy))
         assert isinstance(settings.account(CHAT, body, len(body)), PromptAccount)
         assert settings.account("/v1/embeddings", body, len(body)) is None
