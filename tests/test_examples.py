@@ -210,6 +210,14 @@ def test_fastapi_gateway_hands_everything_on() -> None:
     assert second.headers["X-Asked"] == "/users None"
 
 
+def test_llm_gateway() -> None:
+    """Of five turns each, all but the news is cached: two thirds; and every server is used."""
+    answers, cached, used = run("llm_gateway.py").splitlines()
+    assert answers == "answers: {'It is deep.'}"
+    assert used == "servers used: 3"
+    assert 60 <= int(cached.split()[1]) <= 67
+
+
 def test_outgoing_proxies() -> None:
     """Every page comes; the proxy that is down has failed, the one that is blocked only rests."""
     pages, *proxies = run("outgoing_proxies.py").splitlines()

@@ -76,7 +76,9 @@ class PrefixIndex(ForkAware):
         self._ids: list[Hashable] = []
         self._unused: list[int] = []
         # By node, its blocks, the least recent first. Each comes before the one that it stands on.
-        self._blocks: dict[Hashable, OrderedDict[int, None]] = {}
+        # With each is kept by which insertion it was last sent.
+        self._blocks: dict[Hashable, OrderedDict[int, int]] = {}
+        self._turn = 0
         self._leavers: deque[Hashable] = deque()
 
     def hashes(self, prompt: str) -> list[int]:
@@ -148,14 +150,18 @@ class PrefixIndex(ForkAware):
         """
         self.insert_hashes(self.hashes(prompt), id)
 
-    def insert_hashes(self, hashes: Sequence[int], id: Hashable) -> None:  # noqa: A002
-        """Record what `insert` does for the prompt with these hashes."""
+    def insert_hashes(self, hashes: Sequence[int], id: Hashable) -> list[int]:  # noqa: A002
+        """Record what `insert` does for the prompt with these hashes.
+
+        Returns:
+            Of each block that the node had, by which insertion it was last sent; for `correct`.
+        """
         with self._lock:
             self._see_off()
             if len(hashes) > self.capacity_blocks:
                 hashes = hashes[: self.capacity_blocks]
             if not hashes:
-                return
+                return []
             bit, blocks = 1 << self._number(id), self._blocks[id]
             holders = self._holders
             count = known = len(hashes)
@@ -164,14 +170,37 @@ class PrefixIndex(ForkAware):
             shared = known
             while shared < count and hashes[shared] in holders:
                 shared += 1
+            self._turn += 1
+            before = [*map(blocks.__getitem__, hashes[:known])]
             # From the end, so that each is less recent than the one it stands on. Ctrl-C may strike
             # in between: a block without a holder is evicted as any other.
-            blocks.update(dict.fromkeys(hashes[known:][::-1]))
+            blocks.update(dict.fromkeys(hashes[::-1], self._turn))
             holders.update(dict.fromkeys(hashes[shared:], bit))
             for hashed in hashes[known:shared]:
                 holders[hashed] |= bit
             deque(map(blocks.move_to_end, hashes[:known][::-1]), 0)
             for _ in range(len(blocks) - self.capacity_blocks):
+                self._drop(blocks.popitem(last=False)[0], bit)
+            return before
+
+    def correct(self, id: Hashable, before: Sequence[int], found: int) -> None:  # noqa: A002
+        """Record that a node had fewer blocks of a prompt than was thought.
+
+        What was sent to it before the first block that was missing is gone, too, because caches let
+        go of the least recently used. Amortised O(1): what is forgotten was inserted.
+
+        Args:
+            id: The node.
+            before: What `insert_hashes` returned.
+            found: How many of those blocks the node had.
+        """
+        with self._lock:
+            self._see_off()
+            blocks = self._blocks.get(id)
+            if blocks is None or found >= len(before):
+                return
+            bit, oldest = 1 << self._numbers[id], before[found]
+            while blocks and blocks[next(iter(blocks))] <= oldest:
                 self._drop(blocks.popitem(last=False)[0], bit)
 
     def remove(self, id: Hashable) -> None:  # noqa: A002

@@ -10,6 +10,7 @@ from loadwise._numbers import shown
 __all__ = ["CHARACTERS_PER_TOKEN", "Prompt", "check_prompt"]
 
 Sent = Callable[[Hashable, int, float], None]
+Cached = Callable[[float], None]
 
 CHARACTERS_PER_TOKEN: Final = 4
 """Characters that a token is taken for."""
@@ -34,6 +35,7 @@ class Prompt:
         hashes: Hashes of its blocks, by their number of characters.
         sent: Told of the node that is given the request, of the token of its lease (0 without
             one), and of the time: set by the strategy that chose last.
+        cached: Told which share of it was cached where it went last, if that wants to know.
 
     Raises:
         TypeError: It is no str.
@@ -41,13 +43,14 @@ class Prompt:
     Not thread-safe: it belongs to one request.
     """
 
-    __slots__ = ("hashes", "sent", "text")
+    __slots__ = ("cached", "hashes", "sent", "text")
 
     def __init__(self, text: str) -> None:
         check_prompt(text)
         self.text = text
         self.hashes: dict[int, list[int]] = {}
         self.sent: Sent | None = None
+        self.cached: Cached | None = None
 
     @classmethod
     def of(cls, prompt: str | Prompt | None) -> Prompt | None:
@@ -65,6 +68,11 @@ class Prompt:
             return False
         self.sent(node_id, token, now)
         return True
+
+    def tell_cached(self, share: float) -> None:
+        """Tell whoever chose which share of it was cached, as the answer says: 0 to 1."""
+        if self.cached is not None:
+            self.cached(share)
 
     def __eq__(self, other: object) -> bool:
         return self.text == other.text if isinstance(other, Prompt) else NotImplemented

@@ -312,3 +312,25 @@ def test_a_forked_child_starts_from_nothing() -> None:
     thread.join(30)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert index.match("abc") == {"a": 3}
+
+
+def test_what_a_node_lost_is_forgotten_with_all_before_it() -> None:
+    """Where a block was missing, so is what was sent before it; what came after stays."""
+    index = PrefixIndex(block_chars=4)
+    for name in ("old ", "mine", "new "):
+        index.insert(name * 6, "a")
+    index.insert("old " * 6, "b")
+    before = index.insert_hashes(index.hashes("mine" * 9), "a")
+    assert len(before) == 6
+    index.correct("a", before, 6)
+    assert index.match("old " * 6) == {"a": 6, "b": 6}
+    index.correct("a", before, 2)
+    assert index.match("old " * 6) == {"b": 6}
+    assert index.match("new " * 6) == {"a": 6}
+    assert index.match("mine" * 9) == {"a": 9}
+    index.correct("a", index.insert_hashes(index.hashes("new " * 6), "a"), 0)
+    assert index.match("mine" * 9) == {"a": 9}
+    assert index.match("new " * 6) == {"a": 6}
+    index.remove("a")
+    index.correct("a", before, 0)
+    assert index.match("mine" * 9) == {}

@@ -62,7 +62,7 @@ from loadwise.context import EMPTY, HashKey, SelectionContext, context_of
 from loadwise.errors import NoNodeAvailable
 from loadwise.filters import as_filter
 from loadwise.health import HealthTracker
-from loadwise.load import InFlight
+from loadwise.load import InFlight, PendingTokens
 from loadwise.metrics import GuardedCollector, MetricsCollector
 from loadwise.node_set import NodeSet
 from loadwise.nodes import node_id
@@ -827,6 +827,11 @@ class Balancer(Generic[N]):
             self._admission,
             self._cooldowns,
         )
+
+    @property
+    def reads_prompts(self) -> bool:
+        """True if the strategy goes by prompts, so that it is worth while to read them."""
+        return any(isinstance(measure, PendingTokens) for measure in self._strategy.measures)
 
     def _catch_up(self) -> None:
         self._reporter.close_dropped()

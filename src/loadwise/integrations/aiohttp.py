@@ -303,7 +303,7 @@ class LoadwiseMiddleware:
         if key is None:
             key = await awaited(settings.ask_key(request))
         account = None
-        if settings.metering is not None:
+        if settings.reads_bodies:
             told = None
             if replayable:
                 told = bytes(await body.as_bytes()) if body else b""

@@ -24,6 +24,9 @@ __all__ = ["Matched", "PrefixPlan", "Prefixed", "least_busy", "left", "not_negat
 
 LEAST_NEW: Final = 1.0
 """Tokens to compute of any prompt: the last one is, though all are cached."""
+_CUT_BLOCKS: Final = 3
+"""Blocks by which an answer may say less: servers cut prompts elsewhere than the index does."""
+_CLEARLY: Final = 0.75
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -166,7 +169,22 @@ class Prefixed(Planned[N, None, PrefixPlan]):
         """Record that a prompt is on its way to a node, perhaps another than was chosen."""
         cell = self._measure.cell(node_id)
         self._measure.sent(cell, token, matched.new(node_id), matched.tokens, now)
-        self.index.insert_hashes(self._hashes(matched.prompt), node_id)
+        before = self.index.insert_hashes(self._hashes(matched.prompt), node_id)
+        matched.prompt.cached = (
+            partial(self._corrected, matched, node_id, before) if before else None
+        )
+
+    def _corrected(
+        self,
+        matched: Matched,
+        node_id: Any,  # noqa: ANN401 - any hashable
+        before: Sequence[int],
+        share: float,
+    ) -> None:
+        """Record that a node had only this share of a prompt, if that is clearly less."""
+        found = share * matched.tokens / matched.block_tokens + _CUT_BLOCKS
+        if found < _CLEARLY * len(before):
+            self.index.correct(node_id, before, int(found))
 
     def _make_state(self, nodes: NodeSet[N]) -> None:
         """Nothing is kept but by plan, so that the cells of those that left are let go."""

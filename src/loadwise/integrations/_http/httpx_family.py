@@ -160,7 +160,7 @@ class Transport:
 
     def _account(self, request: Any) -> RequestAccount | None:
         """Return what a request is charged."""
-        if self._settings.metering is None:
+        if not self._settings.reads_bodies:
             return None
         replayable = isinstance(request.stream, self.library.byte_stream)
         # Not its ``content``: a request that repeats another, as after a redirect, has only the

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from loadwise._prompt import Prompt
 from loadwise.balancer import Balancer, Lease
 from loadwise.balancer.acquiring import Acquisition
 from loadwise.context import HashKey
 from loadwise.errors import NoNodeAvailable
 from loadwise.integrations._http.metering import Amounts, RequestAccount
 from loadwise.integrations._http.settings import Options, Settings
+from loadwise.integrations._llm.prompts import PromptAccount
 
 __all__ = ["Search", "search_of", "waited"]
 
@@ -29,9 +31,10 @@ class Search:
         hash_key: What the request belongs to.
         cost: What it is expected to use.
         where: What its nodes have to pass.
+        prompt: What a language model is to read, if the strategy goes by that.
     """
 
-    __slots__ = ("_balancer", "_cost", "_hash_key", "_where")
+    __slots__ = ("_balancer", "_cost", "_hash_key", "_prompt", "_where")
 
     def __init__(
         self,
@@ -39,11 +42,13 @@ class Search:
         hash_key: HashKey,
         cost: Amounts | None,
         where: Callable[[Any], bool] | None,
+        prompt: Prompt | None = None,
     ) -> None:
         self._balancer = balancer
         self._hash_key = hash_key
         self._cost = cost
         self._where = where
+        self._prompt = prompt
 
     def of(self, where: Callable[[Any], bool]) -> Lease[Any]:
         """Return a lease on a node of another kind, without a wait.
@@ -51,7 +56,9 @@ class Search:
         Raises:
             NoNodeAvailable: There is none.
         """
-        return self._balancer.acquire(hash_key=self._hash_key, cost=self._cost, where=where)
+        return self._balancer.acquire(
+            hash_key=self._hash_key, cost=self._cost, where=where, prompt=self._prompt
+        )
 
     def now(self) -> Lease[Any]:
         """Return a lease without a wait.
@@ -59,7 +66,9 @@ class Search:
         Raises:
             NoNodeAvailable: There is none.
         """
-        return self._balancer.acquire(hash_key=self._hash_key, cost=self._cost, where=self._where)
+        return self._balancer.acquire(
+            hash_key=self._hash_key, cost=self._cost, where=self._where, prompt=self._prompt
+        )
 
     def besides(self, tried: tuple[Hashable, ...]) -> Acquisition[Any]:
         """Return a search that leaves out nodes, and has not begun."""
@@ -97,6 +106,7 @@ class Search:
             cost=self._cost,
             where=self._where,
             timeout=seconds,
+            prompt=self._prompt,
         )
 
 
@@ -125,7 +135,8 @@ def search_of(
 ) -> Search:
     """Return a request's search for its nodes."""
     cost = account.amounts if options.cost is None and account is not None else options.cost
-    return Search(settings.balancer, hash_key, cost, options.where)
+    prompt = account.prompt if isinstance(account, PromptAccount) else None
+    return Search(settings.balancer, hash_key, cost, options.where, prompt)
 
 
 async def waited(

@@ -31,8 +31,8 @@ def answer_to(request: PreparedRequest, refusal: Refusal, adapter: HTTPAdapter) 
 
 
 def account_of(request: PreparedRequest, settings: Settings) -> RequestAccount | None:
-    """Return what a request is charged; ``None`` where nobody meters."""
-    if settings.metering is None:
+    """Return the account of a request; ``None`` if nobody reads its body."""
+    if not settings.reads_bodies:
         return None
     body: Any = request.body or b""
     told = body.encode() if isinstance(body, str) else body

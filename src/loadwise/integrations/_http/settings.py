@@ -15,6 +15,7 @@ from loadwise._callables import (
     refuse_awaitable,
 )
 from loadwise._numbers import finite, shown, whole
+from loadwise._prompt import Prompt
 from loadwise.balancer import Balancer
 from loadwise.balancer.acquiring import checked_timeout
 from loadwise.balancer.failure_rules import outcome_of
@@ -27,6 +28,7 @@ from loadwise.integrations._http.metering import Amounts, Meter, Metering, Reque
 from loadwise.integrations._http.no_node_response import NO_NODE
 from loadwise.integrations._http.node_cookies import NodeCookies
 from loadwise.integrations._http.verdict import Verdict, are_repeatable
+from loadwise.integrations._llm.prompts import PromptAccount, prompt_in
 from loadwise.nodes import node_id
 from loadwise.outcome import Outcome
 from loadwise.retry_budget import RetryBudget
@@ -132,6 +134,8 @@ class Settings:
     awaits: bool = False
     repeatable: bool = field(init=False, default=False)
     metering: Metering | None = field(default=None, init=False)
+    reads_prompts: bool = field(default=False, init=False)
+    reads_bodies: bool = field(default=False, init=False)
 
     @classmethod
     def of(
@@ -177,6 +181,9 @@ class Settings:
                 refuse_async(name, function, _URL_REMEDY if name == "url" else _REMEDY)
         if self.meter is not None:
             object.__setattr__(self, "metering", Metering(self.meter))
+        object.__setattr__(self, "reads_prompts", self.balancer.reads_prompts)
+        reads = self.reads_prompts or self.metering is not None
+        object.__setattr__(self, "reads_bodies", reads)
         if not isinstance(self.budget, RetryBudget):
             raise TypeError(
                 f"budget is {self.budget!r}; it must be a RetryBudget (for no retries at all there "
@@ -211,14 +218,19 @@ class Settings:
         return NodeCookies(self.balancer) if self.node_cookies else None
 
     def account(self, path: str, body: bytes | None, length: int | None) -> RequestAccount | None:
-        """Return the meter's account of a request; ``None`` without a meter.
+        """Return the account of a request; ``None`` if nobody meters it or goes by its prompt.
 
         Args:
             path: Where the request goes.
             body: Its body; ``None`` if that is not known before it is sent.
             length: The length of that, if it is known.
         """
-        return None if self.metering is None else self.metering.open(path, body, length)
+        account = None if self.metering is None else self.metering.open(path, body, length)
+        if self.reads_prompts and body:
+            prompt = prompt_in(path, body)
+            if prompt is not None:
+                return PromptAccount(Prompt(prompt), account)
+        return account
 
     def ask_key(self, request: object) -> Any:
         """Return what ``hash_key`` says of a request: a key, or what is to be awaited for one."""

@@ -44,6 +44,8 @@ class _Tally:
         self._prompt: int | None = None
         self._written = 0
         self._answer: int | None = None
+        self._cached: int | None = None
+        self._read = 0
 
     def take(self, usage: object, *, answered: bool = True) -> None:
         """Take in what is said.
@@ -53,6 +55,10 @@ class _Tally:
             answered: Whether the answer is complete; else only its beginning has been counted.
         """
         for name, value in _object(usage).items():
+            if name in ("prompt_tokens_details", "input_tokens_details"):
+                cached = _object(value).get("cached_tokens")
+                if type(cached) is int and 0 <= cached <= MOST_TOKENS:
+                    self._cached = cached
             if not (type(value) is int and 0 <= value <= MOST_TOKENS):
                 continue
             if name == "total_tokens":
@@ -61,12 +67,21 @@ class _Tally:
                 self._prompt = value
             elif name == "cache_creation_input_tokens" and "input_tokens" in _object(usage):
                 self._written = value
+            elif name == "cache_read_input_tokens" and "input_tokens" in _object(usage):
+                self._cached = self._read = value
             elif name in ("output_tokens", "completion_tokens") and answered:
                 self._answer = value
 
     def prompt(self) -> int | None:
         """Return the tokens of the prompt that count; ``None`` if that has not been said."""
         return None if self._prompt is None else self._prompt + self._written
+
+    def cached_share(self) -> float | None:
+        """Return the share of the prompt that was cached; ``None`` if that has not been said."""
+        prompt = self.prompt()
+        if self._cached is None or prompt is None or not prompt + self._read:
+            return None
+        return min(1.0, self._cached / (prompt + self._read))
 
     def used(self) -> _Used | None:
         """Return the tokens used; ``None`` if that has not been said."""
@@ -98,11 +113,18 @@ class JsonReader:
 
     def amounts(self) -> Mapping[str, float] | None:
         """Return what was used, if the document says so."""
+        used = self._tally().used()
+        return None if used is None else self._dimensions.named(*used)
+
+    def cached_share(self) -> float | None:
+        """Return the share of the prompt that was cached, if the document says so."""
+        return self._tally().cached_share()
+
+    def _tally(self) -> _Tally:
         tally = _Tally()
         for member in self._scanner.found:
             tally.take(value_in(member))
-        used = tally.used()
-        return None if used is None else self._dimensions.named(*used)
+        return tally
 
 
 class StreamReader:
@@ -115,6 +137,7 @@ class StreamReader:
         max_buffer: Bytes of a line that are held; of a longer one only the usage is.
         estimate: What the request was expected to use.
         chars_per_token: Characters of an answer per token.
+        counts_words: Whether a stream is taken for what was seen of it; else for nothing.
 
     Source: the HTML standard, section 9.2.6: lines end in CR, LF or both.
     """
@@ -125,7 +148,10 @@ class StreamReader:
         max_buffer: int,
         estimate: TokenEstimate | None,
         chars_per_token: float,
+        *,
+        counts_words: bool = True,
     ) -> None:
+        self._counts_words = counts_words
         self._dimensions = dimensions
         self._max_buffer = max_buffer
         self._estimate = estimate
@@ -181,12 +207,16 @@ class StreamReader:
             scanner = MemberScanner(_PLACES, self._max_buffer)
             scanner.feed(line[5:])
             self._read(scanner)
-        if b'.done"' not in line:  # those say again what has been said
+        if self._counts_words and b'.done"' not in line:  # those say again what has been said
             self._characters += sum(map(len, _WORDS.findall(line)))
 
     def _read(self, scanner: MemberScanner) -> None:
         for member in scanner.found:
             self._tally.take(value_in(member), answered=member.path[0] != "message")
+
+    def cached_share(self) -> float | None:
+        """Return the share of the prompt that was cached, if an event has told of it."""
+        return self._tally.cached_share()
 
     def amounts(self) -> Mapping[str, float] | None:
         """Return what was used, as the last event that told of it says; else what was seen."""
