@@ -16,7 +16,7 @@ from loadwise.shared_memory._cells import HostCell, Left
 from loadwise.shared_memory._events import FORGOTTEN, NOTHING, heard_since, tell
 from loadwise.shared_memory._measures import HostInFlight, HostPeakEwma
 from loadwise.shared_memory._memory import HostMemory
-from loadwise.shared_memory._node_table import NodeTable, key_of
+from loadwise.shared_memory._node_table import HostNodes, key_of
 from loadwise.shared_memory._opening import Unshareable, open_shared, what_has_become_of
 
 __all__ = ["HostExchange", "exchange_of"]
@@ -72,7 +72,7 @@ class HostExchange(ForkAware):
         self._lock = RLock()
         self._attends = False
         self._left: Left = []
-        self._spares: list[NodeTable] = []
+        self._spares: list[HostNodes] = []
         self._crowded: set[Hashable] = set()
         self._use(self._opened())
 
@@ -114,7 +114,7 @@ class HostExchange(ForkAware):
 
     def _use(self, memory: HostMemory) -> None:
         self.memory = memory
-        self._table = NodeTable(memory)
+        self._table = HostNodes(memory)
         self.chime = memory.chime
         self.chimed = -1
         self.heard = b""
@@ -203,7 +203,7 @@ class HostExchange(ForkAware):
             index = table.take(own)
             if index is not None:
                 return table.memory, index
-        table = NodeTable(HostMemory.private(max(self.nodes, 64)))
+        table = HostNodes(HostMemory.private(max(self.nodes, 64)))
         self._spares.append(table)
         index = table.take(own)
         return table.memory, 0 if index is None else index

@@ -15,7 +15,7 @@ from loadwise.shared_memory._layout import KEY
 from loadwise.shared_memory._locks import NODES
 from loadwise.shared_memory._memory import HostMemory
 
-__all__ = ["NodeTable", "key_of"]
+__all__ = ["HostNodes", "key_of"]
 
 _LONGEST: Final = KEY - 8
 _KEPT: Final = _LONGEST - 32
@@ -58,7 +58,7 @@ def _encoded(value: object) -> bytes | None:
     return kind + b"%d:" % len(text) + text
 
 
-class NodeTable:
+class HostNodes:
     """Nodes with a block in a host's memory, by id.
 
     A block belongs to a node for as long as a process has it, and until another node needs it.

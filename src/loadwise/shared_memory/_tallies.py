@@ -36,7 +36,7 @@ class CountTally(Further):
         if len(cell) != number:
             cell.publish()
 
-    def first_byte(self, token: int) -> None:
+    def first_byte(self, token: int, now: float) -> None:
         """Nothing to tell: ages do not count."""
 
     def pop(self, token: int, _: None) -> None:  # noqa: ARG002 - as above
@@ -78,7 +78,7 @@ class AgeTally(CountTally):
         if len(waiting) == 1:
             cell.my_age[0] = AGE_ORIGIN - started
 
-    def first_byte(self, token: int) -> None:
+    def first_byte(self, token: int, now: float) -> None:  # noqa: ARG002 - all tallies' argument
         """Let a request age no more. It may be said again."""
         cell = self._cell
         waiting = cell.waiting
@@ -125,10 +125,10 @@ class MixedTally(Further):
         super().begin(first, token, started)
         self._tally.begin(first, token, started)
 
-    def first_byte(self, token: int) -> None:
+    def first_byte(self, token: int, now: float) -> None:
         """Let a request age no more. It may be said again."""
-        super().first_byte(token)
-        self._tally.first_byte(token)
+        super().first_byte(token, now)
+        self._tally.first_byte(token, now)
 
     def pop(self, token: int, _: None) -> None:
         """Tell that a request has ended. It may be called again."""

@@ -1,4 +1,4 @@
-"""Picture of a host: what its processes know of the nodes, and have in flight there."""
+"""Picture of a host: what its processes have in flight, and what it costs."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ class HostState:
     """Picture of a host's nodes that its processes share, by one memory-mapped file.
 
     Give it to the balancers of all of them: ``Balancer(nodes, host=HostState("api"))``. Each then
-    sees the requests that all have in flight, the highest of their costs, and whom any of them
-    found down.
+    sees the requests that all have in flight, the highest of their costs and the oldest request.
 
     Args:
         path_or_name: A name, for a file of this user in ``/dev/shm``, or in the folder of temporary
