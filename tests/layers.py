@@ -31,7 +31,7 @@ CORE = (
     {"filters", "metrics", "node_list", "outliers", "retry_budget", "subsets"},
     {"strategies"},
     {"balancer"},
-    {"llm", "testing"},
+    {"llm", "shared_memory", "testing"},
     {""},
 )
 """Parts of the core, from the ground up; "" is the package itself.

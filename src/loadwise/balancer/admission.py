@@ -261,7 +261,7 @@ class Admission(Generic[N]):
         if self._health is None:
             return False
         needed = self._health.successes_needed(slot.id)
-        return needed is not None and len(slot.in_flight) >= needed
+        return needed is not None and slot.requests >= needed
 
     def give_up(self, request: Request[N]) -> None:
         """Take back what was granted to a request that will not be sent."""

@@ -45,6 +45,7 @@ from loadwise.balancer.explain import explain, no_node_available
 from loadwise.balancer.failure_rules import ANY_EXCEPTION, FailureRule
 from loadwise.balancer.fleet import Fleet
 from loadwise.balancer.free_nodes import FreeNodes
+from loadwise.balancer.host import HealthVersion, Host, as_host, measures_of
 from loadwise.balancer.lease import Lease
 from loadwise.balancer.limits import Limit, Limits, Room
 from loadwise.balancer.member_reports import Roster
@@ -118,6 +119,8 @@ class Balancer(Generic[N]):
             use all.
         outliers: Ejects nodes that do worse than the rest; ``None`` for never. With ``health`` of
             ``False`` nodes go down for nothing else.
+        host: A `loadwise.shared_memory.HostState`, by which the processes of a host see each
+            other's load; ``None`` for this process alone.
 
     Raises:
         TypeError: An argument is of the wrong kind, or the strategy needs what a node lacks.
@@ -164,6 +167,7 @@ class Balancer(Generic[N]):
         slow_start: SlowStart | None = None,
         subset: SubsetRule[N] | None = None,
         outliers: OutlierDetection | None = None,
+        host: Host | None = None,
     ) -> None:
         check_quota(quota)
         check_outliers(outliers)
@@ -180,6 +184,9 @@ class Balancer(Generic[N]):
         self._strategy_name = strategy_name(self._strategy)
         self._select = self._strategy.select
         measures = with_counter(self._strategy.measures)
+        self._host = host
+        if host is not None:
+            measures = measures_of(as_host(host, self._clock), self._strategy)
         for measure in measures:
             measure.use_clock(self._clock)
         parts: dict[str, object] = {"health": self._health, "quota": quota}
@@ -188,6 +195,8 @@ class Balancer(Generic[N]):
         self._metrics = guarded(metrics, self)
         rule = PanicRule.of(panic_threshold, panic_window, self._health)
         on_panic = None if self._metrics is None else self._metrics.on_panic
+        watch = None if host is None else host.watch(self._health)
+        self._vitals: HealthVersion = watch or self._health or Unchanging()
         limits: Limits[N] = Limits(max_in_flight)
         free: FreeNodes[N] = FreeNodes()
         self._fleet: Fleet[N] = Fleet(
@@ -203,6 +212,7 @@ class Balancer(Generic[N]):
             slow=as_slow_starts(slow_start, self._clock),
             on_panic=PanicLog(name, rule, self._clock, on_panic).tell,
             prepare=self._strategy.prepare,
+            vitals=self._vitals,
         )
         self._all: Fleet[N] | Subsetting[N] = self._fleet
         if subset is not None:
@@ -224,7 +234,6 @@ class Balancer(Generic[N]):
             self._fleet, self._clock, *told, blamed, checked_hung_after(hung_after), self._queue
         )
         self._dropped = self._reporter.dropped
-        self._vitals: HealthTracker | Unchanging = self._health or Unchanging()
         if outliers is not None and self._health is not None:
             # Last of all: who is refused for something else has not used it up.
             on_ejection = None if self._metrics is None else self._metrics.on_ejection
@@ -835,6 +844,8 @@ class Balancer(Generic[N]):
 
     def _catch_up(self) -> None:
         self._reporter.close_dropped()
+        if self._host is not None:
+            self._host.catch_up()
         if self._reporter.ejector is not None:
             self._reporter.ejector.catch_up()
 

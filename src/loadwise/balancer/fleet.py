@@ -12,11 +12,12 @@ from typing import Generic, TypeVar
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._membership import Owner
 from loadwise._native import let_go
+from loadwise.balancer.host import HealthVersion, HostWatch
 from loadwise.balancer.limits import Freed, Limits, Room, Rooms
 from loadwise.balancer.panic import Panic, PanicRule
 from loadwise.balancer.slot import MeasureFeed, Slot
 from loadwise.balancer.slow_start import SlowStarts
-from loadwise.balancer.view import Grounds, View, admits, make_view, no_view
+from loadwise.balancer.view import Grounds, View, admits, has_answered, make_view, no_view
 from loadwise.errors import UnknownNode
 from loadwise.filters import Filter
 from loadwise.health import HealthStatus, HealthTracker
@@ -48,9 +49,10 @@ class Fleet(ForkAware, Generic[N]):
         slow: Who is in slow start; ``None`` without the rule.
         on_panic: Told how bad it is when panic begins, and ``None`` when it ends.
         prepare: Called with a new membership before it is adopted; what it raises stops that.
+        vitals: Version of the health.
 
-    Thread-safety: changes take a lock and publish an immutable `View` by one assignment. What a
-    change needs built (a hash ring) is built before, while picks go on with the old members.
+    Thread-safety: changes take a lock and publish an immutable `View` by one assignment. What one
+    needs built is built before, while picks go on with the old members.
     """
 
     def __init__(  # noqa: PLR0913 - all that decides who may be chosen comes together here
@@ -68,14 +70,17 @@ class Fleet(ForkAware, Generic[N]):
         slow: SlowStarts | None,
         on_panic: Callable[[Panic | None], None],
         prepare: Callable[[NodeSet[N]], None],
+        vitals: HealthVersion,
     ) -> None:
         self._name = name
+        self._vitals = vitals
         self._feeds = tuple(map(MeasureFeed, measures))
         self._health = health
         self._quota = quota
         self._limits = limits
         self._rooms = Rooms(freed)
-        self._grounds = Grounds(health, quota, where, rule, has_quota, slow)
+        shared = vitals if isinstance(vitals, HostWatch) else None
+        self._grounds = Grounds(health, quota, where, rule, has_quota, slow, shared)
         # Whether nobody knows when the filter changes its mind, so that it is asked at every pick.
         self._unwatched = where is not None and where.sources() is None
         self._on_panic = on_panic
@@ -87,7 +92,7 @@ class Fleet(ForkAware, Generic[N]):
         self._changing = RLock()
         self._changes = False
         self._lock = RLock()
-        # The ids of those that are drained, and perhaps of some that are no more.
+        # Those that are drained, and perhaps some that are no more.
         self._draining: set[Hashable] = set()
         # Panics that began or ended and have not been told of yet, in order.
         self._news: deque[Panic | None] = deque()
@@ -139,6 +144,9 @@ class Fleet(ForkAware, Generic[N]):
 
     def refreshed(self) -> View[N]:
         """Return a view that holds now."""
+        if (watch := self._grounds.watch) is not None:
+            watch.tend()
+            self.view.expire(watch.due)
         view = self.view
         # A function of the user's is asked before the lock is taken: it may take its time.
         answers = self._answers(view.nodes)
@@ -189,16 +197,9 @@ class Fleet(ForkAware, Generic[N]):
         """
         if self._health is None or (view.panic is not None and view.panic.last_resort):
             return view
-        whole, health = view.nodes, self._health
-        were_down = [before.nodes.ids[i] for i in before.down]
-        answered = any(
-            whole.index_of(identity) is not None
-            and health.status(identity) is not HealthStatus.UNHEALTHY
-            for identity in were_down
-        )
-        if not answered or not view.down:
+        if not view.down or not has_answered(before, view, self._health):
             return view
-        health.hasten_probes([whole.ids[i] for i in view.down])
+        self._health.hasten_probes([view.nodes.ids[i] for i in view.down])
         return self._look_at(*self._members, view.admitted)
 
     def _tell(self) -> None:
@@ -353,9 +354,8 @@ class Fleet(ForkAware, Generic[N]):
 
     def weight_factor(self, identity: Hashable) -> float | None:
         """Return what part of its weight a member has now, if it is in slow start."""
-        if self._grounds.slow is None or self.view.panic is not None:
-            return None
-        return self._grounds.slow.factor(identity)
+        slow = self._grounds.slow
+        return None if slow is None or self.view.panic is not None else slow.factor(identity)
 
     def _slot(self, identity: Hashable, room: Room | None) -> Slot:
         if self._grounds.slow is not None:
@@ -394,7 +394,7 @@ class Fleet(ForkAware, Generic[N]):
         return (
             view.shown_quota_version == self._quota.version
             and (self._grounds.slow is None or self._grounds.slow.holds(view.phase))
-            and (self._health is None or view.health_version == self._health.version)
+            and view.health_version == self._vitals.version
             and (self._grounds.ejector is None or self._grounds.ejector.is_swept(view.due))
             and (view.watch is None or view.watch.holds())
         )

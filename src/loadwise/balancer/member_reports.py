@@ -99,7 +99,7 @@ class Roster(Generic[N]):
             id=slot.id,
             health=health,
             health_reason=reason,
-            in_flight=len(slot.in_flight),
+            in_flight=slot.requests,
             latency=slot.latency,
             picks=upcoming(slot.picks),
             quota_remaining=self._quota.remaining_by_dimension(slot.id),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from loadwise._native import mypyc_attr
 from loadwise._prompt import Prompt
@@ -34,6 +34,24 @@ class Cause(NamedTuple):
     reason: str
 
 
+@runtime_checkable
+class Tallied(Protocol):
+    """A measure that writes its requests down by itself, where others can read."""
+
+    def slot_tally(
+        self,
+        cell: Any,  # noqa: ANN401 - of the measure's own
+        others: tuple[list[None], ...],
+        ageing: Ageing,
+    ) -> Further:
+        """Return what a slot is to tell of its requests, beside counting them in the cells."""
+        ...
+
+    def total_of(self, cell: Any) -> int:  # noqa: ANN401 - as above
+        """Return how many requests a node has in flight."""
+        ...
+
+
 class MeasureFeed:
     """A load measure, with what requests need of it looked up once for all nodes.
 
@@ -44,9 +62,12 @@ class MeasureFeed:
         ageing: The measure, where it goes by requests without a first byte.
         begin: Told how each of them begins, by the node's entry, its token and its start; ``None``
             where it is told of some in another way.
+        tally: Makes what a slot tells of its requests, where the measure writes them down by
+            itself; told the node's entry, and the cells of further measures.
+        total: Tells how many requests a node has in flight, by its entry.
     """
 
-    __slots__ = ("ageing", "begin", "cell", "forget", "observe")
+    __slots__ = ("ageing", "begin", "cell", "forget", "observe", "tally", "total")
 
     def __init__(self, measure: LoadMeasure) -> None:
         self.cell = measure.cell
@@ -55,6 +76,10 @@ class MeasureFeed:
         self.forget = measure.forget if isinstance(measure, Forgetful) else None
         self.ageing = measure if isinstance(measure, (PeakEwma, PendingTokens)) else None
         self.begin: Begin | None = measure.begin if isinstance(measure, PeakEwma) else None
+        self.tally: MakeTally | None = None
+        self.total: Callable[[Any], int] = len
+        if isinstance(measure, Tallied):
+            self.tally, self.total = measure.slot_tally, measure.total_of
 
 
 def _begun(waiting: dict[int, float] | Prefills | Further, token: int, now: float) -> None:
@@ -110,6 +135,9 @@ class Further:
         """Close what is kept for a member that has left, if no lease is open any more."""
 
 
+MakeTally = Callable[[Any, tuple[list[None], ...], Ageing], Further]
+
+
 class Slot:
     """Record that the balancer keeps of one member, for as long as it is one.
 
@@ -119,6 +147,7 @@ class Slot:
         others: Cells of further measures, to be counted alike.
         begin: Told how a request begins, by cell, token and start; ``None`` if it but counts in
             the first measure.
+        total: Tells how many requests the cell stands for.
         tokens: Requests that `begin` was told of; each is taken out at its end, by its token.
         observe: Tells the measure of the cell how a request ended; ``None`` if it only counts.
         observers: Further measures to tell, each with its cell.
@@ -156,6 +185,7 @@ class Slot:
         "succeeded_at",
         "successes",
         "tokens",
+        "total",
     )
 
     def __init__(
@@ -181,6 +211,7 @@ class Slot:
         pairs = [(feed, feed.cell(node_id)) for feed in feeds]
         self.cell = pairs[0][1]
         self.in_flight: list[None] = self.cell
+        self.total = pairs[0][0].total
         self.others: tuple[list[None], ...] = tuple(cell for _, cell in pairs[1:])
         self.observe = pairs[0][0].observe
         self.observers = tuple(
@@ -194,14 +225,20 @@ class Slot:
         )
         self.begin: Begin | None = pairs[0][0].begin
         self.tokens: dict[int, float] | Prefills | Further | None = None
-        if self.others:
-            further = Further(
-                self.others,
-                tuple((feed.ageing, cell) for feed, cell in pairs if feed.ageing is not None),
-            )
+        ageing = tuple((feed.ageing, cell) for feed, cell in pairs if feed.ageing is not None)
+        if pairs[0][0].tally is not None:
+            tally = pairs[0][0].tally(self.cell, self.others, ageing)
+            self.begin, self.tokens = tally.begin, tally
+        elif self.others:
+            further = Further(self.others, ageing)
             self.begin, self.tokens = further.begin, further
         elif pairs[0][0].ageing is not None:
             self.tokens = pairs[0][0].ageing.waiting(self.cell)
+
+    @property
+    def requests(self) -> int:
+        """Requests in flight; with a host's memory those of all its processes."""
+        return self.total(self.cell)
 
     @property
     def is_full(self) -> bool:

@@ -6,13 +6,14 @@ import math
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from loadwise.balancer.host import HostWatch
 from loadwise.balancer.panic import Panic, PanicRule
 from loadwise.balancer.reason_counts import Tally
 from loadwise.balancer.slot import Slot
 from loadwise.balancer.slow_start import Phase, SlowStarts
 from loadwise.balancer.times_back import Cost
 from loadwise.filters import Filter, StateSource, Watch, accepts, turned_away
-from loadwise.health import HealthTracker
+from loadwise.health import HealthStatus, HealthTracker
 from loadwise.node_set import MemberStanding, NodeSet
 from loadwise.outliers import Ejector
 from loadwise.quota import QuotaSource
@@ -22,6 +23,7 @@ __all__ = [
     "View",
     "admits",
     "cooldown_reason",
+    "has_answered",
     "make_view",
     "no_view",
 ]
@@ -114,6 +116,10 @@ class View(Generic[N]):
     watch: Watch | None
     tallies: dict[tuple[Cost, bool], Tally]
 
+    def expire(self, at: float) -> None:
+        """Have it looked at again then, at the latest."""
+        self.until = min(self.due, at) if self.plain else -math.inf
+
 
 def no_view(nodes: NodeSet[N]) -> View[N]:
     """Return what stands for the view before the first; nobody is known to be out."""
@@ -122,6 +128,16 @@ def no_view(nodes: NodeSet[N]) -> View[N]:
     view.asked = None
     view.phase = None
     return view
+
+
+def has_answered(before: View[Any], view: View[Any], health: HealthTracker) -> bool:
+    """Tell whether a node that was down in the view before, and is still a member, is up again."""
+    were_down = [before.nodes.ids[i] for i in before.down]
+    return any(
+        view.nodes.index_of(identity) is not None
+        and health.status(identity) is not HealthStatus.UNHEALTHY
+        for identity in were_down
+    )
 
 
 def admits(where: Filter[N], whole: NodeSet[N]) -> bytes:
@@ -139,6 +155,7 @@ class Grounds(NamedTuple):
         rule: When there is panic; ``None`` for never.
         has_quota: Whether quota is to be reserved for each request, too.
         slow: Who is in slow start; ``None`` without the rule.
+        watch: What others of the host are looked after by, if health is shared with any.
         ejector: Who ejects outliers, if anyone.
     """
 
@@ -148,6 +165,7 @@ class Grounds(NamedTuple):
     rule: PanicRule | None
     has_quota: bool
     slow: SlowStarts | None
+    watch: HostWatch | None
     ejector: Ejector | None = None
 
     @property
@@ -182,7 +200,7 @@ def make_view(
         draining: Indices of members that may be drained: their slots tell.
         answers: Those of a filter that may change its mind at any time, by index.
     """
-    health, quota, where, rule, has_quota, slow, _ = grounds
+    health, quota, where, rule, has_quota, slow, watching, _ = grounds
     filter_sources = None if where is None else where.sources()
     own: list[StateSource] = [quota] if health is None else [quota, health]
     others = [source for source in filter_sources or () if source not in own]
@@ -242,7 +260,7 @@ def make_view(
         or has_quota
         or (view.panic is not None and view.panic.last_resort)
     )
-    view.until = view.due if view.plain else -math.inf
+    view.expire(math.inf if watching is None else watching.due)
     view.nodes = _left(view, whole, before, slow)
     if ailing:
         view.nodes = view.nodes.marked(ailing)

@@ -1,8 +1,20 @@
 """Load measures: what a strategy consults, kept apart from how it chooses."""
 
+from loadwise.load._gauge import MEASURED, UNMEASURED_PENALTY, EwmaCell, oldest_waiting
 from loadwise.load._measure import Cell, Forgetful, LoadMeasure
 from loadwise.load.in_flight import InFlight
 from loadwise.load.peak_ewma import PeakEwma
 from loadwise.load.pending_tokens import PendingTokens
 
-__all__ = ["Cell", "Forgetful", "InFlight", "LoadMeasure", "PeakEwma", "PendingTokens"]
+__all__ = [
+    "MEASURED",
+    "UNMEASURED_PENALTY",
+    "Cell",
+    "EwmaCell",
+    "Forgetful",
+    "InFlight",
+    "LoadMeasure",
+    "PeakEwma",
+    "PendingTokens",
+    "oldest_waiting",
+]

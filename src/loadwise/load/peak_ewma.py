@@ -141,6 +141,11 @@ class PeakEwma(ForkAware):
         """The clock that it takes the time from."""
         return self._clock
 
+    @property
+    def settings(self) -> tuple[float, float]:
+        """Its ``tau`` and ``failure_factor``."""
+        return self._tau, self._failure_factor
+
     def use_clock(self, clock: Clock) -> None:
         """Take the time from ``clock``, unless there is a clock by now.
 
@@ -278,6 +283,14 @@ class PeakEwma(ForkAware):
             if other > one:
                 one = self.aged_rank(first, one)
         return one <= other or other != other  # noqa: PLR0124 - only NaN differs from itself
+
+    def pending(self, cell: Cell) -> int:
+        """Return a node's requests in flight."""
+        return len(cell)
+
+    def has_waiting(self, cell: EwmaCell) -> bool:
+        """Tell whether any request has no first byte yet."""
+        return bool(cell.waiting)
 
     def begin(self, cell: EwmaCell, token: int, started: float) -> None:
         """Let a request age from ``started`` on, until its ``token`` is taken from `waiting`."""

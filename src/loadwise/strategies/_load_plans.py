@@ -89,7 +89,9 @@ def as_loads(answers: Sequence[Any], nodes: Iterable[object]) -> list[float]:
 
 def is_own(measure: LoadMeasure | None) -> bool:
     """Tell whether a measure is one that comes with loadwise, so that all it says is a number."""
-    return type(measure) in (InFlight, PeakEwma)
+    return isinstance(measure, (InFlight, PeakEwma)) and type(measure).__module__.startswith(
+        "loadwise."
+    )
 
 
 def rank_source(
@@ -111,8 +113,14 @@ def rank_source(
 
 
 def ageing_source(key: Callable[[Any], float], measure: LoadMeasure | None) -> PeakEwma | None:
-    """Return the measure, if ``key`` is the rank that leaves the age of requests out."""
-    return measure if isinstance(measure, PeakEwma) and key is PeakEwma.rank else None
+    """Return the measure, if ``key`` is the rank that leaves the age of requests out.
+
+    A ``rank`` is that where its class has an ``aged_rank`` of its own, too.
+    """
+    if not isinstance(measure, PeakEwma) or key == measure.load:
+        return None
+    ranks = next(kind for kind in type(measure).__mro__ if "rank" in vars(kind))
+    return measure if "aged_rank" in vars(ranks) else None
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -222,7 +230,7 @@ class LoadPlanned(Planned[N, Sequence[Any], LoadPlan]):
         if self._ageing is None or table.warm_up is None:
             return load
         factor = table.warm_up.factors.get(index, 1.0)
-        pending = len(plan.items[index])
+        pending = self._ageing.pending(plan.items[index])
         return load * (pending + factor) / (pending + 1)
 
     def _make_state(self, nodes: NodeSet[N]) -> Sequence[Any]:

@@ -87,7 +87,7 @@ def share_measures(strategy: ViewStrategy[N], measures: Sequence[LoadMeasure]) -
     if len(own) == len(measures) and all(map(is_, own, measures)):
         return
     take: Callable[[Sequence[LoadMeasure]], None] | None = None
-    if list(map(type, own)) == list(map(type, measures)):
+    if len(own) == len(measures) and all(map(isinstance, measures, map(type, own))):
         take = getattr(strategy, "share_measures", None)
     if take is None:
         kinds = ", ".join(type(measure).__name__ for measure in own) or "none"

@@ -81,7 +81,8 @@ class LeastLoad(LoadPlanned[N]):
             return self._lowest_by_weight(candidates, plan, plan.table, draw, context.exclude)
         loads = self._read(candidates, eligible, choices, self._key)
         position = draw_lowest(loads, draw)
-        if self._ageing is not None and position is not None and choices[position].waiting:
+        ageing = self._ageing
+        if ageing is not None and position is not None and ageing.has_waiting(choices[position]):
             position = self._youngest(choices, loads, position, draw)
         return None if position is None else eligible[position]
 

@@ -19,7 +19,7 @@ from loadwise.load import InFlight, LoadMeasure
 from loadwise.node_set import NodeSet
 from loadwise.nodes import node_id
 from loadwise.strategies._planned import check_excluded
-from loadwise.strategies.adapter import adapt, strategy_name
+from loadwise.strategies.adapter import adapt, share_measures, strategy_name
 from loadwise.strategies.protocols import KeyOrder, Strategy
 
 __all__ = ["SavedPin", "Sticky"]
@@ -138,6 +138,10 @@ class Sticky(Generic[N]):
     def measures(self) -> tuple[LoadMeasure, ...]:
         """The load measures that the inner strategy consults, and what brings the clock."""
         return (*self._inner.measures, self._timed)
+
+    def share_measures(self, measures: Sequence[LoadMeasure]) -> None:
+        """Have the inner strategy consult these measures in the place of its own."""
+        share_measures(self._inner, measures[:-1])
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index of the key's node, or of another for this request, or ``None``."""

@@ -1,0 +1,278 @@
+"""Load measures that go by all processes of a host."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sized
+from math import exp, inf, log
+from typing import Final, Protocol
+
+from loadwise.balancer.slot import Ageing, Further
+from loadwise.load import MEASURED, UNMEASURED_PENALTY, Cell, EwmaCell, InFlight, PeakEwma
+from loadwise.outcome import Outcome
+from loadwise.shared_memory._cells import HostCell
+from loadwise.shared_memory._layout import AGE_ORIGIN, SCORE_ORIGIN
+from loadwise.shared_memory._tallies import AgeTally, CountTally, MixedTally
+
+__all__ = ["CellSource", "HostInFlight", "HostPeakEwma"]
+
+_MOST_REQUESTS: Final = 2**31
+"""More than a sum of requests can be: a number in it was forged."""
+_SLOWEST: Final = log(1e9)
+"""Logarithm of more seconds than a request can take."""
+_AHEAD: Final = 60.0
+"""Seconds that a time may be ahead of what was the latest when it was last looked."""
+
+
+class CellSource(Protocol):
+    """Gives the entry of a node in the host's memory."""
+
+    def cell(self, node_id: Hashable) -> HostCell:
+        """Return the entry of one node, the same for as long as anyone holds it."""
+        ...
+
+    def forget(self, cell: HostCell) -> None:
+        """Have all processes take a node for one never measured."""
+        ...
+
+
+class HostInFlight(InFlight):
+    """Load as the number of requests that all processes of the host have in flight.
+
+    Args:
+        source: Where the entries are.
+
+    Thread-safety: as `InFlight`.
+
+    Cost: O(processes) to read.
+    """
+
+    def __init__(self, source: CellSource) -> None:
+        super().__init__()
+        self._source = source
+
+    def cell(self, node_id: Hashable) -> HostCell:
+        """Return the counter of one node."""
+        return self._source.cell(node_id)
+
+    def load(self, cell: Cell) -> float:
+        """Return a node's requests in flight, of all processes."""
+        return self.rank(cell)
+
+    @staticmethod
+    def rank(cell: Sized) -> int:
+        """Return a node's requests in flight, of all processes."""
+        shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
+        return sum(shared.seen)
+
+    @staticmethod
+    def total_of(cell: Cell) -> int:
+        """Return a node's requests in flight, of all processes."""
+        shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
+        return sum(shared.seen)
+
+    @staticmethod
+    def slot_tally(cell: Cell, others: tuple[list[None], ...], ageing: Ageing) -> Further:
+        """Return what a slot is to tell of its requests."""
+        shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
+        tally = CountTally(shared)
+        return MixedTally(tally, others, ageing) if others else tally
+
+
+class HostPeakEwma(PeakEwma):
+    """Load as `PeakEwma`, by what all processes of the host know.
+
+    A node's requests are the sum of all. Of costs, each faded since it was measured, the highest
+    counts, and of ages that of the oldest request.
+
+    Args:
+        source: Where the entries are.
+        tau: As for `PeakEwma`.
+        failure_factor: As for `PeakEwma`.
+
+    Attributes:
+        mixed: Whether other processes have another ``tau``, so that their scores do not compare.
+
+    Thread-safety: as `PeakEwma`.
+
+    Cost: O(processes) to read.
+    """
+
+    def __init__(self, source: CellSource, tau: float, failure_factor: float) -> None:
+        super().__init__(tau, failure_factor=failure_factor)
+        self._source = source
+        self.tau = tau
+        self.factor = failure_factor
+        self.mixed = False
+        self._highest = inf
+
+    def expect(self, now: float) -> None:
+        """Take what is beyond any score that there can be now for forged."""
+        self._highest = SCORE_ORIGIN + _SLOWEST + (now + _AHEAD) / self.tau
+
+    def cell(self, node_id: Hashable) -> HostCell:
+        """Return the entry of one node."""
+        return self._source.cell(node_id)
+
+    def own_time(self, moment: float) -> float:
+        """Return a reading of the clock in the measure's own time."""
+        if moment >= self._bound:
+            self._bound = moment
+            return moment
+        return self._placed(moment)
+
+    def begin(self, cell: EwmaCell, token: int, started: float) -> None:
+        """Let a request age, and tell all."""
+        super().begin(cell, token, started)
+        shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
+        shared.publish_age()
+
+    def slot_tally(self, cell: Cell, others: tuple[list[None], ...], ageing: Ageing) -> Further:
+        """Return what a slot is to tell of its requests."""
+        shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
+        tally = AgeTally(shared, self)
+        rest = tuple((measure, each) for measure, each in ageing if each is not cell)
+        return MixedTally(tally, others, rest) if others else tally
+
+    def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:
+        """Take a sample, and tell all."""
+        PeakEwma.observe(self, cell, latency, outcome, now)
+        # As HostCell.publish_cost does it, with a call less.
+        shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
+        gauge = shared.gauge
+        score = gauge.score
+        if gauge.weights is MEASURED and -SCORE_ORIGIN < score < inf:
+            shared.my_score[0] = score + SCORE_ORIGIN
+            if gauge.score == score:
+                return
+        shared.publish_cost()
+
+    def forget(self, cell: Cell) -> None:
+        """Have all processes take a node for never measured."""
+        shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
+        self.forget_here(shared)
+        self._source.forget(shared)
+
+    def forget_here(self, cell: HostCell) -> None:
+        """Take a node for never measured, in this process."""
+        super().forget(cell)
+        cell.publish_cost()
+
+    def _peak(self, cell: HostCell) -> float:
+        """Return the highest score of all processes, above 0; or 0, if none has one."""
+        peak = max(cell.scores)
+        if self.mixed or not 0.0 <= peak < self._highest:
+            return self._sound_peak(cell)
+        return peak
+
+    def _sound_peak(self, cell: HostCell) -> float:
+        """Return the same where not all fade alike, and leave out what cannot be."""
+        found, now = 0.0, self._now()
+        for row, score in enumerate(cell.scores):
+            tau = cell.memory.tau(row)
+            if 0.0 < score < inf and 0.0 < tau < inf:
+                # As it would be now by the other's time constant, and since then by this one's.
+                own = score - now / tau + now / self.tau
+                if found < own < self._highest:
+                    found = own
+        return found
+
+    def rank(self, cell: EwmaCell) -> float:  # type: ignore[override]  # a method, where it was static
+        """Return a number that orders cells as their `load` does, as `PeakEwma.rank`."""
+        shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
+        pending = sum(shared.seen)
+        peak = max(shared.scores)
+        if self.mixed or not 0.0 <= peak < self._highest:
+            peak = self._sound_peak(shared)
+        try:
+            if peak:
+                return peak - SCORE_ORIGIN + MEASURED[pending]
+            score, weights = cell.gauge.score, cell.gauge.weights
+            return score + weights[pending]
+        except IndexError:
+            score, weights = cell.gauge.score, cell.gauge.weights
+            if peak:
+                score, weights = peak - SCORE_ORIGIN, MEASURED
+            pending = min(pending, _MOST_REQUESTS)
+            if weights[1] < UNMEASURED_PENALTY:
+                return score + log(pending + 1)
+            return score + UNMEASURED_PENALTY * pending
+
+    def aged_rank(self, cell: EwmaCell, rank: float) -> float:
+        """Return the rank with regard to the age of requests, from that without."""
+        shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
+        age = max(shared.ages)
+        if not age > 0.0:
+            return rank
+        now = self._clock()
+        if now >= self._bound:
+            self._bound = now
+        else:
+            now = self._placed(now)
+        oldest = AGE_ORIGIN - age
+        if not 0.0 < oldest < now:
+            if not oldest < 0.0:
+                return rank
+            oldest = self._sound_oldest(shared)
+            if oldest >= now:
+                return rank
+        aged = log(now - oldest) + now / self.tau
+        return aged if aged > rank else rank  # noqa: FURB136 - a rank that is no number stays
+
+    @staticmethod
+    def _sound_oldest(cell: HostCell) -> float:
+        """Return when the oldest request began, leaving out what cannot be."""
+        return min((AGE_ORIGIN - age for age in cell.ages if 0.0 < age <= AGE_ORIGIN), default=inf)
+
+    def prefers(self, first: EwmaCell, second: EwmaCell) -> bool:
+        """Return whether the load of the first is at most that of the second."""
+        rank = self.rank
+        one, other = rank(first), rank(second)
+        if one <= other:
+            # An age can but raise a load.
+            one = self.aged_rank(first, one)
+            if one > other:
+                other = self.aged_rank(second, other)
+        else:
+            other = self.aged_rank(second, other)
+            if other > one:
+                one = self.aged_rank(first, one)
+        return one <= other or other != other  # noqa: PLR0124 - only NaN differs from itself
+
+    def load(self, cell: Cell) -> float:
+        """Return ``cost * (in flight + 1)`` or the age of the oldest request, in seconds."""
+        shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
+        pending, peak, now = sum(shared.seen), self._peak(shared), self._now()
+        if peak:
+            load = self._seconds(peak, now) * (pending + 1)
+        else:
+            gauge = shared.gauge
+            idle = gauge.weights[min(pending, 1)]
+            if gauge.weights[1] >= UNMEASURED_PENALTY and (pending or idle == -inf):
+                load = UNMEASURED_PENALTY * pending
+            else:
+                load = 0.0 if idle == -inf else self._faded(gauge, now) * (pending + 1)
+        age = now - self._sound_oldest(shared)
+        return age if age > load else load  # noqa: FURB136 - a load that is no number stays
+
+    def _seconds(self, peak: float, now: float) -> float:
+        return exp(min(peak - SCORE_ORIGIN - now / self.tau, _SLOWEST))
+
+    def cost(self, cell: Cell) -> float | None:
+        """Return the present cost in seconds, or ``None`` for a node never measured."""
+        shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
+        peak = self._peak(shared)
+        return self._seconds(peak, self._now()) if peak else super().cost(cell)
+
+    def pending(self, cell: Cell) -> int:
+        """Return a node's requests in flight, of all processes."""
+        shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
+        return sum(shared.seen)
+
+    def total_of(self, cell: Cell) -> int:
+        """Return a node's requests in flight, of all processes."""
+        return self.pending(cell)
+
+    def has_waiting(self, cell: EwmaCell) -> bool:
+        """Tell whether any request has no first byte yet."""
+        shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
+        return max(shared.ages) > 0.0
