@@ -14,7 +14,7 @@ from loadwise._numbers import shown, whole
 from loadwise.balancer import Balancer
 from loadwise.integrations._status_page.actions import Actions
 from loadwise.integrations._status_page.asgi import AsgiPage, Receive, Scope, Send
-from loadwise.integrations._status_page.feed import Feed
+from loadwise.integrations._status_page.feed import StatusFeed
 from loadwise.integrations._status_page.server import PageServer
 from loadwise.integrations._status_page.site import Site
 from loadwise.integrations._status_page.wsgi import WsgiPage
@@ -85,7 +85,7 @@ class StatusPage:
                 "actions need a token, or anybody who sees the page could drain the fleet; give "
                 "one, such as token=secrets.token_urlsafe()"
             )
-        feed = Feed([(each, str(each.status_dict()["strategy"])) for each in balancers])
+        feed = StatusFeed([(each, str(each.status_dict()["strategy"])) for each in balancers])
         site = Site(feed, Actions(balancers, token if actions else None))
         self._balancers = balancers
         self._asgi = AsgiPage(site)

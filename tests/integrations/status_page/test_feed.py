@@ -13,7 +13,7 @@ import pytest
 from loadwise import Balancer, NodeStatus
 from loadwise.integrations._status_page.actions import Actions
 from loadwise.integrations._status_page.asgi import AsgiPage
-from loadwise.integrations._status_page.feed import Feed
+from loadwise.integrations._status_page.feed import StatusFeed
 from loadwise.integrations._status_page.history import POINTS, STEP, History
 from loadwise.integrations._status_page.query import PageQuery
 from loadwise.integrations._status_page.site import MOST_STREAMS, Site
@@ -46,7 +46,7 @@ class SlowClock(ManualClock):
 
 def site_of(balancer: Balancer[Any], clock: ManualClock) -> Site:
     """Return a site of one balancer, with a clock of the test's."""
-    return Site(Feed([(balancer, "p2c")], clock), Actions([balancer], None))
+    return Site(StatusFeed([(balancer, "p2c")], clock), Actions([balancer], None))
 
 
 def test_viewers_share_a_snapshot_a_second() -> None:
@@ -93,7 +93,7 @@ def test_viewers_of_the_same_nodes_share_the_html() -> None:
 def test_a_snapshot_takes_a_twentieth_of_a_core_at_most() -> None:
     """The longer it takes, the later the next one comes."""
     clock, balancer = SlowClock(), Counted(["a"])
-    feed = Feed([(balancer, "p2c")], clock)
+    feed = StatusFeed([(balancer, "p2c")], clock)
     clock.step = 0.5
     assert feed.current().interval == pytest.approx(10.0)
     clock.step = 0.0
@@ -107,7 +107,7 @@ def test_a_snapshot_takes_a_twentieth_of_a_core_at_most() -> None:
 def test_an_action_shows_at_once() -> None:
     """Whoever looks next gets a new snapshot."""
     balancer = Counted(["a"])
-    feed = Feed([(balancer, "p2c")], ManualClock())
+    feed = StatusFeed([(balancer, "p2c")], ManualClock())
     feed.current()
     feed.expire()
     assert feed.due_in() == 0
@@ -118,7 +118,7 @@ def test_rates_and_history() -> None:
     """Picks per second by node, a point every two seconds, two minutes at most."""
     clock = ManualClock()
     balancer = Balancer(["a", "b"])
-    feed = Feed([(balancer, "p2c")], clock)
+    feed = StatusFeed([(balancer, "p2c")], clock)
     assert feed.current().balancers[0].rate is None
     for _ in range(200):
         clock.advance(1.0)

@@ -12,7 +12,7 @@ from loadwise.clock import Clock
 from loadwise.integrations._status_page.facts import BalancerFacts, PageFacts, Shown, facts_of
 from loadwise.integrations._status_page.history import History, Point
 
-__all__ = ["INTERVAL", "Feed"]
+__all__ = ["INTERVAL", "StatusFeed"]
 
 INTERVAL: Final = 1.0
 """Seconds from snapshot to snapshot, at least."""
@@ -20,7 +20,7 @@ _SHARE: Final = 20.0
 """Times that a snapshot took until the next one: so it takes a twentieth of a core at most."""
 
 
-class Feed(ForkAware):
+class StatusFeed(ForkAware):
     """Takes a snapshot when somebody looks and the last one is too old.
 
     Without viewers nothing is done. A snapshot is O(nodes); there is one a second, and fewer of a

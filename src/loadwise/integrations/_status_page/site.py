@@ -14,7 +14,7 @@ from loadwise._fork import ForkAware, reset_in_child
 from loadwise.integrations._status_page.actions import ACTIONS, Actions
 from loadwise.integrations._status_page.answers import PageAnswer, PageRequest, text_answer
 from loadwise.integrations._status_page.facts import NodeFacts, PageFacts
-from loadwise.integrations._status_page.feed import Feed
+from loadwise.integrations._status_page.feed import StatusFeed
 from loadwise.integrations._status_page.history import Point
 from loadwise.integrations._status_page.page import fragment, page, policy
 from loadwise.integrations._status_page.query import PageQuery
@@ -65,7 +65,7 @@ class Site(ForkAware):
     O(nodes shown) once for each choice of nodes, whoever asks.
     """
 
-    def __init__(self, feed: Feed, actions: Actions) -> None:
+    def __init__(self, feed: StatusFeed, actions: Actions) -> None:
         self.feed = feed
         self._actions = actions
         self._given: Mapping[str, Callable[[PageRequest], PageAnswer]] = {
