@@ -32,6 +32,7 @@ from loadwise.integrations.redis._health_protocol import (
     parse_note,
     parse_put,
 )
+from loadwise.integrations.redis._keys import health_key
 from loadwise.integrations.redis._parsing import Rejected
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class HealthSync:
         timeout: float,
     ) -> None:
         self._given = client
-        self._key = f"{prefix}:health".encode()
+        self._key = health_key(prefix)
         self._port = port
         self._clock = clock
         self._log = log

@@ -23,6 +23,7 @@ from loadwise.integrations.redis._connection import (
     with_short_timeouts,
 )
 from loadwise.integrations.redis._events import EventLog, SharedEvent
+from loadwise.integrations.redis._keys import leader_key
 
 __all__ = ["SharedLeader"]
 
@@ -73,7 +74,7 @@ class SharedLeader(ForkAware):
         self._ttl = as_seconds("ttl", ttl)
         self._timeout = as_seconds("timeout", timeout)
         self._given = as_client(client)
-        self._key = f"{prefix}:leader".encode()
+        self._key = leader_key(prefix)
         self._events = EventLog("leader", on_event)
         self._breaker = CircuitBreaker(
             self._events, time.monotonic, "meanwhile every process checks"

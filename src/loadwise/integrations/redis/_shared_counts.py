@@ -25,6 +25,7 @@ from loadwise.integrations.redis._arguments import (
 )
 from loadwise.integrations.redis._circuit_breaker import CircuitBreaker
 from loadwise.integrations.redis._events import EventKind, EventLog, SharedEvent
+from loadwise.integrations.redis._keys import quota_key
 from loadwise.integrations.redis._parsing import Rejected
 from loadwise.integrations.redis._quota_protocol import Reply, parse_reply
 from loadwise.integrations.redis._shared_node import PendingCall, SharedNode, SharedReservation
@@ -175,7 +176,7 @@ class SharedCounts(QuotaCounts[SharedNode]):
         super()._set_limits(node_id, config)
 
     def _new_node(self, node_id: Hashable, config: QuotaConfig) -> SharedNode:
-        key = f"{self._prefix}:quota:{node_id}".encode()
+        key = quota_key(self._prefix, node_id)
         return SharedNode(node_id, config, key, self._share)
 
     def _begin(

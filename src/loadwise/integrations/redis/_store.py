@@ -26,6 +26,7 @@ from loadwise.integrations.redis._connection import (
     run_async,
 )
 from loadwise.integrations.redis._events import EventLog, SharedEvent
+from loadwise.integrations.redis._keys import state_key
 from loadwise.integrations.redis._parsing import Rejected, check_schema, decode_json
 
 __all__ = ["AsyncRedisStore", "RedisStore"]
@@ -204,7 +205,7 @@ class _Format(Generic[S]):
                 raise TypeError(f"{name} is {function!r}; it must be a function")
             refuse_async(name, function, _NEEDED_NOW)
         longest = whole("max_bytes", longest, 1)
-        self.key = f"{prefix}:state".encode()
+        self.key = state_key(prefix)
         self.expiry = math.ceil(ttl * 1000)
         self.log = EventLog("store", on_event)
         self._encode = encode
