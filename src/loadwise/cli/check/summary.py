@@ -77,7 +77,7 @@ def _quota(quota: FleetQuota, clients: int) -> str:
     part = f", shared by {clients:,} clients" if clients > 1 else ""
     known = "" if quota.aware else "; not kept here, but learned by answers 429"
     return (
-        f"{quota.name}: {quota.limit:g} {quota.counts} in {in_seconds(quota.window)}"
+        f"{quota.name}: {quota.limit:,.15g} {quota.counts} in {in_seconds(quota.window)}"
         f"{whose}{part}{known}"
     )
 
