@@ -13,7 +13,7 @@ from loadwise.discovery import (
     DnsSource,
     FileSource,
     KubernetesSource,
-    Source,
+    NodeSource,
     Watcher,
 )
 from loadwise.nodes import Endpoint
@@ -21,7 +21,7 @@ from loadwise.nodes import Endpoint
 __all__ = ["nodes_now", "source_of", "watcher_of"]
 
 
-def source_of(fleet: FleetFile) -> Source[Endpoint] | None:
+def source_of(fleet: FleetFile) -> NodeSource[Endpoint] | None:
     """Return the source that a fleet names; ``None`` where it names nodes.
 
     Raises:
@@ -34,7 +34,7 @@ def source_of(fleet: FleetFile) -> Source[Endpoint] | None:
         raise ConfigError(fleet.origin, [f"source: {error}"]) from None
 
 
-def _made(fleet: FleetFile) -> Source[Endpoint] | None:
+def _made(fleet: FleetFile) -> NodeSource[Endpoint] | None:
     table = fleet.table.source
     if table is None:
         return None
