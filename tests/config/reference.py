@@ -14,6 +14,7 @@ __all__ = ["FLEET_REFERENCE"]
 SECTIONS = (
     ("The fleet itself", ""),
     ("`[[nodes]]`", "nodes.0"),
+    ("`[source]`", "source"),
     ("`[clients]`", "clients"),
     ("`[callers]`", "callers"),
     ("`[health]`", "health"),

@@ -29,6 +29,10 @@ def validator() -> Any:
         FULL,
         PLAIN | {"strategy": "PowerOfTwoChoices/no-health"},
         PLAIN | {"health": {"panic_threshold": "40%"}, "outliers": {"significance": "none"}},
+        {"source": {"kind": "file", "path": "nodes.toml", "cache": "cache.json"}},
+        {"source": {"kind": "dns", "name": "x", "port": 80, "timeout": 0}},
+        {"source": {"kind": "kubernetes", "service": "x", "port": "web"}},
+        {"source": {"kind": "consul", "service": "x"}},
         PLAIN | {"split": {"tag": "v", "shares": {"a": "95%", "b": 5}}},
     ],
 )
@@ -49,6 +53,7 @@ def test_what_is_right_is_valid(validator: Any, fleet: dict[str, Any]) -> None:
         ({"quotas": [{"name": "x"}]}, ["quotas", 0]),
         ({"quotas": [{"name": "x", "limit": 1, "counts": "bytes"}]}, ["quotas", 0, "counts"]),
         ({"callers": None}, ["callers"]),
+        ({"source": {"kind": "consul", "service": "x"}}, []),
     ],
 )
 def test_what_is_wrong_is_not(validator: Any, change: dict[str, Any], place: list[Any]) -> None:

@@ -21,6 +21,7 @@ from loadwise.config.errors import ConfigError
 from loadwise.config.file import FleetFile, read_fleet
 from loadwise.config.quotas import FleetQuotas
 from loadwise.config.records import FleetTable
+from loadwise.config.sources import watcher_of
 from loadwise.metrics import MetricsCollector
 from loadwise.nodes import Endpoint
 from loadwise.retry_budget import RetryBudget
@@ -64,7 +65,13 @@ def load_balancer(
     Raises:
         ConfigError: The file cannot be read or is not as it must be: all that is wrong with it,
             with the place and what may stand there.
+        ImportError: The source needs a package that is missing; the message says which extra.
         TypeError: A keyword is of the wrong kind.
+
+    Where the file names a source, its watcher begins here, and this waits for the first answer,
+    for ``source.timeout`` seconds at most. A source that cannot be asked is no error: the log says
+    so, the balancer has no nodes yet, and the source is asked again. `ConfiguredBalancer.close`
+    ends it.
 
     Thread-safety: each call builds a balancer of its own.
 
@@ -81,14 +88,18 @@ def load_balancer(
         loadwise.config.errors.ConfigError: the fleet: limits has no key 'max_in_fligth'; did you \
 mean 'max_in_flight'? (there is max_in_flight, max_waiting)
     """
-    return balancer_of(read_fleet(path, settings), **extras)
+    balancer = balancer_of(read_fleet(path, settings), **extras)
+    if balancer.watcher is not None:
+        balancer.watcher.start()
+    return balancer
 
 
 def balancer_of(fleet: FleetFile, **extras: Unpack[Extras]) -> ConfiguredBalancer:
-    """Build the balancer of a fleet that has been read.
+    """Build the balancer of a fleet that has been read. Its watcher does not run yet.
 
     Raises:
-        ConfigError: The nodes lack what the strategy needs.
+        ConfigError: The nodes lack what the strategy needs, or the source is not as it must be.
+        ImportError: The source needs a package that is missing.
         TypeError: A keyword is of the wrong kind.
     """
     table = fleet.table
@@ -114,9 +125,11 @@ def balancer_of(fleet: FleetFile, **extras: Unpack[Extras]) -> ConfiguredBalance
     if table.health.enabled and who.health:
         options["health"] = health_tracker(table.health, clock, rng)
     try:
-        return ConfiguredBalancer(fleet.nodes, quotas, _retries_of(table, clock), **options)
+        balancer = ConfiguredBalancer(fleet.nodes, quotas, _retries_of(table, clock), **options)
     except ValueError as error:
         raise ConfigError(fleet.origin, [str(error)]) from None
+    balancer.watcher = watcher_of(fleet, balancer, rng)
+    return balancer
 
 
 def _seat_of(table: FleetTable, rng: Random | None) -> Seat:

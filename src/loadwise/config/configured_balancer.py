@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, Unpack, overload
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from loadwise.balancer import Balancer, Lease
 from loadwise.balancer.calls import CallOptions
 from loadwise.config.quotas import FleetQuotas
+from loadwise.discovery import Watcher
 from loadwise.nodes import Endpoint
 from loadwise.retry_budget import RetryBudget
 
@@ -36,8 +38,12 @@ class ConfiguredBalancer(Balancer[Endpoint]):
     Nodes that join are given the quotas of the file. `call` and `call_async` retry as the file
     says, where a call does not say it itself.
 
+    Where the file names a source, a `Watcher` keeps the nodes those that it lists: from
+    `load_balancer` on until `close`, or the end of a ``with`` block, and in forked children, too.
+
     Attributes:
         retries: Attempts and budget of a request, to hand on to a transport or to `attempts`.
+        watcher: Keeps the nodes those of the source; ``None`` where the file names nodes.
 
     Thread-safety and cost: those of `Balancer`.
     """
@@ -52,6 +58,7 @@ class ConfiguredBalancer(Balancer[Endpoint]):
         members = tuple(nodes)
         self._quotas = quotas
         self.retries = retries
+        self.watcher: Watcher[Endpoint] | None = None
         quotas.give(members)
         super().__init__(members, **options)
 
@@ -66,6 +73,25 @@ class ConfiguredBalancer(Balancer[Endpoint]):
         members = tuple(nodes)
         self._quotas.give(node for node in members if node not in self)
         super().replace(members)
+
+    def close(self) -> None:
+        """Stop watching the source, if there is one; the nodes stay as they are.
+
+        Thread-safety: full. It may be called again.
+        """
+        if self.watcher is not None:
+            self.watcher.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
     @overload
     def call(

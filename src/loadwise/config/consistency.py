@@ -50,8 +50,12 @@ def strategy_faults(name: str) -> Iterator[str]:
 
 
 def _of_nodes(table: FleetTable, nodes: Sequence[Endpoint]) -> Iterator[str]:
-    if table.nodes is None:
+    if table.nodes is None and table.source is None:
         yield 'there are neither nodes nor a source: name some, such as nodes = ["10.0.0.1:8080"]'
+    elif table.nodes is not None and table.source is not None:
+        yield "there are both nodes and a source: leave one of them out"
+    elif table.source is not None:
+        return
     elif not nodes:
         yield 'nodes is empty: name one, such as nodes = ["10.0.0.1:8080"]'
     elif not any(node.weight for node in nodes):

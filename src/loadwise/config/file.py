@@ -14,7 +14,7 @@ from loadwise._tables.overrides import apply_setting, is_to_blame
 from loadwise._tables.percentages import read_percentages
 from loadwise._tables.problems import problems_in
 from loadwise._tables.reading import copied, read_toml
-from loadwise._tables.schema import Raw, is_list
+from loadwise._tables.schema import Raw, is_list, is_table
 from loadwise.config.consistency import inconsistencies, strategy_faults
 from loadwise.config.errors import ConfigError
 from loadwise.config.layout import FLEET
@@ -52,7 +52,7 @@ def read_fleet(source: str | Path | Mapping[str, Raw], settings: Iterable[str] =
     """
     name = "the fleet" if isinstance(source, Mapping) else str(source)
     try:
-        raw = copied(source) if isinstance(source, Mapping) else read_toml(source, "it")
+        raw = copied(source) if isinstance(source, Mapping) else _beside(source)
         changed = [(_set(raw, setting), setting) for setting in settings]
     except ValueError as error:
         raise ConfigError(name, [_without(name, str(error))]) from None
@@ -86,6 +86,17 @@ def _of_strategy(raw: dict[str, Raw]) -> list[str]:
     """Return what is wrong with the strategy's name, where the rest is not as it must be either."""
     name = raw.get("strategy")
     return list(strategy_faults(name)) if isinstance(name, str) and name else []
+
+
+def _beside(path: str | Path) -> dict[str, Raw]:
+    """Return what a file holds, with the paths in it relative to the file's own folder."""
+    raw = read_toml(path, "it")
+    source = raw.get("source")
+    if is_table(source):
+        for key in {"path", "cache"} & source.keys():
+            if isinstance(source[key], str) and source[key]:
+                source[key] = str(Path(path).absolute().parent / source[key])
+    return raw
 
 
 def _without(name: str, text: str) -> str:

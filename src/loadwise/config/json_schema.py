@@ -43,7 +43,7 @@ def fleet_schema() -> Schema:
     del strategy["type"], strategy["minLength"], strategy["maxLength"]
     # The names are to be offered; other spellings and options are taken, too.
     strategy["anyOf"] = [{"enum": list(STRATEGIES)}, {"type": "string", "minLength": 1}]
-    fleet["required"] = ["nodes"]
+    fleet["oneOf"] = [{"required": ["nodes"]}, {"required": ["source"]}]
     return {"$schema": _DIALECT, "title": "A fleet of loadwise", **fleet, "$defs": tables}
 
 
@@ -51,8 +51,11 @@ def _describe(table: Schema, record: type) -> None:
     """Give a table and its keys their meanings."""
     del table["title"]
     table["description"] = meaning_of(record)
+    keys = table["properties"]
     for key, meaning in meanings_of_keys(record).items():
-        table["properties"][key]["description"] = meaning
+        keys[key]["description"] = meaning
+    if "kind" in keys:
+        keys["kind"]["description"] = meaning_of(record)
 
 
 def _adapt(schema: Schema) -> None:

@@ -18,19 +18,26 @@ from loadwise._tables.records import (
     Retries,
     SlowStartTable,
 )
+from loadwise.config.source_records import (
+    ConsulNodes,
+    DnsNodes,
+    FileNodes,
+    KubernetesNodes,
+    Name,
+    SourceTable,
+)
 
 __all__ = [
+    "ConsulNodes",
+    "DnsNodes",
+    "FileNodes",
     "FleetClients",
     "FleetLimits",
     "FleetQuota",
     "FleetTable",
+    "KubernetesNodes",
     "NodeTable",
     "SplitTable",
-]
-
-Name = Annotated[
-    str,
-    Meta(min_length=1, max_length=1000, description="a text in quotes of 1 to 1000 characters"),
 ]
 
 
@@ -103,6 +110,7 @@ class FleetTable(TableRecord, frozen=True):
 
     Attributes:
         nodes: Ids of nodes, or a table for each; unless there is a source.
+        source: Where the nodes are listed; unless they are here.
         schema: Version of this layout; 1.
         name: Name of the balancer, for errors and metrics.
         strategy: Who chooses, by its name in scenarios, with options behind it:
@@ -121,6 +129,7 @@ class FleetTable(TableRecord, frozen=True):
     """
 
     nodes: tuple[Name | NodeTable, ...] | None = None
+    source: SourceTable | None = None
     schema: Annotated[int, Meta(ge=1, le=1, description="the version of the layout")] = 1
     name: Name = "default"
     strategy: Name = "p2c"

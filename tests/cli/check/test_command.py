@@ -34,7 +34,7 @@ max_waiting = 1
 
 [[quotas]]
 name = "rpm"
-limit = 60
+limit = 90_000
 nodes = ["a:1"]
 """
 ATTACK = r"\u001b]0;owned\u0007\u202e"
@@ -68,7 +68,7 @@ def test_a_file_that_is_right(tmp_path: Path) -> None:
         "limits      8 requests at a node at once",
         "queue       1 request may wait",
         "stands in   eu-1",
-        "quota       rpm: 60 requests in 60 s, for a:1, shared by 4 clients",
+        "quota       rpm: 90,000 requests in 60 s, for a:1, shared by 4 clients",
         "retries     3 attempts; retries up to 20 % of requests, and 10 per s",
     ]
 

@@ -14,7 +14,7 @@ __all__ = ["HELP", "check"]
 HELP = f"""Is this fleet file right? Say all that is wrong with it, or what it would build.
 
 A fleet file is the TOML file that loadwise.config.load_balancer reads: nodes,
-strategy, health, limits, quotas. Nothing is started, and no node is asked.
+strategy, health, limits, quotas. Nothing is started, and nobody is asked.
 
 To install all that it needs: pip install 'loadwise\\[cli,config]'
 

@@ -32,7 +32,7 @@ def run_check(file: str, settings: Sequence[str]) -> int:
     try:
         fleet = read_fleet(file, settings)
         balancer = balancer_of(fleet)
-    except ConfigError as error:
+    except (ConfigError, ImportError) as error:
         sys.stderr.write(f"{error}\n")
         return FAILED
     table = Table.grid(padding=(0, 2))

@@ -11,6 +11,7 @@ from loadwise._text import in_seconds
 from loadwise.config import ConfiguredBalancer
 from loadwise.config.file import FleetFile
 from loadwise.config.records import FleetQuota, FleetTable
+from loadwise.config.sources import source_of
 from loadwise.nodes import Endpoint
 
 __all__ = ["summary"]
@@ -23,7 +24,9 @@ def summary(fleet: FleetFile, balancer: ConfiguredBalancer) -> Iterator[tuple[st
     table, nodes = fleet.table, fleet.nodes
     told = balancer.status_dict()
     yield "balancer", table.name
-    yield "nodes", f"{len(nodes):,}: {_some([str(node.id) for node in nodes])}"
+    source = source_of(fleet)
+    named = f"{len(nodes):,}: {_some([str(node.id) for node in nodes])}"
+    yield "nodes", named if source is None else f"as {source!r} lists them (it was not asked)"
     yield from _kinds_of_nodes(nodes)
     yield "strategy", f"{contender(table.strategy).name} ({told['strategy']})"
     yield "health", _health(table, tracked=balancer.health is not None)
@@ -77,7 +80,7 @@ def _quota(quota: FleetQuota, clients: int) -> str:
     part = f", shared by {clients:,} clients" if clients > 1 else ""
     known = "" if quota.aware else "; not kept here, but learned by answers 429"
     return (
-        f"{quota.name}: {quota.limit:g} {quota.counts} in {in_seconds(quota.window)}"
+        f"{quota.name}: {quota.limit:,.15g} {quota.counts} in {in_seconds(quota.window)}"
         f"{whose}{part}{known}"
     )
 

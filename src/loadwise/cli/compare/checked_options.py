@@ -75,7 +75,7 @@ def prepare(
     counted = [f"requests={requests}"] if requests is not None else []
     try:
         scenario = load_scenario(source.name, [*source.settings, *counted], fleet=source.fleet)
-    except ConfigError as error:
+    except (ConfigError, ImportError) as error:
         raise typer.BadParameter(_sentence(error), param_hint="--fleet") from None
     except ScenarioError as error:
         text = _sentence(error)

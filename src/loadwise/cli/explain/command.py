@@ -15,7 +15,7 @@ HELP = f"""Where would the balancer of this fleet file send a request, and why?
 
 It builds the balancer and asks it once, as Balancer.explain() of a program
 that has just started: all nodes are healthy, and nothing is in flight. No
-request is sent.
+request is sent. A source of nodes is asked once for those that it lists now.
 
 To install all that it needs: pip install 'loadwise\\[cli,config]'
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import typer
 
 from loadwise._text import visible_lines
 from loadwise.cli.exit_codes import FAILED
-from loadwise.config import ConfigError, load_balancer
+from loadwise.config import ConfigError
+from loadwise.config.building import balancer_of
+from loadwise.config.file import read_fleet
+from loadwise.config.sources import nodes_now
 from loadwise.errors import MissingHashKey, nearest
 
 __all__ = ["RequestToExplain", "run_explain"]
@@ -34,8 +37,9 @@ def run_explain(file: str, settings: Sequence[str], asked: RequestToExplain) -> 
         typer.BadParameter: An option is wrong; it is named.
     """
     try:
-        balancer = load_balancer(file, settings)
-    except ConfigError as error:
+        fleet = read_fleet(file, settings)
+        balancer = balancer_of(replace(fleet, nodes=nodes_now(fleet)))
+    except (ConfigError, ImportError) as error:
         sys.stderr.write(f"{error}\n")
         return FAILED
     ids = [str(node.id) for node in balancer.all_nodes]

@@ -13,6 +13,7 @@ from loadwise._tables.contenders import contender
 from loadwise._tables.schema import Raw, is_table
 from loadwise.config.file import FleetFile
 from loadwise.config.records import FleetTable, SplitTable
+from loadwise.config.sources import nodes_now
 from loadwise.nodes import Endpoint
 from loadwise.simulation.errors import ScenarioError
 
@@ -35,6 +36,7 @@ def put_fleet(raw: dict[str, Raw], fleet: FleetFile) -> None:
 
     Raises:
         ScenarioError: The fleet says what cannot be simulated.
+        ConfigError: Its source cannot be asked for the nodes that there are.
     """
     table = fleet.table
     for place, quota in enumerate(table.quotas):
@@ -47,7 +49,7 @@ def put_fleet(raw: dict[str, Raw], fleet: FleetFile) -> None:
     kept: dict[str, Raw] = {}
     if is_table(servers):
         kept = {key: value for key, value in servers.items() if key not in _OF_NODES}
-    raw["servers"] = {**kept, "groups": _groups(fleet.nodes, table.split, fleet.origin)}
+    raw["servers"] = {**kept, "groups": _groups(nodes_now(fleet), table.split, fleet.origin)}
     raw["strategies"] = [_strategy(table)]
     raw["tau"] = table.tau
     raw["quotas"] = [_plain(quota, ("nodes",)) for quota in table.quotas]
@@ -89,7 +91,7 @@ def _groups(nodes: Sequence[Endpoint], split: SplitTable | None, origin: str) ->
     """Return the nodes in groups of those that are alike, in the order of the first of each."""
     alike: dict[tuple[Any, ...], list[str]] = {}
     for node in nodes:
-        of = None if split is None else node.tags[split.tag]
+        of = None if split is None else node.tags.get(split.tag, "")
         alike.setdefault((of, node.weight, node.zone, node.priority), []).append(str(node.id))
     groups: list[Raw] = []
     for number, ((of, weight, zone, priority), ids) in enumerate(alike.items(), 1):
@@ -98,18 +100,23 @@ def _groups(nodes: Sequence[Endpoint], split: SplitTable | None, origin: str) ->
         if zone is not None:
             group["zone"] = zone
         if split is not None:
-            _check_group(of, [each["name"] for each in groups], origin)
+            _check_group(of, [each["name"] for each in groups], split, origin)
             group |= {"name": of, "share": split.shares[of]}
         groups.append(group)
     return groups
 
 
-def _check_group(name: str, before: Sequence[str], origin: str) -> None:
+def _check_group(name: str, before: Sequence[str], split: SplitTable, origin: str) -> None:
     """Refuse a group of a split that a scenario cannot have."""
     if name in before:
         raise ScenarioError(
             f"{origin}: the nodes of group {name!r} differ in weight, zone or priority, but in a "
             f"simulation of 'split' those of a group are alike: make them alike"
+        )
+    if name not in split.shares:  # as a source may list some
+        raise ScenarioError(
+            f"{origin}: some nodes have the group {name!r} by their tag {split.tag!r}, and "
+            f"split.shares has none for it"
         )
     if not _NAME.fullmatch(name):
         raise ScenarioError(
