@@ -32,7 +32,7 @@ RULES = (
 )
 """Those that are compared."""
 
-_SMALL_BLOCKS = ("servers.llm.block_tokens=16", "servers.llm.blocks=16000")
+_SMALL_BLOCKS = ("requests=8000", "servers.llm.block_tokens=16", "servers.llm.blocks=16000")
 _FAN_OUT = (
     "requests=8000",
     "service.branches=16",
