@@ -11,9 +11,11 @@ from weakref import WeakValueDictionary
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._log import log_exception, log_warning
+from loadwise.health import HealthTracker
 from loadwise.load import InFlight, LoadMeasure, PeakEwma
 from loadwise.shared_memory._cells import HostCell, Left
-from loadwise.shared_memory._events import FORGOTTEN, NOTHING, heard_since, tell
+from loadwise.shared_memory._events import FORGOTTEN, HEALTH, NOTHING, heard_since, tell
+from loadwise.shared_memory._health import HostHealth
 from loadwise.shared_memory._measures import HostInFlight, HostPeakEwma
 from loadwise.shared_memory._memory import HostMemory
 from loadwise.shared_memory._node_table import HostNodes, key_of
@@ -62,6 +64,7 @@ class HostExchange(ForkAware):
         self._told: set[str] = set()
         self._nameless = count()
         self._closed = False
+        self._health = HostHealth(self._shared, self._post)
         self._cells: WeakValueDictionary[Hashable, HostCell] = WeakValueDictionary()
         self._begin()
         reset_in_child(self)
@@ -173,6 +176,7 @@ class HostExchange(ForkAware):
                 known = HostCell(node_id, memory, index, self._left)
                 known.move(memory, index, self._reach_in(memory))
                 self._cells[node_id] = known
+                self._health.catch_up_on(known)
             return known
 
     def _reach_in(self, memory: HostMemory) -> int:
@@ -220,9 +224,7 @@ class HostExchange(ForkAware):
 
     def forget(self, cell: HostCell) -> None:
         """Have all processes take a node for one never measured."""
-        with self._lock:
-            if cell.memory is self.memory:
-                tell(self.memory, FORGOTTEN, cell.number)
+        self._post(cell, FORGOTTEN, "")
 
     def catch_up(self) -> None:
         """Take in what others have told, if anything."""
@@ -254,9 +256,7 @@ class HostExchange(ForkAware):
         if bells != self.heard:
             before, self.heard = self.heard, bells
             self._look_around()
-            for event in heard_since(self.memory, before, bells):
-                if not isinstance(event, int) and event.kind == FORGOTTEN:
-                    self._forget_here(event.node)
+            self._hear(before, bells)
         if now >= self.due:
             # First, so that what fails is not tried again by every pick.
             self.due = now + _LOOKS
@@ -273,6 +273,35 @@ class HostExchange(ForkAware):
             if cell.memory is self.memory:
                 cell.look_at(reach)
         self.expect_costs()
+
+    def _hear(self, before: bytes, bells: bytes) -> None:
+        """Take in what others have told since."""
+        cells = {cell.number: cell for cell in self._cells.values() if cell.memory is self.memory}
+        for event in heard_since(self.memory, before, bells):
+            if isinstance(event, int):  # some of it was missed
+                for cell in cells.values():
+                    self._health.hear(cell, event, "")
+            elif event.kind == FORGOTTEN:
+                self._forget_here(event.node)
+            elif event.kind == HEALTH and event.node in cells:
+                self._health.hear(cells[event.node], event.row, event.words)
+
+    def share_health(self, tracker: HealthTracker) -> None:
+        """Have a tracker tell others of changes, and take over theirs, for as long as it lives."""
+        if self._health.share(tracker):
+            with self._lock:
+                for cell in list(self._cells.values()):
+                    self._health.catch_up_on(cell)
+
+    def _shared(self, node_id: Hashable) -> HostCell | None:
+        """Return the entry of a node, if others can see it."""
+        cell = self._cells.get(node_id)
+        return cell if cell is not None and cell.memory is self.memory else None
+
+    def _post(self, cell: HostCell, kind: int, words: str) -> None:
+        with self._lock:
+            if cell.memory is self.memory:
+                tell(self.memory, kind, cell.number, words)
 
     def _forget_here(self, number: int) -> None:
         for cell in list(self._cells.values()):

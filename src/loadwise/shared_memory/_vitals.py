@@ -25,6 +25,8 @@ class HostVitals:
     def __init__(self, exchange: HostExchange, health: HealthTracker | None) -> None:
         self._exchange = exchange
         self._health = health
+        if health is not None:
+            exchange.share_health(health)
 
     @property
     def due(self) -> float:

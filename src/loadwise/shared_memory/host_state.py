@@ -28,7 +28,8 @@ class HostState:
     """Picture of a host's nodes that its processes share, by one memory-mapped file.
 
     Give it to the balancers of all of them: ``Balancer(nodes, host=HostState("api"))``. Each then
-    sees the requests that all have in flight, the highest of their costs and the oldest request.
+    sees the requests that all have in flight, the highest of their costs, the oldest request, and
+    whom any of them found down.
 
     Args:
         path_or_name: A name, for a file of this user in ``/dev/shm``, or in the folder of temporary
