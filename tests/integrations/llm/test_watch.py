@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from loadwise import Balancer, Outcome, RoundRobin
 from loadwise.integrations._http.bodies import peek, peek_async
-from loadwise.integrations._llm.streams import StreamWatch
+from loadwise.integrations._llm.stream_ends import StreamWatch
 from loadwise.integrations.httpx2 import LoadwiseTransport, Verdict
 from loadwise.integrations.llm import classify_llm
 from loadwise.testing import ManualClock

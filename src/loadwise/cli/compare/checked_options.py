@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from loadwise._tables.contenders import contender
 from loadwise._text import visible_lines
-from loadwise.cli.compare.outputs import Targets, check_targets
+from loadwise.cli.compare.output_files import Targets, check_targets
 from loadwise.config import ConfigError
 from loadwise.simulation.errors import ScenarioError
 from loadwise.simulation.scenario import PromptTrace, Scenario, Tokens, Trace

@@ -165,7 +165,7 @@ def compare(  # noqa: PLR0913 - one argument per option
             ScenarioSource,
             prepare,
         )
-        from loadwise.cli.compare.outputs import Targets  # noqa: PLC0415 - as above
+        from loadwise.cli.compare.output_files import Targets  # noqa: PLC0415 - as above
         from loadwise.cli.compare.run import run_compare  # noqa: PLC0415 - as above
 
         if html_file is not None:

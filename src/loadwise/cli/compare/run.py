@@ -9,7 +9,7 @@ from rich.text import Text
 
 from loadwise._text import visible, visible_lines
 from loadwise.cli.compare.checked_options import ComparisonRequest
-from loadwise.cli.compare.outputs import Write, write_all
+from loadwise.cli.compare.output_files import Write, write_all
 from loadwise.cli.compare.progress import watching
 from loadwise.cli.compare.table import show_tables, show_verdict
 from loadwise.cli.exit_codes import FAILED, INTERRUPTED, interruptible

@@ -10,7 +10,7 @@ from loadwise.integrations._http.retry_after import LONGEST_COOLDOWN
 from loadwise.integrations._http.verdict import Verdict, of_repeatable
 from loadwise.integrations._llm.cooldowns import LONG_REST, LONGEST_RESET, asked_wait, reset_wait
 from loadwise.integrations._llm.errors import ErrorCause, Told, told_by
-from loadwise.integrations._llm.streams import StreamWatch
+from loadwise.integrations._llm.stream_ends import StreamWatch
 from loadwise.outcome import Outcome
 
 __all__ = ["classify_llm"]
