@@ -12,19 +12,23 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from threading import RLock
 from types import ModuleType
+from typing import TypeVar
 from weakref import WeakKeyDictionary
 
 __all__ = [
     "FORKS_UNSEEN",
     "ForkAware",
+    "begin_anew_in_child",
     "call_in_child",
     "is_uwsgi_master",
     "notice_fork",
     "reset_in_child",
 ]
+
+T = TypeVar("T")
 
 
 class ForkAware:
@@ -58,6 +62,36 @@ def reset_in_child(obj: ForkAware) -> None:
 def call_in_child(function: Callable[[], None]) -> None:
     """Have a function called in every forked child, after all objects have been reset."""
     _calls.append(function)
+
+
+def begin_anew_in_child(
+    objects: Collection[T], leave_parent: Callable[[T], None], begin: Callable[[T], None]
+) -> None:
+    """Have objects with threads begin again in every forked child.
+
+    Args:
+        objects: Those of one class that there are; a weak set.
+        leave_parent: Called for each with the resets: it forgets the parent's threads and locks.
+        begin: Called for each later: it starts threads.
+
+    What began with the resets might log before `logging` has renewed its locks, and wait for ever
+    for one that a thread of the parent held: hooks are called in order of registration, and
+    `logging` may have been imported after this module. So call this in a module that imports it.
+    """
+
+    def leave_all() -> None:
+        for each in list(objects):
+            leave_parent(each)
+        if FORKS_UNSEEN:  # the hook below may not be called
+            begin_all()
+
+    def begin_all() -> None:
+        for each in list(objects):
+            begin(each)
+
+    call_in_child(leave_all)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=begin_all)
 
 
 def notice_fork() -> None:

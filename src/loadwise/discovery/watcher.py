@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _thread
-import os
 import threading
 from pathlib import Path
 from threading import Event, Lock
@@ -12,7 +11,7 @@ from typing import Any, Generic, Self, TypeVar, Unpack
 from weakref import WeakSet
 
 from loadwise._callables import refuse_async
-from loadwise._fork import FORKS_UNSEEN, call_in_child, is_uwsgi_master
+from loadwise._fork import begin_anew_in_child, is_uwsgi_master
 from loadwise._numbers import shown
 from loadwise._threads import threads_are_greenlets, warn_if_threads_stand_still
 from loadwise.balancer import Balancer
@@ -177,7 +176,7 @@ class Watcher(Generic[N]):
             self._goes_on = not run.ended
             run.abandon()
 
-    def _go_on_in_child(self) -> None:
+    def _begin_anew(self) -> None:
         goes_on, self._goes_on = self._goes_on, False
         if goes_on and threads_are_greenlets():
             # To start a thread is to wait until it has begun: for gevent, to run its event loop,
@@ -188,22 +187,5 @@ class Watcher(Generic[N]):
 
 
 _watchers: WeakSet[Watcher[Any]] = WeakSet()
-
-
-def _leave_parent() -> None:
-    for watcher in list(_watchers):
-        watcher._leave_parent()  # noqa: SLF001 - a hook of this module
-    if FORKS_UNSEEN:
-        _go_on_in_child()
-
-
-def _go_on_in_child() -> None:
-    for watcher in list(_watchers):
-        watcher._go_on_in_child()  # noqa: SLF001 - as above
-
-
-call_in_child(_leave_parent)
-# Called after all resets, those of `logging` included, which was imported before: the threads
-# started here find no lock that a thread of the parent held.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_go_on_in_child)
+# Their private methods are hooks of this module.
+begin_anew_in_child(_watchers, Watcher[Any]._leave_parent, Watcher[Any]._begin_anew)  # noqa: SLF001 - see above

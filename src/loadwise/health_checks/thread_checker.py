@@ -20,7 +20,7 @@ from typing import Any, Generic, Self, TypeVar, Unpack
 from weakref import WeakSet
 
 from loadwise._callables import is_awaitable, refuse_async, refuse_awaitable
-from loadwise._fork import call_in_child, is_uwsgi_master
+from loadwise._fork import begin_anew_in_child, is_uwsgi_master
 from loadwise._numbers import finite
 from loadwise._threads import park, threads_are_greenlets, warn_if_threads_stand_still
 from loadwise.balancer import Balancer
@@ -257,6 +257,7 @@ class HealthChecker(Generic[N]):
         self._leader = as_leader(self._settings.leader)
         self._lock = Lock()
         self._run: _ThreadRun[N] | None = None
+        self._goes_on = False  # in the child of a fork, once all locks there are new
         _checkers.add(self)
 
     @property
@@ -373,28 +374,24 @@ class HealthChecker(Generic[N]):
             )
         return run
 
-    def _go_on_in_child(self) -> None:
+    def _leave_parent(self) -> None:
         self._lock = Lock()
         run, self._run = self._run, None
         if run is not None:
-            goes_on = run.regular and not run.ended
+            self._goes_on = run.regular and not run.ended
             run.is_copy = True
             run.abandon()
-            if goes_on and threads_are_greenlets():
-                # To start a thread is to wait until it has begun: for gevent, to run its event
-                # loop, which must not run in a child before gevent has made it fit for that.
-                _thread.start_new_thread(self.start, ())
-            elif goes_on:
-                self.start()
+
+    def _begin_anew(self) -> None:
+        goes_on, self._goes_on = self._goes_on, False
+        if goes_on and threads_are_greenlets():
+            # To start a thread is to wait until it has begun: for gevent, to run its event loop,
+            # which must not run in a child before gevent has made it fit for that.
+            _thread.start_new_thread(self.start, ())
+        elif goes_on:
+            self.start()
 
 
 _checkers: WeakSet[HealthChecker[Any]] = WeakSet()
-
-
-def _go_on_in_child() -> None:
-    for checker in list(_checkers):
-        checker._go_on_in_child()  # noqa: SLF001 - a hook of this module
-
-
-# Called after all resets: the threads started here find no lock that a thread of the parent held.
-call_in_child(_go_on_in_child)
+# Their private methods are hooks of this module.
+begin_anew_in_child(_checkers, HealthChecker[Any]._leave_parent, HealthChecker[Any]._begin_anew)  # noqa: SLF001 - see above
