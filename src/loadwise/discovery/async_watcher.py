@@ -58,7 +58,10 @@ class _LoopRun(Generic[N]):
 
     async def stop(self) -> None:
         """End it."""
-        if self._process != os.getpid() or self.loop.is_closed:
+        if self._process != os.getpid():
+            return
+        if self.loop.is_closed:
+            self._threads.close()
             return
         self._task.cancel()
         self._threads.close()
@@ -152,6 +155,7 @@ class AsyncWatcher(Generic[N]):
             ``timeout`` seconds.
 
         Raises:
+            LoadwiseError: Another watcher keeps the nodes of this balancer.
             RuntimeError: No event loop is running, or the process may have no more threads.
         """
         if not self.running:

@@ -55,12 +55,17 @@ class Keeper(Generic[N]):
         settings: The watcher's.
         source: The source in words, for messages and the cache file.
 
+    Attributes:
+        balancer: Whose members are kept.
+        source: The source in words.
+
     Not thread-safe: it belongs to one thread. `status` may be asked from any.
     """
 
     def __init__(self, balancer: Balancer[N], settings: WatchSettings, source: str) -> None:
         self._settings = settings
-        self._balancer = balancer
+        self.balancer = balancer
+        self.source = source
         self._changes = Changes(balancer)
         self._complaints = Complaints(f"{source} for balancer {balancer.name!r}")
         self._cache = None if settings.cache is None else CacheFile(settings.cache, source)
@@ -116,7 +121,7 @@ class Keeper(Generic[N]):
         """Take note that the source could not be asked."""
         self._failures += 1
         self._error = _words(error)
-        self._complaints.failed(self._error, len(self._balancer.all_nodes))
+        self._complaints.failed(self._error, len(self.balancer.all_nodes))
 
     def turn(self, now: float) -> float | None:
         """Apply what is due, and return in how many seconds there will be more; O(n) if it is."""
@@ -149,7 +154,7 @@ class Keeper(Generic[N]):
         draining = found.draining & nodes.keys()
         if len(draining) == len(nodes) and not self._settings.allow_empty:
             what = "all nodes that it lists are about to end" if nodes else "it lists no nodes"
-            count = len(self._balancer.all_nodes)
+            count = len(self.balancer.all_nodes)
             complaints["empty"] = (
                 f"{what}; the {count} nodes that there are stay as they are (allow_empty=True "
                 f"would let them go)"

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from loadwise._random import source_of
 from loadwise._threads import park
+from loadwise.discovery.claims import claim
 from loadwise.discovery.keeper import Keeper
 from loadwise.discovery.pace import LookPace
 from loadwise.discovery.settings import WatchSettings
@@ -38,6 +39,9 @@ class WatchRun(Generic[N]):
         wait: Waits for an event.
         told: Called in the keeping thread once the first answer or error has had its effect, and
             once more at the end.
+
+    Raises:
+        LoadwiseError: Another watcher keeps the fleet.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class WatchRun(Generic[N]):
         self._keeping: threading.Thread | None = None
         self.ended = False
         self.is_copy = False  # of a parent's, in the child of a fork
+        claim(self, keeper)
 
     @property
     def running(self) -> bool:
@@ -84,8 +89,8 @@ class WatchRun(Generic[N]):
         self._asking = threading.Thread(
             target=self._ask, name="loadwise-discovery-source", daemon=True
         )
-        self._keeping.start()
         try:
+            self._keeping.start()
             self._asking.start()
         except RuntimeError:
             self._end()

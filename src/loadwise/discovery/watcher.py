@@ -64,6 +64,8 @@ class Watcher(Generic[N]):
     nothing, either. Nodes that are about to end are drained. Nothing of that holds up a pick: all
     members change at once, by one reference, when all that a strategy needs of them is there.
 
+    A balancer has one watcher at a time: two would undo what the other did.
+
     It runs between `start` and `stop`, or in a ``with`` block. Its two threads are daemons. In a
     forked child one that runs goes on with threads and a connection of its own. In uWSGI it begins
     in the workers, never in the master; without uWSGI's option ``enable-threads`` it does not run,
@@ -117,6 +119,7 @@ class Watcher(Generic[N]):
         its own nodes, the log says what is wrong, and the source is asked again.
 
         Raises:
+            LoadwiseError: Another watcher keeps the nodes of this balancer.
             RuntimeError: The process may have no more threads.
         """
         told = self._begin()
