@@ -64,7 +64,7 @@ def id_of(key: bytes) -> Hashable:
 
     Example:
         >>> id_of(b"s1:a"), id_of(b"t2:s1:ai1:1"), id_of(key_of("a" * 200))[-10:]
-        ('a', ('a', 1), 'aa…a0d7e28')
+        ('a', ('a', 1), 'a…7f57dfff')
     """
     try:
         value, rest = _decoded(key)
