@@ -12,6 +12,7 @@ from loadwise.cli.compare import command as compare
 from loadwise.cli.demo import command as demo
 from loadwise.cli.exit_codes import exit_codes
 from loadwise.cli.explain import command as explain
+from loadwise.cli.host import command as host
 from loadwise.cli.scenarios import command as scenarios
 from loadwise.cli.strategies import command as strategies
 from loadwise.cli.top import command as top
@@ -34,6 +35,7 @@ strategy, and watches programs that use it.
 [cyan]loadwise check fleet.toml[/cyan]   what is wrong with a fleet file, or what it builds
 [cyan]loadwise explain fleet.toml[/cyan] where its balancer would send a request, and why
 [cyan]loadwise top localhost:8080[/cyan] the nodes of a running program, live
+[cyan]loadwise host api[/cyan]           the processes of a host that share load, live
 """
 
 app = typer.Typer(
@@ -69,3 +71,4 @@ app.command(help=scenarios.HELP)(scenarios.scenarios)
 app.command(help=check.HELP)(check.check)
 app.command(help=explain.HELP)(explain.explain)
 app.command(help=top.HELP)(top.top)
+app.command(help=host.HELP)(host.host)

@@ -15,10 +15,11 @@ from loadwise.shared_memory._layout import KEY
 from loadwise.shared_memory._locks import NODES
 from loadwise.shared_memory._memory import HostMemory
 
-__all__ = ["HostNodes", "key_of"]
+__all__ = ["HostNodes", "id_of", "key_of"]
 
 _LONGEST: Final = KEY - 8
 _KEPT: Final = _LONGEST - 32
+_OF_DIGEST: Final = 8
 _PATIENCE: Final = 0.1
 _PAUSE: Final = 0.0005
 
@@ -56,6 +57,49 @@ def _encoded(value: object) -> bytes | None:
     else:
         return None
     return kind + b"%d:" % len(text) + text
+
+
+def id_of(key: bytes) -> Hashable:
+    """Return the id of a node from its key; of one too long for a key, its beginning as a text.
+
+    Example:
+        >>> id_of(b"s1:a"), id_of(b"t2:s1:ai1:1"), id_of(key_of("a" * 200))[-10:]
+        ('a', ('a', 1), 'a…7f57dfff')
+    """
+    try:
+        value, rest = _decoded(key)
+        if not rest:
+            return value
+    except ValueError:
+        pass
+    if len(key) < _LONGEST:  # forged
+        return repr(key)
+    begin, digest = key[:_KEPT], key[_KEPT:].decode("ascii", "replace")
+    text = begin.partition(b":")[2] if begin.startswith(b"s") else begin
+    return f"{text.decode('utf-8', 'replace')}…{digest[:_OF_DIGEST]}"
+
+
+def _decoded(key: bytes) -> tuple[Hashable, bytes]:
+    """Return the value that bytes begin with, and the bytes after it."""
+    kind = key[:1]
+    size, colon, rest = key[1:].partition(b":")
+    length = int(size)
+    if kind == b"t":
+        parts: list[Hashable] = []
+        for _ in range(length):
+            part, rest = _decoded(rest)
+            parts.append(part)
+        return tuple(parts), rest
+    text, rest = rest[:length], rest[length:]
+    if not colon or len(text) != length:
+        raise ValueError(f"{key!r} is cut off")
+    if kind == b"s":
+        return text.decode("utf-8", "surrogatepass"), rest
+    if kind == b"b":
+        return text, rest
+    if kind == b"n":
+        return None, rest
+    return (float(text) if kind == b"f" else int(text)), rest
 
 
 class HostNodes:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
 from loadwise._numbers import shown, whole
@@ -14,14 +12,13 @@ from loadwise.clock import Clock
 from loadwise.health import HealthTracker
 from loadwise.load import InFlight, LoadMeasure
 from loadwise.shared_memory._exchange import exchange_of
+from loadwise.shared_memory._paths import path_of
 from loadwise.shared_memory._vitals import HostVitals
 
 __all__ = ["HostState"]
 
 _MOST_PROCESSES: Final = 4096
 _MOST_NODES: Final = 2**20
-_LONGEST_NAME: Final = 200
-_IN_MEMORY: Final = "/dev/shm"  # noqa: S108 - it is made for that, and whose the files are is checked
 
 
 class HostState:
@@ -133,43 +130,3 @@ def _up_to(name: str, value: object, most: int) -> int:
     if number > most:
         raise ValueError(f"{name} is {shown(value)}; it must be at most {most}")
     return number
-
-
-def path_of(path_or_name: object) -> str:
-    """Return the file that a name or a path means.
-
-    Raises:
-        TypeError: It is neither.
-        ValueError: It cannot be one, or its folder is missing.
-    """
-    if not isinstance(path_or_name, (str, os.PathLike)):
-        raise TypeError(f"path_or_name is {shown(path_or_name)}; it must be a str or a path")
-    text: str | bytes = os.fspath(path_or_name)
-    if not isinstance(text, str):
-        raise TypeError(f"path_or_name is {shown(path_or_name)}; it must be text, not bytes")
-    is_name = isinstance(path_or_name, str) and not any(
-        each in text for each in (os.sep, os.altsep) if each
-    )
-    if not text or "\0" in text or (is_name and text in (".", "..")):
-        raise ValueError(f"path_or_name is {shown(path_or_name)}; it must be a name, or a path")
-    if is_name:
-        if len(os.fsencode(text)) > _LONGEST_NAME:
-            raise ValueError(
-                f"path_or_name is {shown(path_or_name)}; a name has at most {_LONGEST_NAME} bytes"
-            )
-        user = f"{os.geteuid()}-" if hasattr(os, "geteuid") else ""
-        text = str(_folder() / f"loadwise-{user}{text}")
-    path = Path(os.path.abspath(text))  # noqa: PTH100 - a link at the end is not to be followed
-    if not path.parent.is_dir():
-        raise ValueError(
-            f"path_or_name is {shown(path_or_name)}, but there is no folder {str(path.parent)!r}; "
-            f"make it, or give a name, which is kept in {str(_folder())!r}"
-        )
-    return str(path.parent.resolve() / path.name)
-
-
-def _folder() -> Path:
-    """Return where names are kept."""
-    if Path(_IN_MEMORY).is_dir() and os.access(_IN_MEMORY, os.W_OK | os.X_OK):
-        return Path(_IN_MEMORY)
-    return Path(tempfile.gettempdir())
