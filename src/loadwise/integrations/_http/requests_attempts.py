@@ -76,7 +76,7 @@ class RequestsAttempt:
     Not thread-safe: it belongs to one request.
     """
 
-    __slots__ = ("_adapter", "_call", "_deadline", "_proxies", "_proxy", "exchange", "outbound")
+    __slots__ = ("_adapter", "_call", "_deadline", "_proxies", "exchange", "outbound")
 
     def __init__(
         self,
@@ -90,7 +90,6 @@ class RequestsAttempt:
         self._deadline = deadline
         self.outbound = outbound
         self._proxies = call.proxies_to(str(outbound.url))
-        self._proxy = select_proxy(str(outbound.url), self._proxies)
         self.exchange = Exchange(None)
 
     def send(self) -> Response:
@@ -132,11 +131,12 @@ class RequestsAttempt:
         if isinstance(error, InvalidURL) or not isinstance(error, RequestsConnectionError):
             return _NOBODYS
         is_of_the_node = isinstance(error, SSLError) and not isinstance(error, ProxyError)
-        if self._proxy is not None and not is_of_the_node:
+        url = str(self.outbound.url)
+        proxy = select_proxy(url, self._proxies)
+        if proxy is not None and not is_of_the_node:
             # Where a node has a proxy of its own, another node may be reached.
-            scheme = str(self.outbound.url).partition(":")[0]
-            shared = self._proxies.get(scheme), self._proxies.get("all")
-            return Verdict(Outcome.CANCELLED, retry=self._proxy not in shared, never_sent=True)
+            shared = self._proxies.get(url.partition(":")[0]), self._proxies.get("all")
+            return Verdict(Outcome.CANCELLED, retry=proxy not in shared, never_sent=True)
         return _NOT_TRIED if is_local(error) else _NOT_REACHED
 
     def drop(self, response: Response) -> None:

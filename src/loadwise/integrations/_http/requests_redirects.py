@@ -100,10 +100,10 @@ class RequestsRedirects:
     def foreign_of(request: PreparedRequest, note: RequestNote | None) -> Foreign | None:
         """Return the redirect out of the fleet that a request follows, if it does."""
         foreign = None if note is None else note.foreign
-        url = urldefrag(str(request.url)).url
-        if foreign is None or not foreign.is_followed_by(_origin(url), url):
+        if foreign is None:
             return None
-        return foreign
+        url = urldefrag(str(request.url)).url
+        return foreign if foreign.is_followed_by(_origin(url), url) else None
 
     def map_back(
         self,
@@ -141,8 +141,9 @@ def attribute(response: Any, request: PreparedRequest, adapter: object) -> None:
     response.url = request.url
     response.request = request
     response.connection = adapter
-    response.cookies = RequestsCookieJar()
-    extract_cookies_to_jar(response.cookies, request, response.raw)
+    if "Set-Cookie" in response.raw.headers or len(response.cookies):  # else there are none
+        response.cookies = RequestsCookieJar()
+        extract_cookies_to_jar(response.cookies, request, response.raw)
 
 
 def replace_headers(response: Response, rows: Iterable[tuple[str, str]]) -> None:
