@@ -66,7 +66,7 @@ def test_the_highest_cost_counts() -> None:
     for seconds, node in ((9.0, "b"), (1.0, "a")):
         with pair.one.acquire(exclude=[node]):
             pair.clock.advance(seconds)
-    picks = []
+    picks: list[str] = []
     for _ in range(3):
         with pair.other.acquire() as lease:
             picks.append(lease.node)

@@ -35,12 +35,14 @@ class VirtualHost:
     Cost: as `HostState`.
 
     Example:
-        >>> from loadwise import Balancer, LeastLoad
+        >>> from loadwise import Balancer, InFlight, LeastLoad
         >>> from loadwise.testing import ManualClock
         >>> clock = ManualClock()
         >>> host = VirtualHost(clock, processes=2, nodes=2)
-        >>> one = Balancer(["a", "b"], LeastLoad(), clock=clock, host=host.processes[0])
-        >>> other = Balancer(["a", "b"], LeastLoad(), clock=clock, host=host.processes[1])
+        >>> one, other = (
+        ...     Balancer(["a", "b"], LeastLoad(load=InFlight()), clock=clock, host=process)
+        ...     for process in host.processes
+        ... )
         >>> with one.acquire() as first, other.acquire() as second:
         ...     first.node != second.node
         True
