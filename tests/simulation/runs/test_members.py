@@ -9,8 +9,15 @@ from tests.simulation.support import fleet
 
 from loadwise import FailureShare, SlowShare, SlowStart, SuccessRate
 from loadwise._tables.contenders import contender
-from loadwise.simulation.runs.members import outlier_detection, seat_of, slow_start, subset
+from loadwise.simulation.runs.members import (
+    hosts_of,
+    outlier_detection,
+    seat_of,
+    slow_start,
+    subset,
+)
 from loadwise.simulation.scenario import Clients, Group, Outliers, Servers, SlowStartTable
+from loadwise.testing import ManualClock
 
 EJECTING, STARTING = contender("p2c/outliers"), contender("p2c/slow-start")
 PLAIN = contender("p2c")
@@ -86,3 +93,20 @@ def test_seats() -> None:
     assert [seat.zone for seat in seats] == ["a", "b", "a"]
     assert seats[0].shares == {"old": 95.0, "new": 5.0}
     assert seat_of(fleet(), 0, Random(1)).zone is None
+
+
+def test_hosts() -> None:
+    """Clients of one host stand together, and have memory in common that others have not."""
+    scenario = fleet(clients=Clients(count=6, per_host=2, zones=("a", "b")))
+    zones = [seat_of(scenario, client, Random(1)).zone for client in range(6)]
+    assert zones == ["a", "a", "b", "b", "a", "a"]
+    seen: list[list[int]] = []
+    hosts = hosts_of(scenario, ManualClock())
+    for host in hosts:
+        assert host is not None
+        cell = host.cell("server-1")
+        cell.append(None)
+        cell.publish()
+        seen.append(cell.seen.tolist())
+    assert seen == [[1, 0], [1, 1]] * 3
+    assert hosts_of(fleet(clients=Clients(count=2)), ManualClock()) == [None, None]

@@ -111,6 +111,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ),
     ({"servers": groups("a", "b", weight=0)}, "all servers have weight 0"),
     ({"servers": Servers(count=2, weight=0), "faults": (NEW,)}, "all servers have weight 0"),
+    (
+        {"clients": Clients(count=12, per_host=8)},
+        "clients.per_host is 8, which does not divide clients.count, 12: set clients.coun",
+    ),
+    (
+        {"clients": Clients(per_host=8)},
+        "clients.per_host is 8, which does not divide clients.count, 1",
+    ),
     ({"load": 1e-310}, "requests arrive for inf s, and a run has no more than 1e+15 s"),
     ({"load": 5e-324, "servers": Servers(count=1, speed=0.1)}, "requests arrive for inf s"),
     ({"arrivals": Poisson(rate=1e-9), "requests": 20_000_000}, "requests arrive for 2e+16 s"),

@@ -143,6 +143,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"requests": 1e4}, "requests is 10000.0; it must be a whole number"),
     ({"name": 3}, "name is 3; it must be a text in quotes"),
     ({"schema": 2}, "schema is 2; it must be the version of the layout (1)"),
+    (
+        {"clients": {"per_host": 0}},
+        "clients.per_host is 0; it must be a whole number from 1 to 4,096",
+    ),
     ({"tau": -1}, "tau is -1; it must be a number of seconds above 0 and at most 1,000,000,000"),
     ({"strategies": "p2c"}, 'strategies is "p2c"; it must be a list, each item a text in quotes'),
     ({"strategies": [1]}, "strategies[0] is 1; it must be a text in quotes"),

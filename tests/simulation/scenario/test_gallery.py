@@ -28,6 +28,7 @@ NAMES = (
     "slow-start",
     "zone-outage",
     "many-clients",
+    "many-workers",
     "affinity-churn",
     "llm-fleet",
     "llm-prefix",
@@ -251,6 +252,18 @@ def test_many_clients() -> None:
     rendezvous = played("many-clients", "least-load", "clients.subset=rendezvous")
     assert len(rendezvous.share) == 32
     assert played("many-clients", "least-load", "clients.count=1").latency.mean < 0.7 * whole
+
+
+def test_many_workers() -> None:
+    """Workers that share on their host choose as one balancer does."""
+
+    def p99(*settings: str) -> float:
+        scenario = load_scenario("many-workers", ["requests=8000", *settings])
+        return simulate(scenario, "least-load").latency.p99
+
+    one = p99("clients.count=1")
+    assert one < 0.7 * p99()
+    assert 0.85 * one < p99("clients.per_host=8") < 1.15 * one
 
 
 def test_affinity_churn() -> None:

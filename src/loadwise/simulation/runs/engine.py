@@ -14,12 +14,15 @@ from loadwise.balancer import Balancer
 from loadwise.health import HealthStatus
 from loadwise.metrics import NoopCollector
 from loadwise.quota import QuotaConfig, QuotaDimension, QuotaTracker
+from loadwise.shared_memory.virtual_host import VirtualProcess
 from loadwise.simulation.runs.members import (
     engine_of,
+    hosts_of,
     outlier_detection,
     seat_of,
     slow_start,
     subset,
+    zone_of,
 )
 from loadwise.simulation.runs.result import Ended, Result, result_of
 from loadwise.simulation.scenario import (
@@ -148,22 +151,21 @@ class _SimulationRun:
 
     def _start_clients(self) -> None:
         scenario = self._scenario
-        zones = scenario.clients.zones or (None,)
         distant = bool(scenario.network.delay or scenario.network.pairs)
         block_tokens = scenario.servers.llm.block_tokens if scenario.servers.kind == "llm" else None
         self._clients[:] = [
             Client(
                 self._loop,
-                self._balancer(number),
+                self._balancer(number, host),
                 scenario.callers,
-                Delays(scenario.network, zones[number % len(zones)]) if distant else None,
+                Delays(scenario.network, zone_of(scenario, number)) if distant else None,
                 self._recorder,
                 block_tokens,
             )
-            for number in range(scenario.clients.count)
+            for number, host in enumerate(hosts_of(scenario, self._loop.clock))
         ]
 
-    def _balancer(self, number: int) -> Balancer[Server]:
+    def _balancer(self, number: int, host: VirtualProcess | None) -> Balancer[Server]:
         scenario, clock = self._scenario, self._loop.clock
         rng = Random(f"{self._seed}/{number}/{self._generation}")
         tracker = None
@@ -192,6 +194,7 @@ class _SimulationRun:
             outliers=outliers,
             slow_start=slow_start(scenario, self._who),
             subset=subset(scenario, number),
+            host=host,
         )
         for identity in self._drained:
             balancer.drain(identity)

@@ -24,6 +24,7 @@ from loadwise.simulation.scenario.layout import SCENARIO
 from loadwise.simulation.scenario.prompts import check_prompts
 from loadwise.simulation.scenario.records import (
     Add,
+    Clients,
     Conversations,
     Fault,
     Flap,
@@ -103,6 +104,7 @@ nor a group; did you mean 'server'? (the groups are server; servers are called s
     check_prompts(scenario)
     _check_costs(scenario)
     _check_options(scenario)
+    _check_hosts(scenario.clients)
     _check_length(scenario)
     check_faults(scenario)
     callers, servers = scenario.callers, scenario.servers
@@ -218,6 +220,15 @@ def _check_fleet(scenario: Scenario) -> None:
             )
     if not any(group.weight for group in groups):
         raise ScenarioError("all servers have weight 0, so that none may be picked: set a weight")
+
+
+def _check_hosts(clients: Clients) -> None:
+    if clients.count % clients.per_host:
+        raise ScenarioError(
+            f"clients.per_host is {clients.per_host}, which does not divide clients.count, "
+            f"{clients.count}: set clients.count to a multiple of it, such as "
+            f"{-(-clients.count // clients.per_host) * clients.per_host}"
+        )
 
 
 def _adds(scenario: Scenario) -> Iterable[Add]:

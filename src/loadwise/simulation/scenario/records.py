@@ -360,13 +360,15 @@ Service = Deterministic | Exponential | Lognormal | Pareto | Tokens | Conversati
 
 
 class Clients(TableRecord, frozen=True):
-    """Independent balancers, each of which sees its own requests only.
+    """Independent balancers, each of which sees its own requests, or those of its host.
 
     Attributes:
         count: How many; a request comes to each with the same chance.
+        per_host: How many share a host, and there what a `HostState` shares: requests in flight,
+            costs and health. It divides count; 1 has each see its own alone.
         stagger: Seconds over which they start, one after another; those that are up take the
             requests. 0 has them all start together.
-        zones: Where they stand, in turn.
+        zones: Where they stand, in turn; those of one host stand together.
         keys: How many different hash keys the requests have; 0 for none.
         skew: How unevenly: the k-th most frequent key is k ** -skew times as frequent.
         subset: How each chooses the servers that it uses, ``"rendezvous"`` or ``"aperture"``; by
@@ -377,6 +379,7 @@ class Clients(TableRecord, frozen=True):
     """
 
     count: Count = 1
+    per_host: Annotated[int, Meta(ge=1, le=4096, description="a whole number")] = 1
     stagger: Seconds = 0.0
     zones: tuple[str, ...] = ()
     keys: Annotated[int, Meta(ge=0, le=10_000_000, description="a whole number")] = 0

@@ -21,6 +21,7 @@ NAMES = (
     "slow-start",
     "zone-outage",
     "many-clients",
+    "many-workers",
     "affinity-churn",
     "llm-fleet",
     "llm-prefix",
