@@ -140,6 +140,17 @@ def _to_other(path: Path) -> None:
     os.chown(path, 12_345, -1)
 
 
+def _writes(content: bytes) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(content)
+
+    return write
+
+
+def _cut(path: Path) -> None:
+    os.truncate(path, 20_000)
+
+
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
@@ -149,10 +160,10 @@ def _to_other(path: Path) -> None:
         (_to_folder, "is no regular file"),
         (_to_pipe, "is no regular file"),
         (_to_other, "belongs to another user (uid 12345); ask as that user"),
-        (lambda path: path.write_bytes(b""), "is empty"),
-        (lambda path: path.write_bytes(b"something else"), "is no file of loadwise"),
-        (lambda path: path.write_bytes(bytes(10_000)), "is no file of loadwise"),
-        (lambda path: os.truncate(path, 20_000), "is damaged: it has not the size that it says"),
+        (_writes(b""), "is empty"),
+        (_writes(b"something else"), "is no file of loadwise"),
+        (_writes(bytes(10_000)), "is no file of loadwise"),
+        (_cut, "is damaged: it has not the size that it says"),
     ],
 )
 def test_other_files_are_refused(path: Path, spoil: Callable[[Path], None], why: str) -> None:

@@ -72,7 +72,7 @@ def read_host(path_or_name: str | os.PathLike[str]) -> HostStatus:
 
     Thread-safety: full.
 
-    Cost: O(processes * nodes); about 20 microseconds a node with 8 processes.
+    Cost: O(processes * nodes); about 40 microseconds a node with room for 8 processes.
 
     Example:
         >>> import os, tempfile
