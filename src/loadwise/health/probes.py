@@ -44,7 +44,7 @@ class Claims(Protocol):
     """Claims of probes, where several processes probe the same nodes."""
 
     def claim(self, node_id: Hashable, now: float, until: float) -> float | None:
-        """Claim a node's probe until a time; return until when another has it, if one does."""
+        """Claim a node's probe until a time; return when to try again, if another has it."""
         ...
 
     def settle(self, node_id: Hashable, due: float) -> None:
@@ -79,7 +79,7 @@ class ProbeSchedule:
         # Until when nodes may not be probed, whatever is planned.
         self._held: dict[Hashable, float] = {}
         self.claims: Claims | None = None
-        # Until when others have claimed probes that were due here.
+        # When to try again, for probes that were due here and that others had claimed.
         self._claimed: dict[Hashable, float] = {}
 
     def forget_granted(self) -> None:

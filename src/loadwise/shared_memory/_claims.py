@@ -11,6 +11,8 @@ from loadwise.shared_memory._locks import PROBES
 
 __all__ = ["HostClaims", "TrackerClaims"]
 
+_LOOKS_AGAIN: Final = 1.0
+"""Seconds until it is looked again whether a probe is still claimed."""
 _FARTHEST: Final = 86_400.0
 """Seconds: what claims more was forged."""
 
@@ -23,7 +25,7 @@ class HostClaims:
 
     Who claims writes first and then reads what others have claimed. In between it takes the lock of
     the node's probes and frees it: so of two who claim at once the second to do so reads what the
-    first has written. If both read each other's claim both withdraw, and try again later.
+    first has written. If both read each other's claim both withdraw, and try again a second later.
 
     Args:
         find: Returns the entry of a node, if others can see it.
@@ -43,10 +45,10 @@ class HostClaims:
     def claim(
         self, who: TrackerClaims, node_id: Hashable, now: float, until: float
     ) -> float | None:
-        """Claim a probe; return until when another has claimed it, if one has."""
+        """Claim a probe; return when to try again, if another has claimed it."""
         own = self._own.setdefault(node_id, (who, until))
         if own[0] is not who and now < own[1]:
-            return own[1]
+            return min(own[1], now + _LOOKS_AGAIN)
         self._own[node_id] = who, until
         cell = self._find(node_id)
         if cell is None:
@@ -66,7 +68,7 @@ class HostClaims:
         if not others:
             return None
         self.settle(who, node_id, 0.0)
-        return max(others)
+        return min(*others, now + _LOOKS_AGAIN)
 
     def settle(self, who: TrackerClaims, node_id: Hashable, due: float) -> None:
         """Give a claim up, and keep others from probing the node before it is due."""
@@ -93,7 +95,7 @@ class TrackerClaims:
         self._host = host
 
     def claim(self, node_id: Hashable, now: float, until: float) -> float | None:
-        """Claim a node's probe until a time; return until when another has it, if one does."""
+        """Claim a node's probe until a time; return when to try again, if another has it."""
         return self._host.claim(self, node_id, now, until)
 
     def settle(self, node_id: Hashable, due: float) -> None:
