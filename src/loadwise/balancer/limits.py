@@ -108,7 +108,7 @@ class Room:
 
     @property
     def left(self) -> int:
-        """How many more requests the node may have now, by all that is known; 0 or less if none."""
+        """Requests that may begin now, by all that is known; 0 or less for none."""
         free = len(self.free)
         return free if self.elsewhere is None else free - self.elsewhere()
 
