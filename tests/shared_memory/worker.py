@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from threading import Thread
 from typing import Any
 
 from loadwise import (
@@ -11,6 +15,7 @@ from loadwise import (
     ConsecutiveFailurePolicy,
     HealthTracker,
     InFlight,
+    NoNodeAvailable,
     PeakEwma,
     PowerOfTwoChoices,
 )
@@ -18,13 +23,40 @@ from loadwise.balancer import Lease
 from loadwise.shared_memory import HostState
 
 
-def main() -> None:
+def crowd(balancer: Balancer[str], seconds: float, pause: float) -> dict[str, int]:
+    """Take and end leases in 4 threads; tell how many, and the most seen in flight at a node."""
+    end, done = time.monotonic() + seconds, Counter[str]()
+
+    def work() -> None:
+        while time.monotonic() < end:
+            with suppress(NoNodeAvailable), balancer.acquire(timeout=0.5) as lease:
+                done["most"] = max(done["most"], *(each.in_flight for each in balancer.status()))
+                time.sleep(pause)
+                lease.success()
+                done["leases"] += 1
+
+    threads = [Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return dict(done)
+
+
+def main() -> None:  # noqa: C901 - one branch for each command
     """Answer each line, a list of a command and its arguments, by a line."""
-    path, measure, *nodes = sys.argv[1:]
+    path, measure, interval, limit, *nodes = sys.argv[1:]
     host = HostState(path)
     load = PeakEwma() if measure == "ewma" else InFlight()
-    health = HealthTracker(ConsecutiveFailurePolicy(failure_threshold=1, probe_interval=0.2))
-    balancer = Balancer(nodes, PowerOfTwoChoices(load=load), health=health, host=host)
+    policy = ConsecutiveFailurePolicy(failure_threshold=1, probe_interval=float(interval))
+    health = HealthTracker(policy)
+    balancer = Balancer(
+        nodes,
+        PowerOfTwoChoices(load=load),
+        health=health,
+        host=host,
+        max_in_flight=int(limit) or None,
+    )
     leases: list[Lease[str]] = []
 
     def held(node: str) -> Lease[str]:
@@ -40,6 +72,10 @@ def main() -> None:
         elif command == "healths":
             balancer.pick()
             return {each.id: str(each.health.name) for each in balancer.status()}
+        elif command == "hasten":
+            health.hasten_probes(arguments)
+        elif command == "crowd":
+            return crowd(balancer, *arguments)
         elif command == "shared":
             return host.is_shared
         return {each.id: each.in_flight for each in balancer.status()}

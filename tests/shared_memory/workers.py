@@ -20,9 +20,16 @@ DEADLINE = 20.0
 class HostWorker:
     """A process that shares a host's picture."""
 
-    def __init__(self, path: Path, *nodes: str, measure: str = "count") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *nodes: str,
+        measure: str = "count",
+        interval: float = 0.2,
+        limit: int = 0,
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, PROGRAM, path, measure, *nodes],
+            [sys.executable, PROGRAM, path, measure, str(interval), str(limit), *nodes],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -53,9 +60,11 @@ class HostWorker:
 
 
 @contextmanager
-def worker(path: Path, *nodes: str, measure: str = "count") -> Iterator[HostWorker]:
+def worker(
+    path: Path, *nodes: str, measure: str = "count", interval: float = 0.2, limit: int = 0
+) -> Iterator[HostWorker]:
     """Run a worker; make sure that it is gone in the end."""
-    one = HostWorker(path, *nodes, measure=measure)
+    one = HostWorker(path, *nodes, measure=measure, interval=interval, limit=limit)
     try:
         yield one
     finally:

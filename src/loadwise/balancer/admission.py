@@ -36,6 +36,8 @@ _MOST_CROWDED = 4
 """So many full nodes may be met by a strategy that takes any node, before one is drawn for it."""
 _MOST_IN_ORDER = 64
 """The same for one that keeps an order, before all full nodes are left out of what it is shown."""
+_MOST_TRIES = 8
+"""So often is a permit tried for that other threads of this process want at the same moment."""
 
 
 class Grant:
@@ -294,7 +296,9 @@ def _enter(room: Room, request: Request[N], *, for_lease: bool) -> bool:
     if room.debt:
         room.pay()
     if not for_lease:
-        return bool(room.free)
+        return room.left > 0
+    if room.elsewhere is not None:
+        return _enter_shared(room, request)
     # Nothing is called from here until the request holds it.
     try:
         del room.free[-1]
@@ -302,6 +306,31 @@ def _enter(room: Room, request: Request[N], *, for_lease: bool) -> bool:
         return False
     request.room = room
     return True
+
+
+def _enter_shared(room: Room, request: Request[N]) -> bool:
+    """Take a permit of a node of which other processes have requests in flight, too.
+
+    Permits are taken first and counted then, so that threads of this process are never too many
+    together. Where they find that they are, all give back, and try again.
+    """
+    for _ in range(_MOST_TRIES):
+        if room.left <= 0:
+            return False
+        # Nothing is called until the request holds it.
+        try:
+            del room.free[-1]
+        except IndexError:
+            return False
+        request.room = room
+        if room.left >= 0:
+            return True
+        # As one step, as in give_up().
+        request.room = None
+        free = room.free
+        free += _ONE
+        room.tell()
+    return False
 
 
 def _roomier(view: View[N], indices: list[int]) -> int:

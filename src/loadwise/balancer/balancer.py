@@ -45,7 +45,7 @@ from loadwise.balancer.explain import explain, no_node_available
 from loadwise.balancer.failure_rules import ANY_EXCEPTION, FailureRule
 from loadwise.balancer.fleet import Fleet
 from loadwise.balancer.free_nodes import FreeNodes
-from loadwise.balancer.host import HealthVersion, Host, as_host, measures_of
+from loadwise.balancer.host import LOOKS_AT_OTHERS, HealthVersion, Host, as_host, measures_of
 from loadwise.balancer.lease import Lease
 from loadwise.balancer.limits import Limit, Limits, Room
 from loadwise.balancer.member_reports import Roster
@@ -109,7 +109,8 @@ class Balancer(Generic[N]):
             without an answer is a failure of the node; ``None`` for never.
         max_in_flight: How many requests a node may have in flight at once, from 1 to 2 ** 20; or a
             function of a node that returns that, asked when the node joins; ``None`` for no limit.
-            Leases are counted, picks are not: those only pass over nodes that are full.
+            Leases are counted, picks are not: those only pass over nodes that are full. With
+            ``host``, those of all its processes are.
         max_waiting: How many requests may wait for a node at once (see ``timeout`` of `acquire`),
             >= 0; ``None`` for any number.
         slow_start: How the weight of a node grows that joins after the balancer's first second, or
@@ -227,6 +228,7 @@ class Balancer(Generic[N]):
             self._clock,
             None if max_waiting is None else whole("max_waiting", max_waiting, 0),
             tells_apart=not is_built_in(self._strategy),
+            looks_again=1.0 if host is None or not limits.exist else LOOKS_AT_OTHERS,
         )
         self._waiting = self._queue.waiting
         told = (self._health, self._cooldowns, self._metrics, rule)
@@ -413,10 +415,15 @@ class Balancer(Generic[N]):
         """Return a lease on a node with a limit, if it has room and nobody waits."""
         if self._waiting or room.debt or not room.free:
             return None
+        if room.elsewhere is not None and room.left <= 0:
+            return None
         started = self._clock()
         try:
             lease = Lease(self._reporter, slot, node, started, None, None, room)
         except IndexError:  # another thread was quicker
+            return None
+        if room.elsewhere is not None and room.left < 0:  # as above
+            lease.call_off()
             return None
         try:
             self._picked(slot)

@@ -319,7 +319,7 @@ class Fleet(ForkAware, Generic[N]):
             # that end under none.
             if limit is None:
                 self._rooms.forget(slot.id)
-            slot.room = self._rooms.of(slot.id, limit)
+            slot.limit_by(self._rooms.of(slot.id, limit))
         if slot.room is not None and limit is not None and slot.room.limit != limit:
             slot.room.resize(limit)
 

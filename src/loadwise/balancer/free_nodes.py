@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import OrderedDict, deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
+from itertools import islice
 from threading import RLock
 from typing import Any, Generic, Protocol, TypeVar
+from weakref import ref
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise.balancer.limits import Freed, Room
@@ -20,6 +23,12 @@ MOST_FOUND = 8
 """So many nodes with room are looked for at a time."""
 
 _MOST_SETS = 4
+_MOST_LOOKED_AT = 16
+"""So many nodes that were full by requests of other processes are looked at by each request."""
+_LOOKS_AT_ALL = 0.005
+"""Seconds after which all of them are, at least."""
+_IDLE_RATIO = 20
+"""So many times longer than that takes, at least."""
 
 
 class Roomy(Protocol):
@@ -62,6 +71,10 @@ class FreeNodes(ForkAware, Generic[N]):
     That a node is full is found out when it is asked; that it has room again is told by the end of
     a request, through `freed`. So neither is part of a view, and each costs O(1).
 
+    Other processes of the host, where they count, do not tell. So nodes that were full by their
+    requests are looked at in turn by each request that has met a full node, and all of them now
+    and then.
+
     Attributes:
         freed: Ids of nodes that have room again.
 
@@ -84,6 +97,9 @@ class FreeNodes(ForkAware, Generic[N]):
         # The latest last. Those of views narrowed by a request must not push out the others.
         self._common: OrderedDict[int, _Open] = OrderedDict()
         self._narrowed: OrderedDict[int, _Open] = OrderedDict()
+        # Nodes that other processes may give room, the one looked at longest ago first.
+        self._untold: dict[Hashable, ref[Room]] = {}
+        self._looks_at_all = 0.0
 
     def some(
         self,
@@ -121,10 +137,32 @@ class FreeNodes(ForkAware, Generic[N]):
         self, nodes: NodeSet[N], slots: Sequence[Roomy], banned: Collection[int]
     ) -> tuple[list[int], bool]:
         """Do as `some`, for one within another, without what that is writing. O(n)."""
-        left = [i for i in nodes.eligible if i not in banned and self._has_room(slots[i].room)]
+        left = [
+            i
+            for i in nodes.eligible
+            if i not in banned and ((room := slots[i].room) is None or room.left > 0)
+        ]
         return left[:MOST_FOUND], len(left) <= MOST_FOUND
 
+    def _look_at_untold(self) -> None:
+        began, most = time.monotonic(), _MOST_LOOKED_AT
+        looks_at_all = began >= self._looks_at_all
+        if looks_at_all:
+            most = len(self._untold)
+        for identity in list(islice(self._untold, most)):
+            reference = self._untold.pop(identity)
+            room = reference()
+            if room is not None and room.left > 0:
+                self.freed.append(identity)
+            elif room is not None:
+                self._untold[identity] = reference
+        if looks_at_all:
+            now = time.monotonic()
+            self._looks_at_all = now + max(_LOOKS_AT_ALL, _IDLE_RATIO * (now - began))
+
     def _hear(self) -> None:
+        if self._untold:
+            self._look_at_untold()
         while self.freed:
             try:
                 identity = self.freed.popleft()
@@ -191,14 +229,15 @@ class FreeNodes(ForkAware, Generic[N]):
             if each.nodes.membership is known.nodes.membership:
                 each.drop(index)
 
-    @staticmethod
-    def _has_room(room: Room | None) -> bool:
+    def _has_room(self, room: Room | None) -> bool:
         """Tell whether there is room; if there is none, ask to be told when there is."""
-        if room is None or room.free:
+        if room is None or room.left > 0:
             return True
         room.known_full = True
         # Whoever gave one back before that line has not told of it.
-        if room.free:
+        if room.left > 0:
             room.known_full = False
             return True
+        if room.elsewhere is not None:
+            self._untold[room.mine[0]] = ref(room)
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from loadwise._numbers import shown
 from loadwise.balancer.slot import Tallied
@@ -13,7 +13,10 @@ from loadwise.health import HealthTracker
 from loadwise.load import InFlight, LoadMeasure, PeakEwma
 from loadwise.strategies.protocols import ViewStrategy
 
-__all__ = ["HealthVersion", "Host", "HostWatch", "as_host", "measures_of"]
+__all__ = ["LOOKS_AT_OTHERS", "HealthVersion", "Host", "HostWatch", "as_host", "measures_of"]
+
+LOOKS_AT_OTHERS: Final = 0.01
+"""Seconds after which who waits looks whether other processes have made room: they do not tell."""
 
 
 class HealthVersion(Protocol):

@@ -89,11 +89,13 @@ class Room:
         known_full: Whether somebody relies on being told when the node has room again.
         freed: Whom to tell: the id is added there.
         mine: The node's id, ready to be added.
+        elsewhere: Tells how many requests other processes have in flight there, which count
+            against the limit, too; ``None`` where that is not known.
 
     Thread-safety: lock-free. Cost: O(1), and O(limit) to make.
     """
 
-    __slots__ = ("__weakref__", "debt", "free", "freed", "known_full", "limit", "mine")
+    __slots__ = ("__weakref__", "debt", "elsewhere", "free", "freed", "known_full", "limit", "mine")
 
     def __init__(self, node_id: Hashable, limit: int, freed: Freed) -> None:
         self.limit = limit
@@ -102,6 +104,13 @@ class Room:
         self.known_full = False
         self.freed = freed
         self.mine: tuple[Hashable] = (node_id,)
+        self.elsewhere: Callable[[], int] | None = None
+
+    @property
+    def left(self) -> int:
+        """Requests that may begin now, by all that is known; 0 or less for none."""
+        free = len(self.free)
+        return free if self.elsewhere is None else free - self.elsewhere()
 
     def resize(self, limit: int) -> None:
         """Set another limit. Requests in flight beyond a lower one end before others begin.

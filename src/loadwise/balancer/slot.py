@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -51,6 +52,10 @@ class Tallied(Protocol):
         """Return how many requests a node has in flight."""
         ...
 
+    def elsewhere_of(self, cell: Any) -> int:  # noqa: ANN401 - as above
+        """Return how many of them other processes have."""
+        ...
+
 
 class MeasureFeed:
     """A load measure, with what requests need of it looked up once for all nodes.
@@ -65,9 +70,10 @@ class MeasureFeed:
         tally: Makes what a slot tells of its requests, where the measure writes them down by
             itself; told the node's entry, and the cells of further measures.
         total: Tells how many requests a node has in flight, by its entry.
+        elsewhere: Tells how many of them other processes have, where the measure knows.
     """
 
-    __slots__ = ("ageing", "begin", "cell", "forget", "observe", "tally", "total")
+    __slots__ = ("ageing", "begin", "cell", "elsewhere", "forget", "observe", "tally", "total")
 
     def __init__(self, measure: LoadMeasure) -> None:
         self.cell = measure.cell
@@ -78,8 +84,10 @@ class MeasureFeed:
         self.begin: Begin | None = measure.begin if isinstance(measure, PeakEwma) else None
         self.tally: MakeTally | None = None
         self.total: Callable[[Any], int] = len
+        self.elsewhere: Callable[[Any], int] | None = None
         if isinstance(measure, Tallied):
             self.tally, self.total = measure.slot_tally, measure.total_of
+            self.elsewhere = measure.elsewhere_of
 
 
 def _begun(waiting: dict[int, float] | Prefills | Further, token: int, now: float) -> None:
@@ -148,6 +156,7 @@ class Slot:
         begin: Told how a request begins, by cell, token and start; ``None`` if it but counts in
             the first measure.
         total: Tells how many requests the cell stands for.
+        elsewhere: Tells how many of them other processes have; ``None`` where that is not known.
         tokens: Requests that `begin` was told of; each is taken out at its end, by its token.
         observe: Tells the measure of the cell how a request ended; ``None`` if it only counts.
         observers: Further measures to tell, each with its cell.
@@ -170,6 +179,7 @@ class Slot:
         "cause",
         "cell",
         "draining",
+        "elsewhere",
         "forgetters",
         "id",
         "in_flight",
@@ -196,7 +206,6 @@ class Slot:
         room: Room | None = None,
     ) -> None:
         self.id = node_id
-        self.room = room
         self.state_since = joined_at
         self.cause: Cause | None = None
         # The first result begins a bucket.
@@ -212,6 +221,10 @@ class Slot:
         self.cell = pairs[0][1]
         self.in_flight: list[None] = self.cell
         self.total = pairs[0][0].total
+        self.elsewhere: Callable[[], int] | None = None
+        if pairs[0][0].elsewhere is not None:
+            self.elsewhere = partial(pairs[0][0].elsewhere, self.cell)
+        self.limit_by(room)
         self.others: tuple[list[None], ...] = tuple(cell for _, cell in pairs[1:])
         self.observe = pairs[0][0].observe
         self.observers = tuple(
@@ -235,6 +248,12 @@ class Slot:
         elif pairs[0][0].ageing is not None:
             self.tokens = pairs[0][0].ageing.waiting(self.cell)
 
+    def limit_by(self, room: Room | None) -> None:
+        """Have the member's requests take these permits from now on."""
+        if room is not None:
+            room.elsewhere = self.elsewhere
+        self.room = room
+
     @property
     def requests(self) -> int:
         """Requests in flight; with a host's memory those of all its processes."""
@@ -243,12 +262,12 @@ class Slot:
     @property
     def is_full(self) -> bool:
         """True if it has as many requests in flight as it may."""
-        return self.room is not None and not self.room.free
+        return self.room is not None and self.room.left <= 0
 
     @property
     def free_share(self) -> float:
         """Share of its limit that is free, from 0 to 1."""
-        return 1.0 if self.room is None else len(self.room.free) / self.room.limit
+        return 1.0 if self.room is None else max(0, self.room.left) / self.room.limit
 
     def forget(self) -> None:
         """Have the measures forget what they know of the node."""

@@ -23,8 +23,6 @@ N = TypeVar("N")
 H = TypeVar("H", bound="Held")
 T = TypeVar("T")
 
-_LOOKS_AGAIN = 1.0
-"""Seconds after which it is looked at again, for changes that nobody tells of."""
 _IDLE_RATIO = 20
 """So many times longer than that takes, at least: filters of many that wait may take their time."""
 _SHORTEST_SLEEP = 0.001
@@ -51,12 +49,14 @@ class WaitQueue(ForkAware, Generic[N, H]):
 
     An event loop may be blocked for long, or closed while its tasks wait. So the first task of
     each loop, and the first of all threads, look after the queue where the first of all does not:
-    once a second, and when changes pile up. Tasks of closed loops are given nothing.
+    after ``looks_again`` seconds, and when changes pile up. Tasks of closed loops are given
+    nothing.
 
     Args:
         clock: The balancer's clock.
         most: How many may wait; ``None`` for any number.
         tells_apart: Whether the strategy may refuse a request for its key or its tags.
+        looks_again: Seconds after which it is looked again, for changes that nobody tells of.
 
     Attributes:
         waiting: Who waits, by ticket, in order.
@@ -68,10 +68,13 @@ class WaitQueue(ForkAware, Generic[N, H]):
     Cost: O(kinds * log(kinds)) per change, and O(1) per request served.
     """
 
-    def __init__(self, clock: Clock, most: int | None, *, tells_apart: bool) -> None:
+    def __init__(
+        self, clock: Clock, most: int | None, *, tells_apart: bool, looks_again: float = 1.0
+    ) -> None:
         self._clock = clock
         self._most = most
         self._tells_apart = tells_apart
+        self._looks_again = looks_again
         self.waiting: OrderedDict[int, Waiter[N, H]] = OrderedDict()
         self._kinds: dict[Hashable, OrderedDict[int, Waiter[N, H]]] = {}
         # The same, by event loop; all threads are together.
@@ -107,7 +110,7 @@ class WaitQueue(ForkAware, Generic[N, H]):
         self._due = math.inf
         # How long to sleep in any case, and at most.
         self._nap = _SHORTEST_SLEEP
-        self._interval = _LOOKS_AGAIN
+        self._interval = self._looks_again
 
     def tell(self, room: Room | None) -> None:
         """Tell of a change that may give somebody a node. Takes no lock.
@@ -214,7 +217,7 @@ class WaitQueue(ForkAware, Generic[N, H]):
         in_vain = was_due and len(self.waiting) == before
         self._nap = min(2 * self._nap, _LONGEST_NAP) if in_vain else _SHORTEST_SLEEP
         if looks:
-            self._interval = max(_LOOKS_AGAIN, _IDLE_RATIO * (self._clock() - now))
+            self._interval = max(self._looks_again, _IDLE_RATIO * (self._clock() - now))
         if not waiter.is_done and self._clock() >= waiter.deadline:
             if not self._ask(grant, waiter):
                 waiter.error = waiter.refusal
@@ -371,7 +374,7 @@ def _give_back(waiter: Waiter[N, H]) -> None:
 
 
 def _has_room(room: Room) -> bool:
-    return bool(room.free)
+    return room.left > 0
 
 
 def _by_ticket(head: tuple[int, Hashable]) -> int:

@@ -1,12 +1,19 @@
-"""Taking over of a state of health that somebody else has found out."""
+"""Taking over of a state of health that somebody else has found out, and one probe for all."""
 
 from __future__ import annotations
 
 from loadwise.health.policy import NodeHealth
+from loadwise.health.probes import Claims
 from loadwise.health.status import HealthStatus
 from loadwise.health.tracker import HealthTracker
 
-__all__ = ["adopt"]
+__all__ = ["adopt", "claim_probes"]
+
+
+def claim_probes(tracker: HealthTracker, claims: Claims) -> None:
+    """Have a tracker claim probes that it grants, where others may have claimed them."""
+    with tracker._lock:  # noqa: SLF001 - of the same package
+        tracker._probes.claims = claims  # noqa: SLF001 - as above
 
 
 def adopt(tracker: HealthTracker, new: NodeHealth) -> bool:

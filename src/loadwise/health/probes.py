@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
 from loadwise._callables import refuse_awaitable
 from loadwise._numbers import number, shown
 from loadwise.health.policy import HealthPolicy
 
-__all__ = ["KNOWN_DOWN", "Probe", "ProbeSchedule"]
+__all__ = ["KNOWN_DOWN", "Claims", "Probe", "ProbeSchedule"]
 
 
 class Probe:
@@ -34,7 +34,22 @@ nobody, so its failure begins no new probe interval.
 """
 
 
+_SHORTEST_CLAIM: Final = 1.0
+_LONGEST_CLAIM: Final = 60.0
+"""Seconds until others may probe a node whose probe a process has claimed and not ended."""
 _PROBE_NOW: Final = (-math.inf, 0)
+
+
+class Claims(Protocol):
+    """Claims of probes, where several processes probe the same nodes."""
+
+    def claim(self, node_id: Hashable, now: float, until: float) -> float | None:
+        """Claim a node's probe until a time; return when to try again, if another has it."""
+        ...
+
+    def settle(self, node_id: Hashable, due: float) -> None:
+        """Give a claim up; nobody is to probe the node before ``due``."""
+        ...
 
 
 class ProbeSchedule:
@@ -43,6 +58,9 @@ class ProbeSchedule:
     Args:
         policy: How long to wait: its ``probe_delay``, or else its ``probe_interval``.
         draw: Source of random numbers, uniform in [0, 1).
+
+    Attributes:
+        claims: Where other processes probe the same nodes; ``None`` for this one alone.
 
     Not thread-safe: the tracker holds a lock.
 
@@ -60,6 +78,9 @@ class ProbeSchedule:
         self._granted: dict[Hashable, Probe] = {}
         # Until when nodes may not be probed, whatever is planned.
         self._held: dict[Hashable, float] = {}
+        self.claims: Claims | None = None
+        # When to try again, for probes that were due here and that others had claimed.
+        self._claimed: dict[Hashable, float] = {}
 
     def forget_granted(self) -> None:
         """Leave the probes that are under way to the parent of a fork."""
@@ -72,11 +93,15 @@ class ProbeSchedule:
     def failed(self, node_id: Hashable, when: float) -> None:
         """Plan the probe after one that failed at ``when``."""
         failures = self._due.get(node_id, (0.0, 0))[1] + 1
-        self._due[node_id] = (when + self._wait(failures), failures)
+        due = when + self._wait(failures)
+        self._due[node_id] = (due, failures)
+        if self.claims is not None:
+            self.claims.settle(node_id, due)
 
     def hasten(self, node_id: Hashable) -> None:
         """Make the next probe due now."""
         self._due[node_id] = (-math.inf, self._due.get(node_id, (0.0, 0))[1])
+        self._claimed.pop(node_id, None)
 
     def hold(self, node_id: Hashable, until: float) -> None:
         """Let a node not be probed before ``until``, and then at once."""
@@ -100,27 +125,38 @@ class ProbeSchedule:
         due = self._held.get(node_id)
         if due is None:
             due = self._due.get(node_id, _PROBE_NOW)[0]
+        if self._claimed:
+            due = max(due, self._claimed.get(node_id, due))
         probe = self._granted.get(node_id)
         return due if probe is None else max(due, probe.expires)
 
     def dues(self, node_ids: Iterable[Hashable]) -> list[float]:
         """Return the same for each of these nodes. O(ids)."""
-        if self._granted or self._held:
+        if self._granted or self._held or self._claimed:
             return [self.due(node_id) for node_id in node_ids]
         plans = self._due
         return [plans.get(node_id, _PROBE_NOW)[0] for node_id in node_ids]
 
-    def grant(self, node_id: Hashable, probe: Probe, expires: float) -> None:
-        """Give a node's probe away, until ``expires``."""
-        probe.expires = expires
+    def grant(self, node_id: Hashable, probe: Probe, now: float, lapse: float) -> bool:
+        """Give a node's probe away for ``lapse`` seconds; ``False`` if another process has it."""
+        if self.claims is not None:
+            seconds = min(max(self._policy.probe_interval, _SHORTEST_CLAIM), _LONGEST_CLAIM)
+            claimed = self.claims.claim(node_id, now, now + seconds)
+            if claimed is not None:
+                self._claimed[node_id] = claimed
+                return False
+        probe.expires = now + lapse
         self._held.pop(node_id, None)
+        self._claimed.pop(node_id, None)
         self._granted[node_id] = probe
+        return True
 
     def end(self, node_id: Hashable, probe: Probe) -> bool:
         """Take a probe back; return whether it was under way."""
         if self._granted.get(node_id) is not probe:
             return False
         del self._granted[node_id]
+        self._settle(node_id)
         return True
 
     def end_lapsing(self, node_id: Hashable) -> bool:
@@ -132,17 +168,25 @@ class ProbeSchedule:
         if probe is None or math.isinf(probe.expires):
             return False
         del self._granted[node_id]
+        self._settle(node_id)
         return True
 
     def up(self, node_id: Hashable) -> None:
         """Drop the plan for a node that is down no more; its probe may still be under way."""
         self._due.pop(node_id, None)
         self._held.pop(node_id, None)
+        self._claimed.pop(node_id, None)
+        if self.claims is not None:
+            self.claims.settle(node_id, 0.0)
 
     def remove(self, node_id: Hashable) -> None:
         """Forget a node."""
         self.up(node_id)
         self._granted.pop(node_id, None)
+
+    def _settle(self, node_id: Hashable) -> None:
+        if self.claims is not None:
+            self.claims.settle(node_id, self._due.get(node_id, _PROBE_NOW)[0])
 
     def _wait(self, failed: int) -> float:
         if self._delay is None:

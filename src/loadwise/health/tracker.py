@@ -342,9 +342,8 @@ class HealthTracker(ForkAware):
             if node_id not in self._records.down or self._probes.due(node_id) > now:
                 return None
             granted = Probe() if probe is None else probe
-            self._probes.grant(node_id, granted, now + lapse)
             self.version += 1
-            return granted
+            return granted if self._probes.grant(node_id, granted, now, lapse) else None
 
     def end_probe(self, node_id: Hashable, probe: Probe) -> None:
         """Take back a probe that was granted, whatever became of it."""

@@ -90,6 +90,12 @@ class HostCell(EwmaCell):
         """Requests in flight of all processes."""
         return sum(self.seen)
 
+    @property
+    def elsewhere(self) -> int:
+        """Requests in flight of other processes."""
+        seen, row = self.seen, self.memory.row
+        return sum(seen[:row]) + sum(seen[row + 1 :])
+
     def publish(self) -> None:
         """Write how many requests this process has in flight."""
         while True:

@@ -83,6 +83,7 @@ class HostExchange(ForkAware):
         before, orphans = self.memory, list(self._cells.values())
         before.leave()
         self._cells = WeakValueDictionary()
+        self._health.after_fork()
         # The parent's requests may end here, too: what is written of them goes nowhere.
         nowhere = HostMemory.private(1)
         for cell in orphans:

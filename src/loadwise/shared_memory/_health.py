@@ -8,8 +8,9 @@ from typing import Final
 from weakref import ref
 
 from loadwise.health import HealthStatus, HealthTracker, NodeHealth
-from loadwise.health.adopting import adopt
+from loadwise.health.adopting import adopt, claim_probes
 from loadwise.shared_memory._cells import HostCell
+from loadwise.shared_memory._claims import HostClaims, TrackerClaims
 from loadwise.shared_memory._events import HEALTH
 from loadwise.shared_memory._memory import HostMemory
 
@@ -132,6 +133,11 @@ class HostHealth:
         self._find = find
         self._post = post
         self._news: list[_News] = []
+        self._claims = HostClaims(find)
+
+    def after_fork(self) -> None:
+        """Leave the probes that are under way to the parent."""
+        self._claims.forget()
 
     def share(self, tracker: HealthTracker) -> bool:
         """Have a tracker take part, for as long as it lives; ``False`` if it does."""
@@ -146,6 +152,7 @@ class HostHealth:
                 self._tell(alive, node_id, news)
 
         tracker.subscribe(changed)
+        claim_probes(tracker, TrackerClaims(self._claims))
         return True
 
     def hear(self, cell: HostCell, row: int, words: str) -> None:

@@ -73,7 +73,7 @@ class MemoryLayout:
         ages: Place in a block of when the oldest requests began; those in flight are at its start.
         scores: Place in a block of what orders costs: see `PeakEwma.rank`.
         health: Place in a block of states of health.
-        claims: Place in a block of until when a probe is claimed.
+        claims: Place in a block of until when each process has claimed the probe.
         starts: Place in a block of when slow starts began.
         results: Place in a block of how many requests went well, and how many failed.
         holds: Place in a block of which rows have the node.

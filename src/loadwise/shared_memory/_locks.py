@@ -28,7 +28,7 @@ ROWS: Final = _BASE + 2**16
 """The first of the rows' locks."""
 ALL_ROWS: Final = 2**16
 PROBES: Final = _BASE + 2**24
-"""The first of the nodes' locks, held while a probe is claimed."""
+"""The first of the nodes' locks, taken and freed by who claims a probe, to order claims."""
 
 # l_type, l_whence, l_start, l_len and l_pid, laid out as C does.
 _FLOCK: Final = struct.Struct("hhqqi4x")

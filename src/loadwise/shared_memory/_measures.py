@@ -71,6 +71,12 @@ class HostInFlight(InFlight):
         return sum(shared.seen)
 
     @staticmethod
+    def elsewhere_of(cell: Cell) -> int:
+        """Return how many of them other processes have."""
+        shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
+        return shared.elsewhere
+
+    @staticmethod
     def slot_tally(cell: Cell, others: tuple[list[None], ...], ageing: Ageing) -> Further:
         """Return what a slot is to tell of its requests."""
         shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
@@ -271,6 +277,12 @@ class HostPeakEwma(PeakEwma):
     def total_of(self, cell: Cell) -> int:
         """Return a node's requests in flight, of all processes."""
         return self.pending(cell)
+
+    @staticmethod
+    def elsewhere_of(cell: Cell) -> int:
+        """Return how many of them other processes have."""
+        shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
+        return shared.elsewhere
 
     def has_waiting(self, cell: EwmaCell) -> bool:
         """Tell whether any request has no first byte yet."""

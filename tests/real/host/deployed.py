@@ -1,0 +1,41 @@
+"""A WSGI service whose workers share a host's picture; what it shares is made on import."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from loadwise import Balancer, Lease
+from loadwise.shared_memory import HostState
+
+host = HostState(os.environ["HOST_STATE"])
+balancer = Balancer(["a", "b"], host=host, max_in_flight=100)
+held: list[Lease[str]] = []
+if "WARM" in os.environ:
+    balancer.acquire().success()
+
+
+def answer(path: str) -> dict[str, Any]:
+    """Do what a path says; tell what this process sees."""
+    if path == "/hold":
+        held.append(balancer.acquire())
+    elif path == "/end":
+        while held:
+            held.pop().success()
+    else:
+        balancer.acquire().success()
+    return {
+        "pid": os.getpid(),
+        "shared": host.is_shared,
+        "in flight": sum(each.in_flight for each in balancer.status()),
+    }
+
+
+def application(
+    environ: Mapping[str, Any], start_response: Callable[..., object]
+) -> Iterable[bytes]:
+    """Serve WSGI."""
+    start_response("200 OK", [("Content-Type", "application/json")])
+    return [json.dumps(answer(environ["PATH_INFO"])).encode()]
