@@ -118,8 +118,7 @@ class HealthSync:
         self._timeout = timeout
         self.breaker = CircuitBreaker(log, clock, "meanwhile each process goes by what it sees")
         self._sender = BackgroundThread(f"loadwise tells {prefix}:health", self._step, port.close)
-        self._changed = ""
-        self._epoch = ""
+        self._changed = self._epoch = ""
         # By how many microseconds the server's clock is ahead of the local one, once it is known.
         self._ahead: int | None = None
         self._next_look = self._next_try = clock()
