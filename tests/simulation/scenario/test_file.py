@@ -152,7 +152,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"strategies": [1]}, "strategies[0] is 1; it must be a text in quotes"),
     ({"lod": 0.9}, "the scenario has no key 'lod'; did you mean 'load'?"),
     ({"servers": {"cuont": 3}}, "servers has no key 'cuont'; did you mean 'count'?"),
-    ({"servers": {"zzz": 3}}, "servers has no key 'zzz' (there is count, parallelism,"),
+    ({"servers": {"zzz": 3}}, "servers has no key 'zzz' (there is kind, count, parallelism,"),
     ({"servers": 3}, "servers is 3; it must be a table"),
     ({"servers": {"count": 0}}, "servers.count is 0; it must be a whole number from 1 to 100,000"),
     ({"servers": {"groups": [{}]}}, "servers.groups[0] needs 'name', a name of letters, digits"),
@@ -162,7 +162,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
         {"servers": {"groups": [{"name": "a"}, {"name": "b", "speed": 0}]}},
         "servers.groups[1].speed is 0; it must be a factor above 0 and at most 1,000,000",
     ),
-    ({"arrivals": {}}, "arrivals needs a kind: bursty, constant, poisson, ramp, trace"),
+    ({"arrivals": {}}, "arrivals needs a kind: bursty, constant, poisson, prompts, ramp, trace"),
     ({"arrivals": {"rate": 5}}, "arrivals needs a kind"),
     ({"arrivals": "poisson"}, 'arrivals is "poisson"; it must be a table whose kind is "bursty"'),
     (
