@@ -114,7 +114,8 @@ def _key(holder: Raw, place: Place, part: str, where: str) -> str | int:
         return part
     table = table_of(place, holder)
     if table is None:
-        raise ValueError(f"{where} has no known kind: set {where}.kind first")
+        kinds = ", ".join(sorted(kinds_of(place)))
+        raise ValueError(f"{where} has no known kind: set {where}.kind first (there is {kinds})")
     known_keys = [*fields_of(table), *(["kind"] if kinds_of(place) else [])]
     if part not in known_keys:
         kind = f" of kind {table.tag!r}" if table.tag else ""

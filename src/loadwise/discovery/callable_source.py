@@ -81,7 +81,8 @@ class _Calls(Generic[N]):
     def fetch(self) -> Found[N]:
         """Call the function."""
         answer = self._function()
-        refuse_awaitable("the function", answer, "use AsyncWatcher for it")
+        remedy = "use AsyncWatcher for it, or return a list if it yields nodes"
+        refuse_awaitable("the function", answer, remedy)
         return _found(answer, self._interval)
 
     def close(self) -> None:
