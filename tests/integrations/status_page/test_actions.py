@@ -178,6 +178,12 @@ def test_a_node_that_is_not_there(
     assert drained(balancer) == []
 
 
+def test_an_address_without_a_node(ask: Ask, page: StatusPage) -> None:
+    """Who put the node into the form is told where it belongs."""
+    told = act(ask, page, "drain", query="balancer=2")
+    assert "the address names no node" in told.text
+
+
 def test_ids_that_read_alike(ask: Ask) -> None:
     """Of two nodes whose ids read alike, neither is meant."""
     balancer: Balancer[Hashable] = Balancer([1, "1", (2, "x")])

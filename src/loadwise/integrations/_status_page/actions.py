@@ -163,9 +163,9 @@ class Actions:
         if not 1 <= int(place) <= len(self._balancers):
             raise _RefusedError(404, f"there is no balancer number {place}")
         balancer = self._balancers[int(place) - 1]
-        if not text:
-            raise _RefusedError(404, "the address names no node: add ?balancer=1&node=its-id")
         found = [each for each in map(node_id, balancer.nodes) if text_of(each) == text]
+        if not found and not text:
+            raise _RefusedError(404, "the address names no node: add ?balancer=1&node=its-id")
         if not found:
             raise _RefusedError(404, f"balancer {balancer.name!r} has no node {text[:200]!r}")
         if len(found) > 1:
