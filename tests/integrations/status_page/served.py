@@ -5,6 +5,7 @@ One node can be killed and mended from outside: ``/kill`` and ``/mend``.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -42,5 +43,7 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
 
 
 if __name__ == "__main__":
+    # Ctrl-C is ignored where the tests themselves run in the background of a shell.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     PAGE.serve(int(sys.argv[1]), host=sys.argv[2])
     sys.stdout.write("closed\n")
