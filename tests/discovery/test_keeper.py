@@ -278,6 +278,19 @@ def test_a_strategy_that_refuses_a_node_loses_nothing() -> None:
     assert [node.id for node in balancer.nodes] == ["own"]
 
 
+def test_the_status_tells_why_an_answer_is_not_used() -> None:
+    """Until one is."""
+    kept = keeper(Balancer[Any](["a"]))
+    told(kept, found())
+    assert "it lists no nodes" in str(kept.status(0.0).error)
+    told(kept, found("b"), 1.0)
+    assert kept.status(1.0).error is None
+    told(kept, found({"id": "c"}), 2.0)
+    assert "cannot be used" in str(kept.status(2.0).error)
+    told(kept, found("b"), 3.0)
+    assert kept.status(3.0).error is None
+
+
 def test_failures_are_logged_once_until_it_answers_again() -> None:
     """With how many there were; the state can be asked for."""
     balancer = Balancer(["own"])

@@ -178,7 +178,7 @@ class HttpClient:
         self._client.close()
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Take note of the sockets, which are the only means to wake up a reader."""
+        """Record the sockets, which are the only means to wake up a reader."""
         if event.startswith("connection.") and event.endswith(".complete"):
             stream = info.get("return_value")
             opened = None if stream is None else stream.get_extra_info("socket")

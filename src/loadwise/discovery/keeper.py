@@ -33,7 +33,8 @@ class WatchStatus:
         draining: How many of them are drained because their end is near.
         held: How many are kept for a while though the source lists them no more.
         age: Seconds since the source last answered; ``None`` if it never did.
-        error: What is wrong with the source just now, in words; ``None`` if it answers.
+        error: Why the source cannot be asked just now, or its answer not be used; ``None`` if it
+            answers with nodes.
         failures: How often in a row it could not be asked.
         from_cache: Whether the nodes are still those of the cache file.
     """
@@ -108,7 +109,7 @@ class Keeper(Generic[N]):
             self._complaints.noted({"cache": f"the cache file cannot be used: {_words(error)}"})
 
     def offer(self, found: Found[N], now: float) -> None:
-        """Take note of an answer; `turn` applies it when it is due."""
+        """Record an answer; `turn` applies it when it is due."""
         self._answered_at = now
         self._error, self._failures = None, 0
         self._complaints.answered()
@@ -118,7 +119,7 @@ class Keeper(Generic[N]):
         self._was_refused = False
 
     def failed(self, error: BaseException) -> None:
-        """Take note that the source could not be asked."""
+        """Record that the source could not be asked."""
         self._failures += 1
         self._error = _words(error)
         self._complaints.failed(self._error, len(self.balancer.all_nodes))
@@ -146,6 +147,8 @@ class Keeper(Generic[N]):
                 f"the nodes that it lists cannot be used, so they stay as they are: {_words(error)}"
             )
             self._pending, self._due, self._was_refused = found, now + _REFUSED_AGAIN, True
+        if self._error is None:
+            self._error = complaints.get("refused", complaints.get("empty"))
         self._complaints.noted(complaints)
 
     def _follow(self, found: Found[N], now: float, complaints: dict[str, str]) -> None:

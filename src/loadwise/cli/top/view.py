@@ -56,7 +56,7 @@ class FleetView:
         self._rates: dict[tuple[int, str], deque[float]] = {}
 
     def remember(self, told: PageTold) -> None:
-        """Take note of the rates; those of nodes that are gone are forgotten."""
+        """Record the rates; those of nodes that are gone are forgotten."""
         rates: dict[tuple[int, str], deque[float]] = {}
         for place, balancer in enumerate(told.balancers):
             for node in balancer.nodes:
