@@ -117,7 +117,7 @@ def test_a_new_kind_keeps_what_both_have() -> None:
         ("lod=3", "--set lod=3: a scenario has no 'lod'; did you mean 'load'?"),
         (
             "servers.cuont=3",
-            "--set servers.cuont=3: servers has no 'cuont'; did you mean 'count'? (it has kind, count,",
+            "--set servers.cuont=3: servers has no 'cuont'; did you mean 'count'? (it has kind,",
         ),
         ("server.count=3", "a scenario has no 'server'; did you mean 'servers'?"),
         ("arrivals.burst=3", "arrivals of kind 'poisson' has no 'burst' (it has rate, kind)"),
