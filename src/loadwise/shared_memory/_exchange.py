@@ -335,17 +335,17 @@ class HostExchange(ForkAware):
 
     def _mend(self) -> None:
         """Write again what others have written over, if anything. O(nodes)."""
-        cells = {}
+        cells: set[int] = set()
         for cell in list(self._cells.values()):
             if cell.memory is self.memory:
-                cells[cell.number] = cell
+                cells.add(cell.number)
                 if cell.mine[0] != len(cell):
                     cell.publish()
                 if cell.waiting or cell.my_age[0]:
                     cell.publish_age()
                 if cell.my_score[0] or cell.gauge.stamp:
                     cell.publish_cost()
-        self.memory.mend(cells.keys())
+        self.memory.mend(cells)
 
     def _move_to(self, memory: HostMemory) -> None:
         """Go on in another memory."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Hashable
 from contextlib import suppress
 from threading import RLock
-from typing import Final
+from typing import Final, cast
 
 from xxhash import xxh3_128_hexdigest
 
@@ -51,7 +51,7 @@ def _encoded(value: object) -> bytes | None:
     elif value is None:
         kind, text = b"n", b""
     elif type(value) is tuple:
-        parts = [_encoded(each) for each in value]
+        parts = [_encoded(each) for each in cast("tuple[object, ...]", value)]
         known = [part for part in parts if part is not None]
         return b"t%d:" % len(parts) + b"".join(known) if len(known) == len(parts) else None
     else:
