@@ -301,6 +301,6 @@ def test_a_verdict_is_made_of_an_outcome() -> None:
 def test_the_options_of_both_are_the_same() -> None:
     """What a transport that can await takes is known to the other by the same names."""
     assert TransportOptions.__optional_keys__ == AsyncTransportOptions.__optional_keys__
-    own = {"balancer", "awaits", "metering", "repeatable"}
+    own = {"balancer", "awaits", "metering", "reads_bodies", "reads_prompts", "repeatable"}
     current = TransportOptions.__optional_keys__ - {"max_pause"}
     assert set(Settings.__slots__) == own | current
