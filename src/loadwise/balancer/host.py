@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, Final, Protocol, runtime_checkable
 
 from loadwise._numbers import shown
-from loadwise.balancer.slot import Tallied
+from loadwise.balancer.tallied import Tallied
 from loadwise.clock import Clock
 from loadwise.health import HealthTracker
 from loadwise.load import InFlight, LoadMeasure, PeakEwma

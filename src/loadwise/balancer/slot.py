@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from itertools import count
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 from loadwise._native import mypyc_attr
 from loadwise._prompt import Prompt
 from loadwise.balancer.limits import Room
 from loadwise.balancer.recent import Bucket
+from loadwise.balancer.tallied import Tallied
 from loadwise.load import Cell, Forgetful, LoadMeasure, PeakEwma
 from loadwise.load.pending_tokens import PendingTokens, Prefills
 from loadwise.outcome import Outcome
@@ -33,28 +34,6 @@ class Cause(NamedTuple):
 
     until: float
     reason: str
-
-
-@runtime_checkable
-class Tallied(Protocol):
-    """A measure that writes its requests down by itself, where others can read."""
-
-    def slot_tally(
-        self,
-        cell: Any,  # noqa: ANN401 - of the measure's own
-        others: tuple[list[None], ...],
-        ageing: Ageing,
-    ) -> Further:
-        """Return what a slot is to tell of its requests, beside counting them in the cells."""
-        ...
-
-    def total_of(self, cell: Any) -> int:  # noqa: ANN401 - as above
-        """Return how many requests a node has in flight."""
-        ...
-
-    def elsewhere_of(self, cell: Any) -> int:  # noqa: ANN401 - as above
-        """Return how many of them other processes have."""
-        ...
 
 
 class MeasureFeed:
