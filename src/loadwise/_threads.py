@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-__all__ = ["park", "threads_are_greenlets", "warn_if_threads_stand_still"]
+__all__ = ["park", "start_in_child", "threads_are_greenlets", "warn_if_threads_stand_still"]
 
 _log = logging.getLogger("loadwise")
 
@@ -35,6 +37,18 @@ def threads_are_greenlets() -> bool:
     """Tell whether gevent runs what is started as a thread from now on."""
     monkey: Any = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def start_in_child(start: Callable[[], object]) -> None:
+    """Call a function that starts threads, in the child of a fork.
+
+    To start a thread is to wait until it has begun: for gevent, to run its event loop, which must
+    not run in a child before gevent has made it fit for that.
+    """
+    if threads_are_greenlets():
+        _thread.start_new_thread(start, ())
+    else:
+        start()
 
 
 def park() -> NoReturn:

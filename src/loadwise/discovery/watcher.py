@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import threading
 from pathlib import Path
 from threading import Event, Lock
@@ -13,7 +12,7 @@ from weakref import WeakSet
 from loadwise._callables import refuse_async
 from loadwise._fork import begin_anew_in_child, is_uwsgi_master
 from loadwise._numbers import shown
-from loadwise._threads import threads_are_greenlets, warn_if_threads_stand_still
+from loadwise._threads import start_in_child, warn_if_threads_stand_still
 from loadwise.balancer import Balancer
 from loadwise.discovery.keeper import Keeper, WatchStatus
 from loadwise.discovery.run import Wait, WatchRun
@@ -181,12 +180,8 @@ class Watcher(Generic[N]):
 
     def _begin_anew(self) -> None:
         goes_on, self._goes_on = self._goes_on, False
-        if goes_on and threads_are_greenlets():
-            # To start a thread is to wait until it has begun: for gevent, to run its event loop,
-            # which must not run in a child before gevent has made it fit for that.
-            _thread.start_new_thread(self._begin, ())
-        elif goes_on:
-            self._begin()
+        if goes_on:
+            start_in_child(self._begin)
 
 
 _watchers: WeakSet[Watcher[Any]] = WeakSet()

@@ -7,7 +7,6 @@ the probe returns, and there is no pool for hanging probes to use up.
 
 from __future__ import annotations
 
-import _thread
 import logging
 import sys
 import threading
@@ -22,7 +21,7 @@ from weakref import WeakSet
 from loadwise._callables import is_awaitable, refuse_async, refuse_awaitable
 from loadwise._fork import begin_anew_in_child, is_uwsgi_master
 from loadwise._numbers import finite
-from loadwise._threads import park, threads_are_greenlets, warn_if_threads_stand_still
+from loadwise._threads import park, start_in_child, warn_if_threads_stand_still
 from loadwise.balancer import Balancer
 from loadwise.health_checks.checkable import require_checkable
 from loadwise.health_checks.leader import as_leader
@@ -384,12 +383,8 @@ class HealthChecker(Generic[N]):
 
     def _begin_anew(self) -> None:
         goes_on, self._goes_on = self._goes_on, False
-        if goes_on and threads_are_greenlets():
-            # To start a thread is to wait until it has begun: for gevent, to run its event loop,
-            # which must not run in a child before gevent has made it fit for that.
-            _thread.start_new_thread(self.start, ())
-        elif goes_on:
-            self.start()
+        if goes_on:
+            start_in_child(self.start)
 
 
 _checkers: WeakSet[HealthChecker[Any]] = WeakSet()
