@@ -7,13 +7,15 @@ from typing import Final
 
 from loadwise._numbers import shown
 
-__all__ = ["CHARACTERS_PER_TOKEN", "Prompt", "check_prompt"]
+__all__ = ["CHARACTERS_PER_TOKEN", "LEAST_TOKENS", "Prompt", "check_prompt"]
 
-Sent = Callable[[Hashable, int, float], None]
+Sent = Callable[[Hashable, int, float], float]
 Cached = Callable[[float], None]
 
 CHARACTERS_PER_TOKEN: Final = 4
 """Characters that a token is taken for."""
+LEAST_TOKENS: Final = 1.0
+"""Tokens to compute of any prompt: the last one is, though all are cached."""
 
 
 def check_prompt(prompt: object) -> None:
@@ -34,7 +36,8 @@ class Prompt:
         text: As given.
         hashes: Hashes of its blocks, by their number of characters.
         sent: Told of the node that is given the request, of the token of its lease (0 without
-            one), and of the time: set by the strategy that chose last.
+            one), and of the time; returns how many of its tokens the node has to compute. Set by
+            the strategy that chose last.
         cached: Told which share of it was cached where it went last, if that wants to know.
 
     Raises:
@@ -62,12 +65,13 @@ class Prompt:
         """Its length, in tokens."""
         return len(self.text) / CHARACTERS_PER_TOKEN
 
-    def tell_sent(self, node_id: Hashable, token: int, now: float) -> bool:
-        """Tell whoever chose that the request goes to a node; return whether anyone was told."""
-        if self.sent is None:
-            return False
-        self.sent(node_id, token, now)
-        return True
+    def tell_sent(self, node_id: Hashable, token: int, now: float) -> float | None:
+        """Tell whoever chose that the request goes to a node.
+
+        Returns:
+            How many of its tokens the node has to compute; ``None`` if nobody wanted to be told.
+        """
+        return None if self.sent is None else self.sent(node_id, token, now)
 
     def tell_cached(self, share: float) -> None:
         """Tell whoever chose which share of it was cached, as the answer says: 0 to 1."""

@@ -198,7 +198,7 @@ class PromptContract(StrategyContract):
         context = SelectionContext(None, frozenset(exclude or ()), prefix=prompt)
         index = strategy.select(candidates, context)
         if index is not None:
-            assert prompt.tell_sent(node_id(candidates[index]), 0, number / 1000)
+            assert prompt.tell_sent(node_id(candidates[index]), 0, number / 1000) is not None
         return index
 
     def test_peek_tells_the_next_choice(self) -> None:

@@ -31,7 +31,7 @@ from loadwise import (
     Zones,
 )
 from loadwise.filters import StateSource
-from loadwise.load import Cell
+from loadwise.load import Cell, FirstByteMeasure
 
 EMPTY = SelectionContext()
 
@@ -130,7 +130,17 @@ class Errors:
         """Nothing to time."""
 
 
+class FirstBytes(Errors):
+    """A load measure that is told when answers begin."""
+
+    def first_byte(self, cell: Cell, tokens: float, now: float) -> None:
+        """Take note of an answer's begin."""
+
+
 measure: LoadMeasure = Errors()
+told: FirstByteMeasure = FirstBytes()
+untold: FirstByteMeasure = Errors()  # type: ignore[assignment]
+by_first_bytes: LeastLoad[str] = LeastLoad(load=FirstBytes())
 by_errors: PowerOfTwoChoices[str] = PowerOfTwoChoices(load=Errors())
 by_length: LeastLoad[str] = LeastLoad(load=len)
 

@@ -63,7 +63,7 @@ from loadwise.context import EMPTY, HashKey, SelectionContext, context_of
 from loadwise.errors import NoNodeAvailable
 from loadwise.filters import as_filter
 from loadwise.health import HealthTracker
-from loadwise.load import InFlight, PendingTokens
+from loadwise.load import FirstByteMeasure, InFlight, PendingTokens
 from loadwise.metrics import GuardedCollector, MetricsCollector
 from loadwise.node_set import NodeSet
 from loadwise.nodes import node_id
@@ -846,8 +846,9 @@ class Balancer(Generic[N]):
 
     @property
     def reads_prompts(self) -> bool:
-        """True if the strategy goes by prompts, so that it is worth while to read them."""
-        return any(isinstance(measure, PendingTokens) for measure in self._strategy.measures)
+        """True if strategy or measures go by prompts, so that it is worth while to read them."""
+        measures = self._strategy.measures
+        return any(isinstance(each, (PendingTokens, FirstByteMeasure)) for each in measures)
 
     def _catch_up(self) -> None:
         self._reporter.close_dropped()

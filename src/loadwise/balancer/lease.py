@@ -216,8 +216,8 @@ class Lease(Generic[N]):
         For whoever gave it up for another reason than that no answer came: another copy of the
         request was answered first, or the caller's own code failed.
         """
-        if self._open:
-            self.first_byte()
+        if self._stopped is None and self._open:
+            self._stopped = self._reporter.clock()  # as for an answer, which nobody is told of
         return self._end(_CANCELLED)
 
     def settle(self, amounts: Mapping[str, float]) -> None:

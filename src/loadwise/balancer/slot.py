@@ -9,11 +9,11 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from loadwise._native import mypyc_attr
-from loadwise._prompt import Prompt
+from loadwise._prompt import LEAST_TOKENS, Prompt
 from loadwise.balancer.limits import Room
 from loadwise.balancer.recent import Bucket
 from loadwise.balancer.tallied import Tallied
-from loadwise.load import Cell, Forgetful, LoadMeasure, PeakEwma
+from loadwise.load import Cell, FirstByteMeasure, Forgetful, LoadMeasure, PeakEwma
 from loadwise.load.pending_tokens import PendingTokens, Prefills
 from loadwise.outcome import Outcome
 
@@ -21,7 +21,8 @@ __all__ = ["Cause", "Further", "MeasureFeed", "Slot"]
 
 Observe = Callable[[Cell, float, Outcome, float], None]
 Begin = Callable[[Any, int, float], None]  # a cell of the measure's own
-Ageing = tuple[tuple[PeakEwma | PendingTokens, Any], ...]
+HearFirstByte = Callable[[Cell, float, float], None]
+Ageing = tuple[tuple["PeakEwma | PendingTokens | FirstBytes", Any], ...]
 
 
 class Cause(NamedTuple):
@@ -44,6 +45,7 @@ class MeasureFeed:
         observe: Told how each request ends; ``None`` for a measure that only counts.
         forget: Told when a node is down, where the measure wants to know.
         ageing: The measure, where it goes by requests without a first byte.
+        first_byte: Told when answers begin, where the measure wants to know.
         begin: Told how each of them begins, by the node's entry, its token and its start; ``None``
             where it is told of some in another way.
         tally: Makes what a slot tells of its requests, where the measure writes them down by
@@ -52,7 +54,17 @@ class MeasureFeed:
         elsewhere: Tells how many of them other processes have, where the measure knows.
     """
 
-    __slots__ = ("ageing", "begin", "cell", "elsewhere", "forget", "observe", "tally", "total")
+    __slots__ = (
+        "ageing",
+        "begin",
+        "cell",
+        "elsewhere",
+        "first_byte",
+        "forget",
+        "observe",
+        "tally",
+        "total",
+    )
 
     def __init__(self, measure: LoadMeasure) -> None:
         self.cell = measure.cell
@@ -60,6 +72,9 @@ class MeasureFeed:
         self.observe: Observe | None = None if counts_only else measure.observe
         self.forget = measure.forget if isinstance(measure, Forgetful) else None
         self.ageing = measure if isinstance(measure, (PeakEwma, PendingTokens)) else None
+        self.first_byte: HearFirstByte | None = None
+        if isinstance(measure, FirstByteMeasure):
+            self.first_byte = measure.first_byte
         self.begin: Begin | None = measure.begin if isinstance(measure, PeakEwma) else None
         self.tally: MakeTally | None = None
         self.total: Callable[[Any], int] = len
@@ -99,7 +114,7 @@ class Further:
             cell += [None]  # in place, and without a call
             self._entered[token] = number
         for measure, cell in self._ageing:
-            if isinstance(measure, PeakEwma):
+            if not isinstance(measure, PendingTokens):
                 measure.begin(cell, token, started)
 
     def first_byte(self, token: int, now: float) -> None:
@@ -122,6 +137,49 @@ class Further:
         """Close what is kept for a member that has left, if no lease is open any more."""
 
 
+class FirstBytes(Further):
+    """Requests to one member whose answers have not begun, for a measure that is told when they do.
+
+    Args:
+        hear: What to tell.
+        cell: The member's entry in the measure.
+    """
+
+    __slots__ = ("_cell", "_hear", "_tokens")
+
+    def __init__(self, hear: HearFirstByte, cell: Cell) -> None:
+        super().__init__((), ())
+        self._hear = hear
+        self._cell = cell
+        # How many tokens of its prompt each has the member compute, by the token of its lease.
+        self._tokens: dict[int, float] = {}
+
+    def waiting(self, _cell: Cell) -> FirstBytes:
+        """Return itself: what ages no more when an answer begins."""
+        return self
+
+    def begin(self, _first: Cell, token: int, started: float) -> None:  # noqa: ARG002 - all tallies' arguments
+        """Wait for the answer to a request."""
+        self._tokens[token] = 0.0
+
+    def sent(self, token: int, tokens: float) -> None:
+        """Note how many tokens of its prompt a request has the member compute."""
+        self._tokens[token] = tokens
+
+    def first_byte(self, token: int, now: float) -> None:
+        """Tell that an answer has begun, if that was not told before."""
+        try:
+            tokens = self._tokens[token]
+            del self._tokens[token]  # who can do this is the one to tell
+        except KeyError:
+            return
+        self._hear(self._cell, tokens, now)
+
+    def pop(self, token: int, _: None) -> None:
+        """Wait no more: the request has ended."""
+        self._tokens.pop(token, None)
+
+
 MakeTally = Callable[[Any, tuple[list[None], ...], Ageing], Further]
 
 
@@ -141,6 +199,7 @@ class Slot:
         observers: Further measures to tell, each with its cell.
         forgetters: Measures to tell when the node is dead, each with its cell.
         prompted: Measures of pending tokens, each with its cell.
+        first_bytes: Those of measures that are told when answers begin.
         picks: How often the member was chosen.
         room: Permits for requests in flight; ``None`` without a limit.
         succeeded_at: When a request last ended well, by the balancer's clock.
@@ -159,6 +218,7 @@ class Slot:
         "cell",
         "draining",
         "elsewhere",
+        "first_bytes",
         "forgetters",
         "id",
         "in_flight",
@@ -217,7 +277,13 @@ class Slot:
         )
         self.begin: Begin | None = pairs[0][0].begin
         self.tokens: dict[int, float] | Prefills | Further | None = None
-        ageing = tuple((feed.ageing, cell) for feed, cell in pairs if feed.ageing is not None)
+        self.first_bytes = tuple(
+            FirstBytes(feed.first_byte, cell) for feed, cell in pairs if feed.first_byte is not None
+        )
+        ageing: Ageing = (
+            *((feed.ageing, cell) for feed, cell in pairs if feed.ageing is not None),
+            *((each, None) for each in self.first_bytes),
+        )
         if pairs[0][0].tally is not None:
             tally = pairs[0][0].tally(self.cell, self.others, ageing)
             self.begin, self.tokens = tally.begin, tally
@@ -226,6 +292,8 @@ class Slot:
             self.begin, self.tokens = further.begin, further
         elif pairs[0][0].ageing is not None:
             self.tokens = pairs[0][0].ageing.waiting(self.cell)
+        elif self.first_bytes:
+            self.begin, self.tokens = self.first_bytes[0].begin, self.first_bytes[0]
 
     def limit_by(self, room: Room | None) -> None:
         """Have the member's requests take these permits from now on."""
@@ -260,10 +328,13 @@ class Slot:
 
     def prompt_sent(self, prompt: Prompt, token: int, now: float) -> None:
         """Tell that a prompt is on its way: the strategy that chose, or else the measures."""
-        if not prompt.tell_sent(self.id, token, now):
+        tokens = prompt.tell_sent(self.id, token, now)
+        if tokens is None:
             tokens = prompt.tokens
             for measure, cell in self.prompted:
                 measure.sent(cell, token, tokens, tokens, now)
+        for each in self.first_bytes:
+            each.sent(token, max(tokens, LEAST_TOKENS))
 
     def settle(self) -> None:
         """Close what is kept for the member, if it has left and no lease is open any more."""

@@ -1,7 +1,7 @@
 """Load measures: what a strategy consults, kept apart from how it chooses."""
 
 from loadwise.load._gauge import MEASURED, UNMEASURED_PENALTY, EwmaCell, oldest_waiting
-from loadwise.load._measure import Cell, Forgetful, LoadMeasure
+from loadwise.load._measure import Cell, FirstByteMeasure, Forgetful, LoadMeasure
 from loadwise.load.in_flight import InFlight
 from loadwise.load.peak_ewma import PeakEwma
 from loadwise.load.pending_tokens import PendingTokens
@@ -11,6 +11,7 @@ __all__ = [
     "UNMEASURED_PENALTY",
     "Cell",
     "EwmaCell",
+    "FirstByteMeasure",
     "Forgetful",
     "InFlight",
     "LoadMeasure",

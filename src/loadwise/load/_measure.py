@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 from loadwise.clock import Clock
 from loadwise.outcome import Outcome
 
-__all__ = ["Cell", "Forgetful", "LoadMeasure"]
+__all__ = ["Cell", "FirstByteMeasure", "Forgetful", "LoadMeasure"]
 
 
 class Cell(list[None]):
@@ -53,4 +53,24 @@ class Forgetful(Protocol):
 
     def forget(self, cell: Cell) -> None:
         """Take the node for one never measured."""
+        ...
+
+
+@runtime_checkable
+class FirstByteMeasure(Protocol):
+    """A measure that wants to know when answers begin."""
+
+    def first_byte(self, cell: Cell, tokens: float, now: float) -> None:
+        """Record that the answer to a request has begun, as `Lease.first_byte` tells.
+
+        A request is told of once at most, and never after `LoadMeasure.observe`; one that ends
+        without a first byte is not told of.
+
+        Args:
+            cell: The entry of its node.
+            tokens: Tokens of its prompt that were pending, as `PendingTokens` counts them: those
+                that the node has probably not cached, where the strategy knows, else all; 0 for a
+                request without a prompt.
+            now: The time, in seconds of the balancer's clock.
+        """
         ...

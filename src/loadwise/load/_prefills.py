@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from threading import RLock
-from typing import Final
 from weakref import ReferenceType
 
 from loadwise._native import mypyc_attr
 from loadwise._prefix_index import PrefixIndex
+from loadwise._prompt import LEAST_TOKENS
 from loadwise.load._measure import Cell
 from loadwise.load._pace import Pace
 
 __all__ = ["Followers", "Prefills", "TokenCell"]
 
 Followers = list["ReferenceType[PrefixIndex]"]
-
-_LEAST: Final = 1.0
-"""Tokens that a prompt counts for at least: the last one is computed though all are cached."""
 
 
 class Prefills:
@@ -52,7 +49,7 @@ class Prefills:
 
     def begin(self, token: int, new: float, tokens: float, now: float) -> None:
         """Count a prompt of so many tokens, of which so many are new to the node."""
-        most = max(new, _LEAST)
+        most = max(new, LEAST_TOKENS)
         with self._lock:
             self.pace.begin(now, idle=not self._open)
             self._open[token] = most

@@ -21,7 +21,7 @@ __all__ = ["PLAIN", "Load", "LoadPlan", "LoadPlanned", "as_load", "as_loads", "l
 N = TypeVar("N")
 
 _NO_HOLES: Final[frozenset[int]] = frozenset()
-_OF_A_MEASURE = ("cell", "load", "rank", "observe", "use_clock", "forget")
+_OF_A_MEASURE = ("cell", "load", "rank", "observe", "use_clock", "forget", "first_byte")
 
 Load = Callable[[N], float] | LoadMeasure | None
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from loadwise._native import mypyc_attr
 from loadwise._numbers import finite, shown
 from loadwise._prefix_index import PrefixIndex
-from loadwise._prompt import CHARACTERS_PER_TOKEN, Prompt
+from loadwise._prompt import CHARACTERS_PER_TOKEN, LEAST_TOKENS, Prompt
 from loadwise._random import check_rng, fork_of, source_of
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.load import LoadMeasure
@@ -22,8 +22,6 @@ from loadwise.strategies._weight_table import table_for
 
 __all__ = ["Matched", "PrefixPlan", "Prefixed", "least_busy", "left", "not_negative", "plan_of"]
 
-LEAST_NEW: Final = 1.0
-"""Tokens to compute of any prompt: the last one is, though all are cached."""
 _CUT_BLOCKS: Final = 3
 """Blocks by which an answer may say less: servers cut prompts elsewhere than the index does."""
 _CLEARLY: Final = 0.75
@@ -75,7 +73,7 @@ class Matched:
     def new(self, node_id: Any) -> float:  # noqa: ANN401 - any hashable
         """Return how many of its tokens a node has to compute."""
         cached = self.cached.get(node_id, 0)
-        return max(LEAST_NEW, self.tokens - cached * self.block_tokens)
+        return max(LEAST_TOKENS, self.tokens - cached * self.block_tokens)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -165,14 +163,15 @@ class Prefixed(Planned[N, None, PrefixPlan]):
             known = prompt.hashes[size] = self.index.hashes(prompt.text)
         return known
 
-    def _sent(self, matched: Matched, node_id: Any, token: int, now: float) -> None:  # noqa: ANN401 - any hashable
+    def _sent(self, matched: Matched, node_id: Any, token: int, now: float) -> float:  # noqa: ANN401 - any hashable
         """Record that a prompt is on its way to a node, perhaps another than was chosen."""
-        cell = self._measure.cell(node_id)
-        self._measure.sent(cell, token, matched.new(node_id), matched.tokens, now)
+        new = matched.new(node_id)
+        self._measure.sent(self._measure.cell(node_id), token, new, matched.tokens, now)
         before = self.index.insert_hashes(self._hashes(matched.prompt), node_id)
         matched.prompt.cached = (
             partial(self._corrected, matched, node_id, before) if before else None
         )
+        return new
 
     def _corrected(
         self,

@@ -127,10 +127,11 @@ class DualMap(Planned[N, None, PrefixPlan]):
             waits = [wait / plan.parts[i] for wait, i in zip(waits, both, strict=True)]
         return both[waits[1] < waits[0]]
 
-    def _sent(self, prompt: Prompt, node_id: Any, token: int, now: float) -> None:  # noqa: ANN401 - any hashable
+    def _sent(self, prompt: Prompt, node_id: Any, token: int, now: float) -> float:  # noqa: ANN401 - any hashable
         """Record that a prompt is on its way to a node, perhaps another than was chosen."""
         tokens = prompt.tokens
         self._measure.sent(self._measure.cell(node_id), token, tokens, tokens, now)
+        return tokens
 
     def _make_state(self, nodes: NodeSet[N]) -> None:
         """Nothing is kept but by plan, so that the cells of those that left are let go."""
