@@ -31,7 +31,7 @@ KEYS = {
     "id", "health", "health_reason", "in_flight", "latency", "picks", "quota_remaining",
     "next_probe", "drained", "ailing", "cooldown", "state_seconds", "recent_successes",
     "recent_failures", "limit", "weight", "zone", "priority", "slow_start",
-    "ejected",
+    "ejected", "elsewhere",
 }  # fmt: skip
 
 
@@ -214,6 +214,7 @@ def test_a_node_is_told_with_all_there_is() -> None:
         "priority": 1,
         "slow_start": None,
         "ejected": False,
+        "elsewhere": 0,
     }  # fmt: skip
 
 

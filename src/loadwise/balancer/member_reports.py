@@ -94,12 +94,13 @@ class Roster(Generic[N]):
             if self._rule is not None:
                 ailing = self._health.is_ailing(slot.id, self._rule.window)
         successes, failures = sums(slot.buckets, upcoming(slot.successes), now)
+        in_flight = slot.requests
         zone, priority = getattr(node, "zone", None), getattr(node, "priority", None)
         return NodeStatus(
             id=slot.id,
             health=health,
             health_reason=reason,
-            in_flight=slot.requests,
+            in_flight=in_flight,
             latency=slot.latency,
             picks=upcoming(slot.picks),
             quota_remaining=self._quota.remaining_by_dimension(slot.id),
@@ -114,6 +115,7 @@ class Roster(Generic[N]):
             weight=weight,
             slow_start=self._fleet.weight_factor(slot.id),
             ejected=ejected,
+            elsewhere=0 if slot.elsewhere is None else max(0, in_flight - len(slot.in_flight)),
             zone=zone if isinstance(zone, str) else None,
             priority=priority if isinstance(priority, int) else None,
         )

@@ -23,7 +23,7 @@ class NodeStatus:
         id: The node's id.
         health: Its state of health.
         health_reason: Why it is in that state, in words; ``None`` for a node that simply works.
-        in_flight: Requests under way.
+        in_flight: Requests under way; with ``host`` those of all processes that share it.
         latency: Moving average of its successful requests' latency in seconds; ``None`` before
             the first.
         picks: How often it was chosen since it joined, by this process.
@@ -46,6 +46,7 @@ class NodeStatus:
         slow_start: What part of its weight it has now, where that still grows (see `SlowStart`);
             ``None`` where it has all of it.
         ejected: Whether it is out because it did worse than the rest (see `OutlierDetection`).
+        elsewhere: How many of the requests under way other processes have; 0 without ``host``.
 
     Example:
         >>> from loadwise import Balancer
@@ -76,6 +77,7 @@ class NodeStatus:
     priority: int | None = None
     slow_start: float | None = None
     ejected: bool = False
+    elsewhere: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON has it, for ``json.dumps`` as it stands.

@@ -257,7 +257,8 @@ class BalancerMetrics(ForkAware, Generic[R]):
             if status.id not in series:  # it left in this moment
                 continue
             state = states.setdefault(series[status.id].label, NodeState())
-            state.in_flight += status.in_flight
+            # Of this process alone: those who add processes up would count others' again.
+            state.in_flight += status.in_flight - status.elsewhere
             if status.id in told:
                 continue
             told.add(status.id)

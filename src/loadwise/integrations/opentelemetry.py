@@ -8,13 +8,23 @@ they happen: there is no observable histogram, and so they carry exemplars.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import count
-from typing import Protocol
+from threading import Lock
+from time import monotonic
+from typing import Final, Protocol
 from weakref import WeakSet
 
+from loadwise._fork import ForkAware, reset_in_child
 from loadwise.integrations._base_collector import DEFAULT_BUCKETS, BaseCollector, as_bounds
+from loadwise.integrations._host_metrics import (
+    HOST_METRICS,
+    HostMetric,
+    HostReader,
+    HostReading,
+)
 from loadwise.integrations._http.server_attributes import of_node
 from loadwise.integrations._metric_table import (
     METRICS,
@@ -34,12 +44,17 @@ except ImportError as error:
         "pip install 'loadwise[opentelemetry]'"
     ) from error
 
-__all__ = ["DEFAULT_BUCKETS", "OpenTelemetryCollector"]
+__all__ = ["DEFAULT_BUCKETS", "OpenTelemetryCollector", "OpenTelemetryHostCollector"]
 
 _BALANCER = "loadwise.balancer"
+_HOST = "loadwise.host"
 _NODE = "loadwise.node"
 
+_FRESH: Final = 1.0
+"""Seconds for which a reading of hosts may serve the instruments of one collection."""
+
 _taken: WeakSet[Meter] = WeakSet()
+_shows_hosts: WeakSet[Meter] = WeakSet()
 
 
 _INSTRUMENTS: Mapping[MetricKind, str] = {
@@ -130,9 +145,7 @@ class OpenTelemetryCollector(BaseCollector[_HistogramFeed]):
         self._record_wait = _histogram(meter, WAIT_DURATION, bounds)
         for metric in METRICS:
             if metric.read is not None:
-                make = getattr(meter, _INSTRUMENTS[metric.kind])
-                callback = self._callback(metric, metric.read)
-                make(f"loadwise.{metric.name}", [callback], metric.unit, metric.help)
+                _observe(meter, metric, self._callback(metric, metric.read))
 
     def _callback(
         self, metric: Metric, read: Reader
@@ -163,6 +176,95 @@ class OpenTelemetryCollector(BaseCollector[_HistogramFeed]):
     def _note_wait(self, amount: float, attributes: _Attributes) -> None:
         # Looked up at each wait, because the first recorder is older than the instrument.
         self._record_wait(amount, attributes)
+
+
+class OpenTelemetryHostCollector(ForkAware):
+    """Shows through an OpenTelemetry meter what all processes of a host have together.
+
+    They are those that share by a `loadwise.shared_memory.HostState`. The totals are read from
+    their file at each collection, so it does not matter which process shows them, nor whether that
+    one takes part. Where several export, each exports the same totals: let one of them do it.
+
+    Args:
+        hosts: The names or paths that the processes give to ``HostState``, at least one.
+        meter: Who makes the instruments; that of the global provider, which may be set later, if
+            not given.
+        max_nodes: How many nodes of a host have series of their own; those beyond are added up as
+            node ``"other"``.
+
+    Raises:
+        ImportError: opentelemetry-api is not installed.
+        TypeError: An argument is of the wrong kind.
+        ValueError: A host cannot be one, its folder is missing, there is none, ``max_nodes`` is
+            below 1, or the meter shows hosts already.
+
+    Where there is no file yet, or it cannot be read, nothing is shown, and that is logged once.
+
+    Thread-safety: full.
+
+    Cost: nothing but at a collection, which takes O(processes * nodes).
+
+    Example:
+        >>> collector = OpenTelemetryHostCollector("api", meter=get_meter("my.service"))
+    """
+
+    def __init__(
+        self,
+        *hosts: str | os.PathLike[str],
+        meter: Meter | None = None,
+        max_nodes: int = 1000,
+    ) -> None:
+        self._hosts = HostReader(hosts, max_nodes)
+        self._after_fork()
+        self._readings: list[HostReading] = []
+        self._read_at = 0.0
+        # Which instruments have shown the present readings: each does so once.
+        self._served: set[str] = set()
+        if meter is None:
+            meter = _default_meter()
+        if meter in _shows_hosts:
+            raise ValueError(
+                "the meter shows hosts already; give all of them to one OpenTelemetryHostCollector"
+            )
+        _shows_hosts.add(meter)
+        for each in HOST_METRICS:
+            _observe(meter, each.metric, self._callback(each))
+        reset_in_child(self)
+
+    def _after_fork(self) -> None:
+        self._lock = Lock()
+
+    def _callback(self, shown: HostMetric) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        names = tuple(f"loadwise.{label}" for label in shown.metric.labels)
+
+        def observe(_options: CallbackOptions) -> Iterator[Observation]:
+            for reading in self._readings_for(shown.metric.name):
+                for labels, number in shown.read(reading):
+                    attributes: _Attributes = {_HOST: reading.name}
+                    attributes.update(zip(names, labels, strict=True))
+                    if labels:
+                        attributes.update(of_node(labels[0]))
+                    yield Observation(number, attributes)
+
+        return observe
+
+    def _readings_for(self, instrument: str) -> list[HostReading]:
+        """Return the readings for one instrument: in a collection all show the same."""
+        with self._lock:
+            if instrument in self._served or not 0.0 <= monotonic() - self._read_at < _FRESH:
+                self._readings = self._hosts.read()
+                self._read_at = monotonic()
+                self._served = set()
+            self._served.add(instrument)
+            return self._readings
+
+
+def _observe(
+    meter: Meter, metric: Metric, callback: Callable[[CallbackOptions], Iterable[Observation]]
+) -> None:
+    """Have a meter observe a metric."""
+    make = getattr(meter, _INSTRUMENTS[metric.kind])
+    make(f"loadwise.{metric.name}", [callback], metric.unit, metric.help)
 
 
 def _histogram(meter: Meter, metric: Metric, bounds: tuple[float, ...]) -> _RecordAmount:

@@ -7,6 +7,7 @@ shown is what is.
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import accumulate, count
@@ -14,6 +15,7 @@ from threading import Lock
 from typing import Any
 
 from loadwise.integrations._base_collector import DEFAULT_BUCKETS, BaseCollector, as_bounds
+from loadwise.integrations._host_metrics import HOST_METRICS, HostReader
 from loadwise.integrations._metric_table import (
     METRICS,
     REQUEST_DURATION,
@@ -40,7 +42,7 @@ except ImportError as error:
         "pip install 'loadwise[prometheus]'"
     ) from error
 
-__all__ = ["DEFAULT_BUCKETS", "PrometheusCollector"]
+__all__ = ["DEFAULT_BUCKETS", "PrometheusCollector", "PrometheusHostCollector"]
 
 
 class _TimesHistogram:
@@ -196,6 +198,78 @@ class PrometheusCollector(BaseCollector[_TimesHistogram]):
         return _WorkerTimes(self._bounds, self._files, WAIT_DURATION, balancer)
 
 
+class PrometheusHostCollector:
+    """Shows in a Prometheus registry what all processes of a host have together.
+
+    They are those that share by a `loadwise.shared_memory.HostState`. The totals are read from
+    their file at each scrape, so it does not matter which process shows them, nor whether that one
+    takes part.
+
+    Args:
+        hosts: The names or paths that the processes give to ``HostState``, at least one.
+        registry: Where to register; the default registry if not given. ``None`` registers
+            nowhere: register it yourself, as where one process answers for several workers.
+        max_nodes: How many nodes of a host have series of their own; those beyond are added up
+            under ``node="other"``.
+
+    Raises:
+        ImportError: prometheus-client is not installed.
+        TypeError: An argument is of the wrong kind.
+        ValueError: A host cannot be one, its folder is missing, there is none, ``max_nodes`` is
+            below 1, or the registry shows hosts already.
+
+    Where there is no file yet, or it cannot be read, nothing is shown, and that is logged once.
+
+    Thread-safety: full.
+
+    Cost: nothing but at a scrape, which takes O(processes * nodes).
+
+    Example:
+        >>> import os, tempfile
+        >>> from loadwise import Balancer
+        >>> from loadwise.shared_memory import HostState
+        >>> path = os.path.join(tempfile.mkdtemp(), "api")
+        >>> registry = CollectorRegistry()
+        >>> collector = PrometheusHostCollector(path, registry=registry)
+        >>> balancer = Balancer(["a"], host=HostState(path))
+        >>> with balancer.acquire():
+        ...     registry.get_sample_value(
+        ...         "loadwise_host_requests_in_flight", {"host": path, "node": "a"}
+        ...     )
+        1
+    """
+
+    def __init__(
+        self,
+        *hosts: str | os.PathLike[str],
+        registry: CollectorRegistry | None = REGISTRY,
+        max_nodes: int = 1000,
+    ) -> None:
+        self._hosts = HostReader(hosts, max_nodes)
+        if registry is not None:
+            try:
+                registry.register(self)
+            except ValueError as error:
+                raise ValueError(
+                    "the registry shows hosts already; give all of them to one "
+                    "PrometheusHostCollector"
+                ) from error
+
+    def describe(self) -> Iterable[Family]:
+        """Return the families without samples; the registry asks."""
+        return [_family(metric, "host") for metric, _ in HOST_METRICS]
+
+    def collect(self) -> Iterable[Family]:
+        """Return the families with samples; the registry asks at each scrape."""
+        readings = self._hosts.read()
+        for metric, read in HOST_METRICS:
+            family = _family(metric, "host")
+            for reading in readings:
+                for labels, number in read(reading):
+                    family.add_metric((reading.name, *labels), number)
+            yield family
+
+
 _FAMILIES: Mapping[MetricKind, Any] = {
     MetricKind.COUNTER: CounterMetricFamily,
     MetricKind.GAUGE: GaugeMetricFamily,
@@ -206,9 +280,11 @@ _FAMILIES: Mapping[MetricKind, Any] = {
 
 def _families() -> dict[Metric, Any]:
     """Return the families of the table, without samples."""
-    return {
-        metric: _FAMILIES[metric.kind](
-            metric.prometheus_name, metric.help, labels=("balancer", *metric.labels)
-        )
-        for metric in METRICS
-    }
+    return {metric: _family(metric, "balancer") for metric in METRICS}
+
+
+def _family(metric: Metric, whose: str) -> Any:  # noqa: ANN401 - of one of several classes
+    """Return a metric's family, without samples; its first label says whose it is."""
+    return _FAMILIES[metric.kind](
+        metric.prometheus_name, metric.help, labels=(whose, *metric.labels)
+    )

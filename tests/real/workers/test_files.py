@@ -232,3 +232,44 @@ print(json.dumps(scrape()))
         tmp_path,
     )
     assert told["picks_total x a PowerOfTwoChoices"] == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the locks that a host needs")
+def test_a_host_s_totals_are_not_added_up_over_workers(tmp_path: Path) -> None:
+    """Three workers of a host: their own gauges add up to what the totals say."""
+    told = run(
+        f"""
+from loadwise.integrations.prometheus import PrometheusHostCollector
+from loadwise.shared_memory import HostState
+path = {str(tmp_path / "host")!r}
+balancer = Balancer(["a"], host=HostState(path), metrics=PrometheusCollector(), name="x")
+reading, writing = os.pipe()
+children = []
+for number in (1, 2, 3):
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        leases = [balancer.acquire() for _ in range(number)]
+        os.read(reading, 1)
+        os._exit(0)
+    children.append(child)
+until("requests_in_flight x a", 6)
+registry = CollectorRegistry()
+MultiProcessCollector(registry)
+registry.register(PrometheusHostCollector(path, registry=None))
+shown = {{
+    s.name: s.value for family in registry.collect() for s in family.samples
+    if s.name.endswith(("in_flight", "processes"))
+}}
+os.close(writing)
+for child in children:
+    os.waitpid(child, 0)
+print(json.dumps(shown))
+""",
+        tmp_path,
+    )
+    assert told == {
+        "loadwise_requests_in_flight": 6,
+        "loadwise_host_requests_in_flight": 6,
+        "loadwise_host_processes": 4,
+    }
