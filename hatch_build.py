@@ -127,7 +127,12 @@ def _compile(root: Path, folder: Path) -> list[Path]:
             ],
             target_dir=str(folder / "c"),
             group_name="loadwise",
+            opt_level="1",  # 3 takes three times as long to compile and saves no instructions
+            debug_level="0",
         )
+        for extension in extensions:
+            # Checks of generated code for what it warns of take as long as compiling it.
+            extension.extra_compile_args.append("-w")
         for source in (folder / "c").rglob("*.c"):
             source.write_text(_mend(source.read_text()))
         command = Distribution({"name": "loadwise", "ext_modules": extensions}).get_command_obj(

@@ -15,7 +15,7 @@ __all__ = ["running_browser"]
 @contextmanager
 def running_browser() -> Iterator[Browser]:
     """Run Chromium while the block lasts; without one in the path, the test is skipped."""
-    names = ("chromium", "chromium-browser", "google-chrome")
+    names = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
     found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
         pytest.skip(f"none of {', '.join(names)} is installed")
