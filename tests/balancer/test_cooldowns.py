@@ -188,6 +188,7 @@ def test_a_source_of_ones_own_need_not_know_how_to_lift() -> None:
     """It works as ever; who asks for it is told what is missing, and nothing changes."""
     source: Any = Own(QuotaTracker(ManualClock()))
     balancer = Balancer(["a"], quota=source)
+    assert not balancer.lift("a")
     balancer.acquire().rate_limited(60.0)
     with pytest.raises(TypeError, match=r"node 'a' cannot be lifted.*Own.*no lift\(node_id\)"):
         balancer.lift("a")

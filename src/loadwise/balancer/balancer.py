@@ -1084,19 +1084,25 @@ class Balancer(Generic[N]):
         return self._roster.as_dict(self.name, self._strategy_name, self.waiting)
 
     def lift(self, id: Hashable) -> bool:  # noqa: A002
-        """End a member's cooldown, and nothing else: not a drain, nor what health or quota say.
+        """End a member's cooldown and its ejection, and nothing else.
+
+        A drain, the quota that is used, and health that its failures have spoilt stay as they are.
+        Of a node that was ejected one probe decides, or it is HEALTHY at once: as after an
+        ejection that has lasted its time.
 
         Args:
             id: The member's id, or the member itself.
 
         Returns:
-            Whether it was on a cooldown.
+            Whether it was on a cooldown, or ejected.
 
         Raises:
             UnknownNode: There is no member with this id.
-            TypeError: The quota is a source of your own that has no ``lift(node_id)``.
+            TypeError: It is on a cooldown, and the quota is a source of your own that has no
+                ``lift(node_id)``. Then nothing has changed.
 
-        Thread-safety: full. Cost: O(1). Where the quota is shared, the others are told.
+        Thread-safety: full. Cost: O(1). Where the quota is shared, the others are told of a
+        cooldown's end; an ejection is of this process alone.
 
         Example:
             >>> balancer = Balancer(["a"])
@@ -1105,7 +1111,14 @@ class Balancer(Generic[N]):
             >>> balancer.lift("a"), balancer.lift("a"), balancer.pick()
             (True, False, 'a')
         """
-        lifted = self._cooldowns.lift(self._fleet.slot_of(id))
+        slot = self._fleet.slot_of(id)
+        lifted = self._cooldowns.lift(slot)
+        if self._reporter.ejector is not None:
+            lifted |= self._reporter.ejector.lift(slot.id)
+        elif self._health is not None and self._health.is_ejected(slot.id):
+            # By another balancer with the same tracker, which sees it at its next sweep.
+            self._health.readmit(slot.id, probe=True)
+            lifted = True
         self._reporter.tell_waiting(None)
         return lifted
 

@@ -123,10 +123,12 @@ class Cooldowns(ForkAware):
         """End a member's cooldown; return whether there was one.
 
         Raises:
-            TypeError: The source of quotas cannot end it.
+            TypeError: There is one, and the source of quotas cannot end it.
         """
         quota = self._quota
         if not isinstance(quota, LiftableQuota):
+            if quota.cooldown_until(slot.id) is None:
+                return False
             raise TypeError(
                 f"the cooldown of node {slot.id!r} cannot be lifted: the balancer's quota is "
                 f"{quota!r}, which has no lift(node_id); wait for its end, or give the quota "

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["as_json"]
+
+_PLAIN: Final = frozenset({str, int, bool})
 
 
 def as_json(value: object) -> Any:  # noqa: ANN401 - what JSON holds is of many types
@@ -19,10 +21,10 @@ def as_json(value: object) -> Any:  # noqa: ANN401 - what JSON holds is of many 
         >>> [as_json(value) for value in ("a", 1, float("inf"), ("10.0.0.1", 80))]
         ['a', 1, None, "('10.0.0.1', 80)"]
     """
+    if value is None or type(value) in _PLAIN:  # by far the most
+        return value
     if isinstance(value, Enum):
         return value.name
-    if value is None or isinstance(value, bool):
-        return value
     if isinstance(value, str):
         return str.__str__(value)  # of a subclass, the text and not what it says of itself
     if isinstance(value, int):

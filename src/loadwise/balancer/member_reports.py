@@ -88,11 +88,12 @@ class Roster(Generic[N]):
         if self._health is not None:
             record = self._health.health(slot.id)
             health, reason = record.status, record.reason
-            ejected = self._health.is_ejected(slot.id)
-            due = self._health.next_probe(slot.id)
-            wait = None if due is None else max(0.0, due - self._health.clock())
-            if self._rule is not None:
-                ailing = self._health.is_ailing(slot.id, self._rule.window)
+            if health is HealthStatus.UNHEALTHY:
+                ejected = self._health.is_ejected(slot.id)
+                due = self._health.next_probe(slot.id)
+                wait = None if due is None else max(0.0, due - self._health.clock())
+                if self._rule is not None:
+                    ailing = self._health.is_ailing(slot.id, self._rule.window)
         successes, failures = sums(slot.buckets, upcoming(slot.successes), now)
         in_flight = slot.requests
         zone, priority = getattr(node, "zone", None), getattr(node, "priority", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Final
 
 from loadwise._text import visible
 from loadwise.balancer.cooldowns import Cooldown
@@ -93,12 +93,15 @@ class NodeStatus:
             >>> told["id"], told["health"], told["cooldown"]
             ("('10.0.0.1', 8080)", 'HEALTHY', None)
         """
-        told = {each.name: as_json(getattr(self, each.name)) for each in fields(self)}
+        told = {name: as_json(getattr(self, name)) for name in _NAMES}
         told["quota_remaining"] = {
             as_json(str(name)): as_json(left) for name, left in self.quota_remaining.items()
         }
         told["cooldown"] = None if self.cooldown is None else self.cooldown.to_dict()
         return told
+
+
+_NAMES: Final = tuple(each.name for each in fields(NodeStatus))
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,13 +38,14 @@ class StatusPage:
 
     Args:
         *balancers: The balancers to show, at least one.
-        actions: Whether the page has buttons that drain a node, resume it, or lift its cooldown.
+        actions: Whether the page has buttons that drain a node, resume it, or lift its cooldown
+            or ejection.
         token: Secret that an action needs, not empty; needed with ``actions``. It does not protect
             the page itself: that is for whoever mounts it.
 
     Raises:
         TypeError: An argument is of the wrong kind.
-        ValueError: There is no balancer, or ``actions`` without a token.
+        ValueError: There is no balancer, one is given twice, or ``actions`` without a token.
 
     What it shows, and what an action changes, is of this process alone: with several workers, of
     the one that answers. The page says which that is.
@@ -74,6 +75,9 @@ class StatusPage:
         for each in balancers:
             if not isinstance(each, Balancer):
                 raise TypeError(f"{shown(each)} is no Balancer; give balancers, one by one")
+        for place, each in enumerate(balancers):
+            if any(each is other for other in balancers[:place]):
+                raise ValueError(f"balancer {each.name!r} is given twice; give each once")
         if not isinstance(actions, bool):
             raise TypeError(f"actions is {shown(actions)}; it must be True or False")
         if token is not None and not isinstance(token, str):

@@ -145,6 +145,19 @@ class Ejector(ForkAware):
                     self._judge_run(watched)
         self._tell()
 
+    def lift(self, node_id: Hashable) -> bool:
+        """End the ejection of a member now; return whether there was one."""
+        with self._lock:
+            watched = self._ejected.get(node_id)
+            ejection = watched.ejection if watched is not None and watched.member.alive else None
+            if watched is not None and ejection is not None:
+                self._end(watched, ejection, self._clock())
+        self._tell()
+        if ejection is None and self._health.is_ejected(node_id):  # by another balancer
+            self._health.readmit(node_id, probe=self._rules.probe)
+            return True
+        return ejection is not None
+
     def observe(self, slow: Cell, latency: float, outcome: Outcome, _now: float) -> None:
         """Count an answer that took too long."""
         if latency > self._slow_above and outcome is Outcome.SUCCESS:
@@ -258,14 +271,16 @@ class Ejector(ForkAware):
         ended_elsewhere = watched.is_told and not self._health.is_ejected(member.id)
         if now < ejection.until and not ended_elsewhere:
             return
-        del self._ejected[member.id]
+        self._end(watched, ejection, now)
+
+    def _end(self, watched: WatchedMember, ejection: Ejection, now: float) -> None:
+        del self._ejected[watched.member.id]
         watched.ejection = None
         watched.forget()
         watched.returned = None
         if not self._rules.probe:
             # Had somebody come in time, it would be back since then.
-            in_time = self._grid.first_from(ejection.until)
-            watched.returned = min(in_time, self._grid.first_from(now))
+            watched.returned = self._grid.first_from(min(now, ejection.until))
         self._news.append((watched, ejection, False))
 
     def _forgive(self, watched: WatchedMember, last: int) -> None:

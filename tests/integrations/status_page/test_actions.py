@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.integrations.status_page.asking import WAYS, Ask, form, texts
 
-from loadwise import Balancer
+from loadwise import Balancer, Outcome, OutlierDetection
 from loadwise.integrations.status_page import StatusPage
 
 TOKEN = "opensesame-üñ"  # noqa: S105 - of these tests alone
@@ -70,7 +70,22 @@ def test_a_cooldown_is_lifted(ask: Ask, page: StatusPage, balancer: Balancer[Has
     assert balancer.status()[0].cooldown is None
     told = act(ask, page, "lift")
     assert told.status == 200
-    assert "was not on a cooldown" in told.text
+    assert "was neither on a cooldown nor ejected" in told.text
+
+
+def test_an_ejection_is_lifted(ask: Ask) -> None:
+    """By the same button; a node that is down for its failures has none."""
+    detection = OutlierDetection(consecutive_failures=1, significance=None, probe=False)
+    balancer = Balancer(["a", "b", "c"], outliers=detection)
+    page = StatusPage(balancer, actions=True, token=TOKEN)
+    balancer.report("a", Outcome.FAILURE)
+    for _ in range(5):
+        balancer.report("b", Outcome.FAILURE)
+    shown = texts(ask(page).text)
+    assert [each for each in shown.values if each.startswith("Lift")] == ["Lift: a"]
+    assert act(ask, page, "lift", query="balancer=1&node=a").status == 200
+    assert not detection.ejections
+    assert "Lift: a" not in texts(ask(page).text).values
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ class Counted(Balancer[Hashable]):
 
 
 class SlowClock(ManualClock):
-    """A clock by which a snapshot takes a while."""
+    """A clock that goes on by a step each time that it is read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,14 +62,14 @@ def test_viewers_share_a_snapshot_a_second() -> None:
 
 
 def test_threads_that_look_at_once_share_it_too() -> None:
-    """One takes it, the others wait for it."""
-    balancer = Counted(["a"])
+    """One takes it and renders it, the others wait for it."""
+    balancer, rendered = Counted(["a"]), list[bytes]()
     site = site_of(balancer, ManualClock())
     barrier = Barrier(8)
 
     def look() -> None:
         barrier.wait()
-        site.event(PageQuery())
+        rendered.append(site.event(PageQuery())[1])
 
     threads = [Thread(target=look) for _ in range(8)]
     for thread in threads:
@@ -77,6 +77,7 @@ def test_threads_that_look_at_once_share_it_too() -> None:
     for thread in threads:
         thread.join()
     assert balancer.asked == 1
+    assert {id(each) for each in rendered} == {id(rendered[0])}
 
 
 def test_viewers_of_the_same_nodes_share_the_html() -> None:
@@ -90,18 +91,31 @@ def test_viewers_of_the_same_nodes_share_the_html() -> None:
     assert site.event(PageQuery())[1] is not first
 
 
-def test_a_snapshot_takes_a_twentieth_of_a_core_at_most() -> None:
-    """The longer it takes, the later the next one comes."""
-    clock, balancer = SlowClock(), Counted(["a"])
-    feed = StatusFeed([(balancer, "p2c")], clock)
-    clock.step = 0.5
+def test_the_page_takes_a_twentieth_of_a_core_at_most() -> None:
+    """The more a snapshot and its rendering cost this thread, the later the next one comes."""
+    clock, spent, balancer = ManualClock(), SlowClock(), Counted(["a"])
+    feed = StatusFeed([(balancer, "p2c")], clock, spent)
+    spent.step = 0.5
     assert feed.current().interval == pytest.approx(10.0)
-    clock.step = 0.0
-    clock.advance(8.5)
+    spent.step = 0.0
+    clock.advance(9.5)
     assert feed.current().number == 1
     clock.advance(0.5)
     assert feed.current().number == 2
     assert feed.current().interval == 1.0
+    with feed.rendering():
+        spent.advance(0.25)
+    clock.advance(1.0)
+    assert feed.current().interval == 5.0
+    clock.advance(5.0)
+    assert feed.current().interval == 1.0
+
+
+def test_time_that_other_threads_take_is_no_cost() -> None:
+    """Where a snapshot waits for them, the page is as live as ever."""
+    clock, balancer = SlowClock(), Counted(["a"])
+    clock.step = 3.0
+    assert StatusFeed([(balancer, "p2c")], clock, lambda: 0.0).current().interval == 1.0
 
 
 def test_an_action_shows_at_once() -> None:
@@ -144,8 +158,9 @@ def test_a_history_has_gaps() -> None:
     history.add(106.0, ["b", "a"], [900, 2], bytes([0, 3]))
     assert [point.rate for point in history.points("a", 106.0)] == [None, 5.0, 2.0, None, None]
     assert [point.rate for point in history.points("b", 106.0)] == [None, None, None, 0.0]
-    assert history.rate("a", 107.0, 12) == 10.0
-    assert history.rate("a", 190.0, 12) is None
+    assert history.rates(107.0)("a", 12) == 10.0
+    assert history.rates(190.0)("a", 12) is None
+    assert History().rates(1.0)("a", 12) is None
 
 
 def test_a_sparkline_draws_what_is_known() -> None:

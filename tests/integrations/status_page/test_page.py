@@ -30,6 +30,7 @@ from loadwise.integrations.status_page import StatusPage
 from loadwise.testing import ManualClock
 
 every_way = pytest.mark.parametrize("ask", WAYS.values(), ids=WAYS)
+ONE = Balancer(["a"], name="one")
 TOKEN = "t"  # noqa: S105 - of these tests alone
 MARKUP = st.text(st.sampled_from("<>&\"'/=ab \x00\x1b\n\r\u2028\u202e\ud800`${}"), max_size=12)
 
@@ -295,6 +296,7 @@ def test_metrics_are_those_of_prometheus() -> None:
         ((), {}, "there is no balancer to show; give"),
         (("a",), {}, "'a' is no Balancer; give balancers, one by one"),
         (([Balancer(["a"])],), {}, "is no Balancer"),
+        ((ONE, Balancer(["b"]), ONE), {}, "balancer 'one' is given twice; give each once"),
         ((Balancer(["a"]),), {"actions": True}, "actions need a token"),
         ((Balancer(["a"]),), {"actions": True, "token": ""}, "token is empty"),
         ((Balancer(["a"]),), {"actions": True, "token": " "}, "token is empty"),

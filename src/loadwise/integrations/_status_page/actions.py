@@ -45,7 +45,7 @@ class Steered(Protocol):
         ...
 
     def lift(self, id: Hashable) -> bool:  # noqa: A002 - as the balancer has it
-        """End a cooldown."""
+        """End a cooldown and an ejection."""
         ...
 
 
@@ -60,7 +60,9 @@ def _resume(balancer: Steered, identity: Hashable) -> str:
 
 
 def _lift(balancer: Steered, identity: Hashable) -> str:
-    return "has no cooldown any more" if balancer.lift(identity) else "was not on a cooldown"
+    if balancer.lift(identity):
+        return "is lifted: its cooldown or ejection has ended"
+    return "was neither on a cooldown nor ejected"
 
 
 ACTIONS: Final[Mapping[str, Callable[[Steered, Hashable], str]]] = {

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -154,6 +154,11 @@ class BalancerFacts:
         return sorted(self.nodes, key=lambda each: each.verdict.severity)
 
     @cached_property
+    def searched(self) -> dict[Hashable, str]:
+        """What a text is looked for in, by node's id, in small letters."""
+        return {each.status.id: " ".join(_words(each)).casefold() for each in self.nodes}
+
+    @cached_property
     def rate(self) -> float | None:
         """Picks per second of all nodes."""
         rates = [each.rate for each in self.nodes if each.rate is not None]
@@ -230,6 +235,12 @@ class PageFacts:
         }
         # Half a character is escaped, so that what is left is ASCII.
         return json.dumps(told, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _words(each: NodeFacts) -> Iterator[str]:
+    yield from (each.text, each.verdict.word, each.verdict.why, each.status.zone or "")
+    for name, value in each.tags.items():
+        yield f"{name}={value}"
 
 
 def facts_of(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Generator, Hashable, Sequence
+from contextlib import contextmanager
 from threading import Lock
 from typing import Final
 
@@ -17,28 +18,34 @@ __all__ = ["INTERVAL", "StatusFeed"]
 INTERVAL: Final = 1.0
 """Seconds from snapshot to snapshot, at least."""
 _SHARE: Final = 20.0
-"""Times that a snapshot took until the next one: so it takes a twentieth of a core at most."""
+"""Times that a snapshot cost until the next one: so it takes a twentieth of a core at most."""
 
 
 class StatusFeed(ForkAware):
     """Takes a snapshot when somebody looks and the last one is too old.
 
-    Without viewers nothing is done. A snapshot is O(nodes); there is one a second, and fewer of a
-    fleet so large that taking one would cost more than a twentieth of a core.
+    Without viewers nothing is done. A snapshot is O(nodes); there is one a second, and fewer where
+    taking them, and rendering them for all viewers, would cost more than a twentieth of a core.
 
     Args:
         balancers: The balancers to show, each with the name of its strategy.
         clock: Source of monotonic seconds.
+        spent: Source of the seconds of a core that this thread has used. While other threads run,
+            a snapshot lasts longer than that.
 
     Thread-safety: full. One thread takes a snapshot, others that need one wait for it. In a forked
     child the history begins anew.
     """
 
     def __init__(
-        self, balancers: Sequence[tuple[Shown, str]], clock: Clock = time.monotonic
+        self,
+        balancers: Sequence[tuple[Shown, str]],
+        clock: Clock = time.monotonic,
+        spent: Clock = time.thread_time,
     ) -> None:
         self._balancers = tuple(balancers)
         self._clock = clock
+        self._spent = spent
         self._number = 0
         self._after_fork()
         reset_in_child(self)
@@ -47,6 +54,7 @@ class StatusFeed(ForkAware):
         self._lock = Lock()
         self._facts: PageFacts | None = None
         self._expired = False
+        self._rendering = 0.0
         self._histories = tuple(History() for _ in self._balancers)
 
     def due_in(self) -> float:
@@ -70,6 +78,15 @@ class StatusFeed(ForkAware):
                 self._facts = self._taken()
             return self._facts
 
+    @contextmanager
+    def rendering(self) -> Generator[None, None, None]:
+        """Count what the block does, which one thread at a time may, as a cost of the page."""
+        began = self._spent()
+        try:
+            yield
+        finally:
+            self._rendering += self._spent() - began
+
     def points(self, place: int, identity: Hashable, now: float) -> list[Point]:
         """Return the history of a node of the balancer at ``place``, the oldest first."""
         with self._lock:
@@ -77,22 +94,22 @@ class StatusFeed(ForkAware):
 
     def _taken(self) -> PageFacts:
         began, self._expired = self._clock(), False
+        spent = self._spent()
         told = tuple(
             self._read(balancer, strategy, history, began)
             for (balancer, strategy), history in zip(self._balancers, self._histories, strict=True)
         )
         self._number += 1
-        interval = max(INTERVAL, _SHARE * (self._clock() - began))
+        # What viewers have had rendered of the last one they will of this one, too.
+        cost, self._rendering = self._spent() - spent + self._rendering, 0.0
+        interval = max(INTERVAL, _SHARE * cost)
         return PageFacts(self._number, began, time.time(), interval, told)
 
     @staticmethod
     def _read(balancer: Shown, strategy: str, history: History, now: float) -> BalancerFacts:
         """Return how a balancer is, with rates by its history, and add it to that."""
 
-        def rate(identity: Hashable, picks: int) -> float | None:
-            return history.rate(identity, now, picks)
-
-        facts = facts_of(balancer, strategy, rate)
+        facts = facts_of(balancer, strategy, history.rates(now))
         history.add(
             now,
             [each.status.id for each in facts.nodes],

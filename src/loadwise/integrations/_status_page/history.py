@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 __all__ = ["POINTS", "STEP", "History", "Point"]
@@ -64,18 +65,15 @@ class History:
             places = {identity: place for place, identity in enumerate(ids)}
         self._samples.append(_Sample(when, places, array("q", picks), severities))
 
-    def rate(self, identity: Hashable, when: float, picks: int) -> float | None:
-        """Return a node's picks per second now; ``None`` if it is not known yet.
+    def rates(self, when: float) -> Callable[[Hashable, int], float | None]:
+        """Return what tells a node's picks per second now; ``None`` for what is not known yet.
 
-        Args:
-            identity: The node's id.
-            when: The time of ``picks``.
-            picks: How often it was chosen since it joined.
+        It is a function of the node's id, and how often it was chosen since it joined.
         """
         for sample in reversed(self._samples):
             if when - sample.when >= STEP / 2:
-                return _rate(sample, identity, when, picks)
-        return None
+                return partial(_rate, sample, when)
+        return lambda _, __: None
 
     def points(self, identity: Hashable, now: float) -> list[Point]:
         """Return a node's history, the oldest first."""
@@ -86,13 +84,13 @@ class History:
             if place is not None:
                 rate = None
                 if before is not None:
-                    rate = _rate(before, identity, sample.when, sample.picks[place])
+                    rate = _rate(before, sample.when, identity, sample.picks[place])
                 found.append(Point(now - sample.when, rate, sample.severities[place]))
             before = sample
         return found
 
 
-def _rate(before: _Sample, identity: Hashable, when: float, picks: int) -> float | None:
+def _rate(before: _Sample, when: float, identity: Hashable, picks: int) -> float | None:
     place, seconds = before.places.get(identity), when - before.when
     if place is None or seconds <= 0 or seconds > _GAP:
         return None

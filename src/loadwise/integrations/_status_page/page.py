@@ -59,8 +59,8 @@ def policy() -> str:
     )
 
 
-def page(facts: PageFacts, query: PageQuery, points: PointsOf, *, actions: bool) -> str:
-    """Return the whole page."""
+def page(facts: PageFacts, query: PageQuery, main: str, *, actions: bool) -> str:
+    """Return the whole page, of which ``main`` is the `fragment` of this choice."""
     return Template(_asset("page.html")).substitute(
         title=markup(_title(facts)),
         style=_asset("page.css"),
@@ -71,7 +71,7 @@ def page(facts: PageFacts, query: PageQuery, points: PointsOf, *, actions: bool)
         if query.balancer
         else "",
         token=_FORM if actions else "",
-        main=fragment(facts, query, points, actions=actions),
+        main=main,
         script=_asset("page.js"),
     )
 
@@ -203,14 +203,8 @@ def _found(facts: BalancerFacts, query: PageQuery) -> Sequence[NodeFacts]:
         found = [each for each in found if each.verdict.severity is not Severity.WELL]
     if query.text:
         text = query.text.casefold()
-        found = [each for each in found if text in _searched(each)]
+        found = [each for each in found if text in facts.searched[each.status.id]]
     return found
-
-
-def _searched(each: NodeFacts) -> str:
-    tags = " ".join(f"{name}={value}" for name, value in each.tags.items())
-    words = (each.text, each.verdict.word, each.verdict.why, each.status.zone or "", tags)
-    return " ".join(words).casefold()
 
 
 def _figures(facts: BalancerFacts) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from threading import Lock
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from loadwise._fork import ForkAware, reset_in_child
@@ -54,6 +54,18 @@ def wants_body(request: PageRequest) -> bool:
     return request.method == "POST" and request.path[1:] in ACTIONS
 
 
+class _Rendered(NamedTuple):
+    """Some nodes of a snapshot.
+
+    Attributes:
+        html: The part of a page that shows them.
+        event: The event that puts that in place of what is shown.
+    """
+
+    html: str
+    event: bytes
+
+
 class Site(ForkAware):
     """Answers requests.
 
@@ -80,7 +92,7 @@ class Site(ForkAware):
 
     def _after_fork(self) -> None:
         self._lock = Lock()
-        self._events: OrderedDict[tuple[int, PageQuery], bytes] = OrderedDict()
+        self._rendered: OrderedDict[tuple[int, PageQuery], _Rendered] = OrderedDict()
 
     def answer(self, request: PageRequest) -> PageAnswer:
         """Return the answer to a request; of `EVENTS`, to be streamed where that can be, one."""
@@ -102,13 +114,9 @@ class Site(ForkAware):
         return give(request)
 
     def _page(self, request: PageRequest) -> PageAnswer:
-        facts = self.feed.current()
-        html = page(
-            facts,
-            PageQuery.of(request.query),
-            partial(self._points, facts),
-            actions=self._actions.allowed,
-        )
+        query = PageQuery.of(request.query)
+        facts, rendered = self._shown(query)
+        html = page(facts, query, rendered.html, actions=self._actions.allowed)
         return PageAnswer.of(200, _HTML, html.encode(), ("content-security-policy", policy()))
 
     def _one_event(self, request: PageRequest) -> PageAnswer:
@@ -116,26 +124,34 @@ class Site(ForkAware):
         return PageAnswer.of(200, _STREAM, _RETRY + event)
 
     def _json(self, _: PageRequest) -> PageAnswer:
-        return PageAnswer.of(200, "application/json", self.feed.current().as_json)
+        facts = self.feed.current()
+        with self._lock, self.feed.rendering():
+            body = facts.as_json
+        return PageAnswer.of(200, "application/json", body)
 
     def event(self, query: PageQuery) -> tuple[int, bytes]:
         """Return the number of the snapshot and the event that shows it."""
+        facts, rendered = self._shown(query)
+        return facts.number, rendered.event
+
+    def _shown(self, query: PageQuery) -> tuple[PageFacts, _Rendered]:
+        """Return a snapshot, and the nodes of it that are asked for, rendered once for all."""
         facts = self.feed.current()
         key = facts.number, query
+        # Threads that want the same wait for the first of them.
         with self._lock:
-            known = self._events.get(key)
-        if known is None:
-            known = self._event(facts, query)
-            with self._lock:
-                self._events[key] = known
-                while len(self._events) > _MOST_REMEMBERED:
-                    self._events.popitem(last=False)
-        return facts.number, known
+            known = self._rendered.get(key)
+            if known is None:
+                with self.feed.rendering():
+                    known = self._rendered[key] = self._render(facts, query)
+                while len(self._rendered) > _MOST_REMEMBERED:
+                    self._rendered.popitem(last=False)
+        return facts, known
 
-    def _event(self, facts: PageFacts, query: PageQuery) -> bytes:
+    def _render(self, facts: PageFacts, query: PageQuery) -> _Rendered:
         points = partial(self._points, facts)
         told = fragment(facts, query, points, actions=self._actions.allowed)
-        return f"data: {told}\n\n".encode()
+        return _Rendered(told, f"data: {told}\n\n".encode())
 
     def _points(self, facts: PageFacts, place: int, each: NodeFacts) -> Sequence[Point]:
         return self.feed.points(place, each.status.id, facts.when)

@@ -168,7 +168,7 @@ def _quota(each: NodeFacts) -> str:
 
 def _actions(place: int, each: NodeFacts) -> str:
     status, names = each.status, list[str]()
-    if status.cooldown is not None:
+    if status.cooldown is not None or status.ejected:
         names.append("lift")
     # A weight of 0 cannot be resumed.
     names.append("resume" if status.drained and status.weight else "drain")
