@@ -11,7 +11,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
+from threading import Thread, active_count
 
 import httpx2
 import pytest
@@ -19,7 +19,8 @@ from tests.integrations.status_page.served import TOKEN
 from tests.ports import free_port
 
 from loadwise import Balancer
-from loadwise.integrations._status_page.server import PageServer
+from loadwise.integrations._status_page.server import MOST_CONNECTIONS, PageServer
+from loadwise.integrations._status_page.site import STREAM_SECONDS
 from loadwise.integrations.status_page import StatusPage
 
 pytestmark = pytest.mark.slow
@@ -146,6 +147,72 @@ def test_a_viewer_keeps_no_worker(base: str) -> None:
             each.close()
 
 
+def test_uvicorn_ends_though_somebody_watches() -> None:
+    """It waits for streams; so they end as soon as it is told to stop, and not in their time."""
+    port = free_port()
+    with (
+        running("-m", "uvicorn", "--port", str(port), f"{SERVED}_asgi:app", port=port) as server,
+        httpx2.Client(timeout=PATIENCE) as client,
+        client.stream("GET", f"http://127.0.0.1:{port}/ops/status/events") as stream,
+    ):
+        lines = stream.iter_lines()
+        while not next(lines).startswith("data: "):
+            pass
+        server.send_signal(signal.SIGTERM)
+        after = sum(line.startswith("data: ") for line in lines)
+        said, _ = server.communicate(timeout=PATIENCE)
+    assert after < STREAM_SECONDS / 2
+    assert "Finished server process" in said
+    assert "Traceback" not in said
+
+
+def test_connections_are_limited() -> None:
+    """Whoever opens a thousand takes no thousand threads and files from the program."""
+    server = PageServer("127.0.0.1", 0)
+    server.set_app(StatusPage(Balancer(["a"])).wsgi)
+    address = ("127.0.0.1", server.server_port)
+    with server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        before = active_count()
+        silent = [socket.create_connection(address, timeout=PATIENCE) for _ in range(1000)]
+        refused = [each for each in silent[MOST_CONNECTIONS:] if each.recv(99)]
+        assert len(refused) == 1000 - MOST_CONNECTIONS
+        assert active_count() - before <= MOST_CONNECTIONS
+        assert httpx2.get(f"http://127.0.0.1:{address[1]}/status.json").status_code == 503
+        for each in silent:
+            each.close()
+        end = time.monotonic() + PATIENCE
+        while active_count() > before and time.monotonic() < end:
+            time.sleep(0.01)
+        assert httpx2.get(f"http://127.0.0.1:{address[1]}/status.json").status_code == 200
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_child_does_not_listen() -> None:
+    """The port is free when the parent has closed it, whoever lives on."""
+    server = PageServer("127.0.0.1", 0)
+    address = ("127.0.0.1", server.server_port)
+    mine, its = socket.socketpair()
+    child = os.fork()
+    if not child:
+        mine.close()
+        its.send(b"lives")
+        its.recv(1)  # until the parent has closed its end
+        os._exit(0)
+    its.close()
+    assert mine.recv(5) == b"lives"
+    server.server_close()
+    try:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, timeout=PATIENCE)
+    finally:
+        mine.close()
+        os.waitpid(child, 0)
+
+
 def test_ctrl_c_ends_its_own_server() -> None:
     """The port is free again, nothing is complained of, and the program goes on."""
     port = free_port()
@@ -183,6 +250,6 @@ def test_a_taken_port_is_an_error() -> None:
     page = StatusPage(Balancer(["a"]))
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
-        pytest.raises(OSError, match="Address already in use"),
+        pytest.raises(OSError, match=r"on 127.0.0.1 port \d+: Address already in use"),
     ):
         page.serve(taken.getsockname()[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -31,6 +32,8 @@ Send = Callable[[Message], Awaitable[None]]
 _Event = tuple[int, bytes]
 
 _LEAST_WAIT: Final = 0.02
+_LONGEST_WAIT: Final = 0.5
+"""Seconds after which a stream looks again whether the server stops."""
 
 
 class AsgiPage(ForkAware):
@@ -94,17 +97,22 @@ class AsgiPage(ForkAware):
             await send(_start(200, EVENT_HEADERS))
             await send({"type": "http.response.body", "body": RETRY_SOON, "more_body": True})
             shown = 0
-            while not gone.done():
-                number, event = await self._event(loop, query)
-                if number != shown:
-                    shown = number
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
+            while not gone.done() and not _server_stops():
+                if not self._site.feed.due_in() or not shown:
+                    number, event = await self._event(loop, query)
+                    if number != shown:
+                        shown = number
+                        message = {"type": "http.response.body", "body": event, "more_body": True}
+                        # Whoever reads nothing for so long is given up.
+                        await asyncio.wait_for(send(message), STREAM_SECONDS)
                 wait = max(_LEAST_WAIT, self._site.feed.due_in())
                 if loop.time() + wait > end:
                     break
-                await asyncio.wait([gone], timeout=wait)
+                await asyncio.wait([gone], timeout=min(wait, _LONGEST_WAIT))
             if not gone.done():
                 await send({"type": "http.response.body", "body": b""})
+        except TimeoutError:
+            return
         finally:
             gone.cancel()
 
@@ -153,6 +161,19 @@ async def _body(receive: Receive) -> bytes | None:
         length += len(part)
         more = bool(message.get("more_body"))
     return b"".join(parts)[: MOST_BODY + 1]
+
+
+def _server_stops() -> bool:
+    """Tell whether the server is about to stop, as far as it lets on.
+
+    uvicorn waits for all streams before it tells applications of its end. The handler of signals
+    is a method of the server, which has ``should_exit`` from then on.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        server = getattr(signal.getsignal(number), "__self__", None)
+        if getattr(server, "should_exit", False) is True:
+            return True
+    return False
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -108,7 +108,6 @@ class StatusFeed(ForkAware):
     @staticmethod
     def _read(balancer: Shown, strategy: str, history: History, now: float) -> BalancerFacts:
         """Return how a balancer is, with rates by its history, and add it to that."""
-
         facts = facts_of(balancer, strategy, history.rates(now))
         history.add(
             now,

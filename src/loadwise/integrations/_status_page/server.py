@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from socketserver import ThreadingMixIn
+from threading import Semaphore
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from loadwise._fork import ForkAware, reset_in_child
 from loadwise.integrations._status_page.wsgi import STREAMS
 
-__all__ = ["PageServer"]
+__all__ = ["MOST_CONNECTIONS", "PageServer"]
 
+MOST_CONNECTIONS: Final = 256
+"""Connections at a time; more are closed."""
 _PATIENCE: Final = 10.0
 """Seconds that a connection may be silent before a request."""
+_BUSY: Final = b"HTTP/1.0 503 Service Unavailable\r\nretry-after: 10\r\ncontent-length: 0\r\n\r\n"
 
 
 class _Handler(WSGIRequestHandler):
@@ -28,8 +34,11 @@ class _Handler(WSGIRequestHandler):
         return {**super().get_environ(), STREAMS: True}
 
 
-class PageServer(ThreadingMixIn, WSGIServer):
+class PageServer(ThreadingMixIn, WSGIServer, ForkAware):
     """Server that gives each connection a thread, which does not keep the program alive.
+
+    There are `MOST_CONNECTIONS` at most, so that whoever opens more takes no files or threads from
+    the program. In a forked child it does not listen.
 
     Args:
         host: Address to listen on.
@@ -45,7 +54,37 @@ class PageServer(ThreadingMixIn, WSGIServer):
 
     def __init__(self, host: str, port: int) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, port), _Handler)
+        self._free = Semaphore(MOST_CONNECTIONS)
+        try:
+            super().__init__((host, port), _Handler)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise OSError(error.errno, f"cannot listen on {host} port {port}: {why}") from None
+        reset_in_child(self)
+
+    def _after_fork(self) -> None:
+        # Else the port is taken for as long as the child lives.
+        self.socket.close()
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as the parent has it
+        """Give a connection a thread, or close it where there are too many."""
+        if not self._free.acquire(blocking=False):
+            with suppress(OSError):
+                request.sendall(_BUSY)
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # there can be no thread
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as the parent has it
+        """Serve a connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def server_bind(self) -> None:
         """Bind, and ask no name server for a name, as the parent would."""
