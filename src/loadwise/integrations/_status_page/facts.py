@@ -155,7 +155,7 @@ class BalancerFacts:
 
     @cached_property
     def searched(self) -> dict[Hashable, str]:
-        """What a text is looked for in, by node's id, in small letters."""
+        """Texts to look for a word in, by node's id, in small letters."""
         return {each.status.id: " ".join(_words(each)).casefold() for each in self.nodes}
 
     @cached_property
