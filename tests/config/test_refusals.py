@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def quota(**values: Any) -> dict[str, Any]:
         ({"schema": 2}, "schema is 2; it must be the version of the layout (1)"),
         ({"strategy": "p2d"}, "strategy: 'p2d' is not a strategy; did you mean 'p2c'? (the "),
         ({"strategy": "p2c/fast"}, "strategy: 'p2c/fast' has an unknown option, 'fast'"),
+        ({"strategy": "most-available"}, "strategy 'most-available' asks each node what it has"),
         ({"strategy": ["p2c"]}, 'strategy is ["p2c"]; it must be a text in quotes'),
         ({"name": ""}, 'name is ""; it must be a text in quotes of 1 to 1000 characters'),
         ({"strategy": "jump-hash"}, "JumpHash needs numbered nodes, but one has the id 'a:1'"),
@@ -282,3 +284,28 @@ def test_the_place_of_a_wrong_value_is_told() -> None:
         problems = refusal(with_value(FULL, path, b"x"))
         dotted = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
         assert any(each.startswith(f"{dotted.lstrip('.')} is ") for each in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("tau=3", "settings is 'tau=3'; it must be a list of texts, such as ['name=search']"),
+        (3, "settings is 3; it must be a list of texts"),
+        (["tau=3", 3], "settings has 3; each must be a text"),
+    ],
+)
+def test_settings_that_are_no_list_of_texts_are_refused(settings: Any, said: str) -> None:
+    """One text would fall apart into settings of one character."""
+    with pytest.raises(TypeError, match=re.escape(said)):
+        load_balancer(PLAIN, settings)
+
+
+def test_settings_that_are_wrong_are_all_told() -> None:
+    """None of them leaves anything behind."""
+    assert [
+        each.partition(" (")[0] for each in refusal(PLAIN, "tua=3", "source.kin=x", "tau=0")
+    ] == [
+        "--set tua=3: a fleet has no 'tua'; did you mean 'tau'?",
+        "--set source.kin=x: source has no known kind: set source.kind first",
+        "--set tau=0: tau is 0; it must be a number of seconds above 0 and at most 1,000,000,000",
+    ]

@@ -188,3 +188,10 @@ def test_the_commands(path: Path, tmp_path: Path) -> None:
     gone = runner.invoke(app, ["explain", str(path)])
     assert gone.exit_code == 1
     assert "cannot be asked: " in gone.output
+
+
+def test_settings_put_a_source_in_the_place_of_nodes(path: Path) -> None:
+    """By taking the nodes back."""
+    settings = ["nodes=none", "source.kind=file", f"source.path={path.with_name('nodes.toml')}"]
+    with load_balancer(PLAIN, settings) as balancer:
+        assert ids(balancer) == ["a:1", "b:1"]

@@ -117,6 +117,7 @@ _BY_PENDING: dict[str, Seated] = {
     "least-load": lambda seat: LeastLoad(PendingTokens(), seat.rng),
 }
 _PENDING = "pending-tokens"
+_FORGETFUL = "-peak-ewma"
 _OPTIONS = (_PENDING, "no-health", "outliers", "slow-start")
 
 
@@ -130,6 +131,7 @@ class Contender:
         health: Whether the health of servers is tracked, where it is at all.
         outliers: Whether outliers are ejected.
         slow_start: Whether the weight of servers that join grows.
+        forgets: Whether it goes by peak EWMA, whose tau says how soon a peak is forgotten.
     """
 
     name: str
@@ -137,6 +139,7 @@ class Contender:
     health: bool = True
     outliers: bool = False
     slow_start: bool = False
+    forgets: bool = False
 
 
 def contender(recipe: Recipe) -> Contender:
@@ -195,4 +198,5 @@ def _by_name(text: str) -> Contender:
         health="no-health" not in given,
         outliers="outliers" in given,
         slow_start="slow-start" in given,
+        forgets=known.endswith(_FORGETFUL) and _PENDING not in given,
     )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterable
+from typing import cast
 
 import msgspec
 from msgspec import inspect, json
 
+from loadwise._numbers import shown
 from loadwise._tables.messages import Route
 from loadwise._tables.schema import (
     FileLayout,
@@ -22,7 +25,26 @@ from loadwise._tables.schema import (
 )
 from loadwise.errors import nearest
 
-__all__ = ["apply_setting", "check_text", "is_to_blame"]
+__all__ = ["apply_setting", "as_settings", "check_text", "is_to_blame"]
+
+
+def as_settings(settings: object) -> list[str]:
+    """Return settings as a list.
+
+    Raises:
+        TypeError: They are no list of texts.
+    """
+    if isinstance(settings, str | bytes) or not isinstance(settings, Iterable):
+        raise TypeError(
+            f"settings is {shown(settings)}; it must be a list of texts, such as ['name=search']"
+        )
+    found = list(cast("Iterable[object]", settings))
+    for each in found:
+        if not isinstance(each, str):
+            raise TypeError(
+                f"settings has {shown(each)}; each must be a text, such as 'name=search'"
+            )
+    return cast("list[str]", found)
 
 
 def apply_setting(raw: dict[str, Raw], layout: FileLayout, setting: str) -> str:
@@ -92,7 +114,7 @@ def _descend(raw: dict[str, Raw], layout: FileLayout, path: list[str]) -> tuple[
         inner = child(place, holder, key)
         if isinstance(key, str) and key not in holder:
             holder[key] = _default(table_of(place, holder), key)
-            if holder[key] is None and inner is not None and table_of(inner, {}):
+            if holder[key] is None and inner and (kinds_of(inner) or table_of(inner, {})):
                 holder[key] = {}
         if inner is None or not isinstance(holder[key], dict | list):
             raise ValueError(f"{'.'.join(path[: depth + 1])} has no keys of its own")

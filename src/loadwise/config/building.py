@@ -9,11 +9,13 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypedDict, Unpack
 
+from loadwise._log import log_warning
 from loadwise._numbers import shown
 from loadwise._tables.contenders import Contender, Seat, contender
 from loadwise._tables.parts import given, health_tracker, outlier_detection, slow_start
 from loadwise._tables.records import Outliers, SlowStartTable
 from loadwise._tables.schema import Raw
+from loadwise._text import visible
 from loadwise.balancer.failure_rules import FailureRule
 from loadwise.clock import Clock
 from loadwise.config.configured_balancer import ConfiguredBalancer, RetryRule
@@ -66,7 +68,10 @@ def load_balancer(
         ConfigError: The file cannot be read or is not as it must be: all that is wrong with it,
             with the place and what may stand there.
         ImportError: The source needs a package that is missing; the message says which extra.
-        TypeError: A keyword is of the wrong kind.
+        TypeError: A keyword is of the wrong kind, or the settings are no list of texts.
+
+    A value that has no effect, such as ``tau`` for a strategy without it, is logged and nothing
+    more.
 
     Where the file names a source, its watcher begins here, and this waits for the first answer,
     for ``source.timeout`` seconds at most. A source that cannot be asked is no error: the log says
@@ -88,7 +93,10 @@ def load_balancer(
         loadwise.config.errors.ConfigError: the fleet: limits has no key 'max_in_fligth'; did you \
 mean 'max_in_flight'? (there is max_in_flight, max_waiting)
     """
-    balancer = balancer_of(read_fleet(path, settings), **extras)
+    fleet = read_fleet(path, settings)
+    balancer = balancer_of(fleet, **extras)
+    for text in fleet.unused:
+        log_warning("%s: %s", visible(fleet.origin), visible(text))
     if balancer.watcher is not None:
         balancer.watcher.start()
     return balancer

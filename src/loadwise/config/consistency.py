@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
-from loadwise._tables.contenders import Contender, contender
+from loadwise._tables.contenders import STRATEGIES, Contender, contender
 from loadwise.config.records import FleetTable
 from loadwise.errors import nearest
 from loadwise.nodes import Endpoint
 
-__all__ = ["inconsistencies", "strategy_faults"]
+__all__ = ["FLEET_STRATEGIES", "inconsistencies", "strategy_faults"]
+
+FLEET_STRATEGIES: Final = tuple(name for name in STRATEGIES if name != "most-available")
+"""Names of the strategies that can choose among the nodes of a file."""
 
 _MOST_NAMED = 10
 """Ids that a message names at most."""
@@ -44,9 +48,16 @@ def inconsistencies(table: FleetTable, nodes: Sequence[Endpoint]) -> Iterator[st
 def strategy_faults(name: str) -> Iterator[str]:
     """Yield what is wrong with the name of a strategy, or its options."""
     try:
-        contender(name)
+        who = contender(name)
     except ValueError as error:
         yield f"strategy: {error}"
+        return
+    plain = who.name.partition("/")[0]
+    if plain not in FLEET_STRATEGIES:
+        yield (
+            f"strategy {plain!r} asks each node what it has left, which nodes of a file cannot "
+            f"tell: name another, such as 'p2c', or make a Balancer of objects with remaining()"
+        )
 
 
 def _of_nodes(table: FleetTable, nodes: Sequence[Endpoint]) -> Iterator[str]:

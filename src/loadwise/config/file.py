@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from loadwise._tables.messages import Route
-from loadwise._tables.overrides import apply_setting, is_to_blame
+from loadwise._tables.overrides import apply_setting, as_settings, is_to_blame
 from loadwise._tables.percentages import read_percentages
 from loadwise._tables.problems import problems_in
 from loadwise._tables.reading import copied, read_toml
@@ -19,6 +19,7 @@ from loadwise.config.consistency import inconsistencies, strategy_faults
 from loadwise.config.errors import ConfigError
 from loadwise.config.layout import FLEET
 from loadwise.config.records import FleetTable
+from loadwise.config.unused import unused_values
 from loadwise.node_list import NodeListError, nodes_in
 from loadwise.nodes import Endpoint
 
@@ -33,11 +34,13 @@ class FleetFile:
         origin: The file, as it was named.
         table: What it says.
         nodes: The nodes that it names; none where it names a source of them.
+        unused: What it says in vain, in words.
     """
 
     origin: str
     table: FleetTable
     nodes: tuple[Endpoint, ...]
+    unused: tuple[str, ...] = ()
 
 
 def read_fleet(source: str | Path | Mapping[str, Raw], settings: Iterable[str] = ()) -> FleetFile:
@@ -49,18 +52,19 @@ def read_fleet(source: str | Path | Mapping[str, Raw], settings: Iterable[str] =
 
     Raises:
         ConfigError: It cannot be read or is not as it must be; all that is wrong is told.
+        TypeError: The settings are no list of texts.
     """
     name = "the fleet" if isinstance(source, Mapping) else str(source)
     try:
         raw = copied(source) if isinstance(source, Mapping) else _beside(source)
-        changed = [(_set(raw, setting), setting) for setting in settings]
     except ValueError as error:
         raise ConfigError(name, [_without(name, str(error))]) from None
+    raw, changed, problems = _changed(raw, as_settings(settings))
     read_percentages(raw, FLEET)
     found = list(problems_in(raw, FLEET))
-    problems = [_blamed(path, text, changed) for path, text in found]
+    problems += [_blamed(path, text, changed) for path, text in found]
     nodes: tuple[Endpoint, ...] = ()
-    if "nodes" in raw and not any(path[:1] == ("nodes",) for path, _ in found):
+    if raw.get("nodes") is not None and not any(path[:1] == ("nodes",) for path, _ in found):
         try:
             nodes = nodes_in(raw["nodes"])
         except NodeListError as error:
@@ -70,8 +74,26 @@ def read_fleet(source: str | Path | Mapping[str, Raw], settings: Iterable[str] =
         table = msgspec.convert(raw, FleetTable)
         problems += inconsistencies(table, nodes)
         if not problems:
-            return FleetFile(name, table, nodes)
+            unused = unused_values(table, nodes, has_tau="tau" in raw)
+            return FleetFile(name, table, nodes, tuple(unused))
     raise ConfigError(name, problems)
+
+
+def _changed(
+    raw: dict[str, Raw], settings: Iterable[str]
+) -> tuple[dict[str, Raw], list[tuple[str, str]], list[str]]:
+    """Return a fleet with its settings, the keys that these set, and what is wrong with them."""
+    keys: list[tuple[str, str]] = []
+    problems: list[str] = []
+    for setting in settings:
+        trial = copied(raw)  # for one that is refused half way
+        try:
+            keys.append((_set(trial, setting), setting))
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            raw = trial
+    return raw, keys, problems
 
 
 def _set(raw: dict[str, Raw], setting: str) -> str:

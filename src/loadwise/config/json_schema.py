@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from loadwise._tables.contenders import STRATEGIES
 from loadwise._tables.meanings import meaning_of, meanings_of_keys
 from loadwise._tables.schema import is_list, is_table
 from loadwise.config import records
+from loadwise.config.consistency import FLEET_STRATEGIES
 from loadwise.config.records import FleetTable
 
 __all__ = ["fleet_schema"]
@@ -42,7 +42,7 @@ def fleet_schema() -> Schema:
     strategy = fleet["properties"]["strategy"]
     del strategy["type"], strategy["minLength"], strategy["maxLength"]
     # The names are to be offered; other spellings and options are taken, too.
-    strategy["anyOf"] = [{"enum": list(STRATEGIES)}, {"type": "string", "minLength": 1}]
+    strategy["anyOf"] = [{"enum": list(FLEET_STRATEGIES)}, {"type": "string", "minLength": 1}]
     fleet["oneOf"] = [{"required": ["nodes"]}, {"required": ["source"]}]
     return {"$schema": _DIALECT, "title": "A fleet of loadwise", **fleet, "$defs": tables}
 

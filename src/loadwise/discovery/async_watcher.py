@@ -5,20 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from functools import partial
-from threading import Event
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 
-from loadwise._callables import refuse_async
 from loadwise._event_loops import AsyncioLoop, TrioLoop, current_loop
-from loadwise._numbers import shown
 from loadwise.balancer import Balancer
 from loadwise.discovery.callable_source import CallableSource
 from loadwise.discovery.keeper import Keeper, WatchStatus
-from loadwise.discovery.run import Wait, WatchRun
-from loadwise.discovery.settings import WatchOptions, WatchSettings
+from loadwise.discovery.run import WatchRun
+from loadwise.discovery.settings import WatchOptions, WatchSettings, require_watchable
 from loadwise.discovery.source import NodeSource
-from loadwise.discovery.watcher import require_watchable
 
 __all__ = ["AsyncWatcher"]
 
@@ -31,9 +27,7 @@ _PATIENCE = 5.0
 class _LoopRun(Generic[N]):
     """Run of a watcher, and a task that ends it with its event loop."""
 
-    def __init__(
-        self, keeper: Keeper[N], source: NodeSource[N], settings: WatchSettings, wait: Wait
-    ) -> None:
+    def __init__(self, keeper: Keeper[N], source: NodeSource[N], settings: WatchSettings) -> None:
         self.loop: AsyncioLoop | TrioLoop = current_loop()
         self._process = os.getpid()
         # Events are Any: they are those of asyncio or of trio.
@@ -42,7 +36,7 @@ class _LoopRun(Generic[N]):
         open_feed = source.open
         if isinstance(source, CallableSource) and source.is_async:
             open_feed = partial(source.open_in, self.loop)
-        self._threads = WatchRun(keeper, open_feed, settings, wait, self._told)
+        self._threads = WatchRun(keeper, open_feed, settings, self._told)
         self._threads.start()
         self._task: Any = self.loop.spawn(self._guard, "loadwise-discovery")
 
@@ -87,7 +81,6 @@ class AsyncWatcher(Generic[N]):
             answers.
         source: Where the nodes are listed, as for `Watcher`. The function of a `CallableSource`
             may be a coroutine function here.
-        wait: Waits for an event of a thread, but for so many seconds at most; for tests.
         options: When to believe the source, and how fast to follow: see `WatchOptions`.
 
     Raises:
@@ -121,21 +114,11 @@ class AsyncWatcher(Generic[N]):
     """
 
     def __init__(
-        self,
-        balancer: Balancer[N],
-        source: NodeSource[N],
-        *,
-        wait: Wait = Event.wait,
-        **options: Unpack[WatchOptions],
+        self, balancer: Balancer[N], source: NodeSource[N], **options: Unpack[WatchOptions]
     ) -> None:
         self._settings = WatchSettings.of(options)
-        require_watchable(balancer, source, may_await=True)
-        if not callable(wait):
-            raise TypeError(f"wait is {shown(wait)}; it must be a function of an event and seconds")
-        refuse_async("wait", wait, "it is called in a thread: give a plain function")
-        self._balancer = balancer
+        require_watchable(balancer, source)
         self._source = source
-        self._wait = wait
         self._keeper: Keeper[N] = Keeper(balancer, self._settings, repr(source))
         self._run: _LoopRun[N] | None = None
 
@@ -159,7 +142,7 @@ class AsyncWatcher(Generic[N]):
             RuntimeError: No event loop is running, or the process may have no more threads.
         """
         if not self.running:
-            self._run = _LoopRun(self._keeper, self._source, self._settings, self._wait)
+            self._run = _LoopRun(self._keeper, self._source, self._settings)
         return First(self._run, self._settings.timeout)
 
     async def stop(self) -> None:
@@ -189,7 +172,7 @@ class AsyncWatcher(Generic[N]):
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
-        return f"<AsyncWatcher of balancer {self._balancer.name!r} by {self._source!r}: {state}>"
+        return f"<AsyncWatcher of {self._keeper}: {state}>"
 
 
 class First:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import replace
-from itertools import islice
+from functools import partial
+from types import GeneratorType
 from typing import Any, Generic, TypeVar, cast
 
 from loadwise._callables import is_async, refuse_awaitable
 from loadwise._event_loops import AsyncioLoop, TrioLoop
 from loadwise._numbers import finite, shown
-from loadwise.discovery.source import MOST_NODES, Feed, Found, SourceError
+from loadwise.discovery.source import Feed, Found, SourceError
 from loadwise.nodes import refuse_text
 
 __all__ = ["CallableSource"]
@@ -23,13 +25,14 @@ class CallableSource(Generic[N]):
     """Nodes that a function returns, called again and again.
 
     Args:
-        function: Returns the nodes, of any kind and all of them, or a `Found`. It is called in a
-            thread and may block; what it raises leaves the nodes as they are. A coroutine
-            function is for `AsyncWatcher`, and is awaited in its event loop.
+        function: Returns the nodes, of any kind and all of them, or a `Found`; or yields them. It
+            is called in a thread and may block; what it raises leaves the nodes as they are. A
+            coroutine function is for `AsyncWatcher`, and is awaited in its event loop.
         interval: Seconds from the end of a call to the next, finite and > 0.
 
     Raises:
-        TypeError: ``function`` cannot be called, or ``interval`` is not a number.
+        TypeError: ``function`` cannot be called, or is an asynchronous generator; or ``interval``
+            is not a number.
         ValueError: ``interval`` is out of range.
 
     Thread-safety: as that of the function. A watcher calls it from one thread at a time.
@@ -48,6 +51,11 @@ class CallableSource(Generic[N]):
             raise TypeError(
                 f"function is {shown(function)}; it must be a function that returns nodes"
             )
+        if _makes(inspect.isasyncgenfunction, function):
+            raise TypeError(
+                f"function is {shown(function)}, which yields nodes asynchronously; give a "
+                f"coroutine function that returns them as a list"
+            )
         seconds = finite("interval", interval)
         if not seconds > 0:
             raise ValueError(
@@ -55,7 +63,7 @@ class CallableSource(Generic[N]):
             )
         self._function = cast("Callable[[], Any]", function)
         self._interval = seconds
-        self.is_async = is_async(function)
+        self.is_async = is_async(function) and not _makes(inspect.isgeneratorfunction, function)
         """True if the function is to be awaited."""
 
     def open(self) -> Feed[N]:
@@ -80,9 +88,10 @@ class _Calls(Generic[N]):
 
     def fetch(self) -> Found[N]:
         """Call the function."""
-        answer = self._function()
-        remedy = "use AsyncWatcher for it, or return a list if it yields nodes"
-        refuse_awaitable("the function", answer, remedy)
+        answer: object = self._function()
+        kind = type(answer)
+        if kind is not GeneratorType or inspect.isawaitable(answer):
+            refuse_awaitable("the function", answer, "use AsyncWatcher for it")
         return _found(answer, self._interval)
 
     def close(self) -> None:
@@ -122,9 +131,11 @@ def _found(answer: object, interval: float) -> Found[Any]:
     refuse_text(answer)
     if not isinstance(answer, Iterable):
         raise SourceError(f"the function returned {shown(answer)}; it must return a list of nodes")
-    return Found(_bounded(cast("Any", answer)), again=interval)
+    return Found(cast("Any", answer), again=interval)
 
 
-def _bounded(nodes: Iterable[Any]) -> tuple[Any, ...]:
-    # One more than is allowed, so that whoever counts them sees that there are too many.
-    return tuple(islice(nodes, MOST_NODES + 1))
+def _makes(tell: Callable[[object], bool], function: object) -> bool:
+    """Tell whether a call of this makes such a thing, be it a function or called as one."""
+    while isinstance(function, partial):
+        function = cast("partial[object]", function).func
+    return tell(function) or tell(inspect.getattr_static(type(function), "__call__", None))

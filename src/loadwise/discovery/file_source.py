@@ -96,6 +96,8 @@ class _FileFeed:
         self._is_first = True
         self._content: bytes | None = None
         self._read_as: Signature = None
+        # What the file lists as it was last read, unless that was wrong.
+        self._found: Found[Endpoint] | None = None
         # Whether it is read once more at the next look, whatever the file system says of it: one
         # that is written twice within a tick of its clock looks the same afterwards.
         self._once_more = False
@@ -103,7 +105,9 @@ class _FileFeed:
         self._news: Generator[object, None, None] | None = None
 
     def fetch(self) -> Found[Endpoint]:
-        """Return what the file lists: at first at once, later when it has changed.
+        """Return what the file lists: at first at once, later when it has been looked at again.
+
+        While nothing has changed that is the same `Found`, for the file is as it should be.
 
         Raises:
             SourceError: It cannot be read, or is wrong. That is said once for each content.
@@ -116,15 +120,16 @@ class _FileFeed:
             signature = self._signature()
             is_same = signature == self._read_as
             was_unreadable = self._content is None and signature is not None
-            if is_same and not (self._once_more or was_unreadable):
-                continue
-            self._once_more = not is_same
-            if not is_same:
-                signature = self._settled(signature)
-            before = self._content
-            content, fault = self._bytes(signature)
-            if content != before:
-                return self._parsed(content, fault)
+            if not is_same or self._once_more or was_unreadable:
+                self._once_more = not is_same
+                if not is_same:
+                    signature = self._settled(signature)
+                before = self._content
+                content, fault = self._bytes(signature)
+                if content != before:
+                    return self._parsed(content, fault)
+            if self._found is not None and not self._closed.is_set():
+                return self._found
         raise SourceError(f"{self._path}: the watcher was stopped")
 
     def close(self) -> None:
@@ -182,12 +187,14 @@ class _FileFeed:
         return content, None
 
     def _parsed(self, content: bytes | None, fault: str | None) -> Found[Endpoint]:
+        self._found = None
         if content is None:
             raise SourceError(f"{self._path}: {fault}", again=0.0)
         try:
-            return Found(_nodes(self._path, content))
+            self._found = Found(_nodes(self._path, content))
         except NodeListError as error:
             raise SourceError(str(error), again=0.0) from None
+        return self._found
 
 
 def _nodes(path: Path, content: bytes) -> tuple[Endpoint, ...]:

@@ -32,7 +32,8 @@ class WatchStatus:
         nodes: How many nodes it has given to the balancer.
         draining: How many of them are drained because their end is near.
         held: How many are kept for a while though the source lists them no more.
-        age: Seconds since the source last answered; ``None`` if it never did.
+        age: Seconds since the source was last found well, be it with nothing new; ``None`` if it
+            never was.
         error: Why the source cannot be asked just now, or its answer not be used; ``None`` if it
             answers with nodes.
         failures: How often in a row it could not be asked.
@@ -70,6 +71,7 @@ class Keeper(Generic[N]):
         self._changes = Changes(balancer)
         self._complaints = Complaints(f"{source} for balancer {balancer.name!r}")
         self._cache = None if settings.cache is None else CacheFile(settings.cache, source)
+        self._last: Found[N] | None = None
         self._believed: Found[N] | None = None
         self._is_first = True
         self._pending: Found[N] | None = None
@@ -81,6 +83,9 @@ class Keeper(Generic[N]):
         self._error: str | None = None
         self._failures = 0
         self._from_cache = False
+
+    def __str__(self) -> str:
+        return f"balancer {self.balancer.name!r} by {self.source}"
 
     def status(self, now: float) -> WatchStatus:
         """Return how it is. O(1)."""
@@ -98,6 +103,7 @@ class Keeper(Generic[N]):
     def begin(self) -> None:
         """Begin a run, with the nodes of the cache file if nothing better is known."""
         self._is_first = True
+        self._last = None
         if self._cache is None or self._changes.members:
             return
         try:
@@ -109,8 +115,14 @@ class Keeper(Generic[N]):
             self._complaints.noted({"cache": f"the cache file cannot be used: {_words(error)}"})
 
     def offer(self, found: Found[N], now: float) -> None:
-        """Record an answer; `turn` applies it when it is due."""
+        """Record an answer; `turn` applies it when it is due.
+
+        The same one once more is no answer to apply, but a sign of life.
+        """
         self._answered_at = now
+        if found is self._last and not self._failures:
+            return
+        self._last = found
         self._error, self._failures = None, 0
         self._complaints.answered()
         self._pending = found

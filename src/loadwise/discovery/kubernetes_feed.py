@@ -57,6 +57,8 @@ class KubernetesFeed:
         self._port = port
         self._token = token
         self._slices: dict[str, _Table] = {}
+        # What they come to; ``None`` until that has been found out.
+        self._found: Found[Endpoint] | None = None
         # What the slices are the state at; ``None`` if they are to be listed.
         self._version: str | None = None
         # Whether the server has held to that version, be it by one event.
@@ -67,6 +69,8 @@ class KubernetesFeed:
 
     def fetch(self) -> Found[Endpoint]:
         """Return the endpoints: at first as they are listed, later when something has happened.
+
+        A bookmark changes nothing, so after one that is the same `Found` as before.
 
         Raises:
             SourceError: The server does not answer as it must. Then the watch goes on from where
@@ -79,9 +83,10 @@ class KubernetesFeed:
                 self._list()
             else:
                 has_ended = self._watch()
-            found = joined(self._slices.values(), self._port, self._service)
+            if self._found is None:
+                self._found = joined(self._slices.values(), self._port, self._service)
             # Whoever ends each watch at once is not to be asked for the next one at once.
-            return replace(found, again=_AFTER_END) if has_ended else found
+            return replace(self._found, again=_AFTER_END) if has_ended else self._found
         except BaseException:
             self._hang_up()
             raise
@@ -110,6 +115,7 @@ class KubernetesFeed:
             # The list changed so much while it was read that the server let go of the old state.
             slices, version = self._pages({})
         self._slices, self._version, self._is_proven = slices, version, False
+        self._found = None
 
     def _pages(self, params: dict[str, str]) -> tuple[dict[str, _Table], str]:
         slices: dict[str, _Table] = {}
@@ -131,7 +137,7 @@ class KubernetesFeed:
             params = params | {"continue": str(meta["continue"])}
 
     def _watch(self) -> bool:
-        """Read until a slice has changed, and return whether it was the watch that ended."""
+        """Read until something has happened, and return whether it was the watch that ended."""
         while True:
             if self._stream is None:
                 self._begin()
@@ -143,7 +149,8 @@ class KubernetesFeed:
                 return True
             has_news = False
             for event in self._events(piece):
-                has_news |= self._happen(event)
+                self._happen(event)
+                has_news = True
                 if self._version is None:  # the server has forgotten where this was
                     self._hang_up()
                     self._list()
@@ -183,8 +190,8 @@ class KubernetesFeed:
                 raise SourceError(f"an event is not JSON: {error}") from None
             yield _as_table(event, "an event")
 
-    def _happen(self, event: _Table) -> bool:
-        """Take in an event, and return whether the slices are others now.
+    def _happen(self, event: _Table) -> None:
+        """Take in an event.
 
         Raises:
             SourceError: It tells of an error.
@@ -192,16 +199,16 @@ class KubernetesFeed:
         kind, thing = event.get("type"), _as_table(event.get("object"), "the object of an event")
         if kind == "ERROR":
             self._error(thing)
-            return False
         if kind not in {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"}:
-            return False
+            return
         meta = _as_table(thing.get("metadata"), "its metadata")
         if kind == "DELETED":
             self._slices.pop(str(meta.get("name")), None)
         elif kind != "BOOKMARK":
             self._put(self._slices, thing)
+        if kind != "BOOKMARK":
+            self._found = None
         self._version, self._is_proven = _version_of(meta), True
-        return bool(kind != "BOOKMARK")
 
     def _error(self, status: _Table) -> None:
         code = status.get("code")

@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Event
 from typing import Generic, TypeVar
 
 from loadwise._random import source_of
@@ -17,11 +16,9 @@ from loadwise.discovery.pace import LookPace
 from loadwise.discovery.settings import WatchSettings
 from loadwise.discovery.source import Feed, Found, SourceError
 
-__all__ = ["Wait", "WatchRun"]
+__all__ = ["WatchRun"]
 
 N = TypeVar("N")
-Wait = Callable[[Event, float], object]
-"""Waits for an event, but for so many seconds at most."""
 
 _log = logging.getLogger("loadwise")
 
@@ -36,7 +33,6 @@ class WatchRun(Generic[N]):
         keeper: Rules of the fleet.
         open_feed: Opens the source.
         settings: The watcher's.
-        wait: Waits for an event.
         told: Called in the keeping thread once the first answer or error has had its effect, and
             once more at the end.
 
@@ -49,13 +45,12 @@ class WatchRun(Generic[N]):
         keeper: Keeper[N],
         open_feed: Callable[[], Feed[N]],
         settings: WatchSettings,
-        wait: Wait,
         told: Callable[[], object],
     ) -> None:
         self._keeper = keeper
         self._open_feed = open_feed
         self._clock = settings.clock
-        self._wait = wait
+        self._wait = settings.wait
         self._told = told
         self._pace = LookPace(source_of(settings.rng))
         # Looked up only now: gevent may have replaced what was imported before.

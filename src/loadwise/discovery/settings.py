@@ -1,4 +1,4 @@
-"""Settings that both watchers share."""
+"""Settings that both watchers share, and what both ask of their arguments."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import TypedDict
+from threading import Event
+from typing import Any, TypedDict
 
+from loadwise._callables import refuse_async
 from loadwise._numbers import finite, shown
 from loadwise._random import check_rng
+from loadwise.balancer import Balancer
 from loadwise.clock import Clock, check_clock
 from loadwise.errors import nearest
 
-__all__ = ["WatchOptions", "WatchSettings"]
+__all__ = ["Wait", "WatchOptions", "WatchSettings", "require_watchable"]
+
+Wait = Callable[[Event, float], object]
+"""Waits for an event, but for so many seconds at most."""
 
 
 class WatchOptions(TypedDict, total=False):
@@ -36,6 +42,7 @@ class WatchOptions(TypedDict, total=False):
             at all.
         rng: Where the jitter of intervals comes from.
         clock: Source of monotonic seconds.
+        wait: Waits for an event of a thread, but for so many seconds at most; for tests.
     """
 
     debounce: float
@@ -45,6 +52,7 @@ class WatchOptions(TypedDict, total=False):
     timeout: float
     rng: Random | None
     clock: Clock
+    wait: Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,7 @@ class WatchSettings:
     timeout: float = 5.0
     rng: Random | None = None
     clock: Callable[[], float] = field(default=time.monotonic)
+    wait: Wait = field(default=Event.wait)
 
     @classmethod
     def of(cls, options: WatchOptions) -> WatchSettings:
@@ -97,3 +106,20 @@ class WatchSettings:
                 ) from None
         check_rng(self.rng)
         check_clock(self.clock)
+        if not callable(self.wait):
+            raise TypeError(
+                f"wait is {shown(self.wait)}; it must be a function of an event and seconds"
+            )
+        refuse_async("wait", self.wait, "it is called in a thread: give a plain function")
+
+
+def require_watchable(balancer: object, source: Any) -> None:
+    """Raise ``TypeError`` unless there are a balancer and a source of its nodes."""
+    if not isinstance(balancer, Balancer):
+        raise TypeError(f"balancer is {shown(balancer)}; it must be a Balancer")
+    is_other = issubclass(type(source), type | Path)  # those have an open() of another kind
+    if is_other or not callable(getattr(source, "open", None)):
+        raise TypeError(
+            f"source is {shown(source)}; it must be a source, such as FileSource('nodes.toml') or "
+            f"CallableSource(function), or have a method open() that returns a feed"
+        )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from types import MappingProxyType
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
-from loadwise._numbers import finite
+from loadwise._numbers import finite, shown
 from loadwise.errors import LoadwiseError
+from loadwise.nodes import refuse_text
 
 __all__ = ["MOST_NODES", "Feed", "Found", "NodeSource", "SourceError"]
 
@@ -41,7 +43,7 @@ class Found(Generic[N_co]):
     """Nodes that a source lists, all of them.
 
     Args:
-        nodes: The nodes, each once.
+        nodes: The nodes, each once; any iterable, of which a tuple is made.
         draining: Ids of those of them that are about to end: they get no new requests.
         again: Seconds until the source is to be asked again, finite and at least 0; 0 for one
             that waits for news itself when it is asked.
@@ -49,10 +51,13 @@ class Found(Generic[N_co]):
             is logged when it begins, not again with every answer.
 
     Raises:
-        TypeError: ``again`` is not a number.
+        TypeError: The nodes or the ids are one text, or cannot be gone through; ``again`` is not a
+            number; or a complaint is no text.
         ValueError: ``again`` is out of range.
 
     Immutable, so thread-safe.
+
+    Cost: O(1) for a tuple of nodes, O(n) for others.
 
     Example:
         >>> Found(("10.0.0.1:80", "10.0.0.2:80"), again=30.0).again
@@ -65,10 +70,41 @@ class Found(Generic[N_co]):
     complaints: Mapping[str, str] = field(default_factory=_nothing)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "nodes", _as_tuple(self.nodes))
+        object.__setattr__(self, "draining", _as_ids(self.draining))
+        object.__setattr__(self, "complaints", MappingProxyType(_as_texts(self.complaints)))
         if not 0 <= finite("again", self.again) < math.inf:
             raise ValueError(
                 f"again is {self.again!r}; it must be a finite number of seconds, at least 0"
             )
+
+
+def _as_tuple(nodes: object) -> tuple[Any, ...]:
+    given = cast("Any", nodes)
+    if isinstance(nodes, tuple):
+        plain: tuple[Any, ...] = given
+        return plain
+    refuse_text(nodes)
+    if not isinstance(nodes, Iterable):
+        raise TypeError(f"nodes is {shown(nodes)}; it must be a tuple of nodes")
+    # One more than is allowed, so that whoever counts them sees that there are too many.
+    return tuple(islice(given, MOST_NODES + 1))
+
+
+def _as_ids(ids: object) -> frozenset[Any]:
+    if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+        raise TypeError(f"draining is {shown(ids)}; it must be a set of ids")
+    return frozenset(cast("Any", ids))
+
+
+def _as_texts(given: object) -> dict[str, str]:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"complaints is {shown(given)}; it must be a mapping of texts")
+    texts: dict[Any, Any] = dict(cast("Any", given))
+    for each in (*texts, *texts.values()):
+        if not isinstance(each, str):
+            raise TypeError(f"complaints has {shown(each)}; its keys and values must be texts")
+    return texts
 
 
 class Feed(Protocol[N_co]):
@@ -77,7 +113,8 @@ class Feed(Protocol[N_co]):
     def fetch(self) -> Found[N_co]:
         """Return what there is: at once when it is first asked, later when there may be news.
 
-        It may block, and may raise whatever error there was; then it is asked again.
+        It may block, and may raise whatever error there was; then it is asked again. To return the
+        same `Found` once more is to say that all is well and nothing has changed, at no cost.
         """
         ...
 

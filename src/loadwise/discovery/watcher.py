@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
-from threading import Event, Lock
+from threading import Lock
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack
 from weakref import WeakSet
 
-from loadwise._callables import refuse_async
 from loadwise._fork import begin_anew_in_child, is_uwsgi_master
 from loadwise._numbers import shown
 from loadwise._threads import start_in_child, warn_if_threads_stand_still
 from loadwise.balancer import Balancer
 from loadwise.discovery.keeper import Keeper, WatchStatus
-from loadwise.discovery.run import Wait, WatchRun
-from loadwise.discovery.settings import WatchOptions, WatchSettings
+from loadwise.discovery.run import WatchRun
+from loadwise.discovery.settings import WatchOptions, WatchSettings, require_watchable
 from loadwise.discovery.source import NodeSource
 
-__all__ = ["Watcher", "require_watchable"]
+__all__ = ["Watcher"]
 
 N = TypeVar("N")
 
 _PATIENCE = 1.0
 """Seconds that `stop` waits for a fetch under way."""
-
-
-def require_watchable(balancer: object, source: Any, *, may_await: bool) -> None:
-    """Raise ``TypeError`` unless there is a balancer, and a source that this watcher can ask."""
-    if not isinstance(balancer, Balancer):
-        raise TypeError(f"balancer is {shown(balancer)}; it must be a Balancer")
-    is_other = issubclass(type(source), type | Path)  # those have an open() of another kind
-    if is_other or not callable(getattr(source, "open", None)):
-        raise TypeError(
-            f"source is {shown(source)}; it must be a source, such as FileSource('nodes.toml') or "
-            f"CallableSource(function), or have a method open() that returns a feed"
-        )
-    if not may_await and getattr(source, "is_async", False):
-        raise TypeError(
-            f"source is {shown(source)}, whose function is to be awaited; use AsyncWatcher for it"
-        )
 
 
 class Watcher(Generic[N]):
@@ -51,7 +33,6 @@ class Watcher(Generic[N]):
             answers.
         source: Where the nodes are listed: a `FileSource`, `DnsSource`, `KubernetesSource`,
             `ConsulSource`, `CallableSource`, or a `NodeSource` of your own.
-        wait: Waits for an event, but for so many seconds at most; for tests.
         options: When to believe the source, and how fast to follow: see `WatchOptions`.
 
     Raises:
@@ -84,21 +65,16 @@ class Watcher(Generic[N]):
     """
 
     def __init__(
-        self,
-        balancer: Balancer[N],
-        source: NodeSource[N],
-        *,
-        wait: Wait = Event.wait,
-        **options: Unpack[WatchOptions],
+        self, balancer: Balancer[N], source: NodeSource[N], **options: Unpack[WatchOptions]
     ) -> None:
         self._settings = WatchSettings.of(options)
-        require_watchable(balancer, source, may_await=False)
-        if not callable(wait):
-            raise TypeError(f"wait is {shown(wait)}; it must be a function of an event and seconds")
-        refuse_async("wait", wait, "use AsyncWatcher for it")
-        self._balancer = balancer
+        require_watchable(balancer, source)
+        if getattr(source, "is_async", False):
+            raise TypeError(
+                f"source is {shown(source)}, whose function is to be awaited; use AsyncWatcher for "
+                f"it"
+            )
         self._source = source
-        self._wait = wait
         self._keeper: Keeper[N] = Keeper(balancer, self._settings, repr(source))
         self._lock = Lock()
         self._run: WatchRun[N] | None = None
@@ -153,9 +129,9 @@ class Watcher(Generic[N]):
 
     def __repr__(self) -> str:
         state = "running" if self.running else "stopped"
-        return f"<Watcher of balancer {self._balancer.name!r} by {self._source!r}: {state}>"
+        return f"<Watcher of {self._keeper}: {state}>"
 
-    def _begin(self) -> Event | None:
+    def _begin(self) -> threading.Event | None:
         """Begin, unless it runs or may not here; return what is set after the first answer."""
         if warn_if_threads_stand_still():
             return None
@@ -163,9 +139,7 @@ class Watcher(Generic[N]):
             if self.running:
                 return None
             told = threading.Event()
-            self._run = run = WatchRun(
-                self._keeper, self._source.open, self._settings, self._wait, told.set
-            )
+            self._run = run = WatchRun(self._keeper, self._source.open, self._settings, told.set)
             if is_uwsgi_master():  # its workers are to begin
                 return None
             run.start()

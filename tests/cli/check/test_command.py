@@ -70,6 +70,10 @@ def test_a_file_that_is_right(tmp_path: Path) -> None:
         "stands in   eu-1",
         "quota       rpm: 90,000 requests in 60 s, for a:1, shared by 4 clients",
         "retries     3 attempts; retries up to 20 % of requests, and 10 per s",
+        "no effect   clients.zone is 'eu-1', but 'p2c' has no use for it: 'zones' has, or leave it "
+        "out",
+        "no effect   the nodes differ in priority, but 'p2c' has no use for it: 'tiers' has, or "
+        "leave it out",
     ]
 
 
@@ -88,6 +92,22 @@ def test_a_file_that_is_not(tmp_path: Path) -> None:
         1,
         f"{tmp_path / 'none'}: it cannot be read: No such file or directory\n",
     )
+
+
+def test_all_settings_that_are_wrong_are_told(tmp_path: Path) -> None:
+    """Together with what is wrong with the file."""
+    path = tmp_path / "fleet.toml"
+    path.write_text('nodes = ["a", 3]\n')
+    wrong = ("tua=1", "health.jiter=1", "source.path=x", "tau=0")
+    code, text, errors = invoke(str(path), *(word for each in wrong for word in ("--set", each)))
+    assert (code, text) == (1, "")
+    lines = errors.splitlines()
+    assert lines[0] == f"{path} has 5 problems:"
+    assert lines[1].startswith("  --set tua=1: a fleet has no 'tua'; did you mean 'tau'?")
+    assert lines[2].startswith("  --set health.jiter=1: health has no 'jiter'; did you mean")
+    assert lines[3].startswith("  --set source.path=x: source has no known kind: set source.kind")
+    assert lines[4].startswith("  nodes[1] is 3; it must be")
+    assert lines[5].startswith("  --set tau=0: tau is 0; it must be")
 
 
 def test_settings_can_mend_it(tmp_path: Path) -> None:

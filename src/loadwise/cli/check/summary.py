@@ -34,6 +34,8 @@ def summary(fleet: FleetFile, balancer: ConfiguredBalancer) -> Iterator[tuple[st
     for quota in table.quotas:
         yield "quota", _quota(quota, table.clients.count)
     yield "retries", _retries(table)
+    for text in fleet.unused:
+        yield "no effect", text
 
 
 def _kinds_of_nodes(nodes: Sequence[Endpoint]) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from loadwise._tables.messages import explained, path_in
-from loadwise._tables.overrides import apply_setting, is_to_blame
+from loadwise._tables.overrides import apply_setting, as_settings, is_to_blame
 from loadwise._tables.percentages import read_percentages
 from loadwise._tables.reading import copied, parsed, read_toml
 from loadwise._tables.schema import Raw, is_table
@@ -48,6 +48,7 @@ def load_scenario(
     Raises:
         ScenarioError: There is no such scenario or file, or it is not as it must be.
         ConfigError: The fleet file is not.
+        TypeError: The settings are no list of texts.
 
     Example:
         >>> scenario = load_scenario("supermarket", ["load=0.5", "servers.count=10"])
@@ -65,7 +66,7 @@ def load_scenario(
             found = read_fleet(fleet)
             put_fleet(raw, found)
             name += f" with {found.origin}"
-        changed = [(apply_setting(raw, SCENARIO, setting), setting) for setting in settings]
+        changed = [(apply_setting(raw, SCENARIO, each), each) for each in as_settings(settings)]
     except (ConfigError, ScenarioError):
         raise
     except ValueError as error:
