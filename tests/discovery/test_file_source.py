@@ -127,7 +127,7 @@ def test_a_file_that_changes_is_followed(path: Path) -> None:
         until(lambda: watcher.status().error is None)
         replace(path, 'nodes = ["e", "c"]')
         until_nodes(balancer, "e", "c")
-    assert len(log.having("it cannot be read: No such file or directory; the 2 nodes")) == 1
+    assert len(log.having("No such file or directory; what there is, 2 nodes, stays")) == 1
 
 
 def test_links_as_of_a_config_map_are_followed(path: Path) -> None:
@@ -232,3 +232,44 @@ def test_wrong_arguments_are_refused_at_once(
     with pytest.raises(error) as raised:
         make()
     assert text in str(raised.value)
+
+
+def test_a_file_that_is_left_alone_counts_as_fresh(path: Path) -> None:
+    """With every look; one that is wrong grows old."""
+    clock = Ticks()
+    with logged(), Watcher(Balancer[Any]([]), source(path), debounce=0.0, clock=clock) as watcher:
+        for _ in range(3):
+            clock.now += 100.0
+            until(lambda: watcher.status().age == 0.0)
+        replace(path, "nodes = [")
+        until(lambda: watcher.status().error)
+        clock.now += 100.0
+        replace(path, "nodes = [[")
+        until(lambda: watcher.status().failures == 2)
+        assert watcher.status().age == 100.0
+
+
+def test_each_mistake_of_who_mends_a_file_is_told(path: Path) -> None:
+    """Though it has been wrong all the time; the same once more is not."""
+    with logged() as log, Watcher(Balancer[Any]([]), source(path), debounce=0.0) as watcher:
+        for count, content in enumerate(("nodes = [", "x = 1", "nodes = ["), 1):
+            replace(path, content)
+            until(lambda count=count: watcher.status().failures == count)  # type: ignore[misc]
+        path.unlink()
+        until(lambda: watcher.status().failures == 4)
+        path.mkdir()
+        until(lambda: watcher.status().failures == 5)
+    assert len(log.having("this is not TOML")) == 1
+    assert len(log.having("there is no key 'x'")) == 1
+    assert len(log.having("No such file or directory")) == 1
+    assert len(log.having("it is not a regular file")) == 1
+
+
+class Ticks:
+    """A clock that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now

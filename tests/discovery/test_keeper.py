@@ -6,7 +6,7 @@ Nothing runs in the background here.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -77,10 +77,10 @@ def test_an_empty_answer_empties_a_fleet_only_if_it_may() -> None:
         for _ in range(3):
             told(kept, found())
         assert [*balancer.nodes] == [*("a", "b")]
-    assert len(log.having("it lists no nodes; the")) == 2
+    assert len(log.having("it lists no nodes; what there is")) == 2
     assert log.lines[-1] == (
-        "WARNING the source for balancer 'default': it lists no nodes; the 2 nodes that there are "
-        "stay as they are (allow_empty=True would let them go)"
+        "WARNING the source for balancer 'default': it lists no nodes; what there is, 2 nodes, "
+        "stays as it is (allow_empty=True would let them go)"
     )
     kept = keeper(balancer, allow_empty=True)
     told(kept, found())
@@ -153,7 +153,7 @@ def test_all_nodes_about_to_end_is_no_answer() -> None:
     with logged() as log:
         told(kept, found("a", "b", draining=("a", "b")))
     assert balancer.pick() in {"a", "b"}
-    assert len(log.having("all nodes that it lists are about to end; the 2 nodes")) == 1
+    assert len(log.having("all nodes that it lists are about to end; what there is, 2 nodes")) == 1
 
 
 def test_a_drain_of_somebody_else_is_left_alone() -> None:
@@ -249,7 +249,6 @@ def test_nodes_of_a_source_that_are_there_twice_are_one() -> None:
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        (Found[Any](cast("Any", "ab")), "TypeError: the nodes are 'ab', whose every character"),
         (Found(([],)), "TypeError: list has the id [], which is not hashable"),
         (Found(tuple(range(100_001))), "it lists more than 100,000 nodes, which is the most"),
         (Found((Endpoint("a"), "b")), "TypeError"),
@@ -305,8 +304,8 @@ def test_failures_are_logged_once_until_it_answers_again() -> None:
         told(kept, found("a"), 11.0)
     assert log.lines == [
         (
-            "WARNING the source for balancer 'default': OSError: no route\\x1b[2J\\n to host; the "
-            "1 nodes that there are stay as they are, and it is asked again within 10 s"
+            "WARNING the source for balancer 'default': OSError: no route\\x1b[2J\\n to host; what "
+            "there is, 1 node, stays as it is, and it is asked again within 10 s"
         ),
         "INFO the source for balancer 'default': it answers again, after 4 errors",
     ]
@@ -462,3 +461,32 @@ def test_drains_of_unknown_nodes_do_no_harm() -> None:
     with pytest.raises(UnknownNode):
         balancer.drain("x")
     assert {balancer.pick() for _ in range(20)} == {"b", "c"}
+
+
+def test_the_same_answer_once_more_is_but_a_sign_of_life() -> None:
+    """It keeps the age low, and takes back no complaint; after an error it is an answer."""
+    balancer = Balancer[str]([])
+    kept = keeper(balancer)
+    answer, empty = found("a"), found()
+    told(kept, answer)
+    balancer.replace(["b"])
+    assert told(kept, answer, 7.0) is None
+    assert kept.status(9.0).age == 2.0
+    with logged() as log:
+        for now in (10.0, 20.0):
+            told(kept, empty, now)
+            assert "it lists no nodes" in str(kept.status(now).error)
+        kept.failed(OSError("no route"))
+        told(kept, empty, 30.0)
+    assert kept.status(30.0).failures == 0
+    assert len(log.having("it lists no nodes")) == 1
+
+
+def test_reasons_that_are_new_every_time_do_not_fill_the_log() -> None:
+    """Of one outage a few are told."""
+    kept = keeper(Balancer(["own"]))
+    with logged() as log:
+        for count in range(100):
+            kept.failed(OSError(f"refused at {count} s"))
+    assert len(log.lines) == 5
+    assert kept.status(0.0).error == "OSError: refused at 99 s"

@@ -166,7 +166,7 @@ def test_a_version_that_is_too_old_is_listed_anew(cluster: Cluster) -> None:
 
 
 def test_a_server_that_says_gone_for_ever_is_not_asked_for_ever() -> None:
-    """After a list whose version is gone at once there is a pause."""
+    """After a list whose version is gone at once there is a pause, longer each time."""
     from loadwise.discovery.kubernetes_feed import KubernetesFeed  # noqa: PLC0415 - needs an extra
 
     lines = [json.dumps({"type": "ERROR", "object": {"code": 410, "message": "gone"}}).encode()]
@@ -188,10 +188,21 @@ def test_a_server_that_says_gone_for_ever_is_not_asked_for_ever() -> None:
 
     client: Any = Client()
     feed = KubernetesFeed(client, "n", "search", None, lambda: "")
-    for _ in range(3):
-        assert feed.fetch().nodes == ()
-        with pytest.raises(SourceError, match="the watch of search ended: 'gone'"):
-            feed.fetch()
+    pauses = [feed.fetch().again for _ in range(9)]
+    assert pauses == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]
+    assert feed.fetch().complaints == {
+        "watch": "the watch of search ended: it says 'gone'; so it is listed again and again"
+    }
+    lines[0] = json.dumps(
+        {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "2"}}}
+    ).encode()
+    for _ in range(2):
+        well = feed.fetch()
+        assert (well.again, well.complaints) == (0.0, {})
+    assert feed.fetch() is well
+    lines[0] = json.dumps({"type": "ERROR", "object": {"code": 410}}).encode()
+    again = feed.fetch()  # as happens in any cluster now and then
+    assert (again.again, again.complaints) == (0.5, {})
 
 
 @pytest.mark.parametrize(
@@ -260,7 +271,7 @@ def test_an_outage_and_a_restart_lose_nothing(tmp_path: Path) -> None:
             assert ids(balancer) == {"10.0.0.1:80", "10.0.0.2:80"}
             cluster.put("one", "10.0.0.3")
             until_nodes(balancer, "10.0.0.3:80")
-    assert len(log.having("the 2 nodes that there are stay as they are, and it is asked")) <= 2
+    assert len(log.having("what there is, 2 nodes, stays as it is, and it is asked")) <= 2
 
 
 def test_a_stop_cuts_the_watch_short(cluster: Cluster) -> None:

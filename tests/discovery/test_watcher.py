@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from random import Random
 from threading import Event
@@ -68,7 +68,7 @@ def test_a_first_fetch_that_fails_keeps_the_balancers_own_nodes() -> None:
         listed.error = None
         until_nodes(balancer, "a")
         until(lambda: watcher.status().error is None)
-    assert len(log.having("no route to host; the 1 nodes that there are stay as they are")) == 1
+    assert len(log.having("no route to host; what there is, 1 node, stays as it is")) == 1
 
 
 @pytest.mark.parametrize("error", [SystemExit(), ZeroDivisionError(), SourceError("no")])
@@ -135,6 +135,41 @@ def test_a_function_to_be_awaited_is_refused() -> None:
         Watcher(Balancer[str]([]), CallableSource(find))
     with logged() as log, Watcher(Balancer[str]([]), CallableSource(lambda: find())):  # noqa: PLW0108 - so that it cannot be seen
         until(lambda: log.having("which is to be awaited; use AsyncWatcher"))
+
+
+def test_a_function_may_yield_its_nodes() -> None:
+    """All of them are taken, or none if it fails half way."""
+    answers = Listed("a", "b")
+
+    def find() -> Iterator[str]:
+        yield from answers.nodes
+        answers()
+
+    balancer = Balancer[str]([])
+    with logged() as log, Watcher(balancer, CallableSource(find, interval=QUICK)) as watcher:
+        assert balancer.nodes == ("a", "b")
+        answers.error = OSError("broken off")
+        answers.nodes = ["c"]
+        until(lambda: log.having("broken off"))
+        assert balancer.nodes == ("a", "b")
+        assert watcher.running
+
+
+def test_an_error_without_words_is_no_obstacle() -> None:
+    """Its kind is told then."""
+
+    class WordlessError(Exception):
+        def __str__(self) -> str:
+            raise ZeroDivisionError
+
+    listed = Listed("a")
+    listed.error = WordlessError()
+    balancer = Balancer[str]([])
+    with logged() as log, Watcher(balancer, CallableSource(listed, interval=QUICK)) as watcher:
+        assert watcher.status().error == "WordlessError"
+        assert log.having("default': WordlessError; what there is, 0 nodes, stays as it is")
+        listed.error = None
+        until_nodes(balancer, "a")
 
 
 def test_a_source_that_hangs_holds_up_nobody() -> None:
@@ -217,7 +252,9 @@ def test_a_watcher_of_a_file_begins_with_its_cache(tmp_path: Path) -> None:
     with logged() as log, Watcher(balancer, FileSource(path), cache=str(cache)) as watcher:
         assert [(node.id, node.zone) for node in balancer.nodes] == [("a:80", None), ("b:80", "z")]
         assert watcher.status().from_cache
-    assert len(log.having("it cannot be read: No such file or directory; the 2 nodes")) == 1
+    assert (
+        len(log.having("it cannot be read: No such file or directory; what there is, 2 nodes")) == 1
+    )
 
 
 def test_it_looks_again_within_ten_seconds_after_errors() -> None:
@@ -296,6 +333,11 @@ def test_a_broken_clock_ends_it_and_nothing_waits() -> None:
     assert not watcher.running
 
 
+async def yielding_async() -> AsyncIterator[str]:
+    """Yield a node, which nobody can wait for here."""
+    yield "a"
+
+
 WRONG: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: Watcher([], CallableSource(list)), TypeError, "balancer is [];"),  # type: ignore[arg-type]
     (lambda: Watcher(Balancer(), list), TypeError, "source is <class 'list'>; it must be a source"),  # type: ignore[arg-type]
@@ -314,7 +356,13 @@ WRONG: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: CallableSource(3), TypeError, "function is 3; it must be a function"),  # type: ignore[arg-type]
     (lambda: CallableSource(list, interval=0), ValueError, "interval is 0; it must be a finite"),
     (lambda: CallableSource(list, interval="1"), TypeError, "interval is '1'"),  # type: ignore[arg-type]
+    (lambda: CallableSource(yielding_async), TypeError, "which yields nodes asynchronously; give"),  # type: ignore[arg-type]
     (lambda: Found((), again=-1.0), ValueError, "again is -1.0; it must be a finite"),
+    (lambda: Found("ab"), TypeError, "the nodes are 'ab', whose every character"),  # type: ignore[arg-type]
+    (lambda: Found(3), TypeError, "nodes is 3; it must be a tuple of nodes"),  # type: ignore[arg-type]
+    (lambda: Found((), draining="a:1"), TypeError, "draining is 'a:1'; it must be a set of ids"),  # type: ignore[arg-type]
+    (lambda: Found((), complaints=3), TypeError, "complaints is 3; it must be a mapping"),  # type: ignore[arg-type]
+    (lambda: Found((), complaints={"a": 1}), TypeError, "complaints has 1; its keys and"),  # type: ignore[dict-item]
 ]
 
 

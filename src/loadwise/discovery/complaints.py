@@ -11,7 +11,9 @@ __all__ = ["Complaints"]
 
 _log = logging.getLogger("loadwise")
 
-_LONGEST = 500
+_LONGEST = 800
+_MOST_REASONS = 5
+"""Reasons that are logged of one outage."""
 
 
 class Complaints:
@@ -26,24 +28,31 @@ class Complaints:
     """
 
     def __init__(self, who: str) -> None:
-        self._who = who
+        self._who = visible(who)
         self._lasting: set[str] = set()
         self._failures = 0
+        self._reasons: set[str] = set()
 
-    def failed(self, reason: str, kept: int) -> None:
-        """Log that the source could not be asked, unless it could not the last time either."""
+    def failed(self, reason: str, kept: str) -> None:
+        """Log that the source could not be asked, unless that has been said since it last could.
+
+        Args:
+            reason: Why it could not.
+            kept: What is kept, in words.
+        """
         self._failures += 1
-        if self._failures == 1:
-            self._warn(
-                f"{reason}; the {kept} nodes that there are stay as they are, and it is asked "
-                f"again within 10 s"
-            )
+        # Who mends a file is to hear of the next mistake; but a reason may be new every time.
+        if reason not in self._reasons and len(self._reasons) < _MOST_REASONS:
+            self._reasons.add(reason)
+            self._warn(f"{reason}; {kept}, and it is asked again within 10 s")
 
     def answered(self) -> None:
         """Log that the source can be asked again."""
         if self._failures:
-            _log.info("%s: it answers again, after %d errors", self._who, self._failures)
+            count = f"{self._failures} error{'s' if self._failures > 1 else ''}"
+            _log.info("%s: it answers again, after %s", self._who, count)
         self._failures = 0
+        self._reasons.clear()
 
     def noted(self, complaints: Mapping[str, str]) -> None:
         """Log those complaints about an answer that the last one gave no cause for."""

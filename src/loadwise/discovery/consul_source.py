@@ -21,6 +21,7 @@ _HERE: Final = "http://127.0.0.1:8500"
 _LONGEST_WAIT: Final = 600.0
 _GRACE: Final = 10.0
 """Seconds that an answer may take besides the time that it is to wait for a change."""
+_MOST_DIGITS: Final = 20
 _GAP: Final = 0.2
 """Seconds between two queries at least: an index may move though nothing of the service has."""
 
@@ -156,7 +157,7 @@ class _ConsulFeed:
 
 
 def _index(told: str | None) -> int:
-    if told is None or not told.isdecimal():
+    if told is None or not told.isdecimal() or len(told) > _MOST_DIGITS:
         raise SourceError(
             f"the answer has the X-Consul-Index {shown(told)}; it must be a number: is this Consul?"
         )

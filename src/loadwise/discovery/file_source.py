@@ -95,6 +95,7 @@ class _FileFeed:
         self._interval = interval
         self._is_first = True
         self._content: bytes | None = None
+        self._fault: str | None = None  # why there is no content
         self._read_as: Signature = None
         # What the file lists as it was last read, unless that was wrong.
         self._found: Found[Endpoint] | None = None
@@ -124,10 +125,10 @@ class _FileFeed:
                 self._once_more = not is_same
                 if not is_same:
                     signature = self._settled(signature)
-                before = self._content
-                content, fault = self._bytes(signature)
-                if content != before:
-                    return self._parsed(content, fault)
+                before = self._content, self._fault
+                self._content, self._fault = self._bytes(signature)
+                if (self._content, self._fault) != before:
+                    return self._parsed()
             if self._found is not None and not self._closed.is_set():
                 return self._found
         raise SourceError(f"{self._path}: the watcher was stopped")
@@ -137,7 +138,8 @@ class _FileFeed:
         self._closed.set()
 
     def _read(self) -> Found[Endpoint]:
-        return self._parsed(*self._bytes(self._signature()))
+        self._content, self._fault = self._bytes(self._signature())
+        return self._parsed()
 
     def _wait(self) -> None:
         """Wait for news of the file, but not long, because not every file system has any."""
@@ -172,7 +174,6 @@ class _FileFeed:
     def _bytes(self, signature: Signature) -> tuple[bytes | None, str | None]:
         """Read the file, and return its content, or what is wrong."""
         self._read_as = signature
-        self._content = None
         try:
             if not stat.S_ISREG(self._path.stat().st_mode):
                 return None, "it is not a regular file"
@@ -183,15 +184,14 @@ class _FileFeed:
             return None, f"it cannot be read: {reason}"
         if len(content) > _MOST_BYTES:
             return None, f"it has more than {_MOST_BYTES // 2**20} MiB"
-        self._content = content
         return content, None
 
-    def _parsed(self, content: bytes | None, fault: str | None) -> Found[Endpoint]:
+    def _parsed(self) -> Found[Endpoint]:
         self._found = None
-        if content is None:
-            raise SourceError(f"{self._path}: {fault}", again=0.0)
+        if self._content is None:
+            raise SourceError(f"{self._path}: {self._fault}", again=0.0)
         try:
-            self._found = Found(_nodes(self._path, content))
+            self._found = Found(_nodes(self._path, self._content))
         except NodeListError as error:
             raise SourceError(str(error), again=0.0) from None
         return self._found

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Generic, TypeVar
 
 from loadwise._numbers import shown
+from loadwise._text import visible
 from loadwise.balancer import Balancer
 from loadwise.discovery.cache import CacheFile
 from loadwise.discovery.changes import Changes
@@ -20,6 +21,8 @@ __all__ = ["Keeper", "WatchStatus"]
 
 N = TypeVar("N")
 
+_LONGEST = 500
+"""Characters of an error that are told at most."""
 _REFUSED_AGAIN = 10.0
 """Seconds until nodes that the balancer refused are tried again, if no other answer comes."""
 
@@ -71,6 +74,7 @@ class Keeper(Generic[N]):
         self._changes = Changes(balancer)
         self._complaints = Complaints(f"{source} for balancer {balancer.name!r}")
         self._cache = None if settings.cache is None else CacheFile(settings.cache, source)
+        self._cache_faults: dict[str, str] = {}  # of the last time that it was written
         self._last: Found[N] | None = None
         self._believed: Found[N] | None = None
         self._is_first = True
@@ -134,7 +138,7 @@ class Keeper(Generic[N]):
         """Record that the source could not be asked."""
         self._failures += 1
         self._error = _words(error)
-        self._complaints.failed(self._error, len(self.balancer.all_nodes))
+        self._complaints.failed(self._error, self._what_stays())
 
     def turn(self, now: float) -> float | None:
         """Apply what is due, and return in how many seconds there will be more; O(n) if it is."""
@@ -151,7 +155,7 @@ class Keeper(Generic[N]):
 
     def _take(self, found: Found[N], now: float) -> None:
         self._is_first = False
-        complaints = dict(found.complaints)
+        complaints = {**found.complaints, **self._cache_faults}
         try:
             self._follow(found, now, complaints)
         except Exception as error:  # noqa: BLE001 - nodes, strategies and filters are the user's
@@ -169,10 +173,8 @@ class Keeper(Generic[N]):
         draining = found.draining & nodes.keys()
         if len(draining) == len(nodes) and not self._settings.allow_empty:
             what = "all nodes that it lists are about to end" if nodes else "it lists no nodes"
-            count = len(self.balancer.all_nodes)
             complaints["empty"] = (
-                f"{what}; the {count} nodes that there are stay as they are (allow_empty=True "
-                f"would let them go)"
+                f"{what}; {self._what_stays()} (allow_empty=True would let them go)"
             )
             return
         self._believed = found
@@ -182,7 +184,8 @@ class Keeper(Generic[N]):
         kept |= {i: members[i] for i in self._held}
         changed = self._changes.apply(kept, draining)
         if (changed or self._from_cache) and self._cache is not None:
-            self._write_cache(self._cache, nodes, complaints)
+            self._write_cache(self._cache, nodes)
+            complaints |= self._cache_faults
         self._from_cache = False
 
     def _hold(self, nodes: dict[Hashable, N], now: float) -> None:
@@ -198,13 +201,16 @@ class Keeper(Generic[N]):
             self._complaints.happened(text)
         self._held = {i: until for i, until in self._held.items() if i not in nodes and until > now}
 
-    def _write_cache(
-        self, cache: CacheFile, nodes: dict[Hashable, N], complaints: dict[str, str]
-    ) -> None:
+    def _write_cache(self, cache: CacheFile, nodes: dict[Hashable, N]) -> None:
+        self._cache_faults = {}
         try:
             cache.write(nodes.values())
         except (OSError, TypeError, ValueError) as error:
-            complaints["cache"] = f"the cache file cannot be written: {_words(error)}"
+            self._cache_faults["cache"] = f"the cache file cannot be written: {_words(error)}"
+
+    def _what_stays(self) -> str:
+        count = len(self.balancer.all_nodes)
+        return f"what there is, {count} node{'' if count == 1 else 's'}, stays as it is"
 
 
 def _by_id(found: Found[N], complaints: dict[str, str]) -> dict[Hashable, N]:
@@ -234,5 +240,15 @@ def _by_id(found: Found[N], complaints: dict[str, str]) -> dict[Hashable, N]:
 
 
 def _words(error: BaseException) -> str:
-    text = str(error)
-    return text if isinstance(error, SourceError) else f"{type(error).__name__}: {text}"
+    kind = type(error).__name__
+    try:
+        text = visible(str(error))
+    except Exception:  # noqa: BLE001 - it is the user's, like the source
+        return kind
+    if isinstance(error, SourceError) and text:
+        return _cut(text)
+    return _cut(f"{kind}: {text}") if text else kind
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -26,7 +26,16 @@ _WATCH: Final = 240
 """Seconds after which a watch ends of its own accord, and the next begins."""
 _AFTER_END: Final = 1.0
 """Seconds from the end of a watch to the next; that one misses nothing of what happens between."""
+_FIRST_PAUSE: Final = 0.25
+_LONGEST_PAUSE: Final = 10.0
+_MOST_DOUBLINGS: Final = 6
+"""Seconds from a list that a lost watch made necessary to the next watch, and how they grow."""
+_MOST_PAGES: Final = 1_000
 _LONGEST_EVENT: Final = 16 * 1024 * 1024
+
+
+class _WatchLostError(SourceError):
+    """A watch cannot go on from where it was."""
 
 
 class KubernetesFeed:
@@ -63,6 +72,9 @@ class KubernetesFeed:
         self._version: str | None = None
         # Whether the server has held to that version, be it by one event.
         self._is_proven = False
+        # How many watches could not go on since one was well, and what is to be said of it.
+        self._losses = 0
+        self._complaints: dict[str, str] = {}
         self._stream: BodyStream | None = None
         self._rest = bytearray()
         self._is_asking = False
@@ -70,23 +82,23 @@ class KubernetesFeed:
     def fetch(self) -> Found[Endpoint]:
         """Return the endpoints: at first as they are listed, later when something has happened.
 
-        A bookmark changes nothing, so after one that is the same `Found` as before.
+        A bookmark changes nothing, so after one that is the same `Found` as before. Where watches
+        are of no use, which is complained about once, there are lists at growing intervals.
 
         Raises:
-            SourceError: The server does not answer as it must. Then the watch goes on from where
-                it was, or with a new list if the server has forgotten that.
+            SourceError: The server does not answer as it must. The watch goes on from where it was.
         """
         self._is_asking = True
         try:
-            has_ended = False
+            again = 0.0
             if self._version is None:
                 self._list()
             else:
-                has_ended = self._watch()
+                again = self._follow()
             if self._found is None:
-                self._found = joined(self._slices.values(), self._port, self._service)
-            # Whoever ends each watch at once is not to be asked for the next one at once.
-            return replace(self._found, again=_AFTER_END) if has_ended else self._found
+                found = joined(self._slices.values(), self._port, self._service)
+                self._found = replace(found, complaints={**found.complaints, **self._complaints})
+            return replace(self._found, again=again) if again else self._found
         except BaseException:
             self._hang_up()
             raise
@@ -99,6 +111,22 @@ class KubernetesFeed:
         if not self._is_asking:
             self._hang_up()
             self._client.close()
+
+    def _follow(self) -> float:
+        """Read until something has happened, and return for how long the next watch is to wait."""
+        try:
+            if not self._watch():
+                return 0.0
+        except _WatchLostError as error:
+            if not self._is_proven:
+                self._complaints = {"watch": f"{error}; so it is listed again and again"}
+            self._hang_up()
+            self._list()
+            # One that forgets at once what it has just listed would else be asked for ever.
+            self._losses += 1
+            return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._losses, _MOST_DOUBLINGS))
+        # Whoever ends each watch at once is not to be asked for the next one at once.
+        return _AFTER_END
 
     def _headers(self) -> dict[str, str]:
         token = self._token()
@@ -120,7 +148,7 @@ class KubernetesFeed:
     def _pages(self, params: dict[str, str]) -> tuple[dict[str, _Table], str]:
         slices: dict[str, _Table] = {}
         count = 0
-        while True:
+        for _ in range(_MOST_PAGES):
             answer, _ = self._client.get(
                 self._path, self._selector | params, self._headers(), _PATIENCE
             )
@@ -135,9 +163,15 @@ class KubernetesFeed:
             if not meta.get("continue"):
                 return slices, _version_of(meta)
             params = params | {"continue": str(meta["continue"])}
+        raise SourceError(f"the list of {self._service} has more than {_MOST_PAGES:,} pages")
 
     def _watch(self) -> bool:
-        """Read until something has happened, and return whether it was the watch that ended."""
+        """Read until something has happened, and return whether it was the watch that ended.
+
+        Raises:
+            _WatchLostError: It is to be listed anew.
+            SourceError: The connection broke off.
+        """
         while True:
             if self._stream is None:
                 self._begin()
@@ -146,15 +180,16 @@ class KubernetesFeed:
             if not piece:
                 # The time of the watch is over, and the next one goes on from here.
                 self._hang_up()
+                self._be_well()
                 return True
             has_news = False
-            for event in self._events(piece):
-                self._happen(event)
-                has_news = True
-                if self._version is None:  # the server has forgotten where this was
-                    self._hang_up()
-                    self._list()
-                    return False
+            try:
+                for event in self._events(piece):
+                    self._happen(event)
+                    has_news = True
+            except SourceError as error:
+                # It would tell the same again from there.
+                raise _WatchLostError(f"the watch of {self._service} ended: {error}") from None
             if has_news:
                 return False
 
@@ -168,9 +203,15 @@ class KubernetesFeed:
         headers = self._headers() | {"Accept-Encoding": "identity"}
         try:
             self._stream, _ = self._client.stream(self._path, params, headers, _WATCH + _PATIENCE)
-        except HttpStatusError:
-            self._version = None  # it may be to blame
-            raise
+        except HttpStatusError as error:
+            # Whatever it is: the version may be to blame.
+            raise _WatchLostError(str(error)) from None
+
+    def _be_well(self) -> None:
+        """Note that a watch does what it should."""
+        self._is_proven, self._losses = True, 0
+        if self._complaints:
+            self._complaints, self._found = {}, None
 
     def _events(self, piece: bytes) -> Iterator[_Table]:
         """Yield the events that are complete with a piece of the stream, one per line."""
@@ -178,7 +219,6 @@ class KubernetesFeed:
         *lines, rest = self._rest.split(b"\n")
         self._rest = rest
         if len(rest) > _LONGEST_EVENT:
-            self._version = None
             raise SourceError(f"an event has more than {_LONGEST_EVENT // 2**20} MiB")
         for line in lines:
             if not line.strip():
@@ -186,7 +226,6 @@ class KubernetesFeed:
             try:
                 event: object = json.loads(line)
             except (ValueError, RecursionError) as error:
-                self._version = None
                 raise SourceError(f"an event is not JSON: {error}") from None
             yield _as_table(event, "an event")
 
@@ -198,7 +237,7 @@ class KubernetesFeed:
         """
         kind, thing = event.get("type"), _as_table(event.get("object"), "the object of an event")
         if kind == "ERROR":
-            self._error(thing)
+            raise SourceError(f"it says {shown(thing.get('message'))}")
         if kind not in {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"}:
             return
         meta = _as_table(thing.get("metadata"), "its metadata")
@@ -206,18 +245,11 @@ class KubernetesFeed:
             self._slices.pop(str(meta.get("name")), None)
         elif kind != "BOOKMARK":
             self._put(self._slices, thing)
-        if kind != "BOOKMARK":
+        if kind == "BOOKMARK":
+            self._be_well()
+        else:
             self._found = None
         self._version, self._is_proven = _version_of(meta), True
-
-    def _error(self, status: _Table) -> None:
-        code = status.get("code")
-        was_proven = self._is_proven
-        # Whatever it is: the version may be to blame.
-        self._version = None
-        if code != _GONE or not was_proven:
-            # Not at once: one that forgets at once what it has just listed would be asked for ever.
-            raise SourceError(f"the watch of {self._service} ended: {shown(status.get('message'))}")
 
     def _hang_up(self) -> None:
         if self._stream is not None:
