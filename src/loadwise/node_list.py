@@ -12,6 +12,7 @@ from typing import Final, cast
 
 from loadwise._numbers import number, shown
 from loadwise._text import visible
+from loadwise._turns import in_turns
 from loadwise.errors import LoadwiseError, nearest
 from loadwise.nodes import Endpoint
 
@@ -96,7 +97,7 @@ def _read(value: object, place: str) -> tuple[Endpoint, ...]:
         )
     places: dict[object, int] = {}
     nodes: list[Endpoint] = []
-    for index, entry in enumerate(cast("Sequence[object]", value)):
+    for index, entry in enumerate(in_turns(cast("Sequence[object]", value))):
         node = _node(entry, f"{place}[{index}]")
         first = places.setdefault(node.id, index)
         if first != index:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from loadwise._numbers import finite, shown
+from loadwise._turns import in_turns
 from loadwise.discovery.addresses import Dropped, address
 from loadwise.discovery.source import MOST_NODES, SourceError
 from loadwise.node_list import text_fault
@@ -35,7 +36,7 @@ def endpoints(answer: object) -> tuple[tuple[Endpoint, ...], dict[str, str]]:
         raise SourceError(f"it lists {len(entries):,} instances; {MOST_NODES:,} are the most")
     dropped = Dropped("instances")
     found: dict[str, Endpoint] = {}
-    for entry in entries:
+    for entry in in_turns(entries):
         service, host = _table(entry, "Service"), _table(entry, "Node")
         place = service.get("Address") or host.get("Address")
         identity = address(place, service.get("Port"))

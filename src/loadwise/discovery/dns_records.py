@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from loadwise._numbers import shown
+from loadwise._turns import in_turns
 from loadwise.discovery.addresses import Dropped, address
 from loadwise.nodes import Endpoint
 
@@ -44,7 +45,7 @@ def endpoints(
         [('a:80', 1, 1), ('b:80', 1, 1)]
     """
     found: dict[str, Record] = {}
-    for record in records:
+    for record in in_turns(records):
         if record.host == "." and record.port is not None:
             continue  # "the service is decidedly not available" here, says RFC 2782
         identity = address(record.host, port if record.port is None else record.port)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, cast
 
 from loadwise._numbers import shown
+from loadwise._turns import in_turns
 from loadwise.discovery.addresses import Dropped, address
 from loadwise.discovery.source import MOST_NODES, Found, SourceError
 from loadwise.errors import nearest
@@ -94,7 +95,7 @@ def _all(slices: Iterable[_Table], ports: _Ports, dropped: Dropped) -> Iterator[
             dropped.add(f"a slice of the type {shown(family)}")
             continue
         port = ports.of(table)
-        for entry in _entries(table):
+        for entry in in_turns(_entries(table)):
             one = _one(entry, family, port)
             if one is None:
                 dropped.add(_told(entry, port))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 from loadwise._numbers import shown
 from loadwise._text import visible
 from loadwise.discovery.source import SourceError
+from loadwise.discovery.json_entries import parsed_json
 
 try:
     import httpx2
@@ -128,7 +128,7 @@ class HttpClient:
         finally:
             stream.close()
         try:
-            return json.loads(body), headers
+            return parsed_json(body), headers
         except (ValueError, RecursionError) as error:
             raise SourceError(f"{self._url}{path}: the answer is not JSON: {error}") from None
 

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from loadwise._numbers import shown
 from loadwise._text import visible
+from loadwise._turns import in_turns
 from loadwise.balancer import Balancer
 from loadwise.discovery.cache import CacheFile
 from loadwise.discovery.changes import Changes
@@ -223,7 +224,7 @@ def _by_id(found: Found[N], complaints: dict[str, str]) -> dict[Hashable, N]:
     refuse_text(found.nodes)
     nodes: dict[Hashable, N] = {}
     twice: list[Hashable] = []
-    for count, node in enumerate(islice(found.nodes, MOST_NODES + 1)):
+    for count, node in enumerate(in_turns(islice(found.nodes, MOST_NODES + 1))):
         if count == MOST_NODES:
             raise SourceError(f"it lists more than {MOST_NODES:,} nodes, which is the most allowed")
         identity = node_id(node)

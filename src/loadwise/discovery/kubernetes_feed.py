@@ -19,7 +19,8 @@ __all__ = ["KubernetesFeed"]
 _Table = dict[str, Any]
 
 _GONE: Final = 410
-_PAGE: Final = "500"
+_PAGE: Final = "50"
+"""Slices, of 100 endpoints each as a rule: what is read of one page holds up other threads."""
 _PATIENCE: Final = 15.0
 """Seconds that the server may say nothing where it need not wait."""
 _WATCH: Final = 240
@@ -34,8 +35,8 @@ _MOST_PAGES: Final = 1_000
 _LONGEST_EVENT: Final = 16 * 1024 * 1024
 
 
-class _WatchLostError(SourceError):
-    """A watch cannot go on from where it was."""
+class _WatchLostError(Exception):
+    """A watch cannot go on from where it was; never told to others."""
 
 
 class KubernetesFeed:
