@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from loadwise._numbers import shown
 from loadwise._text import visible
-from loadwise.discovery.source import SourceError
 from loadwise.discovery.json_entries import parsed_json
+from loadwise.discovery.source import SourceError
 
 try:
     import httpx2
