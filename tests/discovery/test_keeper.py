@@ -489,6 +489,8 @@ def test_reasons_that_are_new_every_time_do_not_fill_the_log() -> None:
     kept = keeper(Balancer(["own"]))
     with logged() as log:
         for count in range(100):
-            kept.failed(OSError(f"refused at {count} s"))
+            kept.failed(OSError(f"refused by {count} after {count / 7:.3f} s"))
+            kept.failed(OSError(f"timed out after {count / 7:.3f} s"))
     assert len(log.lines) == 5
-    assert kept.status(0.0).error == "OSError: refused at 99 s"
+    assert len(log.having("timed out after 0.000 s")) == 1
+    assert kept.status(0.0).error == "OSError: timed out after 14.143 s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 
 from loadwise._text import visible
@@ -12,6 +13,7 @@ __all__ = ["Complaints"]
 _log = logging.getLogger("loadwise")
 
 _LONGEST = 800
+_FRACTION = re.compile(r"\d+\.\d+")
 _MOST_REASONS = 5
 """Reasons that are logged of one outage."""
 
@@ -42,8 +44,9 @@ class Complaints:
         """
         self._failures += 1
         # Who mends a file is to hear of the next mistake; but a reason may be new every time.
-        if reason not in self._reasons and len(self._reasons) < _MOST_REASONS:
-            self._reasons.add(reason)
+        plain = _FRACTION.sub("0", reason)  # such as of the seconds that were waited for an answer
+        if plain not in self._reasons and len(self._reasons) < _MOST_REASONS:
+            self._reasons.add(plain)
             self._warn(f"{reason}; {kept}, and it is asked again within 10 s")
 
     def answered(self) -> None:
