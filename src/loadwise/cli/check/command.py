@@ -15,6 +15,8 @@ HELP = f"""Is this fleet file right? Say all that is wrong with it, or what it w
 
 A fleet file is the TOML file that loadwise.config.load_balancer reads: nodes,
 strategy, health, limits, quotas. Nothing is started, and nobody is asked.
+What stands there in vain, such as tau for a strategy without it, is listed
+under "no effect".
 
 To install all that it needs: pip install 'loadwise\\[cli,config]'
 
