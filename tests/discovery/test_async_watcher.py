@@ -83,6 +83,24 @@ def test_nodes_are_there_when_it_has_started(run: Any) -> None:
     until_no_threads()
 
 
+def test_a_block_that_is_never_entered_leaves_nothing_behind() -> None:
+    """As where the wait for the first answer is cancelled."""
+
+    async def find() -> list[str]:
+        await asyncio.sleep(TIMEOUT)
+        return ["a"]
+
+    async def main() -> None:
+        watcher = AsyncWatcher(Balancer(["own"]), CallableSource(find))
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), watcher:
+                raise AssertionError
+        assert not watcher.running
+        await asyncio.to_thread(until_no_threads)
+
+    asyncio.run(main())
+
+
 def test_a_coroutine_function_is_awaited_in_the_loop(run: Any) -> None:
     """It may fail, and is asked again."""
     listed, callers = Listed("a"), set[threading.Thread]()

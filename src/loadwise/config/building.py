@@ -98,7 +98,11 @@ mean 'max_in_flight'? (there is max_in_flight, max_waiting)
     for text in fleet.unused:
         log_warning("%s: %s", visible(fleet.origin), visible(text))
     if balancer.watcher is not None:
-        balancer.watcher.start()
+        try:
+            balancer.watcher.start()
+        except BaseException:  # such as Ctrl-C: nobody would have anything to close
+            balancer.close()
+            raise
     return balancer
 
 

@@ -50,6 +50,10 @@ class _LoopRun(Generic[N]):
         if seconds:
             await self.loop.wait(self._first, seconds)
 
+    def close(self) -> None:
+        """End it, without waiting for the end."""
+        self._threads.close()
+
     async def stop(self) -> None:
         """End it."""
         if self._process != os.getpid():
@@ -159,7 +163,12 @@ class AsyncWatcher(Generic[N]):
         return self._keeper.status(self._settings.clock())
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:  # such as a cancellation: without a block nobody would stop it
+            if self._run is not None:
+                self._run.close()
+            raise
         return self
 
     async def __aexit__(

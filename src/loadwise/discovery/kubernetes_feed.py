@@ -77,6 +77,7 @@ class KubernetesFeed:
         self._losses = 0
         self._complaints: dict[str, str] = {}
         self._stream: BodyStream | None = None
+        self._has_heard = False  # anything in the watch that there is, or was last
         self._rest = bytearray()
         self._is_asking = False
 
@@ -118,6 +119,9 @@ class KubernetesFeed:
         try:
             if not self._watch():
                 return 0.0
+            if not self._has_heard:
+                # Not even a bookmark, as of a server that was set back and counts from lower on.
+                self._list()
         except _WatchLostError as error:
             if not self._is_proven:
                 self._complaints = {"watch": f"{error}; so it is listed again and again"}
@@ -202,6 +206,7 @@ class KubernetesFeed:
             "timeoutSeconds": str(_WATCH),
         }
         headers = self._headers() | {"Accept-Encoding": "identity"}
+        self._has_heard = False
         try:
             self._stream, _ = self._client.stream(self._path, params, headers, _WATCH + _PATIENCE)
         except HttpStatusError as error:
@@ -250,7 +255,7 @@ class KubernetesFeed:
             self._be_well()
         else:
             self._found = None
-        self._version, self._is_proven = _version_of(meta), True
+        self._version, self._is_proven, self._has_heard = _version_of(meta), True, True
 
     def _hang_up(self) -> None:
         if self._stream is not None:

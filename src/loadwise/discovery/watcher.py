@@ -116,7 +116,11 @@ class Watcher(Generic[N]):
         return self._keeper.status(self._settings.clock())
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:  # such as Ctrl-C: without a block nobody would stop it
+            self.stop()
+            raise
         return self
 
     def __exit__(
