@@ -21,6 +21,7 @@ CORE = (
         "_native",
         "_numbers",
         "_text",
+        "_turns",
     }
     | {"_threads", "errors"},
     {"_amounts", "_callables", "_counter", "_fork", "_gil", "_log", "_memo", "_native", "_numbers"}
