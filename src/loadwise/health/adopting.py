@@ -19,11 +19,12 @@ def claim_probes(tracker: HealthTracker, claims: Claims) -> None:
 def adopt(tracker: HealthTracker, new: NodeHealth) -> bool:
     """Have a tracker take over a node's record, and tell its listeners; ``False`` if it may not.
 
-    A node that is ejected there stays so. O(1).
+    A node that is ejected there stays so until that may end. O(1).
     """
     with tracker._lock:  # noqa: SLF001 - of the same package
         old = tracker.health(new.id)
-        if old.status is new.status or tracker.is_ejected(new.id):
+        held = tracker._probes.is_held(new.id, tracker.clock())  # noqa: SLF001 - as above
+        if old.status is new.status or held:
             return False
         record = NodeHealth(new.id) if new.status is HealthStatus.HEALTHY else new
         tracker._records.standings.setdefault(  # noqa: SLF001 - as above
