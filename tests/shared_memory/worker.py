@@ -61,7 +61,7 @@ def main() -> None:  # noqa: C901 - one branch for each command
         host=host,
         max_in_flight=int(limit) or None,
         outliers=detection if more == "outliers" else None,
-        slow_start=SlowStart(window=1000.0) if more == "slow" else None,
+        slow_start=SlowStart(window=1000.0, min_weight=1e-6) if more == "slow" else None,
     )
     leases: list[Lease[str]] = []
 
@@ -73,7 +73,7 @@ def main() -> None:  # noqa: C901 - one branch for each command
     def held(node: str) -> Lease[str]:
         return leases.pop(next(i for i, lease in enumerate(leases) if lease.node == node))
 
-    def do(command: str, *arguments: Any) -> object:
+    def do(command: str, *arguments: Any) -> object:  # noqa: C901 - as above
         if command == "acquire":
             leases.extend(balancer.acquire() for _ in range(arguments[0]))
         elif command == "fail":

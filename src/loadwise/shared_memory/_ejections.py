@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Final
@@ -82,8 +82,8 @@ class HostEjections:
 
     def catch_up_on(self, cell: HostCell) -> None:
         """Tell this process's balancers of a node that is out while it is new here."""
-        for row in range(cell.memory.layout.rows):
-            if row != cell.memory.row:
+        for row, until in enumerate(self._written(cell)):
+            if until and row != cell.memory.row:
                 self.hear(cell, row, "")
 
     @contextmanager
@@ -105,9 +105,7 @@ class HostEjections:
         cell = self.find(node_id)
         if cell is None:
             return False
-        place = self._place(cell)
-        told = cell.memory.reals[place : place + cell.memory.layout.rows].tolist()
-        return any(now < until < now + _FARTHEST for until in told)
+        return any(now < until < now + _FARTHEST for until in self._written(cell))
 
     def keep(self, node_id: Hashable, until: float) -> None:
         """Write until when a node is out."""
@@ -128,6 +126,10 @@ class HostEjections:
     def results(self, node_id: Hashable) -> HostResults:
         """Return where the results of a node are told, and those of others read."""
         return HostResults(self, node_id)
+
+    def _written(self, cell: HostCell) -> Sequence[float]:
+        place = self._place(cell)
+        return cell.memory.reals[place : place + cell.memory.layout.rows].tolist()
 
     @staticmethod
     def _place(cell: HostCell) -> int:

@@ -269,8 +269,7 @@ class HostExchange(ForkAware):
 
     def _look_around(self) -> None:
         """See which rows there are now."""
-        reach = max(self.memory.row + 1, self.memory.reach())
-        self._reach = reach
+        self._reach = reach = max(self.memory.row + 1, self.memory.reach())
         for cell in list(self._cells.values()):
             if cell.memory is self.memory:
                 cell.look_at(reach)

@@ -51,13 +51,13 @@ class NodeNews:
         elif event.kind == EJECTED:
             self.ejections.hear(cell, event.row, event.words)
         elif event.kind == STARTED:
-            self.starts.hear(cell)
+            self.starts.hear(cell, event.row)
 
     def missed(self, cell: HostCell, row: int) -> None:
         """Take in how a node is, as a process has it of whose changes some were missed."""
         self.health.hear(cell, row, "")
         self.ejections.hear(cell, row, "")
-        self.starts.hear(cell)
+        self.starts.hear(cell, row)
 
     def catch_up_on(self, cell: HostCell) -> None:
         """Take in how a node is that is new here."""

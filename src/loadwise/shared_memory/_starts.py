@@ -53,13 +53,14 @@ class HostStarts:
         self._listeners = [*living, WeakMethod(heard)]
         return BalancerStarts(self, found)
 
-    def hear(self, cell: HostCell) -> None:
+    def hear(self, cell: HostCell, row: int) -> None:
         """Tell balancers when a node's slow start began in another process."""
-        since = self._newest(cell)
-        for listener in list(self._listeners):
-            heard = listener()
-            if heard is not None and since:
-                heard(cell.id, since)
+        since = cell.memory.reals[self._place(cell) + row]
+        if 0.0 < since < self._clock() + _AHEAD:
+            for listener in list(self._listeners):
+                heard = listener()
+                if heard is not None:
+                    heard(cell.id, since)
 
     def begin(self, node_id: Hashable, now: float) -> None:
         """Have all processes begin the slow start of a node."""

@@ -245,7 +245,7 @@ class VirtualProcess:
         if cell is not None and kind == EJECTED:
             self._ejections.hear(cell, told.memory.row, words)
         elif cell is not None:
-            self._starts.hear(cell)
+            self._starts.hear(cell, told.memory.row)
 
     def _changed(self, node_id: Hashable, _old: HealthStatus, _new: HealthStatus) -> None:
         health = self._health
