@@ -8,7 +8,7 @@ from typing import Final
 from weakref import ref
 
 from loadwise.health import HealthStatus, HealthTracker, NodeHealth
-from loadwise.health.adopting import adopt, claim_probes
+from loadwise.health.adopting import adopt, claim_probes, heard_at
 from loadwise.outliers import Ejection
 from loadwise.shared_memory._cells import HostCell
 from loadwise.shared_memory._claims import HostClaims, TrackerClaims
@@ -89,7 +89,7 @@ class _News:
         return self._tracker()
 
     def told(self, node_id: Hashable, stamp: float) -> None:
-        """Note that this process has found something out."""
+        """Note that something was found out of a node that was not told by this host."""
         self._newest[node_id] = stamp
 
     def newest(self, node_id: Hashable) -> float | None:
@@ -122,7 +122,7 @@ class _News:
             )
         self.adopting = cell.id, record.status
         try:
-            adopt(tracker, record)
+            adopt(tracker, record, stamp)
         finally:
             self.adopting = None
 
@@ -160,8 +160,13 @@ class HostHealth:
 
         def changed(node_id: Hashable, _old: HealthStatus, new: HealthStatus) -> None:
             alive = news.tracker
-            if alive is not None and news.adopting != (node_id, new):
+            if alive is None or news.adopting == (node_id, new):
+                return
+            heard = heard_at(alive, node_id)
+            if heard is None:
                 self._tell(alive, node_id, news)
+            else:  # from beyond this host, as the others hear themselves
+                news.told(node_id, heard)
 
         tracker.subscribe(changed)
         claim_probes(tracker, TrackerClaims(self._claims))

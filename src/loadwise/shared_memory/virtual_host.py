@@ -249,10 +249,12 @@ class VirtualProcess:
 
     def _changed(self, node_id: Hashable, _old: HealthStatus, _new: HealthStatus) -> None:
         health = self._health
-        if health is not None and node_id in self._cells and not health.is_ejected(node_id):
+        if health is None or adoption.heard_at(health, node_id) is not None:
+            return
+        if node_id in self._cells and not health.is_ejected(node_id):
             self._host.tell(self, health.health(node_id))
 
     def hear(self, record: NodeHealth) -> None:
         """Take over what another process has found out of a node, if this one has the node."""
         if self._health is not None and record.id in self._cells:
-            adoption.adopt(self._health, record)
+            adoption.adopt(self._health, record, self._host.clock())
