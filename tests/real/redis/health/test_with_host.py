@@ -39,7 +39,9 @@ class Hosts:
             Balancer(list("abcdef"), health=self.mate, host=HostState(path)),
             Balancer(list("abcdef"), health=self.far),
         ]
-        self.messages = client.pubsub(ignore_subscribe_messages=True)
+        self.messages: Any = client.pubsub(  # type: ignore[no-untyped-call]
+            ignore_subscribe_messages=True
+        )
         stack.callback(self.messages.close)
         self.messages.subscribe(f"{prefix}:health")
         for balancer in self.balancers:
