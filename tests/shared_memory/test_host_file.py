@@ -18,6 +18,7 @@ from tests.shared_memory.workers import worker
 
 from loadwise import Balancer, PeakEwma, PowerOfTwoChoices
 from loadwise.shared_memory import HostState
+from loadwise.shared_memory._layout import VERSION
 from loadwise.shared_memory._node_table import key_of
 from loadwise.testing import ManualClock
 
