@@ -64,7 +64,7 @@ def test_links_and_folders_are_refused(path: Path, tmp_path: Path) -> None:
     assert not HostState(tmp_path / ".." / tmp_path.name).is_shared
 
 
-@pytest.mark.parametrize("content", [b"", bytes(100_000), b"loadwise\1\0\0\0"])
+@pytest.mark.parametrize("content", [b"", bytes(100_000), b"loadwise" + bytes([VERSION, 0, 0, 0])])
 def test_a_file_that_nobody_holds_is_built_anew(path: Path, content: bytes) -> None:
     """Truncated or zeroed, it is mended; and its mode is, too."""
     path.write_bytes(content)
