@@ -18,6 +18,7 @@ from tests.shared_memory.workers import worker
 
 from loadwise import Balancer, PeakEwma, PowerOfTwoChoices
 from loadwise.shared_memory import HostState
+from loadwise.shared_memory._layout import VERSION
 from loadwise.shared_memory._node_table import key_of
 from loadwise.testing import ManualClock
 
@@ -63,7 +64,7 @@ def test_links_and_folders_are_refused(path: Path, tmp_path: Path) -> None:
     assert not HostState(tmp_path / ".." / tmp_path.name).is_shared
 
 
-@pytest.mark.parametrize("content", [b"", bytes(100_000), b"loadwise\1\0\0\0"])
+@pytest.mark.parametrize("content", [b"", bytes(100_000), b"loadwise" + bytes([VERSION, 0, 0, 0])])
 def test_a_file_that_nobody_holds_is_built_anew(path: Path, content: bytes) -> None:
     """Truncated or zeroed, it is mended; and its mode is, too."""
     path.write_bytes(content)

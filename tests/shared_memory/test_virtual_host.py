@@ -93,8 +93,8 @@ def test_who_is_down_for_one_is_down_for_both() -> None:
     assert pair.trackers[0].status("a") is HealthStatus.HEALTHY
 
 
-def test_an_ejection_is_not_told() -> None:
-    """It goes by what one process has seen."""
+def test_an_ejection_by_the_program_itself_is_not_told() -> None:
+    """It concerns one tracker; those by outlier detection are told."""
     pair = Pair()
     pair.trackers[0].eject("a", "an outlier", until=100.0)
     assert pair.trackers[0].status("a") is HealthStatus.UNHEALTHY

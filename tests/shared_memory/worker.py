@@ -16,8 +16,11 @@ from loadwise import (
     HealthTracker,
     InFlight,
     NoNodeAvailable,
+    Outcome,
+    OutlierDetection,
     PeakEwma,
     PowerOfTwoChoices,
+    SlowStart,
 )
 from loadwise.balancer import Lease
 from loadwise.shared_memory import HostState
@@ -45,24 +48,32 @@ def crowd(balancer: Balancer[str], seconds: float, pause: float) -> dict[str, in
 
 def main() -> None:  # noqa: C901 - one branch for each command
     """Answer each line, a list of a command and its arguments, by a line."""
-    path, measure, interval, limit, *nodes = sys.argv[1:]
+    path, measure, interval, limit, more, *nodes = sys.argv[1:]
     host = HostState(path)
     load = PeakEwma() if measure == "ewma" else InFlight()
     policy = ConsecutiveFailurePolicy(failure_threshold=1, probe_interval=float(interval))
     health = HealthTracker(policy)
+    detection = OutlierDetection()
     balancer = Balancer(
         nodes,
         PowerOfTwoChoices(load=load),
         health=health,
         host=host,
         max_in_flight=int(limit) or None,
+        outliers=detection if more == "outliers" else None,
+        slow_start=SlowStart(window=1000.0, min_weight=1e-6) if more == "slow" else None,
     )
     leases: list[Lease[str]] = []
+
+    def eject(node: str) -> None:
+        for outcome, others in ((Outcome.SUCCESS, nodes), (Outcome.FAILURE, [node])):
+            for each in others * 5:
+                balancer.report(each, outcome)
 
     def held(node: str) -> Lease[str]:
         return leases.pop(next(i for i, lease in enumerate(leases) if lease.node == node))
 
-    def do(command: str, *arguments: Any) -> object:
+    def do(command: str, *arguments: Any) -> object:  # noqa: C901 - as above
         if command == "acquire":
             leases.extend(balancer.acquire() for _ in range(arguments[0]))
         elif command == "fail":
@@ -72,6 +83,14 @@ def main() -> None:  # noqa: C901 - one branch for each command
         elif command == "healths":
             balancer.pick()
             return {each.id: str(each.health.name) for each in balancer.status()}
+        elif command == "eject":
+            eject(*arguments)
+            return list(detection.ejections)
+        elif command == "add":
+            balancer.add(*arguments)
+        elif command == "starts":
+            balancer.pick()
+            return {each.id: each.slow_start for each in balancer.status()}
         elif command == "hasten":
             health.hasten_probes(arguments)
         elif command == "crowd":

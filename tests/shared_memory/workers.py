@@ -27,9 +27,10 @@ class HostWorker:
         measure: str = "count",
         interval: float = 0.2,
         limit: int = 0,
+        more: str = "",
     ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, PROGRAM, path, measure, str(interval), str(limit), *nodes],
+            [sys.executable, PROGRAM, path, measure, str(interval), str(limit), more, *nodes],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -61,10 +62,15 @@ class HostWorker:
 
 @contextmanager
 def worker(
-    path: Path, *nodes: str, measure: str = "count", interval: float = 0.2, limit: int = 0
+    path: Path,
+    *nodes: str,
+    measure: str = "count",
+    interval: float = 0.2,
+    limit: int = 0,
+    more: str = "",
 ) -> Iterator[HostWorker]:
-    """Run a worker; make sure that it is gone in the end."""
-    one = HostWorker(path, *nodes, measure=measure, interval=interval, limit=limit)
+    """Run a worker; make sure that it is gone in the end. ``more`` is ``outliers`` or ``slow``."""
+    one = HostWorker(path, *nodes, measure=measure, interval=interval, limit=limit, more=more)
     try:
         yield one
     finally:

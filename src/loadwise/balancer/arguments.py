@@ -9,6 +9,7 @@ from typing import Any, cast
 from loadwise._callables import refuse_async, refuse_async_methods
 from loadwise._numbers import finite, shown
 from loadwise.balancer.failure_rules import FailureRule, Failures
+from loadwise.balancer.host import HostWatch
 from loadwise.balancer.slow_start import SlowStart, SlowStarts
 from loadwise.clock import Clock, check_clock
 from loadwise.health import HealthTracker
@@ -169,7 +170,7 @@ def as_tracker(
     return health
 
 
-def as_slow_starts(rule: object, clock: Clock) -> SlowStarts | None:
+def as_slow_starts(rule: object, clock: Clock, watch: HostWatch | None) -> SlowStarts | None:
     """Return what keeps the starts by a rule, if there is one.
 
     Raises:
@@ -182,7 +183,7 @@ def as_slow_starts(rule: object, clock: Clock) -> SlowStarts | None:
             f"slow_start is {shown(rule)}; give SlowStart(window=60.0), with your own number of "
             f"seconds, or None"
         )
-    return SlowStarts(rule, clock)
+    return SlowStarts(rule, clock, None if watch is None else watch.share_starts)
 
 
 def with_counter(measures: Iterable[LoadMeasure]) -> tuple[LoadMeasure, ...]:

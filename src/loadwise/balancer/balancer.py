@@ -210,7 +210,7 @@ class Balancer(Generic[N]):
             freed=free.freed,
             where=None if where is None else as_filter(where),
             rule=rule,
-            slow=as_slow_starts(slow_start, self._clock),
+            slow=as_slow_starts(slow_start, self._clock, watch),
             on_panic=PanicLog(name, rule, self._clock, on_panic).tell,
             prepare=self._strategy.prepare,
             vitals=self._vitals,
@@ -240,7 +240,10 @@ class Balancer(Generic[N]):
             # Last of all: who is refused for something else has not used it up.
             on_ejection = None if self._metrics is None else self._metrics.on_ejection
             fleet = self._fleet
-            ejector = outliers.begin(name, lambda: fleet.view.slots, self._health, on_ejection)
+            share = None if watch is None else watch.share_ejections
+            ejector = outliers.begin(
+                name, lambda: fleet.view.slots, self._health, on_ejection, share=share
+            )
             self._reporter.ejector = ejector
             fleet.eject_outliers(ejector)
 

@@ -331,8 +331,7 @@ class Fleet(ForkAware, Generic[N]):
         with self._lock:
             whole, slots = self._members
             slot = slots[self._index_in(whole, identity)]
-            # In this order, because an interrupt may fall between the two: the slot has the last
-            # word.
+            # In this order: an interrupt may fall between the two, and the slot has the last word.
             if draining:
                 self._draining.add(slot.id)
             slot.draining = draining
@@ -358,9 +357,10 @@ class Fleet(ForkAware, Generic[N]):
         return None if slow is None or self.view.panic is not None else slow.factor(identity)
 
     def _slot(self, identity: Hashable, room: Room | None) -> Slot:
+        slot = Slot(identity, self._feeds, self._quota.clock(), room)
         if self._grounds.slow is not None:
             self._grounds.slow.joined(identity)
-        return Slot(identity, self._feeds, self._quota.clock(), room)
+        return slot
 
     def _index_in(self, whole: NodeSet[N], identity: Hashable) -> int:
         identity = node_id(identity)

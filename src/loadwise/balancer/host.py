@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol, runtime_checkable
 
 from loadwise._numbers import shown
+from loadwise.balancer.slow_start import SharedStarts
 from loadwise.balancer.tallied import Tallied
 from loadwise.clock import Clock
 from loadwise.health import HealthTracker
 from loadwise.load import InFlight, LoadMeasure, PeakEwma
+from loadwise.outliers import Ejection, SharedEjections
 from loadwise.strategies.protocols import ViewStrategy
 
 __all__ = ["LOOKS_AT_OTHERS", "HealthVersion", "Host", "HostWatch", "as_host", "measures_of"]
@@ -39,6 +41,14 @@ class HostWatch(HealthVersion, Protocol):
 
     def tend(self) -> None:
         """Look after them, if that is due."""
+        ...
+
+    def share_starts(self, heard: Callable[[Hashable, float], None]) -> SharedStarts:
+        """Return where slow starts are told, and tell ``heard`` of those of others."""
+        ...
+
+    def share_ejections(self, heard: Callable[[Hashable, Ejection], None]) -> SharedEjections:
+        """Return where ejections are told, and tell ``heard`` of those of others."""
         ...
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from threading import RLock
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._membership import Membership, WarmUp
@@ -14,7 +14,7 @@ from loadwise._numbers import finite
 from loadwise.clock import Clock
 from loadwise.health import HealthStatus
 
-__all__ = ["Phase", "SlowStart", "SlowStarts"]
+__all__ = ["Phase", "SharedStarts", "SlowStart", "SlowStarts"]
 
 _STEPS: Final = 50
 _GRACE: Final = 1.0
@@ -99,17 +99,53 @@ class Phase:
     until: float
 
 
+class SharedStarts(Protocol):
+    """Slow starts of the same nodes in other processes."""
+
+    @property
+    def begin(self) -> Callable[[Hashable, float], None]:
+        """Tells others of a start, and when it was."""
+        ...
+
+    @property
+    def last(self) -> Callable[[Hashable], float]:
+        """Returns when a node's newest start was, in any process; 0 for none."""
+        ...
+
+    @property
+    def is_new(self) -> Callable[[Hashable], bool]:
+        """Tells whether no process has had a node before."""
+        ...
+
+    @property
+    def left(self) -> Callable[[Hashable], None]:
+        """Takes back what this process has told of a node."""
+        ...
+
+    @property
+    def found(self) -> Callable[[Hashable], float | None]:
+        """Returns when another process found a node's change of health, if it was another."""
+        ...
+
+
 class SlowStarts(ForkAware):
     """Starts of members whose weight still grows.
 
     Args:
         rule: How it grows.
         clock: The balancer's clock.
+        share: Shares starts with other processes; told who wants to know of theirs. ``None`` where
+            they are of this one alone.
 
     Thread-safety: a lock of its own, held for moments, under which nothing is asked of anybody.
     """
 
-    def __init__(self, rule: SlowStart, clock: Clock) -> None:
+    def __init__(
+        self,
+        rule: SlowStart,
+        clock: Clock,
+        share: Callable[[Callable[[Hashable, float], None]], SharedStarts] | None = None,
+    ) -> None:
         self._rule = rule
         self._clock = clock
         self._born: float | None = clock()
@@ -118,6 +154,7 @@ class SlowStarts(ForkAware):
         self._starts: dict[Hashable, float] = {}
         self._fallen: set[Hashable] = set()
         self._after_fork()
+        self._shared = None if share is None else share(self.heard)
         reset_in_child(self)
 
     def _after_fork(self) -> None:
@@ -125,13 +162,20 @@ class SlowStarts(ForkAware):
         self._lock = RLock()
 
     def joined(self, identity: Hashable) -> None:
-        """Begin the slow start of a member that joins; not in the balancer's first second."""
-        now = self._clock()
+        """Begin the slow start of a member that joins; not in the balancer's first second.
+
+        One that other processes have already goes on with theirs.
+        """
+        now, shared = self._clock(), self._shared
         # Asked no more after that, because a clock may go back.
-        if self._born is not None and 0 <= now - self._born < _GRACE:
-            return
-        self._born = None
-        self._begin(identity, now)
+        in_grace = self._born is not None and 0 <= now - self._born < _GRACE
+        if not in_grace:
+            self._born = None
+            if shared is None or shared.is_new(identity):
+                self._begin(identity, now)
+                return
+        if shared is not None:
+            self.heard(identity, shared.last(identity))
 
     def changed(self, identity: Hashable, old: HealthStatus, new: HealthStatus) -> None:
         """Begin the slow start of a member that is HEALTHY again after it was UNHEALTHY."""
@@ -143,12 +187,26 @@ class SlowStarts(ForkAware):
         elif new is HealthStatus.HEALTHY and (
             identity in self._fallen or old in down | HealthStatus.RECOVERING
         ):
-            self._begin(identity, self._clock())
+            found = None if self._shared is None else self._shared.found(identity)
+            if found is None:
+                self._begin(identity, self._clock())
+            else:
+                self._start(identity, found)
+
+    def heard(self, identity: Hashable, since: float) -> None:
+        """Have a slow start be the one that another process began, if that is the newest."""
+        if self._starts.get(identity, self._clock() - self._rule.window) < since:
+            self._start(identity, since)
 
     def _begin(self, identity: Hashable, now: float) -> None:
+        self._start(identity, now)
+        if self._shared is not None:
+            self._shared.begin(identity, now)
+
+    def _start(self, identity: Hashable, since: float) -> None:
         with self._lock:
             self._fallen.discard(identity)
-            self._starts[identity] = now
+            self._starts[identity] = since
             self._mark += 1
 
     def left(self, identity: Hashable) -> None:
@@ -156,6 +214,8 @@ class SlowStarts(ForkAware):
         with self._lock:
             self._fallen.discard(identity)
             self._starts.pop(identity, None)
+        if self._shared is not None:
+            self._shared.left(identity)
 
     def factor(self, identity: Hashable) -> float | None:
         """Return what part of its weight a member has now, if that still grows."""

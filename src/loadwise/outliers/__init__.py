@@ -4,7 +4,8 @@ from loadwise.outliers.detection import OutlierDetection
 from loadwise.outliers.ejection import Ejection
 from loadwise.outliers.ejector import Ejector
 from loadwise.outliers.policy import EjectionOnly
-from loadwise.outliers.rules import FailureShare, SlowShare, SuccessRate
+from loadwise.outliers.rules import FailureShare, Sample, SlowShare, SuccessRate
+from loadwise.outliers.sharing import SharedEjections, SharedResults
 from loadwise.outliers.watched import EjectorMember
 
 __all__ = [
@@ -14,6 +15,9 @@ __all__ = [
     "EjectorMember",
     "FailureShare",
     "OutlierDetection",
+    "Sample",
+    "SharedEjections",
+    "SharedResults",
     "SlowShare",
     "SuccessRate",
 ]

@@ -10,7 +10,7 @@ from typing import TypeVar
 from loadwise._numbers import finite, shown, whole
 from loadwise.health import HealthTracker
 from loadwise.outliers.ejection import Ejection, EjectionTimes
-from loadwise.outliers.ejector import Ejector, Rules
+from loadwise.outliers.ejector import Ejector, Rules, Share
 from loadwise.outliers.rules import FailureShare, SlowShare, SuccessRate
 from loadwise.outliers.watched import EjectorMember
 
@@ -59,8 +59,9 @@ class OutlierDetection:
     and cancellations count for nothing, nor do results of an ejected node. Active health checks
     are no requests: a passing one does not end an ejection, for a gray failure passes most of them.
 
-    It belongs to one balancer: give each its own. Processes that share health do not share
-    ejections.
+    It belongs to one balancer: give each its own. With ``host`` of `Balancer`, the processes of a
+    host share ejections, ``max_ejected`` and results, as of each one's last sweep. Runs of failures
+    are those of one process. With health that is shared by Redis, ejections are not shared.
 
     Thread-safety: that of the balancer. A forked child keeps the ejections and counts afresh.
 
@@ -158,6 +159,8 @@ class OutlierDetection:
         members: Callable[[], Sequence[EjectorMember]],
         health: HealthTracker,
         on_ejection: Callable[[Hashable, Ejection], None] | None,
+        *,
+        share: Share | None = None,
     ) -> Ejector:
         """Begin to watch the members of a balancer, to which it belongs from now on.
 
@@ -175,7 +178,9 @@ class OutlierDetection:
             self.significance,
             self.probe,
         )
-        self._ejector = Ejector(name, rules, times, members, health, self._rng, on_ejection)
+        self._ejector = Ejector(
+            name, rules, times, members, health, self._rng, on_ejection, share=share
+        )
         return self._ejector
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import reduce
+from operator import or_
 from random import Random
 from threading import RLock
 from typing import Final, NamedTuple
@@ -17,10 +20,14 @@ from loadwise.load import Cell
 from loadwise.outcome import Outcome
 from loadwise.outliers.ejection import Ejection, EjectionTimes, Grid
 from loadwise.outliers.rules import FailureShare, Sample, SlowShare, SuccessRate
+from loadwise.outliers.sharing import SharedEjections
 from loadwise.outliers.significance import chance_of_run
 from loadwise.outliers.watched import EjectorMember, WatchedMember
 
-__all__ = ["Ejector", "Rules"]
+__all__ = ["Ejector", "Rules", "Share"]
+
+Share = Callable[[Callable[[Hashable, Ejection], None]], SharedEjections]
+"""Shares ejections with other processes; told who wants to know of theirs."""
 
 _MOST_ASKED: Final = 32
 """So many other nodes at most tell how often the rest fails, where a run of failures is judged."""
@@ -53,6 +60,7 @@ class Ejector(ForkAware):
         health: Where ejected nodes are UNHEALTHY; its clock is the balancer's.
         rng: Source of random numbers.
         on_ejection: Told of each ejection; ``None`` if nobody wants to know.
+        share: Shares ejections with other processes; ``None`` where they are of this one alone.
 
     Attributes:
         due: When the next sweep is due, by the balancer's clock.
@@ -72,6 +80,8 @@ class Ejector(ForkAware):
         health: HealthTracker,
         rng: Random,
         on_ejection: Callable[[Hashable, Ejection], None] | None,
+        *,
+        share: Share | None = None,
     ) -> None:
         self._name = name
         self._rules = rules
@@ -88,9 +98,12 @@ class Ejector(ForkAware):
         self._ejected: dict[Hashable, WatchedMember] = {}
         # What the tracker is to be told, in order.
         self._news: deque[tuple[WatchedMember, Ejection, bool]] = deque()
+        # What other processes have ejected, and is not yet known here.
+        self._heard: deque[tuple[Hashable, Ejection]] = deque()
         self._renew_locks()
         # Before the last sweep the next is due, too: then the clock has stepped back.
         self._swept_at, self.due = self._grid.origin, self._grid.time(1)
+        self._shared = None if share is None else share(self.hear)
         reset_in_child(self)
 
     def _renew_locks(self) -> None:
@@ -125,18 +138,38 @@ class Ejector(ForkAware):
     def catch_up(self) -> None:
         """Make the sweep that is due, if one is, unless another thread does."""
         now = self._clock()
-        if not self._swept_at <= now < self.due and self._lock.acquire(blocking=False):
+        is_due = not self._swept_at <= now < self.due
+        if (is_due or self._heard) and self._lock.acquire(blocking=False):
             try:
+                self._take_over()
                 if not self._swept_at <= now < self.due:
                     self._sweep(now)
             finally:
                 self._lock.release()
         self._tell()
 
+    def hear(self, node_id: Hashable, ejection: Ejection) -> None:
+        """Note that another process has ejected a node, which the tracker has been told."""
+        self._heard.append((node_id, ejection))
+
+    def _take_over(self) -> None:
+        """Count what others have ejected as ejected. O(members) for each."""
+        while self._heard:
+            node_id, ejection = self._heard.popleft()
+            member = next((each for each in self._members() if each.id == node_id), None)
+            if member is None:
+                continue
+            watched = self._watch(member)
+            if watched.ejection is None and self._health.is_ejected(node_id):
+                watched.ejection, watched.is_told = ejection, True
+                watched.count = max(watched.count, ejection.count)
+                self._ejected[node_id] = watched
+
     def failed(self, member: EjectorMember) -> None:
         """Count a failure of a member, and eject it if that is one too many in a row."""
         self.catch_up()
         with self._lock:
+            self._take_over()
             watched = self._watch(member)
             if watched.ejection is None:
                 watched.fail()
@@ -166,7 +199,8 @@ class Ejector(ForkAware):
     def _watch(self, member: EjectorMember) -> WatchedMember:
         watched = self._watched.get(member.id)
         if watched is None or watched.member is not member:
-            watched = self._watched[member.id] = WatchedMember(member)
+            shared = None if self._shared is None else self._shared.results(member.id)
+            watched = self._watched[member.id] = WatchedMember(member, shared)
         if self._rules.slow_share is not None and watched.slow is None:
             watched.slow = Cell()
             member.observers = (*member.observers, (self.observe, watched.slow))
@@ -232,6 +266,10 @@ class Ejector(ForkAware):
 
     def _judge(self, swept: list[WatchedMember], samples: list[Sample], now: float) -> None:
         rules, significance = self._rules, self._rules.significance
+        if significance is not None and self._shared is not None:
+            # Each process judges the results of all, so each but once in so many times.
+            judges = reduce(or_, (watched.judges for watched in swept), 0)
+            significance /= 1 + judges.bit_count()
         for name, rule in (
             ("success_rate", rules.success_rate),
             ("failure_share", rules.failure_share),
@@ -250,15 +288,31 @@ class Ejector(ForkAware):
         """Eject a node, unless it is ejected, or too many are."""
         if watched.ejection is not None or not watched.member.alive:
             return
-        ejected = sum(each.member.alive for each in self._ejected.values())
-        if ejected and ejected / max(1, len(self._members())) >= self._rules.max_ejected:
+        if self._is_enough(sum(each.member.alive for each in self._ejected.values())):
             return
-        watched.count = self._times.next(watched.count)
-        until = now + self._times.seconds(watched.count)
-        watched.ejection = Ejection(now, until, watched.count, f"ejected: {why}", rule)
+        node_id, shared = watched.member.id, self._shared
+        with nullcontext() if shared is None else shared.order(node_id):
+            if shared is not None:
+                if shared.is_out(node_id, now):  # by another process, of which is yet to be heard
+                    return
+                ids = [member.id for member in self._members()]
+                if self._is_enough(sum(i in self._ejected or shared.is_out(i, now) for i in ids)):
+                    return
+            watched.count = self._times.next(watched.count)
+            until = now + self._times.seconds(watched.count)
+            if shared is not None:
+                # For the others it lasts until the sweep that may end it here.
+                until = self._grid.time(self._grid.first_from(until))
+                shared.keep(node_id, until)
+            watched.ejection = Ejection(now, until, watched.count, f"ejected: {why}", rule)
         watched.is_told = False
-        self._ejected[watched.member.id] = watched
+        self._ejected[node_id] = watched
         self._news.append((watched, watched.ejection, True))
+
+    def _is_enough(self, ejected: int) -> bool:
+        """Tell whether with so many ejected no other may be."""
+        members = max(1, len(self._members()))
+        return bool(ejected) and ejected / members >= self._rules.max_ejected
 
     def _end_if_over(self, watched: WatchedMember, now: float) -> None:
         """End an ejection whose time has come, or whose node is no member or ejected no more."""
@@ -276,6 +330,8 @@ class Ejector(ForkAware):
     def _end(self, watched: WatchedMember, ejection: Ejection, now: float) -> None:
         del self._ejected[watched.member.id]
         watched.ejection = None
+        if self._shared is not None:
+            self._shared.keep(member.id, 0.0)
         watched.forget()
         watched.returned = None
         if not self._rules.probe:
@@ -333,8 +389,12 @@ class Ejector(ForkAware):
             with self._lock:
                 if watched.ejection is not None and self._ejected.pop(member.id, None) is watched:
                     watched.ejection = None
+                    if self._shared is not None:
+                        self._shared.keep(member.id, 0.0)
             return
         watched.is_told = True
+        if self._shared is not None:
+            self._shared.tell(member.id, ejection)
         if not member.alive:  # it has left meanwhile, and perhaps come back as another
             self._health.readmit(member.id, probe=False)
             return

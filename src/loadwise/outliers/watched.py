@@ -11,6 +11,7 @@ from loadwise.load import Cell
 from loadwise.outcome import Outcome
 from loadwise.outliers.ejection import Ejection
 from loadwise.outliers.rules import Sample
+from loadwise.outliers.sharing import SharedResults
 
 __all__ = ["EjectorMember", "WatchedMember"]
 
@@ -42,6 +43,8 @@ class WatchedMember:
         returned: The number of the sweep at which it was back from the last, or would have been;
             ``None`` while that is to be found out.
         slow: An entry for each slow answer since the last sweep.
+        shared: Its results in other processes; ``None`` where they are not shared.
+        judges: Which processes had any in the interval before the last sweep, as bits.
 
     Not thread-safe: the ejector holds a lock.
     """
@@ -54,14 +57,18 @@ class WatchedMember:
         "ejection",
         "failures",
         "is_told",
+        "judges",
         "member",
         "returned",
         "run",
+        "shared",
         "slow",
     )
 
-    def __init__(self, member: EjectorMember) -> None:
+    def __init__(self, member: EjectorMember, shared: SharedResults | None = None) -> None:
         self.member = member
+        self.shared = shared
+        self.judges = 0
         self.failures = self.run = self.count = 0
         self.before = Sample(0, 0)
         self.ejection: Ejection | None = None
@@ -84,12 +91,18 @@ class WatchedMember:
         return Sample(good, self.failures, 0 if self.slow is None else len(self.slow))
 
     def take(self) -> Sample:
-        """Return its results since the last sweep, and begin the next interval."""
+        """Return its results since the last sweep, and begin the next interval.
+
+        Where they are shared, those are in that other processes have told since.
+        """
         taken = self.results()
         self._seen += taken.good
         self.failures = 0
         if self.slow is not None:
             del self.slow[: taken.slow]
+        if self.shared is not None:
+            others, self.judges = self.shared.pool(taken)
+            taken = Sample(*map(sum, zip(taken, others, strict=True)))
         self.before = taken
         return taken
 

@@ -9,7 +9,16 @@ from typing import Final, NamedTuple
 from loadwise.shared_memory._layout import ENTRY, RING
 from loadwise.shared_memory._memory import HostMemory
 
-__all__ = ["FORGOTTEN", "HEALTH", "NOTHING", "HostEvent", "heard_since", "tell"]
+__all__ = [
+    "EJECTED",
+    "FORGOTTEN",
+    "HEALTH",
+    "NOTHING",
+    "STARTED",
+    "HostEvent",
+    "heard_since",
+    "tell",
+]
 
 NOTHING: Final = 0
 """Says only that it is time to look around."""
@@ -17,6 +26,10 @@ FORGOTTEN: Final = 1
 """Says that the cost of a node is to be taken for never measured."""
 HEALTH: Final = 2
 """Says that the health of a node has changed."""
+STARTED: Final = 3
+"""Says that the slow start of a node has begun."""
+EJECTED: Final = 4
+"""Says that a node was ejected."""
 
 # Number, node, kind, length of the words, words; the number again. Who writes begins at the end and
 # who reads at the beginning, so that what both numbers agree on is one event.

@@ -14,10 +14,10 @@ from loadwise._log import log_exception, log_warning
 from loadwise.health import HealthTracker
 from loadwise.load import InFlight, LoadMeasure, PeakEwma
 from loadwise.shared_memory._cells import HostCell, Left
-from loadwise.shared_memory._events import FORGOTTEN, HEALTH, NOTHING, heard_since, tell
-from loadwise.shared_memory._health import HostHealth
+from loadwise.shared_memory._events import FORGOTTEN, NOTHING, heard_since, tell
 from loadwise.shared_memory._measures import HostInFlight, HostPeakEwma
 from loadwise.shared_memory._memory import HostMemory
+from loadwise.shared_memory._node_news import NodeNews
 from loadwise.shared_memory._node_table import HostNodes, key_of
 from loadwise.shared_memory._opening import Unshareable, open_shared, what_has_become_of
 
@@ -51,6 +51,7 @@ class HostExchange(ForkAware):
         heard: Which bells have been heard.
         due: When the next look is due, by the host's clock.
         counter: The measure that counts requests.
+        news: What processes tell each other of nodes.
 
     Thread-safety: a lock for nodes that come, and for looks; who comes meanwhile does without.
     """
@@ -64,7 +65,7 @@ class HostExchange(ForkAware):
         self._told: set[str] = set()
         self._nameless = count()
         self._closed = False
-        self._health = HostHealth(self._shared, self._post)
+        self.news = NodeNews(self._shared, self._post)
         self._cells: WeakValueDictionary[Hashable, HostCell] = WeakValueDictionary()
         self._begin()
         reset_in_child(self)
@@ -83,7 +84,7 @@ class HostExchange(ForkAware):
         before, orphans = self.memory, list(self._cells.values())
         before.leave()
         self._cells = WeakValueDictionary()
-        self._health.after_fork()
+        self.news.after_fork()
         # The parent's requests may end here, too: what is written of them goes nowhere.
         nowhere = HostMemory.private(1)
         for cell in orphans:
@@ -177,7 +178,7 @@ class HostExchange(ForkAware):
                 known = HostCell(node_id, memory, index, self._left)
                 known.move(memory, index, self._reach_in(memory))
                 self._cells[node_id] = known
-                self._health.catch_up_on(known)
+                self.news.catch_up_on(known)
             return known
 
     def _reach_in(self, memory: HostMemory) -> int:
@@ -268,8 +269,7 @@ class HostExchange(ForkAware):
 
     def _look_around(self) -> None:
         """See which rows there are now."""
-        reach = max(self.memory.row + 1, self.memory.reach())
-        self._reach = reach
+        self._reach = reach = max(self.memory.row + 1, self.memory.reach())
         for cell in list(self._cells.values()):
             if cell.memory is self.memory:
                 cell.look_at(reach)
@@ -281,18 +281,22 @@ class HostExchange(ForkAware):
         for event in heard_since(self.memory, before, bells):
             if isinstance(event, int):  # some of it was missed
                 for cell in cells.values():
-                    self._health.hear(cell, event, "")
+                    self.news.missed(cell, event)
             elif event.kind == FORGOTTEN:
                 self._forget_here(event.node)
-            elif event.kind == HEALTH and event.node in cells:
-                self._health.hear(cells[event.node], event.row, event.words)
+            elif event.node in cells:
+                self.news.hear(cells[event.node], event)
 
     def share_health(self, tracker: HealthTracker) -> None:
         """Have a tracker tell others of changes, and take over theirs, for as long as it lives."""
-        if self._health.share(tracker):
-            with self._lock:
-                for cell in list(self._cells.values()):
-                    self._health.catch_up_on(cell)
+        if self.news.health.share(tracker):
+            self.look_anew()
+
+    def look_anew(self) -> None:
+        """Take in how all nodes are that this process has, for who is new here."""
+        with self._lock:
+            for cell in list(self._cells.values()):
+                self.news.catch_up_on(cell)
 
     def _shared(self, node_id: Hashable) -> HostCell | None:
         """Return the entry of a node, if others can see it."""

@@ -8,7 +8,8 @@ from typing import Final
 from weakref import ref
 
 from loadwise.health import HealthStatus, HealthTracker, NodeHealth
-from loadwise.health.adopting import adopt, claim_probes
+from loadwise.health.adopting import adopt, claim_probes, heard_at
+from loadwise.outliers import Ejection
 from loadwise.shared_memory._cells import HostCell
 from loadwise.shared_memory._claims import HostClaims, TrackerClaims
 from loadwise.shared_memory._events import HEALTH
@@ -88,8 +89,19 @@ class _News:
         return self._tracker()
 
     def told(self, node_id: Hashable, stamp: float) -> None:
-        """Note that this process has found something out."""
+        """Note that something was found out of a node that was not told by this host."""
         self._newest[node_id] = stamp
+
+    def newest(self, node_id: Hashable) -> float | None:
+        """Return when the state was found out that is being taken over of a node, if any is."""
+        adopting = self.adopting
+        return self._newest.get(node_id) if adopting and adopting[0] == node_id else None
+
+    def eject(self, node_id: Hashable, reason: str, until: float) -> None:
+        """Have the tracker keep a node down that another process has ejected."""
+        tracker = self._tracker()
+        if tracker is not None:
+            tracker.eject(node_id, reason, until)
 
     def hear(self, cell: HostCell, row: int, words: str) -> None:
         """Take over what a process has found out, if it is the newest."""
@@ -110,7 +122,7 @@ class _News:
             )
         self.adopting = cell.id, record.status
         try:
-            adopt(tracker, record)
+            adopt(tracker, record, stamp)
         finally:
             self.adopting = None
 
@@ -148,8 +160,13 @@ class HostHealth:
 
         def changed(node_id: Hashable, _old: HealthStatus, new: HealthStatus) -> None:
             alive = news.tracker
-            if alive is not None and news.adopting != (node_id, new):
+            if alive is None or news.adopting == (node_id, new):
+                return
+            heard = heard_at(alive, node_id)
+            if heard is None:
                 self._tell(alive, node_id, news)
+            else:  # from beyond this host, as the others hear themselves
+                news.told(node_id, heard)
 
         tracker.subscribe(changed)
         claim_probes(tracker, TrackerClaims(self._claims))
@@ -159,6 +176,19 @@ class HostHealth:
         """Take over what a process has found out of a node, if it is the newest."""
         for news in list(self._news):
             news.hear(cell, row, words)
+
+    def eject(self, node_id: Hashable, ejection: Ejection) -> None:
+        """Have all trackers keep a node down that another process has ejected."""
+        for news in list(self._news):
+            news.eject(node_id, ejection.reason, ejection.until)
+
+    def found(self, tracker: HealthTracker, node_id: Hashable) -> float | None:
+        """Return when another process found out what a tracker is taking over now of a node.
+
+        ``None`` where it takes nothing over.
+        """
+        news = next((each for each in self._news if each.tracker is tracker), None)
+        return None if news is None else news.newest(node_id)
 
     def catch_up_on(self, cell: HostCell) -> None:
         """Take over what is known of a node that is new here."""

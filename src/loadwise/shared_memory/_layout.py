@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 MAGIC: Final = b"loadwise"
-VERSION: Final = 1
+VERSION: Final = 2
 PAGE: Final = 4096
 ROW_RECORD: Final = 64
 """Bytes of a row's record: pid, when it joined, and by which tau its scores fade."""
@@ -75,7 +75,8 @@ class MemoryLayout:
         health: Place in a block of states of health.
         claims: Place in a block of until when each process has claimed the probe.
         starts: Place in a block of when slow starts began.
-        results: Place in a block of how many requests went well, and how many failed.
+        ejections: Place in a block of until when each process has ejected the node.
+        results: Place in a block of how many requests went well, failed, and were slow.
         holds: Place in a block of which rows have the node.
         block: Bytes of a block.
         size: Bytes of all.
@@ -96,8 +97,9 @@ class MemoryLayout:
         self.health = self.scores + 8 * rows
         self.claims = self.health + 32 * rows
         self.starts = self.claims + 8 * rows
-        self.results = self.starts + 8 * rows
-        self.holds = self.results + 16 * rows
+        self.ejections = self.starts + 8 * rows
+        self.results = self.ejections + 8 * rows
+        self.holds = self.results + 24 * rows
         self.block = -(-(self.holds + rows) // 8) * 8
         self.size = self.blocks + self.block * nodes
 

@@ -17,13 +17,24 @@ from typing import Any, Final
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["ALL_ROWS", "NODES", "OPENING", "PROBES", "ROWS", "ByteLocks", "why_no_locks"]
+__all__ = [
+    "ALL_ROWS",
+    "EJECTING",
+    "NODES",
+    "OPENING",
+    "PROBES",
+    "ROWS",
+    "ByteLocks",
+    "why_no_locks",
+]
 
 _BASE: Final = 2**40
 OPENING: Final = _BASE
 """Held by who opens the file, or takes a row."""
 NODES: Final = _BASE + 1
 """Held by who looks up a node."""
+EJECTING: Final = _BASE + 2
+"""Held by who ejects a node."""
 ROWS: Final = _BASE + 2**16
 """The first of the rows' locks."""
 ALL_ROWS: Final = 2**16

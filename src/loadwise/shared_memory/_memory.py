@@ -15,7 +15,7 @@ from loadwise.shared_memory._locks import ROWS, ByteLocks
 __all__ = ["HostMemory"]
 
 _TAU: Final = 16
-_KINDS: Final = (("ages", 1), ("scores", 1), ("claims", 1), ("results", 2))
+_KINDS: Final = (("ages", 1), ("scores", 1), ("claims", 1), ("results", 3))
 """Numbers of 8 bytes that tell of what a process does, and how many there are of each."""
 
 

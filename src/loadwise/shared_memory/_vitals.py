@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+
 from loadwise.health import HealthTracker
+from loadwise.outliers import Ejection
+from loadwise.shared_memory._ejections import HostEjections
 from loadwise.shared_memory._exchange import HostExchange
+from loadwise.shared_memory._starts import BalancerStarts
 
 __all__ = ["HostVitals"]
 
@@ -20,11 +25,14 @@ class HostVitals:
     Cost: a comparison.
     """
 
-    __slots__ = ("_exchange", "_health")
+    __slots__ = ("__weakref__", "_exchange", "_health", "_on_ejection", "_on_start", "_started")
 
     def __init__(self, exchange: HostExchange, health: HealthTracker | None) -> None:
         self._exchange = exchange
         self._health = health
+        self._on_start: Callable[[Hashable, float], None] | None = None
+        self._on_ejection: Callable[[Hashable, Ejection], None] | None = None
+        self._started = 0
         if health is not None:
             exchange.share_health(health)
 
@@ -39,8 +47,35 @@ class HostVitals:
 
     @property
     def version(self) -> int:
-        """Version of the health; 0 without a tracker."""
+        """Version of the health, and of slow starts that others began."""
         exchange = self._exchange
         if exchange.chime[0] != exchange.chimed:
             exchange.attend()
-        return 0 if self._health is None else self._health.version
+        return self._started if self._health is None else self._started + self._health.version
+
+    def share_starts(self, heard: Callable[[Hashable, float], None]) -> BalancerStarts:
+        """Return where the balancer's slow starts are told; have it told of those of others."""
+        self._on_start = heard
+        return self._exchange.news.starts.share(self._found, self._hear_start)
+
+    def share_ejections(self, heard: Callable[[Hashable, Ejection], None]) -> HostEjections:
+        """Return where the balancer's ejections are told; have it told of those of others."""
+        self._on_ejection = heard
+        ejections = self._exchange.news.ejections
+        ejections.share(self._hear_ejection)
+        self._exchange.look_anew()
+        return ejections
+
+    def _found(self, node_id: Hashable) -> float | None:
+        if self._health is None:
+            return None
+        return self._exchange.news.health.found(self._health, node_id)
+
+    def _hear_start(self, node_id: Hashable, since: float) -> None:
+        if self._on_start is not None:
+            self._on_start(node_id, since)
+            self._started += 1
+
+    def _hear_ejection(self, node_id: Hashable, ejection: Ejection) -> None:
+        if self._on_ejection is not None:
+            self._on_ejection(node_id, ejection)

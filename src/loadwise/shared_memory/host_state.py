@@ -26,13 +26,13 @@ class HostState:
 
     Give it to the balancers of all of them: ``Balancer(nodes, host=HostState("api"))``. Each then
     sees the requests that all have in flight, the highest of their costs, the oldest request, and
-    whom any of them found down.
+    whom any of them found down or ejected. Slow starts go by one clock.
 
     Args:
         path_or_name: A name, for a file of this user in ``/dev/shm``, or in the folder of temporary
             files; or a path, of a file on a disk of this host, which is made where it is missing.
         max_processes: How many processes may take part, from 1 to 4096.
-        max_nodes: How many nodes there is room for, from 1 to 2 ** 20. A node takes about 5 kB of
+        max_nodes: How many nodes there is room for, from 1 to 2 ** 20. A node takes about 7 kB of
             memory with 64 processes, as soon as somebody has it.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from math import inf
 
 import loadwise.health.adopting as adoption
@@ -11,10 +11,14 @@ from loadwise._numbers import shown
 from loadwise.clock import Clock
 from loadwise.health import HealthStatus, HealthTracker, NodeHealth
 from loadwise.load import InFlight, LoadMeasure, PeakEwma
+from loadwise.outliers import Ejection
 from loadwise.shared_memory._cells import HostCell, Left
+from loadwise.shared_memory._ejections import HostEjections
+from loadwise.shared_memory._events import EJECTED
 from loadwise.shared_memory._layout import MemoryLayout
 from loadwise.shared_memory._measures import HostInFlight, HostPeakEwma
 from loadwise.shared_memory._memory import HostMemory
+from loadwise.shared_memory._starts import BalancerStarts, HostStarts
 
 __all__ = ["VirtualHost", "VirtualProcess"]
 
@@ -81,6 +85,17 @@ class VirtualHost:
         finally:
             self._is_telling = False
 
+    @property
+    def is_telling(self) -> bool:
+        """True while processes take over what another has found out."""
+        return self._is_telling
+
+    def post(self, teller: VirtualProcess, cell: HostCell, kind: int, words: str) -> None:
+        """Tell all others that a node was ejected, or that its slow start has begun."""
+        for process in self.processes:
+            if process is not teller:
+                process.take_in(cell, kind, words)
+
     def forget(self, teller: VirtualProcess, node_id: Hashable) -> None:
         """Have all others take a node for one never measured."""
         for process in self.processes:
@@ -111,6 +126,11 @@ class VirtualProcess:
         self._left: Left = []
         self._ewma: HostPeakEwma | None = None
         self._health: HealthTracker | None = None
+        self._started = 0
+        self._on_start: Callable[[Hashable, float], None] | None = None
+        self._starts = HostStarts(self._cells.get, self._post, host.clock)
+        self._ejections = HostEjections(self._cells.get, self._post, host.clock)
+        self._ejections.share(self._eject)
         self.counter: InFlight = HostInFlight(self)
 
     def check_clock(self, clock: Clock) -> None:
@@ -148,7 +168,13 @@ class VirtualProcess:
             found = self._host.found(node_id)
             if found is not None:
                 self.hear(found)
+            self._ejections.catch_up_on(known)
+        self._hold(known, is_held=True)
         return known
+
+    def _hold(self, cell: HostCell, *, is_held: bool) -> None:
+        layout = self._memory.layout
+        self._memory.raw[layout.block_of(cell.number) + layout.holds + self._memory.row] = is_held
 
     def forget(self, cell: HostCell) -> None:
         """Have all processes take a node for one never measured."""
@@ -175,15 +201,60 @@ class VirtualProcess:
 
     @property
     def version(self) -> int:
-        """Version of the health; 0 without a tracker."""
-        return 0 if self._health is None else self._health.version
+        """Version of the health, and of slow starts that others began."""
+        return self._started if self._health is None else self._started + self._health.version
+
+    def share_starts(self, heard: Callable[[Hashable, float], None]) -> BalancerStarts:
+        """Return where the balancer's slow starts are told; have it told of those of others."""
+        self._on_start = heard
+        starts = self._starts.share(self._found_at, self._hear_start)
+        starts.left = self._left_by_balancer
+        return starts
+
+    def share_ejections(self, heard: Callable[[Hashable, Ejection], None]) -> HostEjections:
+        """Return where the balancer's ejections are told; have it told of those of others."""
+        self._ejections.share(heard)
+        for cell in self._cells.values():
+            self._ejections.catch_up_on(cell)
+        return self._ejections
+
+    def _found_at(self, _node_id: Hashable) -> float | None:
+        return self._host.clock() if self._host.is_telling else None
+
+    def _left_by_balancer(self, node_id: Hashable) -> None:
+        self._starts.left(node_id)
+        cell = self._cells.get(node_id)
+        if cell is not None:
+            self._hold(cell, is_held=False)
+
+    def _hear_start(self, node_id: Hashable, since: float) -> None:
+        if self._on_start is not None:
+            self._on_start(node_id, since)
+            self._started += 1
+
+    def _eject(self, node_id: Hashable, ejection: Ejection) -> None:
+        if self._health is not None:
+            self._health.eject(node_id, ejection.reason, ejection.until)
+
+    def _post(self, cell: HostCell, kind: int, words: str) -> None:
+        self._host.post(self, cell, kind, words)
+
+    def take_in(self, told: HostCell, kind: int, words: str) -> None:
+        """Take in that another process has ejected a node, or begun its slow start."""
+        cell = self._cells.get(told.id)
+        if cell is not None and kind == EJECTED:
+            self._ejections.hear(cell, told.memory.row, words)
+        elif cell is not None:
+            self._starts.hear(cell, told.memory.row)
 
     def _changed(self, node_id: Hashable, _old: HealthStatus, _new: HealthStatus) -> None:
         health = self._health
-        if health is not None and node_id in self._cells and not health.is_ejected(node_id):
+        if health is None or adoption.heard_at(health, node_id) is not None:
+            return
+        if node_id in self._cells and not health.is_ejected(node_id):
             self._host.tell(self, health.health(node_id))
 
     def hear(self, record: NodeHealth) -> None:
         """Take over what another process has found out of a node, if this one has the node."""
         if self._health is not None and record.id in self._cells:
-            adoption.adopt(self._health, record)
+            adoption.adopt(self._health, record, self._host.clock())

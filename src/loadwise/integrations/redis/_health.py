@@ -50,6 +50,10 @@ class SharedHealth(HealthTracker):
     While the server cannot be reached each process goes by what it sees itself; afterwards they
     tell each other what is new, and after a flush what they know.
 
+    With ``host`` of `loadwise.Balancer`, each process tells the server what it finds out itself and
+    the host of the same, and passes on nothing that it has heard; of what it hears, the newest by
+    its time holds, whichever way it came.
+
     An ejection by `loadwise.OutlierDetection` is not told: it is one process's comparison of the
     nodes by its own requests, and bounded in each. What others find out of such a node is taken
     over when it is back.
@@ -92,6 +96,8 @@ class SharedHealth(HealthTracker):
         # last news of each from elsewhere, which waits meanwhile.
         self._ejected: dict[Hashable, Note | None] = {}
         self._warned = False
+        # The node, and when, of a change that others found out and listeners are being told of.
+        self._announced: tuple[str, float] | None = None
         self._sync: HealthSync | None = None
         super().__init__(policy, clock)
         self._events = EventLog("health", on_event)
@@ -243,7 +249,7 @@ class SharedHealth(HealthTracker):
             old = self.health(node_id)
             known, forgotten = self._known.heard_of(node_id)
             # What was found out here is settled when it is reported: the later change holds.
-            is_news = not known.is_own and note.at > known.at
+            is_news = not known.is_own and note.at > known.at and note.when > known.by_host
             if is_news:
                 known.at = note.at
                 is_news = new.status is not old.status
@@ -259,8 +265,41 @@ class SharedHealth(HealthTracker):
         if forgotten is not None:
             self._forget(forgotten)
         if is_news:
-            self._listeners.tell(node_id, old.status, new.status)
+            self._announce(node_id, old.status, new.status, note.when)
         return is_news
+
+    def _announce(self, node_id: str, old: HealthStatus, new: HealthStatus, when: float) -> None:
+        """Tell listeners of a change that others found out."""
+        self._announced = node_id, when
+        try:
+            self._listeners.tell(node_id, old, new)
+        finally:
+            self._announced = None
+
+    def take_over(self, new: NodeHealth, when: float) -> bool:
+        """Take over what another process of this host found out, and tells the server itself.
+
+        For balancers that also have a ``host``. ``False`` if what is known is newer.
+
+        Args:
+            new: The node's state.
+            when: When it was found out, by the tracker's clock.
+        """
+        with self._lock:
+            if isinstance(new.id, str) and not self._known.told_by_host(new.id, when):
+                return False
+            super()._store(new)
+            if new.status is HealthStatus.HEALTHY:
+                self._ejected.pop(new.id, None)
+        return True
+
+    def heard_at(self, node_id: Hashable) -> float | None:
+        """Return when others found out what listeners are being told of a node now.
+
+        ``None`` if it was found out here. For balancers that also have a ``host``.
+        """
+        announced = self._announced
+        return announced[1] if announced is not None and announced[0] == node_id else None
 
     def _report_all(self, within: float) -> bool:
         start = self.clock() - within
@@ -287,7 +326,7 @@ class SharedHealth(HealthTracker):
         old = self.status(node_id)
         self.remove(node_id)
         if old is not HealthStatus.HEALTHY:
-            self._listeners.tell(node_id, old, HealthStatus.HEALTHY)
+            self._announce(node_id, old, HealthStatus.HEALTHY, self.clock())
 
 
 class _Port:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Mapping
 
 from loadwise.health import NodeHealth
@@ -22,9 +23,11 @@ class Known:
         unreported: When it happened, if the server is still to be told.
         reporting: When it happened, if the server is being told.
         is_hearsay: Whether it was found out by others, and nobody here has met the node since.
+        by_host: When another process of this host last found something out, by the local clock, as
+            a `loadwise.shared_memory.HostState` tells.
     """
 
-    __slots__ = ("at", "is_hearsay", "reporting", "since", "unreported")
+    __slots__ = ("at", "by_host", "is_hearsay", "reporting", "since", "unreported")
 
     def __init__(self) -> None:
         self.since: float | None = None
@@ -32,6 +35,7 @@ class Known:
         self.unreported: float | None = None
         self.reporting: float | None = None
         self.is_hearsay = False
+        self.by_host = -math.inf
 
     @property
     def is_own(self) -> bool:
@@ -74,6 +78,17 @@ class KnownNodes:
         """Record a change that was found out here."""
         known = self._unreported[node_id] = self.met(node_id)
         known.unreported = known.since = now
+
+    def told_by_host(self, node_id: str, when: float) -> bool:
+        """Record a change that another process of this host found out, and tells by itself.
+
+        ``False`` if a newer one is known.
+        """
+        known = self.met(node_id)
+        if known.since is not None and known.since > when:
+            return False
+        known.since = known.by_host = when
+        return True
 
     def report_later(self, node_id: str, when: float) -> None:
         """Have a change reported, if none that is later is to be."""
