@@ -77,6 +77,7 @@ class MemoryLayout:
         starts: Place in a block of when slow starts began.
         results: Place in a block of how many requests went well, and how many failed.
         holds: Place in a block of which rows have the node.
+        peak: Place in a block of the highest of the scores, which any process writes.
         block: Bytes of a block.
         size: Bytes of all.
     """
@@ -98,7 +99,8 @@ class MemoryLayout:
         self.starts = self.claims + 8 * rows
         self.results = self.starts + 8 * rows
         self.holds = self.results + 16 * rows
-        self.block = -(-(self.holds + rows) // 8) * 8
+        self.peak = -(-(self.holds + rows) // 8) * 8
+        self.block = self.peak + 8
         self.size = self.blocks + self.block * nodes
 
     def header(self, boot: bytes) -> bytes:
