@@ -11,8 +11,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -45,11 +46,12 @@ def hosts(scale: Scale) -> Result:
         return Result(())
     sizes = tuple(sorted({scale.sizes[0], min(_LARGE, scale.sizes[-1])}))
     with ExitStack() as stack:
-        found = measure("host", list(_cases(sizes, stack)), scale)
+        found = measure("host", list(_cases(sizes, scale.portion(_OTHERS), stack)), scale)
+    scale = replace(scale, sizes=sizes)
     note = (
         f"Each busy process has {_BATCH} requests at a time in flight, of {_SECONDS * 1000:.0f} ms."
     )
-    table = by_size(found, Scale(sizes, 0, 0, 0, 0), "A host of eight", first="operation", note=note)
+    table = by_size(found, scale, "A host of eight", first="operation", note=note)
     size = str(sizes[0])
     targets = [_target(found, row, other, size) for row in _ROWS for other in (_IDLE, _BUSY)]
     return Result(table.tables, table.figures, (*targets, *table.targets))
@@ -67,19 +69,24 @@ def _target(found: Timings, row: str, other: str, size: str) -> Target:
     )
 
 
-def _cases(sizes: tuple[int, ...], stack: ExitStack) -> Iterator[Case]:
+def _cases(sizes: tuple[int, ...], others: int, stack: ExitStack) -> Iterator[Case]:
     folder = Path("/dev/shm")  # noqa: S108 - where hosts that are given by name are
     place = stack.enter_context(TemporaryDirectory(dir=folder if folder.is_dir() else None))
+    paths = {
+        (kind, busy, size): str(Path(place) / f"{kind}-{busy:d}-{size}")
+        for kind, _ in _ROWS.values()
+        for busy in (False, True)
+        for size in sizes
+    }
+    stack.enter_context(_neighbours(list(paths.values()), others))
     for row, (kind, _) in _ROWS.items():
         for size in sizes:
-            alone = _balancer(kind, size)
-            yield Case(row, str(size), partial(time_acquire, alone), 2 * size)
+            found = _balancer(kind, size)
+            yield Case(row, str(size), partial(time_acquire, found), 2 * size)
         for other, busy in ((_IDLE, False), (_BUSY, True)):
             for size in sizes:
-                path = os.path.join(place, f"{kind}-{busy}-{size}")
-                stack.enter_context(_neighbours(path, kind, size, busy=busy))
-                shared = _balancer(kind, size, path)
-                yield Case(f"{row} {other}", str(size), partial(time_acquire, shared), 2 * size)
+                found = _balancer(kind, size, paths[kind, busy, size])
+                yield Case(f"{row} {other}", str(size), partial(time_acquire, found), 2 * size)
 
 
 def _balancer(kind: str, size: int, path: str | None = None) -> Balancer[Server]:
@@ -91,15 +98,16 @@ def _balancer(kind: str, size: int, path: str | None = None) -> Balancer[Server]
 
 
 @contextmanager
-def _neighbours(path: str, kind: str, size: int, *, busy: bool) -> Iterator[None]:
-    """Run the other processes until the block ends."""
-    command = [sys.executable, "-m", "benchmarks.hosts", path, kind, str(size), str(int(busy))]
+def _neighbours(paths: list[str], others: int) -> Generator[None]:
+    """Run the other processes of some hosts until the block ends."""
+    command = [sys.executable, "-m", "benchmarks.hosts", str(others), *paths]
     with subprocess.Popen(  # noqa: S603 - this interpreter, this module
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         try:
-            if process.stdout is None or process.stdout.read(_OTHERS) != b"." * _OTHERS:
-                raise RuntimeError("the other processes of the host have not begun; see above")
+            wanted = b"." * others * len(paths)
+            if process.stdout is None or process.stdout.read(len(wanted)) != wanted:
+                raise RuntimeError("the other processes of the hosts have not begun; see above")
             yield
         finally:
             process.communicate()  # they end when nobody can write to them any more
@@ -107,14 +115,16 @@ def _neighbours(path: str, kind: str, size: int, *, busy: bool) -> Iterator[None
 
 def main() -> None:
     """Be the other processes, until nobody can write to the standard input any more."""
-    path, kind, size, busy = sys.argv[1:]
-    for _ in range(_OTHERS):
+    others, *paths = sys.argv[1:]
+    children = int(others) * paths
+    for path in children:
         if not os.fork():
             try:
+                kind, busy, size = Path(path).name.split("-")
                 _serve(_balancer(kind, int(size), path), busy=busy == "1")
             finally:
                 os._exit(0)
-    for _ in range(_OTHERS):
+    for _ in children:
         os.wait()
 
 

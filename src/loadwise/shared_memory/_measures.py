@@ -220,13 +220,8 @@ class HostPeakEwma(PeakEwma):
 
     def aged_rank(self, cell: EwmaCell, rank: float) -> float:
         """Return the rank with regard to the age of requests, from that without."""
-        now = self._clock()
-        if now >= self._bound:
-            self._bound = now
-        else:
-            now = self._placed(now)
         shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
-        return self._aged(shared, rank, now)
+        return self._aged(shared, rank, self._clock())  # the host's: it does not go back
 
     def _aged(self, cell: HostCell, rank: float, now: float) -> float:
         """Return the same, as of ``now``."""
@@ -262,44 +257,34 @@ class HostPeakEwma(PeakEwma):
         rival: HostCell = second  # type: ignore[assignment]  # as above
         one, other, trusted = shared.peak[0], rival.peak[0], self._trusted
         mine, theirs = sum(shared.seen), sum(rival.seen)
-        if 0.0 < one < trusted and 0.0 < other < trusted and mine < _TABLED and theirs < _TABLED:
+        if 0.0 < one < trusted and 0.0 < other < trusted and mine < _TABLED > theirs:
             one += MEASURED[mine]
             other += MEASURED[theirs]
             if one <= other:
                 if not mine:
                     return True
-                since = shared.since
+                since, higher = shared.since, other
             else:
                 if not theirs:
                     return False
-                since = rival.since
-            now = self._clock()
-            if now >= self._bound:
-                self._bound = now
-            else:
-                now = self._placed(now)
-            if not since < now:
+                since, higher = rival.since, one
+            now = self._clock()  # the host's: it does not go back
+            if not since < now or log(now - since) + now / self.tau + SCORE_ORIGIN < higher:
                 return one <= other
-            latest = log(now - since) + now / self.tau + SCORE_ORIGIN
-            if latest < one or latest < other:
-                return one <= other
-            one -= SCORE_ORIGIN
-            other -= SCORE_ORIGIN
-            if one <= other:
-                one = self._aged(shared, one, now)
-                return one <= other or one <= self._aged(rival, other, now)
-            other = self._aged(rival, other, now)
-            return other >= one or other >= self._aged(shared, one, now)
-        one, other = self.rank(first), self.rank(second)
+            return self._prefers_aged(shared, rival, one - SCORE_ORIGIN, other - SCORE_ORIGIN)
+        return self._prefers_aged(shared, rival, self.rank(first), self.rank(second))
+
+    def _prefers_aged(self, first: HostCell, second: HostCell, one: float, other: float) -> bool:
+        """Return the same, from the ranks without the age of requests."""
+        now = self._clock()
         if one <= other:
-            # An age can but raise a load.
-            one = self.aged_rank(first, one)
+            one = self._aged(first, one, now)
             if one > other:
-                other = self.aged_rank(second, other)
+                other = self._aged(second, other, now)
         else:
-            other = self.aged_rank(second, other)
+            other = self._aged(second, other, now)
             if other > one:
-                one = self.aged_rank(first, one)
+                one = self._aged(first, one, now)
         return one <= other or other != other  # noqa: PLR0124 - only NaN differs from itself
 
     def load(self, cell: Cell) -> float:
