@@ -6,6 +6,7 @@ from benchmarks.above_floor import above_floor
 from benchmarks.balancer import operations
 from benchmarks.changes import building, changes
 from benchmarks.grpc_calls import grpc_calls
+from benchmarks.hosts import hosts
 from benchmarks.memory import memory
 from benchmarks.model import Subject
 from benchmarks.quotas import quotas
@@ -24,6 +25,7 @@ SUBJECTS: dict[str, Subject] = {
     "floors": above_floor,
     "acquire": acquire_and_release,
     "balancer": operations,
+    "host": hosts,
     "waiting": waiting,
     "building": building,
     "changes": changes,

@@ -35,6 +35,10 @@ class HostCell(EwmaCell):
         ages: The same of each process.
         my_score: What orders its cost, or 0 if that was never measured.
         scores: The same of each process.
+        peak: The highest of them. Who raises it writes it, and so does who has lowered what was the
+            highest. Of two who write at once either may be lost until `HostExchange` looks.
+        since: All requests that are waiting began at this moment or later.
+        eldest: The row of the one that began then, if it still waits.
 
     Thread-safety: lock-free.
     """
@@ -42,14 +46,17 @@ class HostCell(EwmaCell):
     __slots__ = (
         "_left",
         "ages",
+        "eldest",
         "id",
         "memory",
         "mine",
         "my_age",
         "my_score",
         "number",
+        "peak",
         "scores",
         "seen",
+        "since",
     )
 
     def __init__(self, node_id: Hashable, memory: HostMemory, index: int, left: Left) -> None:
@@ -74,6 +81,8 @@ class HostCell(EwmaCell):
         ages, scores = (block + layout.ages) // 8, (block + layout.scores) // 8
         self.my_age = reals[ages + row : ages + row + 1]
         self.my_score = reals[scores + row : scores + row + 1]
+        peak = (block + layout.peak) // 8
+        self.peak = reals[peak : peak + 1]
         self.look_at(reach)
 
     def look_at(self, reach: int) -> None:
@@ -84,6 +93,7 @@ class HostCell(EwmaCell):
         self.seen = self.memory.small[block // 4 : block // 4 + reach]
         self.ages = self.memory.reals[ages : ages + reach]
         self.scores = self.memory.reals[scores : scores + reach]
+        self.since, self.eldest = -inf, 0
 
     @property
     def total(self) -> int:
@@ -119,8 +129,17 @@ class HostCell(EwmaCell):
             mine, score, weights = self.my_score, gauge.score, gauge.weights
             known = weights is MEASURED and -SCORE_ORIGIN < score < inf
             mine[0] = score + SCORE_ORIGIN if known else 0.0
+            self.publish_peak()
             if not known or (gauge.score == score and self.my_score is mine):
                 return
+
+    def publish_peak(self) -> None:
+        """Write the highest score of all processes, if it is another than is written."""
+        highest = max(self.scores)
+        if not 0.0 <= highest < inf:
+            highest = max((score for score in self.scores if 0.0 < score < inf), default=0.0)
+        if self.peak[0] != highest:
+            self.peak[0] = highest
 
     def __del__(self) -> None:
         left = getattr(self, "_left", None)  # none if the constructor was interrupted

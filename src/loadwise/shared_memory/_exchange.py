@@ -144,7 +144,7 @@ class HostExchange(ForkAware):
             self._ewma.expect(time.monotonic())
             self.memory.fade_by(self._ewma.tau)
             others = {self.memory.tau(row) for row in range(self._reach)} - {0.0}
-            self._ewma.mixed = others != {self._ewma.tau}
+            self._ewma.mix(mixed=others != {self._ewma.tau})
 
     def measures(self, own: Iterable[LoadMeasure]) -> tuple[LoadMeasure, ...]:
         """Return the measures to consult in the place of a strategy's own."""
@@ -349,6 +349,8 @@ class HostExchange(ForkAware):
                     cell.publish_age()
                 if cell.my_score[0] or cell.gauge.stamp:
                     cell.publish_cost()
+                else:
+                    cell.publish_peak()
         self.memory.mend(cells)
 
     def _move_to(self, memory: HostMemory) -> None:

@@ -78,6 +78,7 @@ class MemoryLayout:
         ejections: Place in a block of until when each process has ejected the node.
         results: Place in a block of how many requests went well, failed, and were slow.
         holds: Place in a block of which rows have the node.
+        peak: Place in a block of the highest of the scores, which any process writes.
         block: Bytes of a block.
         size: Bytes of all.
     """
@@ -100,7 +101,8 @@ class MemoryLayout:
         self.ejections = self.starts + 8 * rows
         self.results = self.ejections + 8 * rows
         self.holds = self.results + 24 * rows
-        self.block = -(-(self.holds + rows) // 8) * 8
+        self.peak = -(-(self.holds + rows) // 8) * 8
+        self.block = self.peak + 8
         self.size = self.blocks + self.block * nodes
 
     def header(self, boot: bytes) -> bytes:

@@ -17,6 +17,7 @@ __all__ = ["CellSource", "HostInFlight", "HostPeakEwma"]
 
 _MOST_REQUESTS: Final = 2**31
 """More than a sum of requests can be: a number in it was forged."""
+_TABLED: Final = len(MEASURED)
 _SLOWEST: Final = log(1e9)
 """Logarithm of more seconds than a request can take."""
 _AHEAD: Final = 60.0
@@ -65,6 +66,11 @@ class HostInFlight(InFlight):
         return sum(shared.seen)
 
     @staticmethod
+    def prefers(first: HostCell, second: HostCell) -> bool:
+        """Return whether the load of the first is at most that of the second."""
+        return sum(first.seen) <= sum(second.seen)
+
+    @staticmethod
     def total_of(cell: Cell) -> int:
         """Return a node's requests in flight, of all processes."""
         shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
@@ -95,9 +101,6 @@ class HostPeakEwma(PeakEwma):
         tau: As for `PeakEwma`.
         failure_factor: As for `PeakEwma`.
 
-    Attributes:
-        mixed: Whether other processes have another ``tau``, so that their scores do not compare.
-
     Thread-safety: as `PeakEwma`.
 
     Cost: O(processes) to read.
@@ -108,12 +111,20 @@ class HostPeakEwma(PeakEwma):
         self._source = source
         self.tau = tau
         self.factor = failure_factor
-        self.mixed = False
+        self._mixed = False
         self._highest = inf
+        # What is written as the highest score of all is taken for it where it is below this.
+        self._trusted = inf
 
     def expect(self, now: float) -> None:
         """Take what is beyond any score that there can be now for forged."""
         self._highest = SCORE_ORIGIN + _SLOWEST + (now + _AHEAD) / self.tau
+        self._trusted = 0.0 if self._mixed else self._highest
+
+    def mix(self, *, mixed: bool) -> None:
+        """Say whether other processes have another ``tau``, so that scores do not compare."""
+        self._mixed = mixed
+        self._trusted = 0.0 if mixed else self._highest
 
     def cell(self, node_id: Hashable) -> HostCell:
         """Return the entry of one node."""
@@ -142,12 +153,19 @@ class HostPeakEwma(PeakEwma):
     def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:
         """Take a sample, and tell all."""
         PeakEwma.observe(self, cell, latency, outcome, now)
-        # As HostCell.publish_cost does it, with a call less.
+        # As HostCell.publish_cost does it, without looking at each row where that can be known.
         shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
         gauge = shared.gauge
         score = gauge.score
         if gauge.weights is MEASURED and -SCORE_ORIGIN < score < inf:
-            shared.my_score[0] = score + SCORE_ORIGIN
+            own, peak = shared.my_score, shared.peak
+            before, told = own[0], score + SCORE_ORIGIN
+            own[0] = told
+            highest = peak[0]
+            if told >= highest:
+                peak[0] = told
+            elif before >= highest:
+                shared.publish_peak()
             if gauge.score == score:
                 return
         shared.publish_cost()
@@ -165,10 +183,8 @@ class HostPeakEwma(PeakEwma):
 
     def _peak(self, cell: HostCell) -> float:
         """Return the highest score of all processes, above 0; or 0, if none has one."""
-        peak = max(cell.scores)
-        if self.mixed or not 0.0 <= peak < self._highest:
-            return self._sound_peak(cell)
-        return peak
+        peak = cell.peak[0]
+        return peak if 0.0 <= peak < self._trusted else self._sound_peak(cell)
 
     def _sound_peak(self, cell: HostCell) -> float:
         """Return the same where not all fade alike, and leave out what cannot be."""
@@ -185,9 +201,8 @@ class HostPeakEwma(PeakEwma):
     def rank(self, cell: EwmaCell) -> float:  # type: ignore[override]  # a method, where it was static
         """Return a number that orders cells as their `load` does, as `PeakEwma.rank`."""
         shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
-        pending = sum(shared.seen)
-        peak = max(shared.scores)
-        if self.mixed or not 0.0 <= peak < self._highest:
+        pending, peak = sum(shared.seen), shared.peak[0]
+        if not 0.0 <= peak < self._trusted:
             peak = self._sound_peak(shared)
         try:
             if peak:
@@ -206,22 +221,25 @@ class HostPeakEwma(PeakEwma):
     def aged_rank(self, cell: EwmaCell, rank: float) -> float:
         """Return the rank with regard to the age of requests, from that without."""
         shared: HostCell = cell  # type: ignore[assignment]  # as made by cell()
-        age = max(shared.ages)
-        if not age > 0.0:
+        return self._aged(shared, rank, self._clock())  # the host's: it does not go back
+
+    def _aged(self, cell: HostCell, rank: float, now: float) -> float:
+        """Return the same, as of ``now``."""
+        since = cell.since
+        if not since < now:
             return rank
-        now = self._clock()
-        if now >= self._bound:
-            self._bound = now
-        else:
-            now = self._placed(now)
-        oldest = AGE_ORIGIN - age
-        if not 0.0 < oldest < now:
-            if not oldest < 0.0:
+        aged = log(now - since) + now / self.tau
+        if aged <= rank:
+            return rank
+        if cell.ages[cell.eldest] != AGE_ORIGIN - since:
+            ages = cell.ages.tolist()
+            age = max(ages)
+            oldest = AGE_ORIGIN - age if 0.0 <= age <= AGE_ORIGIN else self._sound_oldest(cell)
+            if not oldest < now:
+                cell.since = now
                 return rank
-            oldest = self._sound_oldest(shared)
-            if oldest >= now:
-                return rank
-        aged = log(now - oldest) + now / self.tau
+            cell.eldest, cell.since = ages.index(age), oldest
+            aged = log(now - oldest) + now / self.tau
         return aged if aged > rank else rank  # noqa: FURB136 - a rank that is no number stays
 
     @staticmethod
@@ -230,18 +248,43 @@ class HostPeakEwma(PeakEwma):
         return min((AGE_ORIGIN - age for age in cell.ages if 0.0 < age <= AGE_ORIGIN), default=inf)
 
     def prefers(self, first: EwmaCell, second: EwmaCell) -> bool:
-        """Return whether the load of the first is at most that of the second."""
-        rank = self.rank
-        one, other = rank(first), rank(second)
+        """Return whether the load of the first is at most that of the second.
+
+        An age can but raise a load, and nothing that waits began before `HostCell.since`. So rows
+        are looked at for ages only where that leaves it open which is the lower.
+        """
+        shared: HostCell = first  # type: ignore[assignment]  # as made by cell()
+        rival: HostCell = second  # type: ignore[assignment]  # as above
+        one, other, trusted = shared.peak[0], rival.peak[0], self._trusted
+        mine, theirs = sum(shared.seen), sum(rival.seen)
+        if 0.0 < one < trusted and 0.0 < other < trusted and mine < _TABLED > theirs:
+            one += MEASURED[mine]
+            other += MEASURED[theirs]
+            if one <= other:
+                if not mine:
+                    return True
+                since, higher = shared.since, other
+            else:
+                if not theirs:
+                    return False
+                since, higher = rival.since, one
+            now = self._clock()  # the host's: it does not go back
+            if not since < now or log(now - since) + now / self.tau + SCORE_ORIGIN < higher:
+                return one <= other
+            return self._prefers_aged(shared, rival, one - SCORE_ORIGIN, other - SCORE_ORIGIN)
+        return self._prefers_aged(shared, rival, self.rank(first), self.rank(second))
+
+    def _prefers_aged(self, first: HostCell, second: HostCell, one: float, other: float) -> bool:
+        """Return the same, from the ranks without the age of requests."""
+        now = self._clock()
         if one <= other:
-            # An age can but raise a load.
-            one = self.aged_rank(first, one)
+            one = self._aged(first, one, now)
             if one > other:
-                other = self.aged_rank(second, other)
+                other = self._aged(second, other, now)
         else:
-            other = self.aged_rank(second, other)
+            other = self._aged(second, other, now)
             if other > one:
-                one = self.aged_rank(first, one)
+                one = self._aged(first, one, now)
         return one <= other or other != other  # noqa: PLR0124 - only NaN differs from itself
 
     def load(self, cell: Cell) -> float:

@@ -26,11 +26,11 @@ class CountTally(Further):
         super().__init__((), ())
         self._cell = cell
 
-    def begin(self, _first: Cell, token: int, started: float) -> None:  # noqa: ARG002 - all tallies' arguments
+    def begin(self, first: Cell, token: int, started: float) -> None:  # noqa: ARG002 - all tallies' arguments
         """Tell that a request has begun."""
         # As HostCell.publish does it, with a call less. If the cell is moved meanwhile, that is
         # found out at the next look.
-        cell = self._cell
+        cell: HostCell = first  # type: ignore[assignment]  # as it was made for
         number = len(cell)
         cell.mine[0] = number
         if len(cell) != number:
@@ -62,9 +62,10 @@ class AgeTally(CountTally):
         super().__init__(cell)
         self._measure = measure
 
-    def begin(self, _first: Cell, token: int, started: float) -> None:
+    def begin(self, first: Cell, token: int, started: float) -> None:
         """Tell that a request has begun."""
-        cell, measure = self._cell, self._measure
+        cell: HostCell = first  # type: ignore[assignment]  # as it was made for
+        measure = self._measure
         if started >= measure._bound:  # noqa: SLF001 - as PeakEwma.begin does it, with a call less
             measure._bound = started  # noqa: SLF001 - as above
         else:

@@ -61,7 +61,11 @@ class PowerOfTwoChoices(LoadPlanned[N]):
 
     def _consult(self, load: Load[N]) -> None:
         super()._consult(load)
-        self._prefers = None if self._ageing is None else self._ageing.prefers
+        self._prefers: Callable[[Any, Any], bool] | None = None
+        if self._ageing is not None:
+            self._prefers = self._ageing.prefers
+        elif self._sound:  # without a function around it that would only be called to call it
+            self._prefers = getattr(self._measure, "prefers", None)
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
         """Return the index of the less loaded of two, or ``None`` when none may be chosen."""
