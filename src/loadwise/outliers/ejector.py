@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import reduce
-from operator import or_
 from random import Random
 from threading import RLock
 from typing import Final, NamedTuple
@@ -268,7 +266,9 @@ class Ejector(ForkAware):
         rules, significance = self._rules, self._rules.significance
         if significance is not None and self._shared is not None:
             # Each process judges the results of all, so each but once in so many times.
-            judges = reduce(or_, (watched.judges for watched in swept), 0)
+            judges = 0
+            for watched in swept:
+                judges |= watched.judges
             significance /= 1 + judges.bit_count()
         for name, rule in (
             ("success_rate", rules.success_rate),

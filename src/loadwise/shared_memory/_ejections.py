@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Final
@@ -87,7 +87,7 @@ class HostEjections:
                 self.hear(cell, row, "")
 
     @contextmanager
-    def order(self, node_id: Hashable) -> Iterator[None]:
+    def order(self, node_id: Hashable) -> Generator[None, None, None]:
         """Have no other process eject a node meanwhile, unless one is frozen amid it."""
         cell = self.find(node_id)
         locks = None if cell is None else cell.memory.locks
