@@ -331,7 +331,7 @@ class Ejector(ForkAware):
         del self._ejected[watched.member.id]
         watched.ejection = None
         if self._shared is not None:
-            self._shared.keep(member.id, 0.0)
+            self._shared.keep(watched.member.id, 0.0)
         watched.forget()
         watched.returned = None
         if not self._rules.probe:
