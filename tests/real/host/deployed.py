@@ -58,6 +58,7 @@ if "CELERY" in os.environ:
     app.conf.broker_transport_options = {
         "data_folder_in": f"{folder}/tasks",
         "data_folder_out": f"{folder}/tasks",
+        "control_folder": f"{folder}/control",
     }
 
     @app.task  # type: ignore[untyped-decorator]  # as above
