@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -194,3 +195,41 @@ ids = st.recursive(
 def test_ids_have_the_same_key_if_they_are_equal(one: object, other: object) -> None:
     """And only then."""
     assert (key_of(one) == key_of(other)) is (one == other)
+
+
+@pytest.mark.skipif(
+    sys.platform == "win32" or os.geteuid() != 0, reason="only root can become another user"
+)
+def test_a_file_of_another_user_is_refused(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Even where its mode lets everybody write: nothing is written, and the process works alone."""
+    host = HostState(path)
+    with TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        other = Path(folder) / "api"
+        other.write_bytes(path.read_bytes())
+        other.chmod(0o666)
+        refuse(other, caplog)
+    assert host.is_shared
+
+
+def refuse(other: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Have a child of another user try to share a file, and see that it does not."""
+    content = other.read_bytes()
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.setuid(65_534)
+            with caplog.at_level(logging.WARNING, "loadwise"):
+                refused = HostState(other)
+                told = f"{refused.is_shared} {works(refused)} {caplog.records[-1].getMessage()}"
+            os.write(write, told.encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    told = os.read(read, 999).decode()
+    os.close(read)
+    os.close(write)
+    assert told.startswith("False True"), told
+    assert "it belongs to another user (uid 0)" in told
+    assert other.read_bytes() == content

@@ -347,10 +347,7 @@ class HostExchange(ForkAware):
                     cell.publish()
                 if cell.waiting or cell.my_age[0]:
                     cell.publish_age()
-                if cell.my_score[0] or cell.gauge.stamp:
-                    cell.publish_cost()
-                else:
-                    cell.publish_peak()
+                cell.publish_cost()
         self.memory.mend(cells)
 
     def _move_to(self, memory: HostMemory) -> None:

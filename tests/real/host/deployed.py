@@ -39,3 +39,29 @@ def application(
     """Serve WSGI."""
     start_response("200 OK", [("Content-Type", "application/json")])
     return [json.dumps(answer(environ["PATH_INFO"])).encode()]
+
+
+async def asgi(scope: Mapping[str, Any], _receive: object, send: Callable[..., Any]) -> None:
+    """Serve ASGI."""
+    if scope["type"] == "http":
+        body = json.dumps(answer(scope["path"])).encode()
+        headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+if "CELERY" in os.environ:
+    from celery import Celery  # type: ignore[import-untyped]  # it has no types
+
+    folder = os.environ["CELERY"]
+    app = Celery("deployed", broker="filesystem://", backend=f"file://{folder}/results")
+    app.conf.broker_transport_options = {
+        "data_folder_in": f"{folder}/tasks",
+        "data_folder_out": f"{folder}/tasks",
+        "control_folder": f"{folder}/control",
+    }
+
+    @app.task  # type: ignore[untyped-decorator]  # as above
+    def work(path: str) -> dict[str, Any]:
+        """Do what a request for a path does."""
+        return answer(path)

@@ -55,6 +55,24 @@ def gunicorn(folder: Path, *options: str, **environment: str) -> Iterator[str]:
         process.wait(DEADLINE)
 
 
+@contextmanager
+def running(folder: Path, *command: str, **environment: str) -> Iterator[None]:
+    """Run a module of this interpreter until the block ends."""
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=FOLDER,
+            env={**os.environ, "HOST_STATE": str(folder / "api"), **environment},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(DEADLINE)
+
+
 def ask(url: str) -> dict[str, Any] | None:
     """Return the answer to a request; ``None`` while nobody listens."""
     try:
@@ -91,10 +109,66 @@ def test_gunicorn(tmp_path: Path, options: tuple[str, ...]) -> None:
         assert in_flight(balancer) == len(answers)
         assert ask_all(f"{url}/end")[-1]["in flight"] == in_flight(balancer) == 0
         ask_all(f"{url}/hold")
+    none_left(balancer)  # the workers have ended
+
+
+def none_left(balancer: Balancer[str]) -> None:
+    """Wait until nothing is in flight."""
     latest = time.monotonic() + DEADLINE
-    while in_flight(balancer):  # of workers that have ended
+    while in_flight(balancer):
         assert time.monotonic() < latest
         time.sleep(0.02)
+
+
+@pytest.mark.skipif(find_spec("uvicorn") is None, reason="uvicorn is not installed")
+def test_uvicorn(tmp_path: Path) -> None:
+    """Three workers, which are spawned."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    options = ("--workers", "3", "--port", str(port), "--timeout-worker-healthcheck", "60")
+    with running(tmp_path, "uvicorn", "deployed:asgi", *options, WARM="1"):
+        assert all(each["shared"] for each in ask_all(f"{url}/"))
+        balancer = Balancer(["a", "b"], host=HostState(tmp_path / "api"))
+        assert in_flight(balancer) == 0
+        answers = ask_all(f"{url}/hold")
+        assert [each["in flight"] for each in answers] == [*range(1, len(answers) + 1)]
+        assert in_flight(balancer) == len(answers)
+        assert ask_all(f"{url}/end")[-1]["in flight"] == in_flight(balancer) == 0
+        ask_all(f"{url}/hold")
+    none_left(balancer)
+
+
+@pytest.mark.skipif(find_spec("celery") is None, reason="celery is not installed")
+def test_celery(tmp_path: Path) -> None:
+    """Two children that do two tasks each: those that come after have rows of their own."""
+    for name in ("tasks", "results"):
+        (tmp_path / name).mkdir()
+    environment = {"CELERY": str(tmp_path), "WARM": "1"}
+    program = (
+        "import deployed, json, sys; print(json.dumps([deployed.work.delay(path)"
+        ".get(timeout=60, interval=0.02) for path in sys.argv[1:]]))"
+    )
+    options = ("--concurrency", "2", "--max-tasks-per-child", "2", "--without-gossip")
+    with running(
+        tmp_path, "celery", "-A", "deployed", "worker", *options, "--without-mingle", **environment
+    ):
+        run = subprocess.run(
+            [sys.executable, "-c", program, *["/hold"] * 5, *["/"] * 5],
+            cwd=FOLDER,
+            env={**os.environ, "HOST_STATE": str(tmp_path / "api"), **environment},
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=2 * DEADLINE,
+        )
+        assert run.returncode == 0, run.stderr + (tmp_path / "log").read_text()
+        answers = json.loads(run.stdout)
+        assert all(each["shared"] for each in answers)
+        assert len({each["pid"] for each in answers}) >= 5
+        balancer = Balancer(["a", "b"], host=HostState(tmp_path / "api"))
+        none_left(balancer)  # what was held has ended with its children
+        assert len(HostState(tmp_path / "api").processes) <= 4
+    none_left(balancer)
 
 
 PROGRAM = """
