@@ -108,7 +108,7 @@ def test_the_log_takes_room_when_it_is_needed(path: Path) -> None:
     small = path.stat().st_blocks * 512
     after = Balancer(NODES, PrefixAffinity(), host=HostState(path))
     assert small < 120_000
-    assert path.stat().st_blocks * 512 - small == 2**19
+    assert 2**19 <= path.stat().st_blocks * 512 - small < 2**19 + 2**16
     assert before.pick() in NODES
     assert after.pick() in NODES
 
