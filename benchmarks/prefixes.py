@@ -36,7 +36,17 @@ from loadwise.llm import (
 )
 from loadwise.testing import ManualClock
 
-__all__ = ["FLEET", "STRATEGIES", "UNEVEN", "Asked", "Fleet", "Played", "read", "replay"]
+__all__ = [
+    "FLEET",
+    "STRATEGIES",
+    "UNEVEN",
+    "Asked",
+    "Fleet",
+    "Played",
+    "read",
+    "replay",
+    "replay_by",
+]
 
 _BLOCK = 512
 """Tokens of a block of the trace."""
@@ -167,6 +177,26 @@ def replay(
     """
     clock = ManualClock()
     balancer = Balancer(range(len(fleet.rates)), strategy, clock=clock)
+    return replay_by(requests, [balancer], clock, fleet, load)
+
+
+def replay_by(
+    requests: Iterable[Asked],
+    balancers: Sequence[Balancer[int]],
+    clock: ManualClock,
+    fleet: Fleet = FLEET,
+    load: float = 1.0,
+) -> Played:
+    """Return what `replay` does where each request comes to any of several clients.
+
+    Args:
+        requests: In the order in which they come.
+        balancers: The clients', of nodes numbered as the workers are.
+        clock: What they go by.
+        fleet: What they choose among.
+        load: So many times as fast as in the trace they come.
+    """
+    draw = Random(1)
     workers = [_Worker(rate, fleet) for rate in fleet.rates]
     played = Played()
     order = count()
@@ -202,7 +232,7 @@ def replay(
 
     for asked in requests:
         advance(asked.at / load)
-        lease = balancer.acquire(prompt=asked.text)
+        lease = draw.choice(balancers).acquire(prompt=asked.text)
         worker = workers[lease.node]
         worker.queue.append((asked, lease))
         if len(worker.queue) == 1:

@@ -154,7 +154,7 @@ def _cut(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "why"),
     [
-        (_forge_version, "another release of loadwise (layout 99, here 2)"),
+        (_forge_version, "another release of loadwise (layout 99, here 3)"),
         (_forge_boot, "another boot of this host"),
         (_link, "it is a link"),
         (_to_folder, "is no regular file"),

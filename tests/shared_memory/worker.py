@@ -15,6 +15,7 @@ from loadwise import (
     ConsecutiveFailurePolicy,
     HealthTracker,
     InFlight,
+    NodeSet,
     NoNodeAvailable,
     Outcome,
     OutlierDetection,
@@ -23,7 +24,9 @@ from loadwise import (
     SlowStart,
 )
 from loadwise.balancer import Lease
+from loadwise.llm import PrefixAffinity
 from loadwise.shared_memory import HostState
+from loadwise.strategies import ViewStrategy
 
 
 def crowd(balancer: Balancer[str], seconds: float, pause: float) -> dict[str, int]:
@@ -51,12 +54,15 @@ def main() -> None:  # noqa: C901 - one branch for each command
     path, measure, interval, limit, more, *nodes = sys.argv[1:]
     host = HostState(path)
     load = PeakEwma() if measure == "ewma" else InFlight()
+    strategy: ViewStrategy[str] = PowerOfTwoChoices(load=load)
+    if measure == "prompts":
+        strategy = PrefixAffinity()
     policy = ConsecutiveFailurePolicy(failure_threshold=1, probe_interval=float(interval))
     health = HealthTracker(policy)
     detection = OutlierDetection()
     balancer = Balancer(
         nodes,
-        PowerOfTwoChoices(load=load),
+        strategy,
         health=health,
         host=host,
         max_in_flight=int(limit) or None,
@@ -73,9 +79,20 @@ def main() -> None:  # noqa: C901 - one branch for each command
     def held(node: str) -> Lease[str]:
         return leases.pop(next(i for i, lease in enumerate(leases) if lease.node == node))
 
-    def do(command: str, *arguments: Any) -> object:  # noqa: C901 - as above
+    def prompt(command: str, *arguments: str) -> object:
+        if command == "send":
+            leases.append(balancer.acquire(prompt=arguments[0]))
+            return leases[-1].node
+        if command == "begin":
+            next(lease for lease in leases if lease.node == arguments[0]).first_byte()
+        balancer.explain()  # so that it has heard of all
+        return {name: [*values] for name, values in strategy.facts(NodeSet(nodes)).items()}
+
+    def do(command: str, *arguments: Any) -> object:  # noqa: C901, PLR0911 - as above
         if command == "acquire":
             leases.extend(balancer.acquire() for _ in range(arguments[0]))
+        elif command in ("send", "begin", "facts"):
+            return prompt(command, *arguments)
         elif command == "fail":
             held(arguments[0]).failure("it broke")
         elif command == "succeed":

@@ -75,6 +75,10 @@ class Pace:
         if idle:
             self._mark, self._spoiled = now, False
 
+    def heard(self, moment: float) -> None:
+        """Take note that the node began anew then, or had computed a prompt, of somebody else."""
+        self._mark = max(self._mark, moment)
+
     def first_byte(self, tokens: float, now: float, turn: int, *, idle: bool) -> None:
         """Record that a prompt of so many uncached tokens was computed; the node is idle now."""
         seconds, self._mark = now - self._mark, now

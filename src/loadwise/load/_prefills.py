@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from threading import RLock
+from typing import Protocol
 from weakref import ReferenceType
 
 from loadwise._native import mypyc_attr
@@ -12,9 +13,33 @@ from loadwise._prompt import LEAST_TOKENS
 from loadwise.load._measure import Cell
 from loadwise.load._pace import Pace
 
-__all__ = ["Followers", "Prefills", "TokenCell"]
+__all__ = ["Followers", "Prefills", "PromptLoad", "TokenCell"]
 
 Followers = list["ReferenceType[PrefixIndex]"]
+
+
+class PromptLoad(Protocol):
+    """Load of one node by its prompts, as strategies read it."""
+
+    turn: int
+    """Number of the last prompt sent there, of all that a measure was told of; 0 for none."""
+    pace: Pace
+    """Learns how quick the node is."""
+
+    @property
+    def pending(self) -> float:
+        """Uncached tokens of the prompts whose first byte has not come."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Number of those prompts."""
+        ...
+
+    @property
+    def held(self) -> float:
+        """Tokens of all prompts, until their requests end."""
+        ...
 
 
 class Prefills:
@@ -47,11 +72,15 @@ class Prefills:
         """Number of prompts whose first byte has not come."""
         return len(self._open)
 
+    def is_idle(self) -> bool:
+        """Tell whether the node has no prompt to compute. Called under the lock."""
+        return not self._open
+
     def begin(self, token: int, new: float, tokens: float, now: float) -> None:
         """Count a prompt of so many tokens, of which so many are new to the node."""
         most = max(new, LEAST_TOKENS)
         with self._lock:
-            self.pace.begin(now, idle=not self._open)
+            self.pace.begin(now, idle=self.is_idle())
             self._open[token] = most
             self.pending += most
             self._held[token] = tokens
@@ -69,7 +98,7 @@ class Prefills:
             del self._open[token]
             # Fourths of a token are exact in floats, so nothing is left in the end.
             self.pending -= tokens
-            self.pace.first_byte(tokens, now, self.turn, idle=not self._open)
+            self.pace.first_byte(tokens, now, self.turn, idle=self.is_idle())
 
     def pop(self, token: int, _: None) -> None:
         """Uncount a prompt whose request has ended. It may be called again."""
@@ -92,13 +121,18 @@ class TokenCell(Cell):
     """A counter with the prompts of its node beside it.
 
     When nobody holds it any more, its node has left, and indexes are told so.
+
+    Attributes:
+        own: What is counted here.
+        prefills: What strategies go by: the same, unless others count, too.
     """
 
-    __slots__ = ("_followers", "_id", "prefills")
+    __slots__ = ("_followers", "_id", "own", "prefills")
 
     def __init__(self, node_id: Hashable, followers: Followers) -> None:
         super().__init__()
-        self.prefills = Prefills()
+        self.own = Prefills()
+        self.prefills: PromptLoad = self.own
         self._id = node_id
         self._followers = followers
 

@@ -13,11 +13,20 @@ from loadwise._native import mypyc_attr
 from loadwise._prefix_index import PrefixIndex
 from loadwise.clock import Clock
 from loadwise.load._measure import Cell
+from loadwise.load._news import PrefixNews
 from loadwise.load._pace import relative_paces
-from loadwise.load._prefills import Followers, Prefills, TokenCell
+from loadwise.load._prefills import Followers, Prefills, PromptLoad, TokenCell
 from loadwise.outcome import Outcome
 
-__all__ = ["PendingTokens", "Prefills", "TokenCell", "relative_paces"]
+__all__ = [
+    "Followers",
+    "PendingTokens",
+    "Prefills",
+    "PrefixNews",
+    "PromptLoad",
+    "TokenCell",
+    "relative_paces",
+]
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -72,7 +81,8 @@ class PendingTokens(ForkAware):
 
     def load(self, cell: Cell) -> float:
         """Return a node's pending tokens."""
-        return self.waiting(cell).pending
+        counted: TokenCell = cell  # type: ignore[assignment]  # as made by cell()
+        return counted.prefills.pending
 
     def observe(self, cell: Cell, latency: float, outcome: Outcome, now: float) -> None:
         """Nothing to note: the tokens are all."""
@@ -88,11 +98,16 @@ class PendingTokens(ForkAware):
         dead: TokenCell = cell  # type: ignore[assignment]  # as made by cell()
         dead.forget()
 
-    def follow(self, index: PrefixIndex) -> None:
-        """Tell an index, for as long as it lives, which nodes have left or died."""
+    def follow(self, index: PrefixIndex) -> PrefixNews | None:
+        """Tell an index, for as long as it lives, which nodes have left or died.
+
+        Returns:
+            What it hears of what others send where, and they of it; ``None`` without others.
+        """
         with self._lock:
             if all(known() is not index for known in self._followers):
                 self._followers.append(weakref.ref(index))
+        return None
 
     def sent(self, cell: Cell, token: int, new: float, tokens: float, now: float) -> None:
         """Count a prompt that is on its way.
@@ -104,13 +119,13 @@ class PendingTokens(ForkAware):
             tokens: How many it has.
             now: The time, by the clock that its first byte is told by, in seconds.
         """
-        prefills = self.waiting(cell)
-        prefills.turn = self.turn = next(self._turns)
+        counted: TokenCell = cell  # type: ignore[assignment]  # as made by cell()
+        counted.own.turn = counted.prefills.turn = self.turn = next(self._turns)
         if token:
-            prefills.begin(token, new, tokens, now)
+            counted.own.begin(token, new, tokens, now)
 
     @staticmethod
     def waiting(cell: Cell) -> Prefills:
-        """Return the prompts on their way to a node."""
+        """Return the prompts on their way to a node, as they are counted here."""
         counted: TokenCell = cell  # type: ignore[assignment]  # as made by cell()
-        return counted.prefills
+        return counted.own

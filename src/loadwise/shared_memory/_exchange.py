@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from loadwise._fork import ForkAware, reset_in_child
 from loadwise._log import log_exception, log_warning
 from loadwise.health import HealthTracker
-from loadwise.load import InFlight, LoadMeasure, PeakEwma
+from loadwise.load import InFlight, LoadMeasure, PeakEwma, PendingTokens
 from loadwise.shared_memory._cells import HostCell, Left
 from loadwise.shared_memory._events import FORGOTTEN, NOTHING, heard_since, tell
 from loadwise.shared_memory._measures import HostInFlight, HostPeakEwma
@@ -20,8 +20,9 @@ from loadwise.shared_memory._memory import HostMemory
 from loadwise.shared_memory._node_news import NodeNews
 from loadwise.shared_memory._node_table import HostNodes, key_of
 from loadwise.shared_memory._opening import Unshareable, open_shared, what_has_become_of
+from loadwise.shared_memory._pending import HostPendingTokens
 
-__all__ = ["HostExchange", "exchange_of"]
+__all__ = ["HostExchange"]
 
 _LOOKS: Final = 1.0
 """Seconds between looks at the rows of others, and at the file."""
@@ -49,6 +50,7 @@ class HostExchange(ForkAware):
         chime: What differs after each change.
         chimed: The same as it was when it was last looked; -1 for never.
         heard: Which bells have been heard.
+        reach: How many rows there are to look at.
         due: When the next look is due, by the host's clock.
         counter: The measure that counts requests.
         news: What processes tell each other of nodes.
@@ -62,6 +64,7 @@ class HostExchange(ForkAware):
         self.nodes = nodes
         self.counter = HostInFlight(self)
         self._ewma: HostPeakEwma | None = None
+        self._pending: HostPendingTokens | None = None
         self._told: set[str] = set()
         self._nameless = count()
         self._closed = False
@@ -123,9 +126,11 @@ class HostExchange(ForkAware):
         self.chime = memory.chime
         self.chimed = -1
         self.heard = b""
-        self._reach = max(memory.row + 1, memory.reach())
+        self.reach = max(memory.row + 1, memory.reach())
         self.due = time.monotonic() + _LOOKS
         self.expect_costs()
+        if self._pending is not None:
+            self._pending.open_log(self._warn)
         tell(memory, NOTHING)
 
     @property
@@ -143,7 +148,7 @@ class HostExchange(ForkAware):
         if self._ewma is not None:
             self._ewma.expect(time.monotonic())
             self.memory.fade_by(self._ewma.tau)
-            others = {self.memory.tau(row) for row in range(self._reach)} - {0.0}
+            others = {self.memory.tau(row) for row in range(self.reach)} - {0.0}
             self._ewma.mix(mixed=others != {self._ewma.tau})
 
     def measures(self, own: Iterable[LoadMeasure]) -> tuple[LoadMeasure, ...]:
@@ -153,6 +158,12 @@ class HostExchange(ForkAware):
     def _measure(self, own: LoadMeasure) -> LoadMeasure:
         if type(own) is InFlight:
             return self.counter
+        if type(own) is PendingTokens:
+            with self._lock:
+                if self._pending is None:
+                    self._pending = HostPendingTokens(self)
+                    self._pending.open_log(self._warn)
+                return self._pending
         if type(own) is not PeakEwma:
             return own
         with self._lock:
@@ -182,7 +193,7 @@ class HostExchange(ForkAware):
             return known
 
     def _reach_in(self, memory: HostMemory) -> int:
-        return self._reach if memory is self.memory else 1
+        return self.reach if memory is self.memory else 1
 
     def _find(self, node_id: Hashable) -> tuple[HostMemory, int]:
         """Return where a node is to be counted; in memory of its own, where there is no room."""
@@ -225,7 +236,7 @@ class HostExchange(ForkAware):
             memory.forget_own(index)
 
     def forget(self, cell: HostCell) -> None:
-        """Have all processes take a node for one never measured."""
+        """Have all processes take a node for one never measured, with nothing cached."""
         self._post(cell, FORGOTTEN, "")
 
     def catch_up(self) -> None:
@@ -269,7 +280,9 @@ class HostExchange(ForkAware):
 
     def _look_around(self) -> None:
         """See which rows there are now."""
-        self._reach = reach = max(self.memory.row + 1, self.memory.reach())
+        self.reach = reach = max(self.memory.row + 1, self.memory.reach())
+        if self._pending is not None:
+            self._pending.look_at(reach)
         for cell in list(self._cells.values()):
             if cell.memory is self.memory:
                 cell.look_at(reach)
@@ -310,8 +323,11 @@ class HostExchange(ForkAware):
 
     def _forget_here(self, number: int) -> None:
         for cell in list(self._cells.values()):
-            if cell.number == number and cell.memory is self.memory and self._ewma is not None:
-                self._ewma.forget_here(cell)
+            if cell.number == number and cell.memory is self.memory:
+                if self._ewma is not None:
+                    self._ewma.forget_here(cell)
+                if self._pending is not None:
+                    self._pending.forget_here(cell.id)
 
     def _tend(self, now: float) -> None:
         """Look after the file, the rows of the dead, and what this process has written itself."""
@@ -328,7 +344,7 @@ class HostExchange(ForkAware):
         self._settle()
         memory = self.memory
         if memory.locks is not None:
-            if memory.sign_again() or memory.clear_dead(self._reach):
+            if memory.sign_again() or memory.clear_dead(self.reach):
                 tell(memory, NOTHING)
             self._mend()
             for node_id in list(self._crowded):
@@ -349,6 +365,8 @@ class HostExchange(ForkAware):
                     cell.publish_age()
                 cell.publish_cost()
         self.memory.mend(cells)
+        if self._pending is not None:
+            self._pending.publish()
 
     def _move_to(self, memory: HostMemory) -> None:
         """Go on in another memory."""
@@ -368,32 +386,10 @@ class HostExchange(ForkAware):
 
     def pids(self) -> list[int]:
         """Return the processes that have a row."""
-        return [pid for row in range(self._reach) if (pid := self.memory.pid(row))]
+        return [pid for row in range(self.reach) if (pid := self.memory.pid(row))]
 
     def close(self) -> None:
         """Leave the file, and go on alone."""
         with self._lock:
             self._closed = True
             self._move_to(self._opened())
-
-
-_exchanges: WeakValueDictionary[str, HostExchange] = WeakValueDictionary()
-_making = RLock()
-
-
-def exchange_of(path: str, processes: int, nodes: int) -> HostExchange:
-    """Return this process's exchange by a file, the same for all who ask.
-
-    Raises:
-        ValueError: It has been asked for with other sizes.
-    """
-    with _making:
-        known = _exchanges.get(path)
-        if known is None or known.is_closed:
-            known = _exchanges[path] = HostExchange(path, processes, nodes)
-    if (known.processes, known.nodes) != (processes, nodes):
-        raise ValueError(
-            f"max_processes is {processes} and max_nodes is {nodes}, but this process has "
-            f"HostState({path!r}) with {known.processes} and {known.nodes}; give both the same"
-        )
-    return known

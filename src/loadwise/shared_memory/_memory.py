@@ -9,13 +9,16 @@ from contextlib import suppress
 from typing import Final
 
 from loadwise.shared_memory._bus_guard import guard, retire
-from loadwise.shared_memory._layout import PAGE, ROW_RECORD, MemoryLayout
+from loadwise.shared_memory._layout import LOG, PAGE, ROW_RECORD, MemoryLayout
 from loadwise.shared_memory._locks import ROWS, ByteLocks
 
 __all__ = ["HostMemory"]
 
 _TAU: Final = 16
-_KINDS: Final = (("ages", 1), ("scores", 1), ("claims", 1), ("results", 3))
+_KINDS: Final = (
+    *(("ages", 1), ("scores", 1), ("claims", 1), ("results", 3)),
+    *(("prompts", 1), ("held", 1), ("marks", 1)),
+)
 """Numbers of 8 bytes that tell of what a process does, and how many there are of each."""
 
 
@@ -61,7 +64,8 @@ class HostMemory:
     def private(cls, nodes: int) -> HostMemory:
         """Return memory that nobody shares, with room for so many nodes."""
         layout = MemoryLayout(1, nodes)
-        return cls(layout, mmap.mmap(-1, layout.size), None, 0)
+        # Without the logs, which nobody would read.
+        return cls(layout, mmap.mmap(-1, layout.logs), None, 0)
 
     @property
     def used(self) -> int:
@@ -97,10 +101,20 @@ class HostMemory:
         pids = self.words[first : first + self.layout.rows * step : step].tolist()
         return max((row + 1 for row, pid in enumerate(pids) if pid), default=0)
 
+    def open_log(self) -> bool:
+        """Have room made for this process's log of prompts; ``False`` where there is none."""
+        layout = self.layout
+        if self.locks is not None:
+            try:
+                os.posix_fallocate(self.locks.file, layout.logs + 8 * LOG * self.row, 8 * LOG)
+            except OSError:
+                return False
+        return len(self.raw) == layout.size
+
     def clear_row(self, row: int) -> None:
         """Write zeros where a row tells of what its process does, for who holds its lock.
 
-        O(nodes). What it found out of the nodes' health stays.
+        O(nodes). What it found out of the nodes' health stays, and its log of prompts.
         """
         layout, used = self.layout, self.used
         place = self._records + row * ROW_RECORD // 8

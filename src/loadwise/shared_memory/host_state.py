@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
+from threading import RLock
 from typing import Final
+from weakref import WeakValueDictionary
 
 from loadwise._numbers import shown, whole
 from loadwise.clock import Clock
 from loadwise.health import HealthTracker
 from loadwise.load import InFlight, LoadMeasure
-from loadwise.shared_memory._exchange import exchange_of
+from loadwise.shared_memory._exchange import HostExchange
 from loadwise.shared_memory._paths import path_of
 from loadwise.shared_memory._vitals import HostVitals
 
@@ -26,13 +28,14 @@ class HostState:
 
     Give it to the balancers of all of them: ``Balancer(nodes, host=HostState("api"))``. Each then
     sees the requests that all have in flight, the highest of their costs, the oldest request, and
-    whom any of them found down or ejected. Slow starts go by one clock.
+    whom any of them found down or ejected. Slow starts go by one clock. With a strategy of
+    `loadwise.llm` it also sees which prompts were sent where, and which of them wait.
 
     Args:
         path_or_name: A name, for a file of this user in ``/dev/shm``, or in the folder of temporary
             files; or a path, of a file on a disk of this host, which is made where it is missing.
         max_processes: How many processes may take part, from 1 to 4096.
-        max_nodes: How many nodes there is room for, from 1 to 2 ** 20. A node takes about 7 kB of
+        max_nodes: How many nodes there is room for, from 1 to 2 ** 20. A node takes about 8 kB of
             memory with 64 processes, as soon as somebody has it.
 
     Raises:
@@ -71,7 +74,7 @@ class HostState:
     ) -> None:
         processes = _up_to("max_processes", max_processes, _MOST_PROCESSES)
         nodes = _up_to("max_nodes", max_nodes, _MOST_NODES)
-        self._exchange = exchange_of(path_of(path_or_name), processes, nodes)
+        self._exchange = _exchange_of(path_of(path_or_name), processes, nodes)
 
     @property
     def path(self) -> str:
@@ -95,7 +98,8 @@ class HostState:
     def measures(self, own: Iterable[LoadMeasure]) -> tuple[LoadMeasure, ...]:
         """Return the measures that a strategy is to consult in the place of its own.
 
-        For balancers. `loadwise.InFlight` and `loadwise.PeakEwma` themselves are replaced.
+        For balancers. `loadwise.InFlight`, `loadwise.PeakEwma` and `loadwise.llm.PendingTokens`
+        themselves are replaced.
         """
         return self._exchange.measures(own)
 
@@ -130,3 +134,25 @@ def _up_to(name: str, value: object, most: int) -> int:
     if number > most:
         raise ValueError(f"{name} is {shown(value)}; it must be at most {most}")
     return number
+
+
+_exchanges: WeakValueDictionary[str, HostExchange] = WeakValueDictionary()
+_making = RLock()
+
+
+def _exchange_of(path: str, processes: int, nodes: int) -> HostExchange:
+    """Return this process's exchange by a file, the same for all who ask.
+
+    Raises:
+        ValueError: It has been asked for with other sizes.
+    """
+    with _making:
+        known = _exchanges.get(path)
+        if known is None or known.is_closed:
+            known = _exchanges[path] = HostExchange(path, processes, nodes)
+    if (known.processes, known.nodes) != (processes, nodes):
+        raise ValueError(
+            f"max_processes is {processes} and max_nodes is {nodes}, but this process has "
+            f"HostState({path!r}) with {known.processes} and {known.nodes}; give both the same"
+        )
+    return known

@@ -7,10 +7,11 @@ from collections.abc import Callable, Hashable, Iterable
 from math import inf
 
 import loadwise.health.adopting as adoption
+from loadwise._log import log_warning
 from loadwise._numbers import shown
 from loadwise.clock import Clock
 from loadwise.health import HealthStatus, HealthTracker, NodeHealth
-from loadwise.load import InFlight, LoadMeasure, PeakEwma
+from loadwise.load import InFlight, LoadMeasure, PeakEwma, PendingTokens
 from loadwise.outliers import Ejection
 from loadwise.shared_memory._cells import HostCell, Left
 from loadwise.shared_memory._ejections import HostEjections
@@ -18,6 +19,7 @@ from loadwise.shared_memory._events import EJECTED
 from loadwise.shared_memory._layout import MemoryLayout
 from loadwise.shared_memory._measures import HostInFlight, HostPeakEwma
 from loadwise.shared_memory._memory import HostMemory
+from loadwise.shared_memory._pending import HostPendingTokens
 from loadwise.shared_memory._starts import BalancerStarts, HostStarts
 
 __all__ = ["VirtualHost", "VirtualProcess"]
@@ -113,6 +115,8 @@ class VirtualProcess:
 
     Attributes:
         counter: The measure that counts requests.
+        memory: The host's memory.
+        reach: How many rows there are to look at.
         due: When others are to be looked after next: never.
     """
 
@@ -120,11 +124,12 @@ class VirtualProcess:
 
     def __init__(self, host: VirtualHost, memory: HostMemory, reach: int) -> None:
         self._host = host
-        self._memory = memory
-        self._reach = reach
+        self.memory = memory
+        self.reach = reach
         self._cells: dict[Hashable, HostCell] = {}
         self._left: Left = []
         self._ewma: HostPeakEwma | None = None
+        self._pending: HostPendingTokens | None = None
         self._health: HealthTracker | None = None
         self._started = 0
         self._on_start: Callable[[Hashable, float], None] | None = None
@@ -148,11 +153,16 @@ class VirtualProcess:
     def _measure(self, own: LoadMeasure) -> LoadMeasure:
         if type(own) is InFlight:
             return self.counter
+        if type(own) is PendingTokens:
+            if self._pending is None:
+                self._pending = HostPendingTokens(self)
+                self._pending.open_log(log_warning)
+            return self._pending
         if type(own) is not PeakEwma:
             return own
         if self._ewma is None:
             self._ewma = HostPeakEwma(self, *own.settings)
-            self._memory.fade_by(self._ewma.tau)
+            self.memory.fade_by(self._ewma.tau)
         if own.settings == (self._ewma.tau, self._ewma.factor):
             return self._ewma
         return own
@@ -162,8 +172,8 @@ class VirtualProcess:
         known = self._cells.get(node_id)
         if known is None:
             number = self._host.number(node_id)
-            known = HostCell(node_id, self._memory, number, self._left)
-            known.look_at(self._reach)
+            known = HostCell(node_id, self.memory, number, self._left)
+            known.look_at(self.reach)
             self._cells[node_id] = known
             found = self._host.found(node_id)
             if found is not None:
@@ -173,8 +183,8 @@ class VirtualProcess:
         return known
 
     def _hold(self, cell: HostCell, *, is_held: bool) -> None:
-        layout = self._memory.layout
-        self._memory.raw[layout.block_of(cell.number) + layout.holds + self._memory.row] = is_held
+        layout = self.memory.layout
+        self.memory.raw[layout.block_of(cell.number) + layout.holds + self.memory.row] = is_held
 
     def forget(self, cell: HostCell) -> None:
         """Have all processes take a node for one never measured."""
@@ -185,6 +195,8 @@ class VirtualProcess:
         cell = self._cells.get(node_id)
         if cell is not None and self._ewma is not None:
             self._ewma.forget_here(cell)
+        if self._pending is not None:
+            self._pending.forget_here(node_id)
 
     def catch_up(self) -> None:
         """Nothing to take in: news come at once."""

@@ -15,7 +15,7 @@ from loadwise._prompt import CHARACTERS_PER_TOKEN, LEAST_TOKENS, Prompt
 from loadwise._random import check_rng, fork_of, source_of
 from loadwise.context import EMPTY, SelectionContext
 from loadwise.load import LoadMeasure
-from loadwise.load.pending_tokens import PendingTokens, TokenCell
+from loadwise.load.pending_tokens import PendingTokens, PrefixNews, TokenCell
 from loadwise.node_set import NodeSet
 from loadwise.strategies._planned import N, Plan, Planned, check_excluded
 from loadwise.strategies._weight_table import table_for
@@ -94,7 +94,7 @@ class Prefixed(Planned[N, None, PrefixPlan]):
         self.index = PrefixIndex() if index is None else index
         self._block_tokens = self.index.block_chars / CHARACTERS_PER_TOKEN
         self._measure = PendingTokens()
-        self._measure.follow(self.index)
+        self._news = self._measure.follow(self.index)
         super().__init__()
 
     def select(self, candidates: Sequence[N], context: SelectionContext = EMPTY) -> int | None:
@@ -140,7 +140,7 @@ class Prefixed(Planned[N, None, PrefixPlan]):
         for measure in measures:
             if isinstance(measure, PendingTokens):
                 self._measure = measure
-                measure.follow(self.index)
+                self._news = measure.follow(self.index)
 
     @abstractmethod
     def _choose(
@@ -153,6 +153,8 @@ class Prefixed(Planned[N, None, PrefixPlan]):
         """Return the index of the best of those eligible, of which there is at least one."""
 
     def _matched(self, prompt: Prompt) -> Matched:
+        if self._news is not None:
+            self._news.catch_up()
         cached = self.index.match_hashes(self._hashes(prompt))
         return Matched(prompt, cached, self._block_tokens)
 
@@ -165,9 +167,15 @@ class Prefixed(Planned[N, None, PrefixPlan]):
 
     def _sent(self, matched: Matched, node_id: Any, token: int, now: float) -> float:  # noqa: ANN401 - any hashable
         """Record that a prompt is on its way to a node, perhaps another than was chosen."""
-        new = matched.new(node_id)
-        self._measure.sent(self._measure.cell(node_id), token, new, matched.tokens, now)
-        before = self.index.insert_hashes(self._hashes(matched.prompt), node_id)
+        new, cell, hashes = (
+            matched.new(node_id),
+            self._measure.cell(node_id),
+            self._hashes(matched.prompt),
+        )
+        self._measure.sent(cell, token, new, matched.tokens, now)
+        before = self.index.insert_hashes(hashes, node_id)
+        if self._news is not None:
+            self._news.tell(cell, hashes)
         matched.prompt.cached = (
             partial(self._corrected, matched, node_id, before) if before else None
         )
@@ -189,16 +197,22 @@ class Prefixed(Planned[N, None, PrefixPlan]):
         """Nothing is kept but by plan, so that the cells of those that left are let go."""
 
     def _make_plan(self, nodes: NodeSet[N], state: None) -> PrefixPlan:  # noqa: ARG002 - the base's
-        return plan_of(nodes, self._hot if len(nodes) else None, self._measure)
+        return plan_of(nodes, self._hot if len(nodes) else None, self._measure, self._news)
 
 
 def plan_of(
-    nodes: NodeSet[Any], hot: tuple[NodeSet[Any], PrefixPlan] | None, measure: PendingTokens
+    nodes: NodeSet[Any],
+    hot: tuple[NodeSet[Any], PrefixPlan] | None,
+    measure: PendingTokens,
+    news: PrefixNews | None = None,
 ) -> PrefixPlan:
     """Return a plan, with the cells of the last one if that is of the same nodes."""
     if hot is not None and hot[0].membership is nodes.membership:
         return PrefixPlan(nodes, hot[1].cells)
-    return PrefixPlan(nodes, [measure.cell(identity) for identity in nodes.ids])
+    cells = [measure.cell(identity) for identity in nodes.ids]
+    if news is not None:
+        news.know(cells)
+    return PrefixPlan(nodes, cells)
 
 
 def left(plan: PrefixPlan, context: SelectionContext) -> Sequence[int]:

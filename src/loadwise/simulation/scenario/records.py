@@ -365,8 +365,8 @@ class Clients(TableRecord, frozen=True):
     Attributes:
         count: How many; a request comes to each with the same chance.
         per_host: How many share a host, and there what a `HostState` shares: requests in flight,
-            costs, health, ejections and slow starts. It divides count; 1 has each see its own
-            alone.
+            costs, prompts, health, ejections and slow starts. It divides count; 1 has each see its
+            own alone.
         stagger: Seconds over which they start, one after another; those that are up take the
             requests. 0 has them all start together.
         zones: Where they stand, in turn; those of one host stand together.
