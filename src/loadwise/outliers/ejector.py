@@ -184,10 +184,10 @@ class Ejector(ForkAware):
             if watched is not None and ejection is not None:
                 self._end(watched, ejection, self._clock())
         self._tell()
-        if ejection is None and self._health.is_ejected(node_id):  # by another balancer
+        by_another = ejection is None and self._health.is_ejected(node_id)
+        if by_another:
             self._health.readmit(node_id, probe=self._rules.probe)
-            return True
-        return ejection is not None
+        return by_another or ejection is not None
 
     def observe(self, slow: Cell, latency: float, outcome: Outcome, _now: float) -> None:
         """Count an answer that took too long."""
@@ -205,15 +205,11 @@ class Ejector(ForkAware):
         return watched
 
     def _judge_run(self, watched: WatchedMember) -> None:
-        significance = self._rules.significance
+        significance, run = self._rules.significance, watched.run
         if significance is None:
-            found, run = True, watched.run
             watched.run = 0  # as Envoy: whether or not it may be ejected
-        else:
-            run = watched.run
-            found = self._chance_of_run(watched) < significance
-        if found:
-            why = f"{run} failure{'s in a row' if run > 1 else ''}"
+        if significance is None or self._chance_of_run(watched) < significance:
+            why = "1 failure" if run == 1 else f"{run} failures in a row"
             self._eject(watched, "consecutive_failures", why, self._clock())
 
     def _chance_of_run(self, watched: WatchedMember) -> float:
@@ -222,9 +218,9 @@ class Ejector(ForkAware):
         O(1): of a large fleet, some of the rest are asked, taken at random.
         """
         members = self._members()
-        number = len(members)
-        start = self._rng.randrange(number) if number > _MOST_ASKED + 1 else 0
-        bad = rest = asked = 0
+        bad = rest = asked = start = 0
+        if (number := len(members)) > _MOST_ASKED + 1:
+            start = self._rng.randrange(number)
         for step in range(min(number, _MOST_ASKED + 1)):
             member = members[(start + step) % number]
             other = self._watch(member)
@@ -250,8 +246,7 @@ class Ejector(ForkAware):
         self._swept_at, self.due = now, grid.time(self._swept + 1)
         for watched in [*self._ejected.values()]:
             self._end_if_over(watched, now)
-        members = self._members()
-        swept = [self._watch(member) for member in members]
+        swept = [self._watch(member) for member in self._members()]
         taken = [watched.take() for watched in swept]
         in_fleet = [i for i, watched in enumerate(swept) if watched.ejection is None]
         busy = [i for i in in_fleet if taken[i].total]
@@ -311,8 +306,8 @@ class Ejector(ForkAware):
 
     def _is_enough(self, ejected: int) -> bool:
         """Tell whether with so many ejected no other may be."""
-        members = max(1, len(self._members()))
-        return bool(ejected) and ejected / members >= self._rules.max_ejected
+        share = ejected / max(1, len(self._members()))
+        return bool(ejected) and share >= self._rules.max_ejected
 
     def _end_if_over(self, watched: WatchedMember, now: float) -> None:
         """End an ejection whose time has come, or whose node is no member or ejected no more."""
@@ -353,8 +348,7 @@ class Ejector(ForkAware):
         self._grid.origin -= seconds
         self.due -= seconds
         for watched in self._watched.values():
-            ejection = watched.ejection
-            if ejection is not None:
+            if (ejection := watched.ejection) is not None:
                 since, until = ejection.since - seconds, ejection.until - seconds
                 watched.ejection = replace(ejection, since=since, until=until)
 
@@ -380,10 +374,9 @@ class Ejector(ForkAware):
         if not begins:
             self._health.readmit(member.id, probe=self._rules.probe)
             return
-        grid = self._grid
-        probed_from = grid.time(grid.first_from(ejection.until))
         if not member.alive:
             return
+        probed_from = self._grid.time(self._grid.first_from(ejection.until))
         if not self._health.eject(member.id, ejection.reason, probed_from, member.succeeded_at):
             # Another balancer with the same tracker was quicker: the ejection is its own.
             with self._lock:
@@ -398,9 +391,7 @@ class Ejector(ForkAware):
         if not member.alive:  # it has left meanwhile, and perhaps come back as another
             self._health.readmit(member.id, probe=False)
             return
-        lasts = ejection.until - ejection.since
-        log_warning(
-            "balancer %r: node %r is %s, for %g s", self._name, member.id, ejection.reason, lasts
-        )
+        words, lasts = ejection.reason, ejection.until - ejection.since
+        log_warning("balancer %r: node %r is %s, for %g s", self._name, member.id, words, lasts)
         if self._on_ejection is not None:
             self._on_ejection(member.id, ejection)

@@ -211,8 +211,9 @@ class HostExchange(ForkAware):
                 return self.memory, index
             self._crowded.add(node_id)
             self._warn(
-                "it has no room for another node beside %s, or its disk has none; the others are "
-                "balanced by this process alone: give max_nodes of more in all processes",
+                "another node beside %s could not be added, for it or its disk is full, or others "
+                "are adding; until it can, what is left over is balanced by this process alone. If "
+                "it is full, give max_nodes of more in all processes",
                 self.memory.used,
             )
         own = key if key is not None else b"\0%d" % next(self._nameless)
