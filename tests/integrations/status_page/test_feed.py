@@ -10,14 +10,16 @@ from typing import Any
 
 import pytest
 
-from loadwise import Balancer, NodeStatus
+from loadwise import Balancer, Endpoint, NodeStatus, RendezvousSubset, RoundRobin, Tiers
 from loadwise.integrations._status_page.actions import Actions
 from loadwise.integrations._status_page.asgi import AsgiPage
 from loadwise.integrations._status_page.feed import StatusFeed
 from loadwise.integrations._status_page.history import POINTS, STEP, History
+from loadwise.integrations._status_page.page import fragment
 from loadwise.integrations._status_page.query import PageQuery
 from loadwise.integrations._status_page.site import MOST_STREAMS, Site
 from loadwise.integrations._status_page.sparkline import sparkline
+from loadwise.integrations._status_page.verdicts import Severity
 from loadwise.testing import ManualClock
 
 
@@ -145,6 +147,31 @@ def test_rates_and_history() -> None:
     assert [point.rate for point in points[1:]] == [6.0] * POINTS
     assert points[0].seconds - points[-1].seconds == POINTS * STEP
     assert feed.points(0, "nobody", facts.when) == []
+
+
+def test_a_node_that_the_strategy_passes_over_is_idle() -> None:
+    """It is well, and gets nothing though there is much; with little to do that says nothing."""
+    clock = ManualClock()
+    nodes = [Endpoint("first", priority=0), Endpoint("second", priority=1)]
+    balancer = Balancer(nodes, Tiers(RoundRobin))
+    feed = StatusFeed([(balancer, "Tiers")], clock)
+    for picks, word in ((0, "up"), (79, "up"), (80, "idle")):
+        for _ in range(picks):
+            balancer.acquire().success()
+        found = feed.current().balancers[0].nodes
+        assert [each.verdict.word for each in found] == ["up", word]
+        clock.advance(2.0)
+    assert "prefers others" in found[1].verdict.why
+    assert feed.current().balancers[0].severities[Severity.WELL] == 2
+
+
+def test_nodes_outside_of_a_subset_are_counted() -> None:
+    """Who looks for one in vain sees why."""
+    balancer = Balancer(range(30), subset=RendezvousSubset("me", 10))
+    facts = StatusFeed([(balancer, "p2c")], ManualClock()).current()
+    assert (len(facts.balancers[0].nodes), facts.balancers[0].outside) == (10, 20)
+    html = fragment(facts, PageQuery(), lambda _, __: [], actions=False)
+    assert "<dt>in its subset</dt><dd>10 of 30</dd>" in html
 
 
 def test_a_history_has_gaps() -> None:

@@ -18,11 +18,19 @@ from loadwise.balancer import Explanation, NodeStatus
 from loadwise.balancer.json_values import as_json
 from loadwise.balancer.panic import Panic
 from loadwise.health import HealthStatus
-from loadwise.integrations._status_page.verdicts import NodeVerdict, Severity, verdict_of
+from loadwise.integrations._status_page.verdicts import (
+    IDLE,
+    WELL,
+    NodeVerdict,
+    Severity,
+    verdict_of,
+)
 from loadwise.nodes import node_id
 
 __all__ = ["BalancerFacts", "NodeFacts", "PageFacts", "Shown", "facts_of", "text_of"]
 
+_FAIR_SHARE: Final = 20.0
+"""Picks per second and node from which on it is no chance that one gets none."""
 _FEWEST: Final = 3
 """Nodes with a latency from which on their median says something."""
 
@@ -35,6 +43,11 @@ class Shown(Protocol):
     @property
     def nodes(self) -> tuple[Any, ...]:
         """The members."""
+        ...
+
+    @property
+    def all_nodes(self) -> tuple[Any, ...]:
+        """The members, and the nodes outside of its subset."""
         ...
 
     @property
@@ -117,6 +130,7 @@ class BalancerFacts:
         filtered: How many members its own filter does not admit.
         choice: The id that the next request would get; ``None`` where that cannot be told.
         trouble: The error that reading it raised; empty if there was none.
+        outside: How many nodes it was given and does not use, because they are not in its subset.
     """
 
     name: str
@@ -127,6 +141,7 @@ class BalancerFacts:
     filtered: int = 0
     choice: Hashable | None = None
     trouble: str = ""
+    outside: int = 0
 
     @cached_property
     def members(self) -> int:
@@ -258,26 +273,28 @@ def facts_of(
         statuses = balancer.status()
         panic, waiting = balancer.panic, balancer.waiting
         members = {node_id(node): node for node in balancer.nodes}
+        outside = max(0, len(balancer.all_nodes) - len(members))
     except Exception as error:  # noqa: BLE001 - a quota source of the user's, say: one balancer's
         return BalancerFacts(name, strategy, trouble=f"{type(error).__name__}: {error}")
     ruled_out, choice = _explained(balancer)
     middle = _median(statuses)
+    rates = [rate(status.id, status.picks) for status in statuses]
+    busy = sum(each for each in rates if each is not None) >= _FAIR_SHARE * len(rates)
+    told: list[NodeFacts] = []
+    for status, picked in zip(statuses, rates, strict=True):
+        verdict = verdict_of(status, ruled_out.get(status.id), middle, panic=panic is not None)
+        if busy and picked == 0 and verdict is WELL:
+            verdict = IDLE
+        told.append(NodeFacts(status, verdict, members.get(status.id), picked))
     return BalancerFacts(
         name,
         strategy,
-        tuple(
-            NodeFacts(
-                status,
-                verdict_of(status, ruled_out.get(status.id), middle, panic=panic is not None),
-                members.get(status.id),
-                rate(status.id, status.picks),
-            )
-            for status in statuses
-        ),
+        tuple(told),
         panic,
         waiting,
         sum(why == "filtered" for why in ruled_out.values()),
         choice,
+        outside=outside,
     )
 
 

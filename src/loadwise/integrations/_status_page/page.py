@@ -210,6 +210,9 @@ def _found(facts: BalancerFacts, query: PageQuery) -> Sequence[NodeFacts]:
 def _figures(facts: BalancerFacts) -> Iterator[str]:
     bad = facts.available < facts.members
     yield _figure("available", f"{facts.available:,} of {facts.members:,}", bad=bad)
+    if facts.outside:
+        total = len(facts.nodes) + facts.outside
+        yield _figure("in its subset", f"{len(facts.nodes):,} of {total:,}")
     if facts.rate is not None:
         yield _figure("picks/s", figure(facts.rate))
     yield _figure("in flight", f"{facts.in_flight:,}")

@@ -10,7 +10,7 @@ from loadwise._amounts import count, in_words, latency, percent, plural
 from loadwise.balancer import NodeStatus
 from loadwise.health import HealthStatus
 
-__all__ = ["WELL", "NodeVerdict", "Severity", "verdict_of"]
+__all__ = ["IDLE", "WELL", "NodeVerdict", "Severity", "verdict_of"]
 
 _MUCH_SLOWER: Final = 3.0
 """Times the median latency from which on a node is called slow."""
@@ -51,6 +51,11 @@ class NodeVerdict(NamedTuple):
 _OF_HEALTH: Final = {"up", "down", "ejected", "ailing", "recovering", "degraded"}
 
 WELL: Final = NodeVerdict(Severity.WELL, "up", "")
+
+IDLE: Final = NodeVerdict(
+    Severity.WELL, "idle", "it may be chosen, but the strategy prefers others"
+)
+"""The verdict on a node that is well, and gets nothing though others get a lot."""
 
 _Cause = tuple[Severity, str, str]
 
