@@ -95,44 +95,47 @@ class WatchedAnswer(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         exchange = _PRESENT.get()
         if exchange is not None:
-            raw: Any = self.fp
-            self.fp = io.BufferedReader(WatchedFile(raw.detach(), sock, exchange))
+            buffered: Any = self.fp
+            file = buffered.raw
+            file.__class__ = _watched_file(type(file))
+            file.watch(sock, exchange)
 
 
 class WatchedFile(io.RawIOBase):
-    """Bytes of a socket, as a file whose waits are held to a deadline."""
+    """Bytes of a socket, as a file whose waits are held to a deadline.
 
-    def __init__(self, raw: io.RawIOBase, sock: Any, exchange: Exchange) -> None:
-        self._raw = raw
-        self._sock = sock
+    It is made by giving the socket's own file a class that extends that file's: another file around
+    it would cost each answer more.
+    """
+
+    _socket: Any
+    _exchange: Exchange
+    _given: float | None
+    _timeout: float | None
+
+    def watch(self, sock: Any, exchange: Exchange) -> None:
+        """Begin to report to an exchange."""
+        self._socket = sock
         self._exchange = exchange
         self._timeout = self._given = sock.gettimeout()
-
-    def readable(self) -> bool:
-        """Return ``True``."""
-        return True
 
     def readinto(self, buffer: Any) -> int | None:
         """Read what comes."""
         timeout = self._exchange.cap(self._given)
         if timeout != self._timeout:
             self._timeout = timeout
-            self._sock.settimeout(timeout)
-        count: int | None = self._raw.readinto(buffer)
+            self._socket.settimeout(timeout)
+        reading: Any = super()
+        count: int | None = reading.readinto(buffer)
         if count:
             self._exchange.received = True
         return count
 
-    def fileno(self) -> int:
-        """Return the number of the socket."""
-        return self._raw.fileno()
 
-    def close(self) -> None:
-        """Let go of the socket."""
-        try:
-            self._raw.close()
-        finally:
-            super().close()
+@lru_cache(maxsize=64)
+def _watched_file(kind: type[Any]) -> type[Any]:
+    """Return a kind of file that is watched."""
+    return type(kind.__name__, (WatchedFile, kind), {})
 
 
 @lru_cache(maxsize=64)

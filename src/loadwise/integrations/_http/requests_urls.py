@@ -13,16 +13,16 @@ from loadwise._url_paths import confined
 __all__ = ["join_url"]
 
 
-def join_url(base: str, path: str) -> str:
-    """Return the URL of a path (with its query) below a node's base URL."""
-    return known(base, path) if len(path) <= LONGEST_KEPT else _joined(base, path)
+def join_url(base: str, url: str) -> str:
+    """Return the URL of what another one asks for, its path and query, below a node's base URL."""
+    return known(base, url) if len(url) <= LONGEST_KEPT else _joined(base, url)
 
 
-def _joined(base: str, path: str) -> str:
-    own = urlsplit(base)
-    path, question, query = path.partition("?")
+def _joined(base: str, url: str) -> str:
+    own, asked = urlsplit(base), urlsplit(url)
     root = requote_uri(f"{own.scheme}://{own.netloc}{own.path.rstrip('/')}")
-    return f"{root}/{confined(path).removeprefix('/')}{question}{query}"
+    query = f"?{asked.query}" if asked.query else ""
+    return f"{root}/{confined(asked.path).removeprefix('/')}{query}"
 
 
 known = lru_cache(maxsize=4096)(_joined)
