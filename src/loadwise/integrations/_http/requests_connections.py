@@ -21,6 +21,8 @@ from urllib3.connection import HTTPConnection
 __all__ = ["Exchange", "NodeAdapter"]
 
 _SHORTEST_WAIT = 0.001
+_SHORTEST_SCHEME = len("https://")
+_MOST_POOLS = 16
 
 
 class Exchange:
@@ -156,12 +158,38 @@ def _watch(manager: Any) -> Any:
 
 
 class NodeAdapter(HTTPAdapter):
-    """Sends requests to one node, by connections of its own. Thread-safe."""
+    """Sends requests to one node, by connections of its own. Thread-safe.
+
+    requests finds the pool of connections anew for each request, by some thirty settings of which
+    a node's requests change none. Here it is remembered, which pays for the choice of the node.
+    """
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make what makes the pools."""
         super().init_poolmanager(*args, **kwargs)
         _watch(self.poolmanager)
+        self._pools: dict[tuple[str, object], Any] = {}
+
+    def get_connection_with_tls_context(
+        self, request: Any, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        """Return the pool of connections for a request."""
+        url: str = request.url
+        end = url.find("/", _SHORTEST_SCHEME)
+        if proxies or cert is not None or end < 0 or not isinstance(verify, bool | str):
+            return super().get_connection_with_tls_context(request, verify, proxies, cert)
+        key = url[:end], verify
+        pool = self._pools.get(key)
+        if pool is None or pool.pool is None:  # it is closed where there were too many
+            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            if len(self._pools) >= _MOST_POOLS:
+                self._pools = {}
+            self._pools[key] = pool
+        return pool
+
+    def request_url(self, request: Any, proxies: Any) -> str:
+        """Return the URL as it is sent."""
+        return super().request_url(request, proxies) if proxies else str(request.path_url)
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
         """Return what makes the pools of connections through a proxy."""
