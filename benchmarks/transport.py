@@ -73,11 +73,15 @@ def _balanced(package: str, address: str) -> Any:  # noqa: ANN401 - a client of 
     library = import_module(package)
     ours = import_module(f"loadwise.integrations.{package}")
     balancer = Balancer(range(_NODES), PowerOfTwoChoices(load=PeakEwma()))
+
+    def url(_node: int) -> str:
+        return address
+
     if package == "requests":
         session = library.Session()
-        session.mount("http://service/", ours.LoadwiseAdapter(balancer, url=lambda _: address))
+        session.mount("http://service/", ours.LoadwiseAdapter(balancer, url=url))
         return session
-    return library.Client(transport=ours.LoadwiseTransport(balancer, url=lambda _: address))
+    return library.Client(transport=ours.LoadwiseTransport(balancer, url=url))
 
 
 class _Ratios:

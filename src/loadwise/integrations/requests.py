@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import partial
-from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 from loadwise.balancer.per_node import PerNode
@@ -36,7 +35,6 @@ try:
     from requests.adapters import BaseAdapter
     from requests.exceptions import ConnectionError as RequestsConnectionError
     from requests.exceptions import RequestException
-    from requests.hooks import default_hooks
 except ImportError as error:
     raise ImportError(
         "loadwise.integrations.requests needs requests: pip install 'loadwise[requests]'"
@@ -54,14 +52,13 @@ from loadwise.integrations._http.requests_redirects import (
     RequestNote,
     RequestsRedirects,
     attribute,
-    host_of,
     names_places,
     note_of,
     noted,
     replace_headers,
     take_cookies,
 )
-from loadwise.integrations._http.requests_urls import join_url
+from loadwise.integrations._http.requests_urls import outbound_of
 
 __all__ = [
     "LoadwiseAdapter",
@@ -76,7 +73,6 @@ __all__ = [
 _KEPT = 20
 # The attribute of responses that tells where they are from. It is not pickled with them.
 _ROUTE = "_loadwise_route"
-_LOWER = methodcaller("lower")
 
 
 def route_of(response: Response) -> Mapping[str, Any]:
@@ -353,24 +349,13 @@ class LoadwiseAdapter(BaseAdapter):
         """Return the request as it goes to the node of the present attempt, once prepared."""
         settings = self._settings
         retries.base_url = settings.base_url(retries.lease.node, retries.node_id)
-        has_host = "host" in map(_LOWER, request.headers)
-        if has_host or self._jars is not None or settings.prepare is not None:
-            outbound = request.copy()
-            outbound.hooks = default_hooks()
-        else:
-            # Nobody will change it, and a copy of headers and cookies is dear.
-            outbound = PreparedRequest()
-            outbound.method, outbound.body = request.method, request.body
-            outbound.headers = request.headers
-        outbound.url = target = join_url(retries.base_url, str(request.url))
-        headers = outbound.headers
-        if has_host and headers["Host"] == host_of(str(request.url)):
-            del headers["Host"]  # the connection sets that of the node
+        changes = self._jars is not None or settings.prepare is not None
+        outbound = outbound_of(request, retries.base_url, changes=changes)
         if self._jars is not None:
-            sent: Any = headers.get("Cookie")
-            cookies = self._jars.header(retries.node_id, target, sent)
+            sent: Any = outbound.headers.get("Cookie")
+            cookies = self._jars.header(retries.node_id, str(outbound.url), sent)
             if cookies is not None:
-                headers["Cookie"] = cookies
+                outbound.headers["Cookie"] = cookies
         return outbound
 
     def _complete(

@@ -98,8 +98,8 @@ class WatchedAnswer(http.client.HTTPResponse):
         exchange = _PRESENT.get()
         if exchange is not None:
             buffered: Any = self.fp
-            file = buffered.raw
-            file.__class__ = _watched_file(type(file))
+            file: Any = buffered.raw
+            file.__class__ = _watched_file(file.__class__)
             file.watch(sock, exchange)
 
 
