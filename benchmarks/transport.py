@@ -1,9 +1,10 @@
-"""What the transport adds to a small GET on a keep-alive connection.
+"""What the transports and the adapter add to a small GET on a keep-alive connection.
 
 The same client package, the same server process, the same run: short batches through the bare
-client and through the balanced one take turns, and the medians of their ratios are printed. The
-balancer chooses among three nodes by peak EWMA; all of them are the one server, so that both
-clients use one connection each.
+client and through the balanced one take turns, and the medians of their ratios are printed, of the
+time that passes and of the client's own processor time. The balancer chooses among three nodes by
+peak EWMA; all of them are the one server, so that balanced clients use one connection, those of
+requests three.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
+from typing import Any
 
 from benchmarks.model import Figure, Result, Scale, Table, show_seconds
 
@@ -61,40 +63,77 @@ def _server() -> Iterator[str]:
         try:
             if process.stdout is None:
                 raise RuntimeError("the server has no output to tell its port by")
-            yield f"127.0.0.1:{process.stdout.readline().strip()}"
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
         finally:
             process.kill()
 
 
-def _measure(package: str, address: str, batches: int) -> tuple[float, list[float]]:
-    """Return the seconds of a bare request, and the quartiles of how many times a balanced one."""
+def _balanced(package: str, address: str) -> Any:  # noqa: ANN401 - a client of that package
+    """Return a client that balances."""
     library = import_module(package)
     ours = import_module(f"loadwise.integrations.{package}")
     balancer = Balancer(range(_NODES), PowerOfTwoChoices(load=PeakEwma()))
-    transport = ours.LoadwiseTransport(balancer, url=lambda _: f"http://{address}")
-    bare: list[float] = []
-    ratios: list[float] = []
-    with (
-        library.Client(base_url=f"http://{address}") as plain,
-        library.Client(base_url="http://service", transport=transport) as balanced,
-    ):
+
+    def url(_node: int) -> str:
+        return address
+
+    if package == "requests":
+        session = library.Session()
+        session.mount("http://service/", ours.LoadwiseAdapter(balancer, url=url))
+        return session
+    return library.Client(transport=ours.LoadwiseTransport(balancer, url=url))
+
+
+class _Ratios:
+    """How many times as much a balanced request takes, pair by pair."""
+
+    def __init__(self) -> None:
+        self.bare: list[float] = []
+        self.wall: list[float] = []
+        self.processor: list[float] = []
+
+    def row(self, name: str) -> tuple[str, ...]:
+        """Return a row of the table."""
+        low, ratio, high = statistics.quantiles(self.wall, n=4)
+        return (
+            name,
+            show_seconds(statistics.median(self.bare)),
+            f"{ratio - 1:+.1%}",
+            f"{low - 1:+.1%} to {high - 1:+.1%}",
+            f"{statistics.median(self.processor) - 1:+.1%}",
+        )
+
+
+def _measure(package: str, address: str, batches: int) -> _Ratios:
+    """Send batches of requests through a bare and a balanced client of a package, by turns."""
+    library = import_module(package)
+    ratios = _Ratios()
+    with ExitStack() as clients:
+        bare = library.Session() if package == "requests" else library.Client()
+        plain = clients.enter_context(bare)
+        balanced = clients.enter_context(_balanced(package, address))
+        urls = {plain: f"{address}/small", balanced: "http://service/small"}
         for batch in range(-_WARM_UP, batches):
             if not batch:
                 # Full collections are to see what requests leave, not what was imported before.
                 gc.collect()
                 gc.freeze()
-            times = {}
+            times: dict[Any, float] = {}
+            used: dict[Any, float] = {}
             # Who comes first takes turns, too: what a batch leaves in the caches helps the next.
             for client in (plain, balanced) if batch % 2 else (balanced, plain):
+                began, url = time.process_time(), urls[client]
                 start = time.perf_counter()
                 for _ in range(_REQUESTS):
-                    client.get("/small")
+                    client.get(url)
                 times[client] = (time.perf_counter() - start) / _REQUESTS
+                used[client] = time.process_time() - began
             if batch >= 0:
-                bare.append(times[plain])
-                ratios.append(times[balanced] / times[plain])
+                ratios.bare.append(times[plain])
+                ratios.wall.append(times[balanced] / times[plain])
+                ratios.processor.append(used[balanced] / used[plain])
     gc.unfreeze()
-    return statistics.median(bare), statistics.quantiles(ratios, n=4)
+    return ratios
 
 
 def transport(scale: Scale) -> Result:
@@ -103,15 +142,15 @@ def transport(scale: Scale) -> Result:
     figures: list[Figure] = []
     batches = scale.portion(_BATCHES, least=2)
     with _server() as address:
-        for package in ("httpx", "httpx2"):
-            bare, (low, ratio, high) = _measure(package, address, batches)
-            spread = f"{low - 1:+.1%} to {high - 1:+.1%}"
-            rows.append((package, show_seconds(bare), f"{ratio - 1:+.1%}", spread))
+        for package in ("httpx", "httpx2", "requests"):
+            ratios = _measure(package, address, batches)
+            bare = statistics.median(ratios.bare)
+            rows.append(ratios.row(package))
             figures += [
                 Figure(f"transport: {package}: bare", (bare,)),
-                Figure(f"transport: {package}: balanced", (bare * ratio,)),
+                Figure(f"transport: {package}: balanced", (bare * statistics.median(ratios.wall),)),
             ]
-    header = ("client", "bare request", "with the transport", "quartiles")
+    header = ("client", "bare request", "with loadwise", "quartiles", "processor time")
     note = "A small GET to a server on this machine, over a connection that is kept."
     return Result(
         (Table("transport", "The HTTP transport", header, tuple(rows), note),), tuple(figures)

@@ -58,14 +58,17 @@ def checked_base_url(identity: Hashable, url: object, whose: str | None = None) 
         ValueError: It is no http(s) URL with a host, or it has an odd port, a user name, a query
             or a fragment.
     """
-    refuse_awaitable(f"url, asked of node {identity!r},", url, "give a plain function of a node")
-    fault = _fault_of(url) if isinstance(url, str) else "it must be a str: an http or https URL"
-    if not isinstance(url, str) or fault is not None:
-        whose = f"the base URL of node {identity!r}" if whose is None else whose
-        # A password may stand before the host.
-        text = _USER.sub("//...@", url) if isinstance(url, str) else url
-        raise ValueError(f"{whose} is {text!r}; {fault}")
-    return url
+    if isinstance(url, str):
+        fault = _fault_of(url)
+        if fault is None:
+            return url
+        text: object = _USER.sub("//...@", url)  # a password may stand before the host
+    else:
+        what = f"url, asked of node {identity!r},"
+        refuse_awaitable(what, url, "give a plain function of a node")
+        text, fault = url, "it must be a str: an http or https URL"
+    whose = f"the base URL of node {identity!r}" if whose is None else whose
+    raise ValueError(f"{whose} is {text!r}; {fault}")
 
 
 @lru_cache(maxsize=4096)

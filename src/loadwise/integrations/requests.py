@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from loadwise.balancer.per_node import PerNode
 from loadwise.errors import LoadwiseError, NoNodeAvailable
@@ -36,7 +35,6 @@ try:
     from requests.adapters import BaseAdapter
     from requests.exceptions import ConnectionError as RequestsConnectionError
     from requests.exceptions import RequestException
-    from requests.hooks import default_hooks
 except ImportError as error:
     raise ImportError(
         "loadwise.integrations.requests needs requests: pip install 'loadwise[requests]'"
@@ -51,14 +49,16 @@ from loadwise.integrations._http.requests_attempts import (
 from loadwise.integrations._http.requests_bodies import end_read, hold_until_read, is_of_events
 from loadwise.integrations._http.requests_connections import NodeAdapter
 from loadwise.integrations._http.requests_redirects import (
+    RequestNote,
     RequestsRedirects,
     attribute,
-    host_of,
+    names_places,
     note_of,
     noted,
     replace_headers,
+    take_cookies,
 )
-from loadwise.integrations._http.requests_urls import join_url
+from loadwise.integrations._http.requests_urls import outbound_of
 
 __all__ = [
     "LoadwiseAdapter",
@@ -71,7 +71,8 @@ __all__ = [
 ]
 
 _KEPT = 20
-_ROUTES: WeakKeyDictionary[Response, Mapping[str, Any]] = WeakKeyDictionary()
+# The attribute of responses that tells where they are from. It is not pickled with them.
+_ROUTE = "_loadwise_route"
 
 
 def route_of(response: Response) -> Mapping[str, Any]:
@@ -80,10 +81,10 @@ def route_of(response: Response) -> Mapping[str, Any]:
     Raises:
         LookupError: It has not come through a `LoadwiseAdapter`.
     """
-    try:
-        return _ROUTES[response]
-    except KeyError:
-        raise LookupError(f"{response!r} has not come through a LoadwiseAdapter") from None
+    node, attempts = vars(response).get(_ROUTE, (None, None))
+    if attempts is None:
+        raise LookupError(f"{response!r} has not come through a LoadwiseAdapter")
+    return {"node": node, "attempts": attempts}
 
 
 class NoNodeError(NoNodeAvailable, RequestsConnectionError):
@@ -196,10 +197,11 @@ class LoadwiseAdapter(BaseAdapter):
         self._elsewhere.close()
 
     def _send(self, call: RequestsCall) -> Response:
-        foreign = self._redirects.foreign_of(call.request, note_of(call.request))
+        note = note_of(call.request)
+        foreign = None if note is None else self._redirects.foreign_of(call.request, note)
         if foreign is not None:
             return self._send_outside(call, foreign)
-        retries = self._begin(call.request)
+        retries = self._begin(call.request, note)
         if not isinstance(retries, RetryLoop):
             return retries
         try:
@@ -295,20 +297,22 @@ class LoadwiseAdapter(BaseAdapter):
             attempt.exchange.hold_to(None)
         else:
             response.content  # noqa: B018 - it is read by its deadline
-        self._redirects.map_back(response, call.request, call.request, None, foreign.asked)
+        if names_places(response):
+            self._redirects.map_back(response, call.request, call.request, None, foreign.asked)
+            take_cookies(response, call.request)
         attribute(response, call.request, self)
-        _ROUTES[response] = {"node": None, "attempts": 1}
+        vars(response)[_ROUTE] = None, 1
         return response
 
-    def _begin(self, request: PreparedRequest) -> RetryLoop | Response:
+    def _begin(self, request: PreparedRequest, note: RequestNote | None) -> RetryLoop | Response:
         """Return the attempts of a request, or the response to one for which there is no node."""
         settings, options = self._settings, OPTIONS.get()
         key = settings.ask_key(request) if options.hash_key is None else options.hash_key
-        note = note_of(request)
-        ends = challenger = None
+        prior, ends = None, None
         if note is not None:
             ends = note.deadline_of(request)
             challenger, note.challenger = note.challenger, None
+            prior = Prior(ends, None, challenger)
         try:
             retries = RetryLoop(
                 settings,
@@ -318,14 +322,14 @@ class LoadwiseAdapter(BaseAdapter):
                 request=request,
                 client=self._life,
                 replayable=isinstance(request.body, bytes | str | None),
-                prior=Prior(ends, None, challenger),
+                prior=prior,
             )
         except NoNodeAvailable as error:
             if settings.no_node == "raise":
                 raise NoNodeError(*error.args, request=request) from None
             response = answer_to(request, refusal_of(error), self._elsewhere)
             attribute(response, request, self)
-            _ROUTES[response] = {"node": None, "attempts": 0}
+            vars(response)[_ROUTE] = None, 0
             return response
         if ends is None and (note is not None or retries.deadline.ends is not None):
             noted(request).begin(request, retries.deadline.ends)
@@ -345,17 +349,13 @@ class LoadwiseAdapter(BaseAdapter):
         """Return the request as it goes to the node of the present attempt, once prepared."""
         settings = self._settings
         retries.base_url = settings.base_url(retries.lease.node, retries.node_id)
-        outbound = request.copy()
-        outbound.hooks = default_hooks()
-        outbound.url = target = join_url(retries.base_url, request.path_url)
-        headers = outbound.headers
-        if headers.get("Host") == host_of(str(request.url)):
-            del headers["Host"]  # the connection sets that of the node
+        changes = self._jars is not None or settings.prepare is not None
+        outbound = outbound_of(request, retries.base_url, changes=changes)
         if self._jars is not None:
-            sent: Any = headers.get("Cookie")
-            cookies = self._jars.header(retries.node_id, target, sent)
+            sent: Any = outbound.headers.get("Cookie")
+            cookies = self._jars.header(retries.node_id, str(outbound.url), sent)
             if cookies is not None:
-                headers["Cookie"] = cookies
+                outbound.headers["Cookie"] = cookies
         return outbound
 
     def _complete(
@@ -368,15 +368,17 @@ class LoadwiseAdapter(BaseAdapter):
         """Let a response tell where it is from, in terms of what was asked for."""
         if response.status_code in CHALLENGES:
             noted(request).challenger = retries.node_id
-        headers = response.raw.headers
-        if self._jars is not None and "Set-Cookie" in headers:
-            url = str(attempt.outbound.url)
-            self._jars.take(retries.node_id, url, headers.getlist("Set-Cookie"))
-            rows = headers.iteritems()
-            replace_headers(response, [row for row in rows if row[0].lower() != "set-cookie"])
-        self._redirects.map_back(response, request, attempt.outbound, retries.base_url)
+        if names_places(response):
+            headers = response.raw.headers
+            if self._jars is not None and "Set-Cookie" in headers:
+                url = str(attempt.outbound.url)
+                self._jars.take(retries.node_id, url, headers.getlist("Set-Cookie"))
+                rows = headers.iteritems()
+                replace_headers(response, [row for row in rows if row[0].lower() != "set-cookie"])
+            self._redirects.map_back(response, request, attempt.outbound, retries.base_url)
+            take_cookies(response, request)
         attribute(response, request, self)
-        _ROUTES[response] = {"node": retries.node_id, "attempts": retries.attempts}
+        vars(response)[_ROUTE] = retries.node_id, retries.attempts
 
     def _judge(self, result: Response | BaseException, attempt: RequestsAttempt) -> Verdict:
         """Judge a response or an exception by the user's ruling, or else by the default rule."""

@@ -5,10 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import pickle
-import signal
-from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -193,25 +190,6 @@ def test_a_block_lets_a_post_be_sent_again(upstreams: Start) -> None:
             assert session.post(f"{URL}/").status_code == 200
         session.get(f"{URL}/")
         assert session.post(f"{URL}/").status_code == 503
-
-
-def test_many_threads_use_one_session_while_nodes_die_and_freeze(upstreams: Start) -> None:
-    """No GET is lost; each is answered to who asked."""
-    servers = upstreams(4)
-    balancer = in_order(servers)
-    with session_of(balancer, max_attempts=4) as session, ThreadPoolExecutor(16) as pool:
-
-        def ask(number: int) -> bool:
-            if number == 100:
-                servers[0].kill()
-                servers[1].signal(signal.SIGSTOP)
-                servers[2].behave("reset")
-            told = session.get(f"{URL}/n/{number}", timeout=(1.0, 1.0)).json()
-            return bool(told["path"] == f"/n/{number}")
-
-        assert Counter(pool.map(ask, range(600))) == {True: 600}
-    servers[1].signal(signal.SIGCONT)
-    assert in_flight(balancer) == 0
 
 
 def test_a_node_that_hangs_is_found_out_by_the_sessions_timeout(scripted: Script) -> None:

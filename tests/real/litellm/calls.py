@@ -29,7 +29,15 @@ from litellm.router_api import ChangeSet
 from litellm.types.router import Deployment
 from tests.ports import free_port
 
-from loadwise import Balancer, ConsistentHash, NoopCollector, RoundRobin
+from loadwise import (
+    Balancer,
+    ConsistentHash,
+    NoopCollector,
+    QuotaConfig,
+    QuotaDimension,
+    QuotaTracker,
+    RoundRobin,
+)
 from loadwise.integrations.litellm import NoDeploymentError, use_loadwise
 
 PROVIDER = f"http://127.0.0.1:{sys.argv[1]}"
@@ -326,6 +334,19 @@ def case_no_deployment() -> Any:
         cause is not None and dict(cause.reasons),
         cause is not None and 20 < (cause.retry_after or 0) <= 30,
     ]
+
+
+def case_limits_per_minute() -> Any:
+    """What the guide says on requests per minute: a quota by the deployments' ids keeps to them."""
+    quota = QuotaTracker()
+    fleet = Fleet({"a": {}, "b": {}}, quota=quota, router={"num_retries": 0})
+    for name in ("a", "b"):
+        limit = QuotaConfig([QuotaDimension("rpm", limit=2, window=60.0)])
+        quota.register(fleet.id(name), limit)
+    for _ in range(4):
+        fleet.call()
+    error: Any = error_of(fleet.call)
+    return [fleet.asked("a", "b"), error.status_code]
 
 
 def case_keys_stay() -> Any:

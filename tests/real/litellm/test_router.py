@@ -59,6 +59,7 @@ EXPECTED: dict[str, Any] = {
     "members_follow": [[["b", "c"], ["b", "c", "d"]], 3, 0, True],
     "filters_hold": [0, 8],
     "no_deployment": ["RateLimitError", "NoDeploymentError", 429, {"rate_limited": 1}, True],
+    "limits_per_minute": [[2, 2], 429],
     "keys_stay": [0, 0, 6],
     "other_endpoints": ["a SUCCESS"],
     "callbacks_were_replaced": ["a SUCCESS", "a SUCCESS"],

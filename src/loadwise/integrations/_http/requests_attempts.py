@@ -34,6 +34,7 @@ _NOBODYS = Verdict(Outcome.CANCELLED)
 _NOT_REACHED = Verdict(Outcome.FAILURE, retry=True, never_sent=True)
 _NOT_TRIED = Verdict(Outcome.CANCELLED, retry=True, never_sent=True)
 _LOST = Verdict(Outcome.FAILURE, retry=True)
+_NOT_BEGUN = Exchange(None)
 
 
 class RequestsCall(NamedTuple):
@@ -52,7 +53,9 @@ class RequestsCall(NamedTuple):
         A session asks its environment for those of the service; which nodes are exempt from them,
         it cannot know.
         """
-        proxies = dict(self.proxies or {})
+        if not self.proxies:
+            return {}
+        proxies = dict(self.proxies)
         exempt = proxies.get("no_proxy") or proxies.get("no")
         if exempt and should_bypass_proxies(url, exempt):
             environment = getproxies()
@@ -90,7 +93,7 @@ class RequestsAttempt:
         self._deadline = deadline
         self.outbound = outbound
         self._proxies = call.proxies_to(str(outbound.url))
-        self.exchange = Exchange(None)
+        self.exchange = _NOT_BEGUN
 
     def send(self) -> Response:
         """Send the request, by whatever connection there is."""

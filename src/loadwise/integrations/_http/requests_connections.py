@@ -21,6 +21,8 @@ from urllib3.connection import HTTPConnection
 __all__ = ["Exchange", "NodeAdapter"]
 
 _SHORTEST_WAIT = 0.001
+_SHORTEST_SCHEME = len("https://")
+_MOST_POOLS = 16
 
 
 class Exchange:
@@ -95,44 +97,47 @@ class WatchedAnswer(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         exchange = _PRESENT.get()
         if exchange is not None:
-            raw: Any = self.fp
-            self.fp = io.BufferedReader(WatchedFile(raw.detach(), sock, exchange))
+            buffered: Any = self.fp
+            file: Any = buffered.raw
+            file.__class__ = _watched_file(file.__class__)
+            file.watch(sock, exchange)
 
 
 class WatchedFile(io.RawIOBase):
-    """Bytes of a socket, as a file whose waits are held to a deadline."""
+    """Bytes of a socket, as a file whose waits are held to a deadline.
 
-    def __init__(self, raw: io.RawIOBase, sock: Any, exchange: Exchange) -> None:
-        self._raw = raw
-        self._sock = sock
+    It is made by giving the socket's own file a class that extends that file's: another file around
+    it would cost each answer more.
+    """
+
+    _socket: Any
+    _exchange: Exchange
+    _given: float | None
+    _timeout: float | None
+
+    def watch(self, sock: Any, exchange: Exchange) -> None:
+        """Begin to report to an exchange."""
+        self._socket = sock
         self._exchange = exchange
         self._timeout = self._given = sock.gettimeout()
-
-    def readable(self) -> bool:
-        """Return ``True``."""
-        return True
 
     def readinto(self, buffer: Any) -> int | None:
         """Read what comes."""
         timeout = self._exchange.cap(self._given)
         if timeout != self._timeout:
             self._timeout = timeout
-            self._sock.settimeout(timeout)
-        count: int | None = self._raw.readinto(buffer)
+            self._socket.settimeout(timeout)
+        reading: Any = super()
+        count: int | None = reading.readinto(buffer)
         if count:
             self._exchange.received = True
         return count
 
-    def fileno(self) -> int:
-        """Return the number of the socket."""
-        return self._raw.fileno()
 
-    def close(self) -> None:
-        """Let go of the socket."""
-        try:
-            self._raw.close()
-        finally:
-            super().close()
+@lru_cache(maxsize=64)
+def _watched_file(kind: type[Any]) -> type[Any]:
+    """Return a kind of file that is watched."""
+    return type(kind.__name__, (WatchedFile, kind), {})
 
 
 @lru_cache(maxsize=64)
@@ -153,12 +158,38 @@ def _watch(manager: Any) -> Any:
 
 
 class NodeAdapter(HTTPAdapter):
-    """Sends requests to one node, by connections of its own. Thread-safe."""
+    """Sends requests to one node, by connections of its own. Thread-safe.
+
+    requests finds the pool of connections anew for each request, by some thirty settings of which
+    a node's requests change none. Here it is remembered, which pays for the choice of the node.
+    """
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make what makes the pools."""
         super().init_poolmanager(*args, **kwargs)
         _watch(self.poolmanager)
+        self._pools: dict[tuple[str, object], Any] = {}
+
+    def get_connection_with_tls_context(
+        self, request: Any, verify: Any, proxies: Any = None, cert: Any = None
+    ) -> Any:
+        """Return the pool of connections for a request."""
+        url: str = request.url
+        end = url.find("/", _SHORTEST_SCHEME)
+        if proxies or cert is not None or end < 0 or not isinstance(verify, bool | str):
+            return super().get_connection_with_tls_context(request, verify, proxies, cert)
+        key = url[:end], verify
+        pool = self._pools.get(key)
+        if pool is None or pool.pool is None:  # it is closed where there were too many
+            pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+            if len(self._pools) >= _MOST_POOLS:
+                self._pools = {}
+            self._pools[key] = pool
+        return pool
+
+    def request_url(self, request: Any, proxies: Any) -> str:
+        """Return the URL as it is sent."""
+        return super().request_url(request, proxies) if proxies else str(request.path_url)
 
     def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:
         """Return what makes the pools of connections through a proxy."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Hashable, Iterable
 from http.client import HTTPMessage
+from operator import methodcaller
 from typing import Any
 from urllib.parse import urldefrag, urlsplit
 
@@ -25,12 +26,15 @@ __all__ = [
     "RequestsRedirects",
     "attribute",
     "host_of",
+    "names_places",
     "note_of",
     "noted",
     "replace_headers",
+    "take_cookies",
 ]
 
-_PLACES = ("Location", "Content-Location", "Set-Cookie", "URI")
+_PLACES = frozenset({"location", "content-location", "set-cookie", "set-cookie2", "uri"})
+_LOWER = methodcaller("lower")
 
 
 class RequestNote:
@@ -71,7 +75,10 @@ class RequestNote:
 def note_of(request: PreparedRequest) -> RequestNote | None:
     """Return the note on a request, if there is one."""
     hooks: Any = request.hooks
-    return next((hook for hook in hooks["response"] if isinstance(hook, RequestNote)), None)
+    for hook in hooks["response"]:
+        if isinstance(hook, RequestNote):
+            return hook
+    return None
 
 
 def noted(request: PreparedRequest) -> RequestNote:
@@ -97,9 +104,9 @@ class RequestsRedirects:
         self._mapper = mapper
 
     @staticmethod
-    def foreign_of(request: PreparedRequest, note: RequestNote | None) -> Foreign | None:
+    def foreign_of(request: PreparedRequest, note: RequestNote) -> Foreign | None:
         """Return the redirect out of the fleet that a request follows, if it does."""
-        foreign = None if note is None else note.foreign
+        foreign = note.foreign
         if foreign is None:
             return None
         url = urldefrag(str(request.url)).url
@@ -123,7 +130,7 @@ class RequestsRedirects:
             asked: The origin that was asked for, if that is not the request's.
         """
         headers = response.raw.headers
-        if self._mapper is not None and any(name in headers for name in _PLACES):
+        if self._mapper is not None:
             asked = asked or _origin(str(request.url))
             sent = str(outbound.url)
             host = outbound.headers.get("Host") or host_of(sent)
@@ -136,14 +143,22 @@ class RequestsRedirects:
                 noted(request).foreign = Foreign(asked, urldefrag(requote_uri(told)).url)
 
 
+def names_places(response: Response) -> bool:
+    """Tell whether the headers of a response name places, to be mapped, or set cookies there."""
+    return not _PLACES.isdisjoint(map(_LOWER, response.raw.headers))
+
+
 def attribute(response: Any, request: PreparedRequest, adapter: object) -> None:
-    """Have a response be one to what was asked for, with the cookies that it sets there."""
+    """Have a response be one to what was asked for."""
     response.url = request.url
     response.request = request
     response.connection = adapter
-    if "Set-Cookie" in response.raw.headers or len(response.cookies):  # else there are none
-        response.cookies = RequestsCookieJar()
-        extract_cookies_to_jar(response.cookies, request, response.raw)
+
+
+def take_cookies(response: Response, request: PreparedRequest) -> None:
+    """Have a response set its cookies where it was asked for, and not at its node."""
+    response.cookies = RequestsCookieJar()
+    extract_cookies_to_jar(response.cookies, request, response.raw)
 
 
 def replace_headers(response: Response, rows: Iterable[tuple[str, str]]) -> None:
