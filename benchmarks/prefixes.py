@@ -1,22 +1,21 @@
-"""Replay of a published trace of conversations: where prompts go, and what they wait.
+"""Replay of a published trace of conversations by several clients: what prompts wait.
 
-``python -m benchmarks.prefixes TRACE [--load 1.5] [--most 3000] [--uneven]`` reads the trace of
-conversations that comes with Mooncake (R. Qin et al., FAST 2025, ``conversation_trace.jsonl``), and
-prints the time to first token of each strategy in a simulated fleet: 8 workers, each of which
-computes one prompt at a time, in 10 ms and 1 s for 8,000 tokens that it has not cached. A worker
-keeps 2,000 blocks of 512 tokens, the least recently used go first, and has a prompt cached once it
-is computed. Then it writes the answer, 30 ms a token, beside all else. With ``--uneven`` half of
-the workers compute 12,000 tokens a second, and the others 4,000.
+The trace is that of conversations which comes with Mooncake (R. Qin et al., FAST 2025,
+``conversation_trace.jsonl``). The fleet has 8 workers, each of which computes one prompt at a time,
+in 10 ms and 1 s for 8,000 tokens that it has not cached. A worker keeps 2,000 blocks of 512 tokens,
+the least recently used go first, and has a prompt cached once it is computed. Then it writes the
+answer, 30 ms a token, beside all else.
+
+It is played by `benchmarks.prefix_hosts`. Strategies are compared by the simulator that ships: see
+`benchmarks.prompt_rules`.
 """
 
 from __future__ import annotations
 
-import argparse
 import heapq
 import json
-import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
@@ -24,29 +23,10 @@ from random import Random
 from statistics import fmean
 from typing import Any
 
-from loadwise import Balancer, InFlight, LeastLoad, RoundRobin, Strategy
-from loadwise.llm import (
-    CacheAware,
-    DualMap,
-    LMetric,
-    PendingTokens,
-    PrefixAffinity,
-    PrefixIndex,
-    ScoredPrefix,
-)
+from loadwise import Balancer
 from loadwise.testing import ManualClock
 
-__all__ = [
-    "FLEET",
-    "STRATEGIES",
-    "UNEVEN",
-    "Asked",
-    "Fleet",
-    "Played",
-    "read",
-    "replay",
-    "replay_by",
-]
+__all__ = ["FLEET", "Asked", "Fleet", "Played", "read", "replay_by"]
 
 _BLOCK = 512
 """Tokens of a block of the trace."""
@@ -96,7 +76,6 @@ class Fleet:
 
 
 FLEET = Fleet()
-UNEVEN = Fleet((12_000.0,) * 4 + (4000.0,) * 4)
 
 
 @dataclass(slots=True)
@@ -164,22 +143,6 @@ class _Worker:
             self.cache.popitem(last=False)
 
 
-def replay(
-    requests: Iterable[Asked], strategy: Strategy[int], fleet: Fleet = FLEET, load: float = 1.0
-) -> Played:
-    """Return each request's seconds to its first token, and what was cached.
-
-    Args:
-        requests: In the order in which they come.
-        strategy: What a balancer chooses by.
-        fleet: What it chooses among.
-        load: So many times as fast as in the trace they come.
-    """
-    clock = ManualClock()
-    balancer = Balancer(range(len(fleet.rates)), strategy, clock=clock)
-    return replay_by(requests, [balancer], clock, fleet, load)
-
-
 def replay_by(
     requests: Iterable[Asked],
     balancers: Sequence[Balancer[int]],
@@ -187,7 +150,7 @@ def replay_by(
     fleet: Fleet = FLEET,
     load: float = 1.0,
 ) -> Played:
-    """Return what `replay` does where each request comes to any of several clients.
+    """Return what comes of it where each request comes to any of several clients.
 
     Args:
         requests: In the order in which they come.
@@ -239,42 +202,3 @@ def replay_by(
             start(lease.node)
     advance(float("inf"))
     return played
-
-
-def _index() -> PrefixIndex:
-    return PrefixIndex(FLEET.capacity, _TEXT)
-
-
-STRATEGIES: dict[str, Callable[[], Strategy[int]]] = {
-    "round robin": RoundRobin,
-    "least in flight": lambda: LeastLoad(InFlight(), Random(1)),
-    "least pending": lambda: LeastLoad(PendingTokens(), Random(1)),
-    "CacheAware": lambda: CacheAware(_index(), rng=Random(1)),
-    "LMetric": lambda: LMetric(_index(), rng=Random(1)),
-    "DualMap": lambda: DualMap(2 * _TEXT, rng=Random(1)),
-    "ScoredPrefix": lambda: ScoredPrefix(_index(), rng=Random(1)),
-    "pending + 1 x new": lambda: PrefixAffinity(_index(), new_weight=1.0, rng=Random(1)),
-    "pending + 3 x new": lambda: PrefixAffinity(_index(), rng=Random(1)),
-}
-"""What is compared."""
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.prefixes", description=__doc__)
-    parser.add_argument("trace", type=Path, help="conversation_trace.jsonl of Mooncake")
-    parser.add_argument("--load", type=float, action="append", help="times the trace's rate")
-    parser.add_argument("--most", type=int, help="only so many requests, from the first on")
-    parser.add_argument("--uneven", action="store_true", help="workers of two speeds")
-    given = parser.parse_args(arguments)
-    requests = read(given.trace, given.most)
-    fleet = UNEVEN if given.uneven else FLEET
-    write = sys.stdout.write
-    write(f"{len(requests)} requests; seconds to the first token, mean and 99th percentile; hits\n")
-    for load in given.load or [1.0, 1.5]:
-        for name, make in STRATEGIES.items():
-            write(f"load {load:g}  {name:20} {replay(requests, make(), fleet, load).line()}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections import deque
+from collections.abc import Hashable, Sequence
 from itertools import compress
 from threading import RLock
 from typing import Final
@@ -19,6 +19,38 @@ __all__ = ["PrefixIndex"]
 _FEW: Final = 8
 """So many nodes are read off a mask bit by bit."""
 _AS_FLAGS: Final = bytes.maketrans(b"01", b"\x00\x01")
+
+
+class _Kept:
+    """What one node has.
+
+    Attributes:
+        bit: Its bit in masks.
+        blocks: Its blocks, with the insertion that each was last sent by.
+        sent: Insertions and their blocks, the oldest first. Blocks that were sent again stand here
+            more than once; the last time counts.
+        count: How many blocks stand there.
+    """
+
+    __slots__ = ("bit", "blocks", "count", "sent")
+
+    def __init__(self, bit: int) -> None:
+        self.bit = bit
+        self.blocks: dict[int, int] = {}
+        self.sent: deque[tuple[int, list[int]]] = deque()
+        self.count = 0
+
+    def add(self, turn: int, hashes: Sequence[int], capacity: int) -> None:
+        """Have these blocks by an insertion. Amortised O(blocks)."""
+        # Ctrl-C may strike after each call: what stands in `sent` alone is passed over later.
+        self.sent.append((turn, [*hashes]))
+        self.count += len(hashes)
+        self.blocks.update(dict.fromkeys(hashes, turn))
+        if self.count > 2 * capacity + len(hashes):
+            get = self.blocks.get
+            alive = [(turn, [h for h in sent if get(h) == turn]) for turn, sent in self.sent]
+            self.sent = deque([each for each in alive if each[1]])
+            self.count = len(self.blocks)
 
 
 class PrefixIndex(ForkAware):
@@ -41,14 +73,16 @@ class PrefixIndex(ForkAware):
         TypeError: An argument is no whole number.
         ValueError: It is below 1.
 
-    Memory: about 160 bytes for each block that a node has, and for each block an eighth of a byte
-    for every node known. So with the defaults it is at most some 1.5 MB for each node.
+    Memory: about 200 bytes for each block that a node has, 240 where conversations grow, and for
+    each block an eighth of a byte for every node known. So with the defaults it is at most some
+    2 MB for each node.
 
     Thread-safety: full, by a lock that is held for some microseconds; hashing is done outside of
     it. In a forked child it starts from nothing.
 
-    Cost: O(blocks of the prompt) to look up and to insert, amortised, whatever is kept, and
-    O(nodes found). O(blocks of a node) to remove it.
+    Cost: O(blocks of the prompt) to hash and to insert, amortised, whatever is kept. To look up it
+    is O(log blocks) for each length that nodes have, and O(nodes found). To remove a node it is
+    O(its blocks).
 
     Source: hash chains over blocks are the key of vLLM's automatic prefix caching; xxh3 is
     Y. Collet's XXH3, here with the hash of the block before as its seed.
@@ -72,12 +106,9 @@ class PrefixIndex(ForkAware):
         self._lock = RLock()
         # By hash of a block, the nodes that have it, as a set of the bits of their numbers.
         self._holders: dict[int, int] = {}
-        self._numbers: dict[Hashable, int] = {}
         self._ids: list[Hashable] = []
         self._unused: list[int] = []
-        # By node, its blocks, the least recent first. Each comes before the one that it stands on.
-        # With each is kept by which insertion it was last sent.
-        self._blocks: dict[Hashable, OrderedDict[int, int]] = {}
+        self._kept: dict[Hashable, _Kept] = {}
         self._turn = 0
         self._leavers: deque[Hashable] = deque()
 
@@ -111,24 +142,28 @@ class PrefixIndex(ForkAware):
         """
         return self.match_hashes(self.hashes(prompt))
 
-    def match_hashes(self, hashes: Iterable[int]) -> dict[Hashable, int]:
+    def match_hashes(self, hashes: Sequence[int]) -> dict[Hashable, int]:
         """Return what `match` does for the prompt with these hashes."""
         found: dict[Hashable, int] = {}
         with self._lock:
             self._see_off()
-            holders, nobody = self._holders.get, 0
-            having, depth = nobody, 0
-            for hashed in hashes:
-                still = holders(hashed, nobody)
-                if still != having:
-                    if depth:
-                        still &= having
-                        found = self._named(having & ~still, depth, found)
-                    having = still
-                    if not still:
-                        return found
-                depth += 1
-            return self._named(having, depth, found)
+            holders, depth, count = self._holders.get, 0, len(hashes)
+            having = holders(hashes[0], 0) if count else 0
+            while having:
+                # A node that has a block has all that it stands on, so the place up to which all
+                # of these have them is found by bisection.
+                low, high = depth + 1, count
+                middle = count - 1
+                while low < high:
+                    if holders(hashes[middle], 0) & having == having:
+                        low = middle + 1
+                    else:
+                        high = middle
+                    middle = (low + high) // 2
+                still = holders(hashes[low], 0) & having if low < count else 0
+                found = self._named(having & ~still, low, found)
+                having, depth = still, low
+            return found
 
     def _named(self, mask: int, depth: int, found: dict[Hashable, int]) -> dict[Hashable, int]:
         """Return what was found, and that the nodes of a mask have so many blocks."""
@@ -162,26 +197,44 @@ class PrefixIndex(ForkAware):
                 hashes = hashes[: self.capacity_blocks]
             if not hashes:
                 return []
-            bit, blocks = 1 << self._number(id), self._blocks[id]
-            holders = self._holders
-            count = known = len(hashes)
-            while known and not holders.get(hashes[known - 1], 0) & bit:
-                known -= 1
+            kept = self._kept_of(id)
+            holders, bit = self._holders, kept.bit
+            # A node that has a block has all that it stands on.
+            count, known, end = len(hashes), 0, len(hashes)
+            while known < end:
+                middle = (known + end) // 2
+                if holders.get(hashes[middle], 0) & bit:
+                    known = middle + 1
+                else:
+                    end = middle
             shared = known
             while shared < count and hashes[shared] in holders:
                 shared += 1
             self._turn += 1
-            before = [*map(blocks.__getitem__, hashes[:known])]
-            # From the end, so that each is less recent than the one it stands on. Ctrl-C may strike
-            # in between: a block without a holder is evicted as any other.
-            blocks.update(dict.fromkeys(hashes[::-1], self._turn))
+            before = [*map(kept.blocks.__getitem__, hashes[:known])]
+            # Ctrl-C may strike in between: a block without a holder is evicted as any other.
+            kept.add(self._turn, hashes, self.capacity_blocks)
             holders.update(dict.fromkeys(hashes[shared:], bit))
             for hashed in hashes[known:shared]:
                 holders[hashed] |= bit
-            deque(map(blocks.move_to_end, hashes[:known][::-1]), 0)
-            for _ in range(len(blocks) - self.capacity_blocks):
-                self._drop(blocks.popitem(last=False)[0], bit)
+            while len(kept.blocks) > self.capacity_blocks:
+                self._evict(kept, len(kept.blocks) - self.capacity_blocks)
             return before
+
+    def _evict(self, kept: _Kept, most: int) -> None:
+        """Forget at most so many blocks of the oldest insertion, ends before beginnings."""
+        turn, hashes = kept.sent[0]
+        blocks, holders, bit = kept.blocks, self._holders, kept.bit
+        while hashes and most > 0:
+            hashed = hashes[-1]
+            if blocks.get(hashed) == turn:
+                _drop(holders, hashed, bit)
+                del blocks[hashed]
+                most -= 1
+            del hashes[-1]
+            kept.count -= 1
+        if not hashes:
+            kept.sent.popleft()
 
     def correct(self, id: Hashable, before: Sequence[int], found: int) -> None:  # noqa: A002
         """Record that a node had fewer blocks of a prompt than was thought.
@@ -196,12 +249,12 @@ class PrefixIndex(ForkAware):
         """
         with self._lock:
             self._see_off()
-            blocks = self._blocks.get(id)
-            if blocks is None or found >= len(before):
+            kept = self._kept.get(id)
+            if kept is None or found >= len(before):
                 return
-            bit, oldest = 1 << self._numbers[id], before[found]
-            while blocks and blocks[next(iter(blocks))] <= oldest:
-                self._drop(blocks.popitem(last=False)[0], bit)
+            oldest = before[found]
+            while kept.sent and kept.sent[0][0] <= oldest:
+                self._evict(kept, self.capacity_blocks)
 
     def remove(self, id: Hashable) -> None:  # noqa: A002
         """Forget a node; one that is not known is no error."""
@@ -217,7 +270,8 @@ class PrefixIndex(ForkAware):
         """Return how many blocks a node has. O(1)."""
         with self._lock:
             self._see_off()
-            return len(self._blocks.get(id, ()))
+            kept = self._kept.get(id)
+            return 0 if kept is None else len(kept.blocks)
 
     def __len__(self) -> int:
         """Return how many blocks are known, those that several nodes have counted once."""
@@ -230,38 +284,37 @@ class PrefixIndex(ForkAware):
         return True
 
     def __repr__(self) -> str:
-        nodes, blocks = len(self._blocks), len(self._holders)
+        nodes, blocks = len(self._kept), len(self._holders)
         return f"<PrefixIndex: {blocks} blocks of {self.block_chars} characters, {nodes} nodes>"
 
-    def _number(self, identity: Hashable) -> int:
-        number = self._numbers.get(identity)
-        if number is None:
+    def _kept_of(self, identity: Hashable) -> _Kept:
+        kept = self._kept.get(identity)
+        if kept is None:
             number = self._unused.pop() if self._unused else len(self._ids)
             self._ids[number : number + 1] = [identity]
-            self._blocks[identity] = OrderedDict()
-            self._numbers[identity] = number
-        return number
+            kept = self._kept[identity] = _Kept(1 << number)
+        return kept
 
     def _see_off(self) -> None:
         while self._leavers:
             self._remove(self._leavers.popleft())
 
     def _remove(self, identity: Hashable) -> None:
-        number = self._numbers.get(identity)
-        if number is None:
+        kept = self._kept.get(identity)
+        if kept is None:
             return
-        bit = 1 << number
-        for hashed in self._blocks[identity]:
-            self._drop(hashed, bit)
-        del self._numbers[identity], self._blocks[identity]
+        for hashed in kept.blocks:
+            _drop(self._holders, hashed, kept.bit)
+        del self._kept[identity]
+        number = kept.bit.bit_length() - 1
         self._ids[number] = None
         self._unused.append(number)
 
-    def _drop(self, hashed: int, bit: int) -> None:
-        """Take a node from the holders of a block."""
-        holders = self._holders
-        having = holders.get(hashed, 0)
-        if having & ~bit:
-            holders[hashed] = having & ~bit
-        elif having:
-            del holders[hashed]
+
+def _drop(holders: dict[int, int], hashed: int, bit: int) -> None:
+    """Take a node from the holders of a block."""
+    having = holders.get(hashed, 0)
+    if having & ~bit:
+        holders[hashed] = having & ~bit
+    elif having:
+        del holders[hashed]

@@ -153,6 +153,29 @@ def test_under_load_a_hot_prefix_is_computed_on_more_nodes() -> None:
         lease.success()
 
 
+@pytest.mark.parametrize(("writing", "home"), [(8, "a"), (40, "b")])
+def test_work_counts_more_where_many_answers_wait_for_it(writing: int, home: str) -> None:
+    """A node that writes many answers is left sooner, for each new token delays them."""
+    balancer = fleet("a", "b")
+    warm(balancer, text("q", 50), "a")
+    leases = [
+        balancer.acquire(prompt=text(f"{node}{number}", 1), where=by_id(node))
+        for node, count in (("a", writing), ("b", writing // 4))
+        for number in range(count)
+    ]
+    for lease in leases:
+        lease.first_byte()
+    # Without those answers "a" costs 120 + 3 * 50, and "b" 1 + 3 * 100.
+    with (
+        busy(balancer, text("x", 120), "a"),
+        busy(balancer, text("y", 1), "b"),
+        balancer.acquire(prompt=text("q", 100)) as lease,
+    ):
+        assert lease.node == home
+    for lease in leases:
+        lease.success()
+
+
 def test_without_a_prompt_the_fewest_pending_tokens_count() -> None:
     """Then the fewest in flight; idle nodes are drawn at random."""
     balancer = fleet("a", "b", "c")

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from loadwise._prefix_index import _Kept
 from loadwise.llm import PrefixIndex
 
 IDS = "abcd"
@@ -166,7 +167,19 @@ def test_memory_is_bounded() -> None:
     index.remove("b")
     index.remove("nobody")
     assert len(index) == index.blocks("a") == 0
-    assert index._numbers == {}
+    assert index._kept == {}
+
+
+def test_what_is_sent_again_and_again_takes_no_more_room() -> None:
+    """A prompt that is sent a thousand times is not remembered a thousand times."""
+    index = PrefixIndex(capacity_blocks=50, block_chars=4)
+    index.insert("once", "a")
+    for number in range(1000):
+        index.insert("abcd" * 20 + f"{number % 3}", "a")
+    kept = index._kept["a"]
+    assert index.blocks("a") == 21
+    assert kept.count == sum(len(hashes) for _, hashes in kept.sent) <= 2 * 50 + 20
+    assert index.match("once") == {"a": 1}
 
 
 def test_numbers_of_those_that_left_are_used_again() -> None:
@@ -192,7 +205,7 @@ def test_no_text_is_kept() -> None:
         seen.add(id(thing))
         if isinstance(thing, (str, bytes)):
             texts.append(thing if isinstance(thing, str) else thing.decode("latin-1"))
-        elif isinstance(thing, (dict, list, tuple, int)) or hasattr(thing, "__len__"):
+        elif isinstance(thing, (dict, list, tuple, int, _Kept)) or hasattr(thing, "__len__"):
             waiting.extend(gc.get_referents(thing))
     assert not any("secr" in text for text in texts)
     assert len(seen) > 5
@@ -276,16 +289,12 @@ def test_threads_leave_it_sound() -> None:
     for thread in threads:
         thread.join(60)
     assert errors == []
-    having: dict[int, set[object]] = {}
-    for node, blocks in index._blocks.items():
-        assert len(blocks) <= 40
-        for block in blocks:
-            having.setdefault(block, set()).add(index._numbers[node])
-    told = {
-        block: {n for n in range(mask.bit_length()) if mask >> n & 1}
-        for block, mask in index._holders.items()
-    }
-    assert told == having
+    having: dict[int, int] = {}
+    for kept in index._kept.values():
+        assert len(kept.blocks) <= 40
+        for block in kept.blocks:
+            having[block] = having.get(block, 0) | kept.bit
+    assert index._holders == having
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")

@@ -1,62 +1,56 @@
-"""The replay of a published trace, in small, and in full where the trace is."""
+"""Simulated servers of a language model: their paces, and a published trace where it is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
+from random import Random
 
 import pytest
-from benchmarks.prefixes import FLEET, STRATEGIES, UNEVEN, Asked, read, replay
 
-from loadwise import NodeSet, Strategy
-from loadwise.strategies import ViewStrategy
+from loadwise import NodeSet
+from loadwise.llm import PrefixAffinity, PrefixIndex
+from loadwise.simulation import load_scenario, simulate
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 TRACE = DATA / "mooncake-conversation.jsonl"
+BLOCKS, CHARACTERS = 2000, 2048
+"""Of the servers' caches."""
+UNEVEN = (
+    "servers.count=none",
+    'servers.groups=[{name="quick",count=4,speed=1.5},{name="slow",count=4,speed=0.5}]',
+)
 
 
-def conversations(count: int, turns: int) -> list[Asked]:
-    """Return conversations that begin alike, each turn some blocks longer, in lockstep."""
-    requests: list[Asked] = []
-    for turn in range(turns):
-        for number in range(count):
-            own = tuple(1000 * number + place for place in range(1, 4 + 4 * turn))
-            at = turn * 20.0 + number * 20.0 / count
-            requests.append(Asked(at, 512 * (len(own) + 1), (0, *own)))
-    return requests
+def affinity() -> PrefixAffinity[str]:
+    """Return one that believes the caches to be as they are."""
+    return PrefixAffinity(PrefixIndex(BLOCKS, CHARACTERS), rng=Random(1))
 
 
-def test_conversations_wait_less_where_they_began() -> None:
-    """Forty-one conversations of six turns wait less than half of what they do elsewhere."""
-    requests = conversations(41, 6)
-    means = {
-        name: fmean(replay(requests, make(), load=2.0).waits) for name, make in STRATEGIES.items()
-    }
-    assert means["pending + 3 x new"] < 0.5 * means["round robin"]
-    assert means["pending + 3 x new"] < 0.5 * means["least in flight"]
-
-
-def test_unequal_workers_are_told_by_their_pace() -> None:
-    """A worker three times as quick is found to be, and all are alike where they are."""
-    requests = conversations(97, 4)
-    strategy = STRATEGIES["pending + 3 x new"]()
-    replay(requests, strategy, UNEVEN, 4.0)
-    speeds = _facts(strategy)["speed"]
+@pytest.mark.parametrize("prefill", ["whole", "coupled"])
+def test_unequal_servers_are_told_by_their_pace(prefill: str) -> None:
+    """A server three times as quick is found to be, whether it also writes in the same steps."""
+    strategy = affinity()
+    settings = ["requests=1200", "load=1.5", f"servers.llm.prefill={prefill}", *UNEVEN]
+    simulate(load_scenario("llm-prefix", settings), lambda: strategy)
+    ids = [f"{name}-{number}" for name in ("quick", "slow") for number in range(1, 5)]
+    speeds = strategy.facts(NodeSet(ids))["speed"]
     assert speeds[:4] == pytest.approx([speeds[0]] * 4, rel=0.2)
-    assert [speeds[0] / speed for speed in speeds[4:]] == pytest.approx([3.0] * 4, rel=0.2)
-    strategy = STRATEGIES["pending + 3 x new"]()
-    replay(requests, strategy, FLEET, 4.0)
-    assert "speed" not in _facts(strategy)
+    assert [speeds[0] / speed for speed in speeds[4:]] == pytest.approx([3.0] * 4, rel=0.25)
 
 
-def _facts(strategy: Strategy[int]) -> Mapping[str, Sequence[float]]:
-    assert isinstance(strategy, ViewStrategy)
-    return strategy.facts(NodeSet(range(8)))
+def test_equal_servers_are_found_to_be() -> None:
+    """Queues and caches are not taken for pace."""
+    strategy = affinity()
+    settings = ["requests=1200", "load=1.5", "service.sigma=0.1"]
+    simulate(load_scenario("llm-prefix", settings), lambda: strategy)
+    assert "speed" not in strategy.facts(NodeSet([f"server-{number}" for number in range(1, 9)]))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not TRACE.exists(), reason=f"the Mooncake trace is not in {DATA}")
-@pytest.mark.parametrize(("load", "most"), [(1.0, 1.30), (1.5, 1.75)])
-def test_the_trace_waits_as_short_as_it_did_in_the_trial(load: float, most: float) -> None:
-    """The mean time to first token of all 12,031 requests; see docs/prefix-routing.md."""
-    assert fmean(replay(read(TRACE), STRATEGIES["pending + 3 x new"](), load=load).waits) <= most
+def test_the_trace_waits_as_short_as_it_did_in_the_trial() -> None:
+    """At 1.5 times the load, with 12,031 requests; see docs/llm-simulation.md for more."""
+    played = ["arrivals.kind=prompts", f"arrivals.file={TRACE}", "arrivals.speed=1.5"]
+    found = simulate(load_scenario("llm-prefix", played), "prefix-affinity").ttft
+    assert found is not None
+    assert found.mean <= 1.70

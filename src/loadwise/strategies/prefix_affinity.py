@@ -19,6 +19,10 @@ _SLIGHT: Final = 0.1
 _FEW: Final = 16
 """In flight on one node: so many are never too many for it."""
 _MOST_OF_MEAN: Final = 2.0
+_UNHEEDED: Final = 8
+"""In flight on one node: up to so many, what their answers lose is not counted."""
+_HALF: Final = 24
+"""In flight beyond those, with which new tokens count half as much again; never twice."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -36,6 +40,10 @@ class PrefixAffinity(Prefixed[N]):
     From the same it learns how many seconds each node needs for a token. Where nodes differ by more
     than a quarter, all is compared in seconds. One that hangs once changes nothing: of its last
     seven spans of work the median counts. One that nothing was heard of for long is tried again.
+
+    Where one machine computes prompts and writes answers, each new token also delays the answers
+    that it is writing. So on a node with more than 8 requests in flight new tokens count more: half
+    as much again with 32, never twice.
 
     Two rules keep a prefix that all prompts share from holding all of them on one node:
 
@@ -73,7 +81,7 @@ class PrefixAffinity(Prefixed[N]):
 
     Source: a score of cached and queued tokens is how Mooncake's conductor (Qin et al., FAST 2025)
     and the inference gateways of SGLang and llm-d choose; weight 3 did best of those tried on
-    Mooncake's published trace of conversations, see ``benchmarks/prefixes.py``.
+    Mooncake's published trace of conversations, see ``benchmarks/prompt_rules.py``.
 
     Example:
         >>> from loadwise import Balancer
@@ -135,7 +143,8 @@ class PrefixAffinity(Prefixed[N]):
         """Return each one's cost, and what the prompt costs the fastest if it has nothing cached.
 
         Where speeds differ, waiting and work count as the node's own time. What work counts for
-        beyond that is the fleet's: it will be done again wherever the copy is missed.
+        beyond that is the fleet's: it will be done again wherever the copy is missed. What the
+        answers in flight lose is the node's own time again.
         """
         costs = self._waits(plan, eligible)
         weight = self._new_weight
@@ -146,7 +155,8 @@ class PrefixAffinity(Prefixed[N]):
         if matched is None:
             return costs, 0.0
         ids, cached, each = plan.ids, matched.cached, matched.block_tokens
-        if speeds is None:
+        losses = _losses(plan, eligible)
+        if speeds is None and losses is None:
             cold = weight * matched.tokens
             if not cached:
                 return [cost + cold for cost in costs], cold
@@ -155,8 +165,16 @@ class PrefixAffinity(Prefixed[N]):
                 cost + cold - saved * get(ids[i], 0)
                 for cost, i in zip(costs, eligible, strict=True)
             ], cold
-        own, fleet = min(weight, 1.0), max(weight - 1.0, 0.0) / mean
-        rates = [own / speeds[i] + fleet for i in eligible]
+        if speeds is None:
+            rates = [weight] * len(costs)
+        else:
+            own, fleet = min(weight, 1.0), max(weight - 1.0, 0.0) / mean
+            rates = [own / speeds[i] + fleet for i in eligible]
+        if losses is not None:
+            rates = [
+                rate + weight * loss / (1.0 if speeds is None else speeds[i])
+                for rate, loss, i in zip(rates, losses, eligible, strict=True)
+            ]
         news = [matched.tokens - each * cached.get(ids[i], 0) for i in eligible]
         return [
             cost + rate * new for cost, rate, new in zip(costs, rates, news, strict=True)
@@ -216,6 +234,14 @@ def _best(
     lowest = min(ranks)
     last = [i for i, rank in zip(tied, ranks, strict=True) if rank == lowest]
     return last[0] if len(last) == 1 else last[int(draw() * len(last))]
+
+
+def _losses(plan: PrefixPlan, eligible: Sequence[int]) -> list[float] | None:
+    """Return by what share new tokens count more for each one's answers; ``None`` for nothing."""
+    beyond = [len(plan.cells[i]) - _UNHEEDED for i in eligible]
+    if max(beyond) <= 0:
+        return None
+    return [max(0, count) / (_HALF + max(0, count)) for count in beyond]
 
 
 def _not_crowded(plan: PrefixPlan, eligible: Sequence[int]) -> frozenset[int]:

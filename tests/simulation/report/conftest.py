@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser
 from tests.chromium import running_browser
 from tests.simulation.report.browsing import DESKTOP, PHONE, Report
-from tests.simulation.report.made import few_servers, hostile, many_servers
+from tests.simulation.report.made import few_servers, hostile, many_servers, prompts
 
 from loadwise.simulation.report import write_report
 
@@ -32,6 +32,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {
         "few": few_servers(),
         "many": many_servers(),
+        "prompts": prompts(),
         "hostile": hostile("<img src=x onerror=alert(1)></script><script>alert(1)</script>"),
     }
     for name, comparison in made.items():

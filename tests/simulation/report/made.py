@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace as changed
 
+from loadwise.simulation import load_scenario
 from loadwise.simulation.analysis.comparison import Comparison, compare
 from loadwise.simulation.scenario import (
     Callers,
@@ -22,9 +23,10 @@ from loadwise.simulation.scenario import (
     Slow,
 )
 
-__all__ = ["STRATEGIES", "few_servers", "hostile", "many_servers"]
+__all__ = ["OF_PROMPTS", "STRATEGIES", "few_servers", "hostile", "many_servers", "prompts"]
 
 STRATEGIES = ("round-robin", "p2c", "least-load/no-health")
+OF_PROMPTS = ("round-robin", "least-load/pending-tokens", "prefix-affinity")
 
 
 def _scenario(name: str, servers: int, **settings: Any) -> Scenario:
@@ -58,6 +60,12 @@ def many_servers() -> Comparison:
     made = _scenario("many", 20, clients=Clients(count=4))
     faults = (*made.faults, RestartClients(at="70%"))
     return compare(changed(made, faults=faults), ["p2c"], seeds=1)
+
+
+@cache
+def prompts() -> Comparison:
+    """Servers of a language model, two seeds."""
+    return compare(load_scenario("llm-prefix", ["requests=300"]), OF_PROMPTS, seeds=2)
 
 
 def hostile(text: str) -> Comparison:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 from tests.simulation.report.browsing import BOXES, CONTRASTS, DESKTOP, PHONE, Report
-from tests.simulation.report.made import STRATEGIES
+from tests.simulation.report.made import OF_PROMPTS, STRATEGIES
 
 pytestmark = pytest.mark.slow
 
 CHARTS = ("quantiles", "latency", "failures", "load", "queue", "health")
+CHARTS_OF_PROMPTS = ("first-tokens", "cached")
 SMALLEST_TEXT = 12.0
 LEGIBLE = 4.5
 """Contrast of text, by WCAG 2.2, success criterion 1.4.3."""
@@ -31,9 +32,12 @@ in_both_schemes = pytest.mark.parametrize(
 )
 at_all_sizes = pytest.mark.parametrize(
     "seen",
-    [{"name": name, "size": size} for name in ("few", "many") for size in (DESKTOP, PHONE)],
+    [
+        *({"name": name, "size": size} for name in ("few", "many") for size in (DESKTOP, PHONE)),
+        {"name": "prompts", "size": PHONE},
+    ],
     indirect=True,
-    ids=["few-desktop", "few-phone", "many-desktop", "many-phone"],
+    ids=["few-desktop", "few-phone", "many-desktop", "many-phone", "prompts-phone"],
 )
 
 
@@ -58,6 +62,20 @@ def test_every_chart_is_drawn(seen: Report) -> None:
     assert bars.count() > 4
     for name in CHARTS:
         assert len(seen.words(name)) > 10
+
+
+@pytest.mark.parametrize(
+    "seen", [{"name": "prompts", "scheme": "dark", "size": DESKTOP}], indirect=True, ids=[""]
+)
+def test_charts_of_prompts_are_drawn(seen: Report) -> None:
+    """A line for each strategy's times to first token, a row for what it found cached."""
+    expect(seen.lines("first-tokens")).to_have_count(len(OF_PROMPTS))
+    marks = seen.chart("cached").locator(".points path.point")
+    expect(marks).to_have_count(len(OF_PROMPTS))
+    expect(seen.chart("cached").locator("path.xerror")).to_have_count(len(OF_PROMPTS))
+    colours = marks.evaluate_all("marks => marks.map(mark => mark.style.fill)")
+    assert len({*colours}) == len(OF_PROMPTS)
+    assert all(colour.startswith("rgb") for colour in colours)
 
 
 def test_faults_are_marked(seen: Report) -> None:
@@ -96,9 +114,10 @@ def test_many_servers_make_heat_maps(seen: Report) -> None:
         {"name": "few", "scheme": "dark", "size": PHONE},
         {"name": "many", "scheme": "light", "size": PHONE},
         {"name": "many", "scheme": "dark", "size": DESKTOP},
+        {"name": "prompts", "scheme": "dark", "size": DESKTOP},
     ],
     indirect=True,
-    ids=["few-light", "few-dark", "many-light", "many-dark"],
+    ids=["few-light", "few-dark", "many-light", "many-dark", "prompts-dark"],
 )
 def test_all_text_is_legible(seen: Report) -> None:
     """Every text, in the page and in the charts, has contrast and size."""
@@ -115,7 +134,8 @@ def test_labels_keep_apart_and_all_fits(seen: Report) -> None:
     window = seen.page.viewport_size
     assert window is not None
     assert seen.page.evaluate("document.documentElement.scrollWidth") == window["width"]
-    for name in CHARTS:
+    of_prompts = seen.chart(CHARTS_OF_PROMPTS[0]).count()
+    for name in (*CHARTS, *CHARTS_OF_PROMPTS) if of_prompts else CHARTS:
         plot = seen.chart(name).locator(".plot")
         if plot.is_hidden():
             continue

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from loadwise.simulation.analysis.comparison import Comparison, Summary
+from loadwise.simulation.analysis.comparison import Comparison
+from loadwise.simulation.analysis.statistics import Estimate
 from loadwise.simulation.report.chart_style import (
     Figure,
     decades,
@@ -21,7 +22,10 @@ from loadwise.simulation.report.views import FirstRun
 from loadwise.simulation.runs.result import QUANTILES
 from loadwise.simulation.units import duration
 
-__all__ = ["failures", "latency_over_time", "quantiles"]
+__all__ = ["Ranked", "failures", "latency_over_time", "quantiles", "ranked_times"]
+
+Ranked = tuple[str, Sequence[Sequence[float]], Mapping[str, Estimate]]
+"""A strategy, of each of its runs the times at the ranks `QUANTILES`, and their percentiles."""
 
 _RANKS = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)
 _NOUGHT = "0\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}"
@@ -33,23 +37,32 @@ _FASTEST = QUANTILES.index(0.1)
 
 
 def quantiles(comparison: Comparison) -> tuple[Figure, str]:
-    """Return the quantile plot, and what it says.
+    """Return the quantile plot of latencies, and what it says."""
+    found: list[Ranked] = [
+        (summary.strategy, [run.quantiles for run in summary.runs], summary.latency)
+        for summary in comparison.summaries
+    ]
+    return ranked_times(found)
+
+
+def ranked_times(strategies: Sequence[Ranked]) -> tuple[Figure, str]:
+    """Return a quantile plot, and what it says.
 
     Line: the median over seeds at each rank. Band: from the least to the greatest.
     """
     traces: list[Figure] = []
     ranks = [round(-math.log10(1 - share), 4) for share in QUANTILES]
     names = [rank(share) for share in QUANTILES]
-    for index, summary in enumerate(comparison.summaries):
-        at_rank = [_over_seeds(values) for values in zip(*_quantiles(summary), strict=True)]
-        if len(summary.runs) > 1:
+    for index, (strategy, runs, _) in enumerate(strategies):
+        at_rank = [_over_seeds(values) for values in zip(*runs, strict=True)]
+        if len(runs) > 1:
             traces.append(_band(index, ranks, at_rank))
         colour, dash, marker = style_of(index)
         traces.append(
             {
                 "type": "scatter",
                 "mode": "lines+markers",
-                "name": plain(summary.strategy),
+                "name": plain(strategy),
                 "meta": index,
                 "x": ranks,
                 "y": for_chart(middle for _, middle, _ in at_rank),
@@ -69,7 +82,7 @@ def quantiles(comparison: Comparison) -> tuple[Figure, str]:
     }
     # The fastest few may be faster by decades, and nobody asks about them.
     decades(look, (value for trace in traces for value in trace["y"][_FASTEST : len(ranks)]))
-    return {"data": traces, "layout": look}, _in_words(comparison)
+    return {"data": traces, "layout": look}, _in_words(strategies)
 
 
 def latency_over_time(views: Sequence[FirstRun]) -> tuple[Figure, str]:
@@ -132,10 +145,6 @@ def _over_time(
     return {"data": traces, "layout": look}
 
 
-def _quantiles(summary: Summary) -> list[tuple[float, ...]]:
-    return [run.quantiles for run in summary.runs]
-
-
 def _over_seeds(values: Sequence[float]) -> tuple[float, float, float]:
     """Return the least, the median and the greatest value; NaN where there is nothing above 0."""
     known = [value for value in values if value > 0 and math.isfinite(value)]
@@ -164,13 +173,13 @@ def _band(
     }
 
 
-def _in_words(comparison: Comparison) -> str:
+def _in_words(strategies: Sequence[Ranked]) -> str:
     parts: list[str] = []
     for name, label in (("p50", "At the median"), ("p99", "at 99 %"), ("p999", "at 99.9 %")):
         found = [
-            (summary.latency[name].mean, summary.strategy)
-            for summary in comparison.summaries
-            if math.isfinite(summary.latency[name].mean)
+            (percentiles[name].mean, strategy)
+            for strategy, _, percentiles in strategies
+            if math.isfinite(percentiles[name].mean)
         ]
         if found:
             (least, best), (most, worst) = min(found), max(found)

@@ -18,6 +18,7 @@ from loadwise.simulation.report.faults import key
 from loadwise.simulation.report.footnotes import notes
 from loadwise.simulation.report.health import health, legend_of_states
 from loadwise.simulation.report.overview import failures, latency_over_time, quantiles
+from loadwise.simulation.report.prompts import cached, first_tokens
 from loadwise.simulation.report.servers import FEW, load, queue
 from loadwise.simulation.report.table import table
 from loadwise.simulation.report.text import markup
@@ -35,6 +36,8 @@ def render(comparison: Comparison) -> str:
         "latency": latency_over_time(views),
         "failures": failures(views),
     }
+    of_prompts = {"first-tokens": first_tokens(comparison), "cached": cached(comparison)}
+    charts |= {name: chart for name, chart in of_prompts.items() if chart is not None}
     per_strategy = [
         {"load": load(view), "queue": queue(view), "health": health(view)} for view in views
     ]
@@ -52,6 +55,7 @@ def render(comparison: Comparison) -> str:
         table=table(comparison),
         intervals=_intervals(seeds),
         strategies=legend(names, "strategies", dashed=True),
+        prompts=_asset("prompts.html") if "first-tokens" in charts else "",
         faults=key(views[0].faults),
         seed=views[0].seed,
         options="".join(

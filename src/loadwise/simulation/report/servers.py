@@ -17,7 +17,7 @@ FEW = 6
 ROWS = 100
 """So many rows, at most, a heat map has."""
 
-_LONGEST_NAME = 14
+_LONGEST_NAME = 15
 
 
 def load(view: FirstRun) -> tuple[Figure, str]:

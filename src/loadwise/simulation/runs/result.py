@@ -110,6 +110,7 @@ class Result(Counts):
             that `latency` is of; ``None`` where answers do not come token by token.
         tpot: Seconds from one token of an answer to the next, as the mean over requests of the
             mean of each; ``None`` as before, NaN where no answer had two tokens.
+        ttft_quantiles: The times to first token at the ranks `QUANTILES`; none as before.
         cache_hit: Share of the prompts' tokens that servers had cached; ``None`` without prompts.
         wall_seconds: How long the simulation took, in real time; not part of the outcome.
         panic: Share of the time in which clients were in panic, as the mean over the clients.
@@ -135,6 +136,7 @@ class Result(Counts):
     ttft: Latency | None = None
     tpot: float | None = None
     cache_hit: float | None = None
+    ttft_quantiles: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +181,8 @@ def result_of(run: Ended, wall_seconds: float) -> Result:
     picks = {server.id: server.picks for server in servers}
     attempts = sum(picks.values())
     latencies = _values(recorder.latencies)
-    quantiles = [float(value) for value in np.quantile(latencies, QUANTILES)]
     prompts = scenario.servers.kind == "llm"
+    first_tokens = _values(recorder.first_tokens) if prompts else None
     return Result(
         scenario=scenario.name,
         strategy=run.strategy,
@@ -199,7 +201,7 @@ def result_of(run: Ended, wall_seconds: float) -> Result:
         seconds=seconds,
         throughput=recorder.answered / seconds if seconds else 0.0,
         latency=_latency(latencies),
-        quantiles=tuple(quantiles),
+        quantiles=_quantiles(latencies),
         share={identity: count / max(1, attempts) for identity, count in picks.items()},
         imbalance=max(picks.values()) * len(picks) / attempts if attempts else math.nan,
         jain=_jain(picks.values()),
@@ -211,14 +213,19 @@ def result_of(run: Ended, wall_seconds: float) -> Result:
         wall_seconds=wall_seconds,
         panic=recorder.panic_share(scenario.clients.count, seconds),
         ejections=recorder.ejections,
-        ttft=_latency(_values(recorder.first_tokens)) if prompts else None,
+        ttft=None if first_tokens is None else _latency(first_tokens),
         tpot=_tpot(recorder) if prompts else None,
         cache_hit=_cache_hit(servers) if prompts else None,
+        ttft_quantiles=() if first_tokens is None else _quantiles(first_tokens),
     )
 
 
 def _values(recorded: array[float]) -> Values:
     return np.frombuffer(recorded) if recorded else np.array([np.nan])
+
+
+def _quantiles(values: Values) -> tuple[float, ...]:
+    return tuple(float(value) for value in np.quantile(values, QUANTILES))
 
 
 def _latency(values: Values) -> Latency:
