@@ -84,6 +84,9 @@ class ChannelOptions(TypedDict, total=False):
     on_load_report: Callable[[Any, LoadReport], object]
 
 
+_NAMED = ("balancer", "credentials", "options", "max_attempts", "idempotent")
+
+
 @dataclass(frozen=True, slots=True)
 class GrpcSettings:
     """Settings of all calls of a channel; see the channels for the meaning."""
@@ -118,7 +121,7 @@ class GrpcSettings:
         for name in more:
             if name not in known:
                 raise TypeError(
-                    f"there is no argument {name!r}{nearest(name, known)} "
+                    f"there is no argument {name!r}{nearest(name, {*known, *_NAMED})} "
                     f"(the further arguments are {', '.join(sorted(known))})"
                 )
         if not isinstance(balancer, Balancer):
