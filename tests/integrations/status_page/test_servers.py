@@ -56,9 +56,13 @@ def running(*command: str, port: int, host: str = "127.0.0.1") -> Iterator[subpr
                 break
         yield server
     finally:
-        if server.poll() is None:
-            server.send_signal(signal.SIGKILL)
-        server.communicate()
+        # Not by SIGKILL, after which workers of gunicorn live on for a while.
+        server.terminate()
+        try:
+            server.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.communicate()
 
 
 @pytest.fixture(scope="module", params=["uvicorn", "gunicorn", "alone"])

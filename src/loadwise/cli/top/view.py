@@ -20,7 +20,7 @@ _BARS: Final = " ▁▂▃▄▅▆▇█"
 _POINTS: Final = 24
 """Picks per second that are remembered of each node."""
 _HEADS: Final = ("state", "for", "picks/s", "in flight", "latency", "failed, 1 min")
-_WIDTHS: Final = (11, 6, 8, 11, 8, 14)
+_WIDTHS: Final = (11, 6, 8, 11, 9, 14)
 """Columns of the screen for each of these; the node has the rest."""
 _INDENT: Final = " " * 19
 """Space before a reason, so that it stands below the node's id."""
