@@ -22,7 +22,7 @@ _AS_FLAGS: Final = bytes.maketrans(b"01", b"\x00\x01")
 
 
 class _Kept:
-    """What one node has.
+    """Blocks of one node.
 
     Attributes:
         bit: Its bit in masks.
