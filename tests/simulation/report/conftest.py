@@ -86,6 +86,8 @@ def report_in(browser: Browser, files: dict[str, Path], **wanted: Any) -> Iterat
         is_mobile=wanted["size"] == PHONE,
         has_touch=wanted["size"] == PHONE,
         java_script_enabled=wanted.get("scripts", True),
+        # A browser with a window grants it by the key that is pressed, a bare shell does not.
+        permissions=["clipboard-write"],
     )
     page = context.new_page()
     report = Report(page, files[wanted["name"]])
