@@ -5,8 +5,9 @@ PEERS := .venv-peers/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Most of what is installed is never imported, so it is not compiled to bytecode in advance.
 INSTALL := $(PIP) install --no-compile
-# A file's tests share what they start, so they stay together.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
+# A file's tests share what they start, so they stay together. Many wait for servers: three keep two
+# cores busy.
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 \
 	--dist loadfile --no-loadscope-reorder
 
 # Tests start hundreds of processes; without bytecode each would compile what it imports again.
@@ -104,7 +105,7 @@ clean: ## Remove everything that was built or installed
 	@touch $@ .venv/.demo
 
 .compiled/.ready: .venv/.dev hatch_build.py $(shell find src -name '*.py')
-	@echo "Compiling into .compiled (less than a minute) ..."
+	@echo "Compiling into .compiled (a minute) ..."
 	@rm -rf .compiled
 	@LOADWISE_COMPILE=1 $(PIP) install --no-deps --no-build-isolation --target .compiled .
 	@touch $@
