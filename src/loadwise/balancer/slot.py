@@ -113,9 +113,9 @@ class Further:
         for number, cell in enumerate(self._cells, 1):
             cell += [None]  # in place, and without a call
             self._entered[token] = number
-        for measure, cell in self._ageing:
+        for measure, entry in self._ageing:  # a name of its own, for compiled ones have one type
             if not isinstance(measure, PendingTokens):
-                measure.begin(cell, token, started)
+                measure.begin(entry, token, started)
 
     def first_byte(self, token: int, now: float) -> None:
         """Let a request age no more. It may be said again."""
