@@ -5,9 +5,8 @@ PEERS := .venv-peers/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Most of what is installed is never imported, so it is not compiled to bytecode in advance.
 INSTALL := $(PIP) install --no-compile
-# A file's tests share what they start, so they stay together. Many wait for servers: three keep two
-# cores busy.
-PYTEST := $(BIN)/python -m pytest --numprocesses 3 \
+# A file's tests share what they start, so they stay together.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
 	--dist loadfile --no-loadscope-reorder
 
 # Tests start hundreds of processes; without bytecode each would compile what it imports again.

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from tests.balancer.waiting.support import LONG, Waiting
+from tests.balancer.waiting.support import LONG, Waiting, until
 
 from loadwise import Balancer, NoNodeAvailable, NoopCollector, QuotaTracker
 from loadwise.testing import VirtualClock
@@ -66,7 +66,7 @@ def test_a_thread_is_served_though_the_first_is_of_a_closed_loop() -> None:
         thread = Waiting(balancer)
         held.success()
         assert thread.result().success()
-        assert not balancer.waiting
+        until(lambda: not balancer.waiting)
 
 
 def test_a_loop_that_is_blocked_holds_up_nobody() -> None:
