@@ -24,9 +24,12 @@ PORT = "SELECT inet_server_port(), count(*) FROM notes"
 
 @pytest.fixture
 def notes(cluster: Cluster) -> Iterator[None]:
-    """An empty table, known to all."""
+    """An empty table, known to all, and to those that are started again from the first."""
     cluster.primary.ask("CREATE TABLE notes (number int)")
+    cluster.primary.ask("CHECKPOINT")
     cluster.catch_up()
+    for each in cluster.replicas:
+        each.ask("CHECKPOINT")  # a replica that was killed goes on from there
     yield
     cluster.primary.ask("DROP TABLE notes")
 
