@@ -182,19 +182,24 @@ def test_a_damaged_file_is_an_error_or_a_picture(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Whatever is written over it, what comes is finite, or a HostFileError."""
+    layout = MemoryLayout(8, 4)
+    places = [0, layout.used, layout.records, layout.keys, layout.blocks, layout.blocks]
+    # All is drawn first: an example that is given up in between would drop the leases.
+    damage: list[tuple[int, bytes]] = []
+    for _ in range(data.draw(st.integers(1, 5))):
+        start = data.draw(st.sampled_from(places))
+        place = start + data.draw(st.integers(0, 127 if start else 30)) * 8
+        damage.append((place, data.draw(st.binary(min_size=8, max_size=64))))
     path = tmp_path_factory.mktemp("host") / "api"
     host = HostState(path, max_processes=8, max_nodes=4)
     if not host.is_shared:
         pytest.skip("this system cannot share")
     balancer = Balancer(["a", "b"], PowerOfTwoChoices(load=PeakEwma()), host=host)
     leases = [balancer.acquire() for _ in range(3)]
-    layout = MemoryLayout(8, 4)
-    places = [0, layout.used, layout.records, layout.keys, layout.blocks, layout.blocks]
     with path.open("r+b") as file:
-        for _ in range(data.draw(st.integers(1, 5))):
-            start = data.draw(st.sampled_from(places))
-            file.seek(start + data.draw(st.integers(0, 127 if start else 30)) * 8)
-            file.write(data.draw(st.binary(min_size=8, max_size=64)))
+        for place, written in damage:
+            file.seek(place)
+            file.write(written)
     try:
         told = read_host(path).to_dict()
     except HostFileError:
