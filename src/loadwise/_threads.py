@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import _thread
 import logging
+import signal
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-__all__ = ["park", "start_in_child", "threads_are_greenlets", "warn_if_threads_stand_still"]
+__all__ = [
+    "park",
+    "start_in_child",
+    "start_thread",
+    "threads_are_greenlets",
+    "warn_if_threads_stand_still",
+]
 
 _log = logging.getLogger("loadwise")
 
 _warned = [None]
+# Not those of faults, which strike the thread that made them.
+_ENDINGS = {
+    getattr(signal, name)
+    for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+    if hasattr(signal, name)
+}
 
 
 def warn_if_threads_stand_still() -> bool:
@@ -37,6 +50,27 @@ def threads_are_greenlets() -> bool:
     """Tell whether gevent runs what is started as a thread from now on."""
     monkey: Any = sys.modules.get("gevent.monkey")
     return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def start_thread(thread: threading.Thread) -> None:
+    """Start a thread in which no handler of uWSGI's signals ever runs.
+
+    uWSGI ends a process from within its handlers, in whatever thread the signal strikes. In one of
+    Python's, the end waits for the main thread for ever: exit handlers do not run, and the process
+    stays until it is killed.
+
+    Raises:
+        RuntimeError: The process may have no more threads, or is about to end.
+    """
+    if "uwsgi" not in sys.modules or not hasattr(signal, "pthread_sigmask"):
+        thread.start()
+        return
+    # Threads inherit what is blocked; those that Python starts otherwise have a moment before.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+    try:
+        thread.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def start_in_child(start: Callable[[], object]) -> None:

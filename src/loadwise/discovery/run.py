@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 from loadwise._random import source_of
-from loadwise._threads import park
+from loadwise._threads import park, start_thread
 from loadwise.discovery.claims import claim
 from loadwise.discovery.keeper import Keeper
 from loadwise.discovery.pace import LookPace
@@ -85,8 +85,8 @@ class WatchRun(Generic[N]):
             target=self._ask, name="loadwise-discovery-source", daemon=True
         )
         try:
-            self._keeping.start()
-            self._asking.start()
+            start_thread(self._keeping)
+            start_thread(self._asking)
         except RuntimeError:
             self._end()
             raise

@@ -21,7 +21,12 @@ from weakref import WeakSet
 from loadwise._callables import is_awaitable, refuse_async, refuse_awaitable
 from loadwise._fork import begin_anew_in_child, is_uwsgi_master
 from loadwise._numbers import finite
-from loadwise._threads import park, start_in_child, warn_if_threads_stand_still
+from loadwise._threads import (
+    park,
+    start_in_child,
+    start_thread,
+    warn_if_threads_stand_still,
+)
 from loadwise.balancer import Balancer
 from loadwise.health_checks.checkable import require_checkable
 from loadwise.health_checks.leader import as_leader
@@ -121,7 +126,7 @@ class _ThreadRun(Generic[N]):
             self._thread = threading.Thread(
                 target=self._keep_going, name="loadwise-health", daemon=True
             )
-            self._thread.start()
+            start_thread(self._thread)
 
     def _keep_going(self) -> None:
         try:
@@ -168,7 +173,7 @@ class _ThreadRun(Generic[N]):
     def _start(self, check: Check[N]) -> None:
         name = f"loadwise-health {check.id!r}"
         try:
-            threading.Thread(target=self._ask, args=(check,), name=name, daemon=True).start()
+            start_thread(threading.Thread(target=self._ask, args=(check,), name=name, daemon=True))
         except RuntimeError:  # the process may have no more threads, or be about to end
             self._plan.put_off(check, self._clock())
             if not sys.is_finalizing():

@@ -21,6 +21,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from loadwise._fork import call_in_child, is_uwsgi_master
 from loadwise._log import log_exception
+from loadwise._threads import start_thread
 from loadwise.integrations._balancer_metrics import BalancerMetrics
 from loadwise.integrations._metric_table import METRICS, SHARED_EVENTS, Merge, Metric, MetricKind
 from loadwise.integrations._snapshot import Snapshot
@@ -144,7 +145,7 @@ class WorkerFiles:
             target=_keep_publishing, args=(weakref.ref(self),), name="loadwise-metrics", daemon=True
         )
         try:
-            thread.start()
+            start_thread(thread)
         except RuntimeError:  # no more threads, or the process is about to end
             self.publishing = False
 

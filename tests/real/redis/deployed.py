@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import time
@@ -95,7 +94,6 @@ else:
     UWSGI_THREADS = bool(uwsgi.has_threads)
     if "REPLACE" in os.environ:
         uwsgi.post_fork_hook = print
-    atexit.register(lambda: os.write(2, f"worker {os.getpid()} ran its exit handlers\n".encode()))
 
 if "CELERY" in os.environ:
     from celery import Celery  # type: ignore[import-untyped]  # it has no types

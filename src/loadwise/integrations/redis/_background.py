@@ -26,7 +26,7 @@ from loadwise._fork import (
     notice_fork,
     reset_in_child,
 )
-from loadwise._threads import park, warn_if_threads_stand_still
+from loadwise._threads import park, start_thread, warn_if_threads_stand_still
 from loadwise.balancer.bells import ThreadBell
 
 __all__ = ["BackgroundTask", "BackgroundThread"]
@@ -195,7 +195,7 @@ class BackgroundThread(ForkAware):
         )
         self._signals = signals
         try:
-            thread.start()
+            start_thread(thread)
         except RuntimeError as error:  # the process may have no more threads, or be about to end
             self._signals = None
             if not sys.is_finalizing():
