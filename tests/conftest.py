@@ -28,18 +28,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Import all modules before garbage is looked for, and never look among theirs.
-
-    Tests that collect garbage would otherwise go through the objects of every client that there
-    is, hundreds of times.
-    """
+    """Import all modules before garbage is looked for."""
     gc.disable()
     try:
         return (yield)
     finally:
-        gc.collect()
-        gc.freeze()
         gc.enable()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _without_the_garbage_of_others() -> None:
+    """Never look for garbage among what was there before a file's tests.
+
+    Tests that collect garbage, hundreds of times, would otherwise go through the objects of every
+    client that there is, and through all that the tests before them have left.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

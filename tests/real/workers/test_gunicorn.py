@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from time import monotonic, sleep
 
-import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.ports import free_port
@@ -31,18 +31,24 @@ class Site:
     """A gunicorn with four workers."""
 
     def __init__(self, port: int) -> None:
-        self._url = f"http://127.0.0.1:{port}"
+        self._port = port
 
     def ask(self, path: str) -> str:
         """Send one request, on a connection of its own, so that any worker may take it."""
-        answer = httpx.get(self._url + path, timeout=TIMEOUT)
-        answer.raise_for_status()
-        return answer.text
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=TIMEOUT)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+        finally:
+            connection.close()
+        assert answer.status == 200, text
+        return text
 
     def is_up(self) -> bool:
         try:
             self.ask("/")
-        except httpx.TransportError:
+        except OSError:
             return False
         return True
 
