@@ -19,9 +19,14 @@ UPSTREAM = Path(__file__).with_name("upstream.py")
 
 
 class Upstream:
-    """A server process; it can be killed, frozen, made to misbehave, and brought back."""
+    """A server process; it can be killed, frozen, made to misbehave, and brought back.
+
+    Attributes:
+        spared: Whether nobody has sent it a signal.
+    """
 
     def __init__(self, journal: Path) -> None:
+        self.spared = True
         self.journal = journal
         self.journal.touch()
         self.port = free_port()
@@ -49,10 +54,12 @@ class Upstream:
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
+        self.spared = False
         os.kill(self.process.pid, number)
 
     def kill(self) -> None:
         """Kill it and wait for its end."""
+        self.spared = False
         self.process.kill()
         self.process.wait(10)
         if self.process.stdout is not None:
@@ -63,19 +70,40 @@ class Upstream:
         return self.journal.read_text().split()
 
 
+@pytest.fixture(scope="module")
+def idle_upstreams() -> Iterator[list[Upstream]]:
+    """Servers that the tests of a file have started and left unharmed, for the next of them."""
+    idle: list[Upstream] = []
+    yield idle
+    for each in idle:
+        each.kill()
+
+
 @pytest.fixture
-def upstreams(tmp_path: Path) -> Iterator[Callable[[int], list[Upstream]]]:
-    """Start as many servers as asked for; stop them in the end."""
-    started: list[Upstream] = []
+def upstreams(
+    tmp_path_factory: pytest.TempPathFactory, idle_upstreams: list[Upstream]
+) -> Iterator[Callable[[int], list[Upstream]]]:
+    """Give as many servers as asked for, of good manners and with empty journals."""
+    used: list[Upstream] = []
 
     def start(count: int) -> list[Upstream]:
-        fresh = [Upstream(tmp_path / f"journal-{len(started) + i}") for i in range(count)]
-        started.extend(fresh)
-        return fresh
+        given = [
+            idle_upstreams.pop()
+            if idle_upstreams
+            else Upstream(tmp_path_factory.mktemp("upstream") / "journal")
+            for _ in range(count)
+        ]
+        used.extend(given)
+        return given
 
     yield start
-    for each in started:
-        each.kill()
+    for each in used:
+        if each.spared:
+            each.behave("")
+            each.journal.write_text("")
+            idle_upstreams.append(each)
+        else:
+            each.kill()
 
 
 @pytest.fixture

@@ -351,9 +351,9 @@ def test_the_cost_of_a_request_does_not_depend_on_the_number_of_nodes(
     client: Client, scripted: Start
 ) -> None:
     """Counted in calls, with the connections of all nodes open."""
-    servers = scripted("plain", 200)
-    counted = {count: _calls(client, servers.nodes[:count]) for count in (10, 200)}
-    assert counted[200] <= counted[10] * 1.1
+    servers = scripted("plain", 100)
+    counted = {count: _calls(client, servers.nodes[:count]) for count in (5, 100)}
+    assert counted[100] <= counted[5] * 1.1
 
 
 def _calls(client: Client, nodes: list[str]) -> int:
@@ -366,7 +366,11 @@ def _calls(client: Client, nodes: list[str]) -> int:
     balancer = Balancer(nodes, RoundRobin())
     warm_up = [GET] * (2 * len(nodes))
     begin, end = (lambda: sys.setprofile(count)), (lambda: sys.setprofile(None))
-    client.converse(balancer, [*warm_up, begin, *[GET] * 200, end])
+    options: dict[str, Any] = {}
+    if client.library.startswith("httpx"):
+        # On a busy machine a node's turn may come after the 5 s for which connections are kept.
+        options["limits"] = client.module.Limits(keepalive_expiry=None)
+    client.converse(balancer, [*warm_up, begin, *[GET] * 50, end], options=options)
     return calls
 
 
