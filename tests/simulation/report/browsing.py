@@ -113,3 +113,13 @@ class Report:
             " return at.id || at.dataset.group || at.className || at.localName; }"
         )
         return found
+
+    def state(self) -> list[Any]:
+        """Return what tests change and set back: window, scheme, strategy, what is hidden."""
+        found: list[Any] = self.page.evaluate(
+            "() => [innerWidth, matchMedia('(prefers-color-scheme: dark)').matches,"
+            " scrollX, document.querySelector('#strategy').value,"
+            " document.querySelector('details').open,"
+            " document.querySelectorAll('[aria-pressed=false]').length]"
+        )
+        return found

@@ -72,6 +72,17 @@ def seen(on_show: Callable[..., Report], request: pytest.FixtureRequest) -> Repo
     return report
 
 
+@pytest.fixture
+def used(on_show: Callable[..., Report]) -> Iterator[Report]:
+    """The report on few servers, shared with others that use it and leave it as they found it."""
+    report = on_show(used=True)
+    before = report.state()
+    yield report
+    report.page.mouse.move(0, 0)
+    report.page.evaluate("document.activeElement.blur()")
+    assert report.state() == before
+
+
 @contextmanager
 def report_in(browser: Browser, files: dict[str, Path], **wanted: Any) -> Iterator[Report]:
     """Open a report.

@@ -1,7 +1,7 @@
 """The report in a real browser, without a window: what is drawn, read, pressed and sent.
 
-Needs Debian's ``chromium`` or another one in the path. Tests that only look at a page share it;
-others have one of their own.
+Needs Debian's ``chromium`` or another one in the path. Tests that only look at a page share it,
+and so do those that leave it as they found it.
 """
 
 from __future__ import annotations
@@ -111,13 +111,14 @@ def test_many_servers_make_heat_maps(seen: Report) -> None:
     "seen",
     [
         {"name": "few", "scheme": "light", "size": DESKTOP},
-        {"name": "few", "scheme": "dark", "size": PHONE},
+        {"name": "few", "scheme": "dark", "size": DESKTOP},
+        {"name": "few", "scheme": "light", "size": PHONE},
         {"name": "many", "scheme": "light", "size": PHONE},
         {"name": "many", "scheme": "dark", "size": DESKTOP},
         {"name": "prompts", "scheme": "dark", "size": DESKTOP},
     ],
     indirect=True,
-    ids=["few-light", "few-dark", "many-light", "many-dark", "prompts-dark"],
+    ids=["few-light", "few-dark", "few-phone", "many-light", "many-dark", "prompts-dark"],
 )
 def test_all_text_is_legible(seen: Report) -> None:
     """Every text, in the page and in the charts, has contrast and size."""
@@ -157,106 +158,115 @@ def test_labels_keep_apart_and_all_fits(seen: Report) -> None:
                     assert apart, (name, kind, one, other)
 
 
-@with_page(size=PHONE)
-def test_the_table_scrolls_by_keyboard(opened: Report) -> None:
+@pytest.mark.parametrize("seen", [{"size": PHONE}], indirect=True, ids=[""])
+def test_the_table_scrolls_by_keyboard(seen: Report) -> None:
     """On a phone the table is wider than its region, which takes the focus and the arrow keys."""
-    region = opened.page.get_by_role("region", name="Strategies compared")
+    region = seen.page.get_by_role("region", name="Strategies compared")
     region.focus()
     name = region.locator("tbody th").first
     before = name.bounding_box()
-    opened.page.keyboard.press("ArrowRight")
-    opened.page.wait_for_function(
+    seen.page.keyboard.press("ArrowRight")
+    seen.page.wait_for_function(
         "region => region.scrollLeft > 20", arg=region.element_handle(), timeout=5000
     )
     assert name.bounding_box() == before, "the names stay in sight"
+    region.evaluate("region => { region.scrollLeft = 0; region.blur(); }")
 
 
-def test_the_keyboard_reaches_everything(opened: Report) -> None:
+def test_the_keyboard_reaches_everything(used: Report) -> None:
     """Tab goes through the table, the legends, the selector and the scenario, in this order."""
+    # Tab goes on from where the focus was last, so it is put before everything.
+    used.page.evaluate("() => { document.body.tabIndex = -1; document.body.focus(); }")
     reached: list[str] = []
     for _ in range(30):
-        opened.page.keyboard.press("Tab")
-        if not reached or reached[-1] != opened.focus():
-            reached.append(opened.focus())
+        used.page.keyboard.press("Tab")
+        if not reached or reached[-1] != used.focus():
+            reached.append(used.focus())
+    used.page.evaluate("document.body.removeAttribute('tabindex')")
     assert reached[:5] == ["scroll", "strategies", "strategy", "servers", "summary"]
-    expect(opened.page.get_by_label("Strategy", exact=True)).to_have_count(1)
+    expect(used.page.get_by_label("Strategy", exact=True)).to_have_count(1)
 
 
-def test_another_strategy_by_keyboard(opened: Report) -> None:
+def test_another_strategy_by_keyboard(used: Report) -> None:
     """The arrow keys change the charts of the servers, what they say, and what is announced."""
-    before = {name: opened.drawn(name) for name in CHARTS}
-    words = opened.words("load")
-    opened.page.locator("#strategy").focus()
-    opened.page.keyboard.press("ArrowDown")
-    expect(opened.page.locator("#status")).to_have_text("The charts show p2c.")
-    assert opened.drawn("load") != before["load"]
-    assert opened.drawn("queue") != before["queue"]
-    assert opened.drawn("latency") == before["latency"]
-    assert opened.words("load") != words
-    expect(opened.lines("load")).to_have_count(6)
-    opened.page.keyboard.press("End")
-    expect(opened.chart("health").locator(".plot")).to_be_hidden()
-    assert "none kept watch" in opened.words("health")
-    opened.page.keyboard.press("Home")
-    expect(opened.chart("health").locator(".plot")).to_be_visible()
-    assert opened.drawn("load") == before["load"]
+    before = {name: used.drawn(name) for name in CHARTS}
+    words = used.words("load")
+    used.page.locator("#strategy").focus()
+    used.page.keyboard.press("ArrowDown")
+    expect(used.page.locator("#status")).to_have_text("The charts show p2c.")
+    assert used.drawn("load") != before["load"]
+    assert used.drawn("queue") != before["queue"]
+    assert used.drawn("latency") == before["latency"]
+    assert used.words("load") != words
+    expect(used.lines("load")).to_have_count(6)
+    used.page.keyboard.press("End")
+    expect(used.chart("health").locator(".plot")).to_be_hidden()
+    assert "none kept watch" in used.words("health")
+    used.page.keyboard.press("Home")
+    expect(used.chart("health").locator(".plot")).to_be_visible()
+    assert used.drawn("load") == before["load"]
 
 
-def test_lines_are_hidden_by_keyboard(opened: Report) -> None:
+def test_lines_are_hidden_by_keyboard(used: Report) -> None:
     """A name in the legend hides its lines in all charts that it belongs to, and shows them."""
-    button = opened.page.get_by_role("button", name="p2c", exact=True)
+    button = used.page.get_by_role("button", name="p2c", exact=True)
     button.focus()
-    opened.page.keyboard.press("Space")
+    used.page.keyboard.press("Space")
     expect(button).to_have_attribute("aria-pressed", "false")
     for name in ("quantiles", "latency", "failures"):
-        expect(opened.lines(name)).to_have_count(2)
-    expect(opened.lines("load")).to_have_count(6)
-    opened.page.keyboard.press("Enter")
+        expect(used.lines(name)).to_have_count(2)
+    expect(used.lines("load")).to_have_count(6)
+    used.page.keyboard.press("Enter")
     expect(button).to_have_attribute("aria-pressed", "true")
-    expect(opened.lines("quantiles")).to_have_count(3)
+    expect(used.lines("quantiles")).to_have_count(3)
 
 
-def test_the_scenario_opens_by_keyboard(opened: Report) -> None:
+def test_the_scenario_opens_by_keyboard(used: Report) -> None:
     """Enter opens it, and its button copies it or selects it for copying."""
-    text = opened.page.locator("#toml")
+    text = used.page.locator("#toml")
     expect(text).to_be_hidden()
-    opened.page.locator("summary").focus()
-    opened.page.keyboard.press("Enter")
+    used.page.locator("summary").focus()
+    used.page.keyboard.press("Enter")
     expect(text).to_be_visible()
     assert 'name = "few"' in text.inner_text()
-    opened.page.keyboard.press("Tab")
-    assert opened.focus() == "copy"
-    opened.page.keyboard.press("Enter")
-    expect(opened.page.locator("#copied")).to_have_text("Copied.")
+    used.page.keyboard.press("Tab")
+    assert used.focus() == "copy"
+    used.page.keyboard.press("Enter")
+    expect(used.page.locator("#copied")).to_have_text("Copied.")
+    used.page.locator("summary").focus()
+    used.page.keyboard.press("Enter")
+    expect(text).to_be_hidden()
 
 
-def test_charts_follow_the_scheme(opened: Report) -> None:
+def test_charts_follow_the_scheme(used: Report) -> None:
     """When the system turns dark, so do the charts, and back; paper stays light."""
-    ground = opened.chart("latency").locator(".main-svg").first
+    ground = used.chart("latency").locator(".main-svg").first
     light, dark = "rgb(255, 255, 255)", "rgb(18, 21, 26)"
     expect(ground).to_have_css("background-color", light)
-    opened.page.emulate_media(color_scheme="dark")
+    used.page.emulate_media(color_scheme="dark")
     expect(ground).to_have_css("background-color", dark)
-    opened.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    used.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     expect(ground).to_have_css("background-color", light)
-    expect(opened.page.locator("body")).to_have_css("background-color", light)
-    opened.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    expect(used.page.locator("body")).to_have_css("background-color", light)
+    used.page.evaluate("dispatchEvent(new Event('afterprint'))")
     expect(ground).to_have_css("background-color", dark)
-    opened.page.emulate_media(color_scheme="light")
+    used.page.emulate_media(color_scheme="light")
     expect(ground).to_have_css("background-color", light)
 
 
-def test_charts_follow_the_window(opened: Report) -> None:
+def test_charts_follow_the_window(used: Report) -> None:
     """A narrower window makes narrower charts."""
-    chart = opened.chart("latency").locator(".main-svg").first
-    opened.page.set_viewport_size({"width": 700, "height": 800})
+    chart = used.chart("latency").locator(".main-svg").first
+    used.page.set_viewport_size({"width": 700, "height": 800})
     expect(chart).to_have_css("width", "660px")
+    used.page.set_viewport_size({"width": DESKTOP[0], "height": DESKTOP[1]})
+    expect(chart).not_to_have_css("width", "660px")
 
 
-def test_pointing_at_a_line_tells_its_value(opened: Report) -> None:
+def test_pointing_at_a_line_tells_its_value(used: Report) -> None:
     """Name, value and place, in the units that are spoken."""
-    opened.point_at_a_marker()
-    label = opened.chart("quantiles").locator(".hovertext")
+    used.point_at_a_marker()
+    label = used.chart("quantiles").locator(".hovertext")
     expect(label).to_contain_text("% of the requests within")
     assert any(name in str(label.text_content()) for name in STRATEGIES)
 
@@ -272,19 +282,19 @@ def test_names_run_no_code(opened: Report) -> None:
     expect(opened.chart("quantiles").locator(".hovertext")).to_contain_text(attack)
 
 
-def test_no_other_script_may_run(opened: Report) -> None:
+def test_no_other_script_may_run(used: Report) -> None:
     """Even if markup came in, the policy would not run it, nor let anything out."""
-    ran = opened.page.evaluate(
+    ran = used.page.evaluate(
         "() => { const script = document.createElement('script');"
         " script.textContent = 'window.ran = true'; document.body.append(script);"
         " return Boolean(window.ran); }"
     )
     assert not ran
-    fetched = opened.page.evaluate("fetch('data:,x').then(() => true, () => false)")
+    fetched = used.page.evaluate("fetch('data:,x').then(() => true, () => false)")
     assert not fetched
-    assert opened.said
-    assert all("Content Security Policy" in said for said in opened.said)
-    opened.said.clear()
+    assert used.said
+    assert all("Content Security Policy" in said for said in used.said)
+    used.said.clear()
 
 
 @with_page(scripts=False)
