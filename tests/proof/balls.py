@@ -82,4 +82,4 @@ def _rows(nodes: int, runs: int, published: tuple[float, float, float]) -> list[
     ]
 
 
-ROWS = (*_rows(1024, 300, (5.53, 3.00, 2.47)), *_rows(4096, 75, (6.27, 3.00, 2.90)))
+ROWS = (*_rows(1024, 150, (5.53, 3.00, 2.47)), *_rows(4096, 45, (6.27, 3.00, 2.90)))

@@ -46,7 +46,7 @@ def _balance(
     reason: str,
     source: str,
 ) -> Row:
-    rings = 40 if points < 1000 else 10
+    rings = 24 if points < 1000 else 6
     measure = partial(_over_rings, figure, points, rings)
     name = f"{what}, 100 nodes of {points} points, {rings} rings"
     return Row(BALANCE, name, expected, measure, tolerance, reason, (source,))
@@ -129,7 +129,7 @@ def _moves(
 
 def _moves_of_run(strategy: str, *faults: Fault) -> Measured:
     """Return the share of the requests that found their key on another server than before."""
-    return of_runs([_run(strategy, f"rack{seed}", seed, faults) for seed in range(1, 13)])
+    return of_runs([_run(strategy, f"rack{seed}", seed, faults) for seed in range(1, 11)])
 
 
 REQUESTS, DIFFERENT = 10_000, 500

@@ -62,30 +62,30 @@ def _many(chapter: str, choices: int, case: Case, tolerance: float = 0.02, reaso
     )
 
 
-def _few(choices: int, servers: int, longest: int) -> Row:
+def _few(choices: int, servers: int, longest: int, requests: int) -> Row:
     """Return a row for so few servers that all states of their queues can be counted."""
-    case = _case(choices, 0.7, servers, 10, 20_000 if choices == 2 else 15_000)
+    case = _case(choices, 0.7, servers, 10, requests)
     expected = partial(few_servers, 0.7, choices, servers, longest)
     return _row(LIMIT, choices, case, expected, 0.03, "", "Markov chain")
 
 
 ROWS = (
-    _published(0.5, 1.268, 15_000),
-    _published(0.7, 1.620, 35_000),
-    _published(0.8, 1.959, 45_000),
+    _published(0.5, 1.268, 5_500),
+    _published(0.7, 1.620, 24_000),
+    _published(0.8, 1.959, 38_000),
     _many(
         HUNDRED,
         2,
-        _case(2, 0.9, 100, 20, 50_000),
+        _case(2, 0.9, 100, 12, 62_000),
         reason="100 servers are 1.2 % above the limit; terms of order 1/n² make some 0.03 %",
     ),
-    _many(HUNDRED, 3, _case(3, 0.5, 100, 10, 8_000)),
-    _many(HUNDRED, 3, _case(3, 0.8, 100, 10, 20_000), 0.03),
-    _few(2, 2, 20),
-    _few(2, 10, 6),
-    _many(LIMIT, 2, _case(2, 0.7, 100, 10, 35_000)),
+    _many(HUNDRED, 3, _case(3, 0.5, 100, 10, 5_000)),
+    _many(HUNDRED, 3, _case(3, 0.8, 100, 10, 13_000), 0.03),
+    _few(2, 2, 20, 19_000),
+    _few(2, 10, 6, 8_000),
+    _many(LIMIT, 2, _case(2, 0.7, 100, 10, 24_000)),
     _many(LIMIT, 2, _case(2, 0.7, 1000, 5, 35_000), 0.04),
-    _few(3, 10, 6),
-    _many(LIMIT, 3, _case(3, 0.7, 100, 10, 15_000), 0.03),
+    _few(3, 10, 6, 6_000),
+    _many(LIMIT, 3, _case(3, 0.7, 100, 10, 6_500), 0.03),
     _many(LIMIT, 3, _case(3, 0.7, 1000, 5, 25_000), 0.04),
 )
