@@ -69,7 +69,8 @@ def test_any_tau_does_for_any_number_of_clients(clients: int, tau: float, strate
 
     Before peak EWMA went by ages, eight clients drove it to 200 s and more with least load.
     """
-    settings = ("servers.count=32", "servers.parallelism=1", "load=0.8", f"clients.count={clients}")
+    fleet = "servers.count=32", "servers.parallelism=1", "load=0.8", "requests=8000"
+    settings = (*fleet, f"clients.count={clients}")
     by_count = played("homogeneous", "p2c", *settings).latency.p99
     assert played("homogeneous", strategy, *settings, f"tau={tau}").latency.p99 <= 1.5 * by_count
 
