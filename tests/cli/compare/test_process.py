@@ -16,7 +16,7 @@ from tests.cli.compare.support import DEADLINE, Compare, start
 pytestmark = pytest.mark.slow
 
 SMALL = ("slow-node", "-s", "p2c", "-s", "random", "--requests", "2000", "--seeds", "3")
-LONG = ("supermarket", "--requests", "40000", "--seeds", "3", "--json", "out.json")
+LONG = ("supermarket", "--requests", "20000", "--seeds", "3", "--json", "out.json")
 
 
 def finished(process: Compare) -> tuple[str, str]:
