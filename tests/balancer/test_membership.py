@@ -439,7 +439,7 @@ def test_nodes_that_left_take_no_memory(
     measure: type[InFlight | PeakEwma],
     has_quota: bool,  # noqa: FBT001 - from pytest
 ) -> None:
-    """12,000 nodes come, fail, are rate-limited and go; what is kept does not grow."""
+    """14,000 nodes come, fail, are rate-limited and go; what is kept does not grow."""
     clock = ManualClock()
     load = measure()
     quota = QuotaTracker(clock)
@@ -450,7 +450,7 @@ def test_nodes_that_left_take_no_memory(
     weighing: Balancer[int] = Balancer((), strategy, health=balancer.health)
 
     def come_and_go(first: int) -> tuple[int, ...]:
-        for start in range(first, first + 6_000, 100):
+        for start in range(first, first + 7_000, 100):
             clock.advance(20.0)
             balancer.replace(range(start, start + 100))
             weighing.replace(range(start, start + 100))
@@ -478,9 +478,9 @@ def test_nodes_that_left_take_no_memory(
         )
 
     warm = come_and_go(0)
-    *kept, objects = come_and_go(6_000)
+    *kept, objects = come_and_go(7_000)
     assert kept == list(warm[:-1])
-    assert abs(objects - warm[-1]) < 600, "a tenth of an object per node is a leak"
+    assert abs(objects - warm[-1]) < 700, "a tenth of an object per node is a leak"
 
 
 @pytest.mark.parametrize(
