@@ -46,7 +46,7 @@ class Base(DeclarativeBase):
 class User(Base):
     """Somebody."""
 
-    __tablename__ = "users"
+    __tablename__ = "people"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]

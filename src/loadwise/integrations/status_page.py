@@ -7,7 +7,7 @@ is an ASGI application, a WSGI one, or serves itself.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 
 from loadwise._numbers import shown, whole
@@ -15,6 +15,7 @@ from loadwise.balancer import Balancer
 from loadwise.integrations._status_page.actions import Actions
 from loadwise.integrations._status_page.asgi import AsgiPage, Receive, Scope, Send
 from loadwise.integrations._status_page.feed import StatusFeed
+from loadwise.integrations._status_page.hosts import NamedHosts, checked_hosts, is_loopback
 from loadwise.integrations._status_page.server import PageServer
 from loadwise.integrations._status_page.site import Site
 from loadwise.integrations._status_page.wsgi import WsgiPage
@@ -107,7 +108,9 @@ class StatusPage:
         """
         return self._wsgi.serve(environ, start_response)
 
-    def serve(self, port: int, *, host: str = "127.0.0.1") -> None:
+    def serve(
+        self, port: int, *, host: str = "127.0.0.1", allowed_hosts: Collection[str] = ()
+    ) -> None:
         """Serve the page alone, until Ctrl-C; then the port is closed, and it returns.
 
         Beside other work, give it a thread: ``Thread(target=page.serve, args=(8080,),
@@ -116,6 +119,11 @@ class StatusPage:
         Args:
             port: The port, from 0 to 65,535; 0 for one that is free, which the log tells.
             host: The address to listen on. The default is reached from this machine alone.
+            allowed_hosts: Names by which the page may be asked for, such as that of a proxy in
+                front. On an address of this machine alone, other names than localhost, those
+                below it, addresses and `host` are refused with 403: else a foreign site whose
+                name leads here could read the page in your browser. On other addresses names are
+                checked where some are given.
 
         Raises:
             TypeError, ValueError: An argument is of the wrong kind or out of range.
@@ -126,8 +134,12 @@ class StatusPage:
             raise ValueError(f"port is {port}; it must be at most {_HIGHEST_PORT}")
         if not isinstance(host, str):
             raise TypeError(f"host is {shown(host)}; it must be a str such as '127.0.0.1'")
+        names = checked_hosts(allowed_hosts)
         with PageServer(host, port) as server:
-            server.set_app(self._wsgi.serve)
+            if names or is_loopback(server.server_name):
+                server.set_app(NamedHosts(self._wsgi.serve, (*names, host.lower())))
+            else:
+                server.set_app(self._wsgi.serve)
             _log.info("the status page is at http://%s:%d/", host, server.server_port)
             try:
                 server.serve_forever()

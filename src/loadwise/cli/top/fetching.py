@@ -22,7 +22,7 @@ _MOST: Final = 256 * 2**20
 """Bytes of an answer."""
 _HINTS: Final = {
     401: "it wants to know who you are: http://user:password@host/",
-    403: "whatever is in front of it lets you not in",
+    403: "ask for it as localhost or by its address, or log in to what is in front of it",
     404: "give the path at which the page is mounted, such as http://host:8080/ops/status",
 }
 
@@ -114,4 +114,5 @@ class PageSource:
                 return bytes(body)
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             why = visible(str(error)) or type(error).__name__
-            raise UnreachableError(f"{self.shown} does not answer: {why}") from None
+            remedy = "look whether the program runs, and shows its status page there"
+            raise UnreachableError(f"{self.shown} does not answer: {why}; {remedy}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from contextlib import suppress
 from socketserver import ThreadingMixIn
@@ -59,7 +60,10 @@ class PageServer(ThreadingMixIn, WSGIServer, ForkAware):
             super().__init__((host, port), _Handler)
         except OSError as error:
             why = error.strerror or str(error)
-            raise OSError(error.errno, f"cannot listen on {host} port {port}: {why}") from None
+            remedy = _remedy(error)
+            raise OSError(
+                error.errno, f"cannot listen on {host} port {port}: {why}; {remedy}"
+            ) from None
         reset_in_child(self)
 
     def _after_fork(self) -> None:
@@ -97,3 +101,11 @@ class PageServer(ThreadingMixIn, WSGIServer, ForkAware):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of a viewer that hung up; what else fails is answered with 500."""
+
+
+def _remedy(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "take a port from 1024"
+    if error.errno == errno.EADDRINUSE:
+        return "stop what listens there, or take another port; 0 is one that is free"
+    return "host must be an address of this machine, such as '127.0.0.1', or '0.0.0.0' for all"
