@@ -9,9 +9,11 @@ pools = PerNode(lambda node: ConnectionPool(node, connection_class=Connection, o
 from __future__ import annotations
 
 from collections.abc import Generator
+from math import isfinite
 from time import monotonic
 from typing import Any, TypeVar
 
+from loadwise._numbers import number
 from loadwise.errors import LoadwiseError
 from loadwise.integrations.postgres import classify_postgres
 
@@ -61,6 +63,10 @@ class TimedConnection(Connection[Row]):
 
     answer_timeout: float | None = _DEFAULT
 
+    def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401 - the parent's
+        super().__init_subclass__(**options)
+        _check(cls.__name__, cls.answer_timeout)
+
     def wait(self, gen: PQGen[R], *args: Any, **kwargs: Any) -> R:  # noqa: ANN401 - versions differ
         """Wait for what the server has to say, as long as it may take."""
         if self.answer_timeout is None:
@@ -84,6 +90,10 @@ class AsyncTimedConnection(AsyncConnection[Row]):
 
     answer_timeout: float | None = _DEFAULT
 
+    def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401 - the parent's
+        super().__init_subclass__(**options)
+        _check(cls.__name__, cls.answer_timeout)
+
     async def wait(self, gen: PQGen[R], *args: Any, **kwargs: Any) -> R:  # noqa: ANN401 - as above
         """Wait for what the server has to say, as long as it may take."""
         if self.answer_timeout is None:
@@ -93,6 +103,18 @@ class AsyncTimedConnection(AsyncConnection[Row]):
         except AnswerTimeout:
             self.pgconn.finish()
             raise
+
+
+def _check(name: str, seconds: float | None) -> None:
+    """Refuse what is no time to wait, where the class is made."""
+    if seconds is None:
+        return
+    given = number(f"{name}.answer_timeout", seconds)
+    if not (isfinite(given) and given > 0):
+        raise ValueError(
+            f"{name}.answer_timeout is {seconds}; it must be a finite number of seconds above 0, "
+            "or None for any time"
+        )
 
 
 def _in_time(gen: PQGen[R], seconds: float) -> Generator[Any, Any, R]:

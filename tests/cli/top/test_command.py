@@ -202,6 +202,7 @@ def test_nobody_answers() -> None:
     assert done.exit_code == 1
     assert "does not answer" in done.output
     assert "refused" in done.output
+    assert "look whether the program runs" in done.output
     assert "secret" not in done.output
 
 

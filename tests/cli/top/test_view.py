@@ -29,13 +29,15 @@ def page(*nodes: NodeTold, balancers: int = 1) -> PageTold:
     return PageTold("process 1", (one,) * balancers)
 
 
-def drawn(told: PageTold, width: int = 100, height: int | None = None, **more: Any) -> list[str]:
+def drawn(
+    told: PageTold, width: int = 100, height: int | None = None, trouble: str = "", **more: Any
+) -> list[str]:
     """Return the lines on a screen of this size."""
     file = io.StringIO()
     console = Console(file=file, width=width, legacy_windows=False, **more)
     view = FleetView(console, "http://page.test/")
     view.remember(told)
-    console.print(view.draw(told, height=height))
+    console.print(view.draw(told, height=height, trouble=trouble))
     return file.getvalue().splitlines()
 
 
@@ -49,6 +51,14 @@ def test_it_keeps_to_the_screen(height: int, balancers: int) -> None:
     if height > 6 * balancers + 2:
         assert len(lines) <= height
     assert sum("nodes more," in line for line in lines) == balancers
+
+
+def test_trouble_is_told_to_its_end() -> None:
+    """Why there is nothing newer is wrapped on a narrow screen, within its height."""
+    trouble = "http://page.test/status.json does not answer: Connection refused; trying again"
+    lines = drawn(page(*[node(i) for i in range(50)]), 40, 20, trouble)
+    assert trouble in " ".join(line.strip() for line in lines)
+    assert len(lines) <= 20
 
 
 @pytest.mark.parametrize("width", [20, 60, 80, 100, 140])

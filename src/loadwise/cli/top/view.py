@@ -76,7 +76,9 @@ class FleetView:
         head = _line((f"{self._shown}  ", "bold"), (told.process, "dim"))
         lines = [head, _verdict(told)]
         if trouble:
-            lines.append(_line((trouble, "bold red")))
+            # Not cut off: its end says why, and what to do.
+            whole = Text(trouble, style="bold red")
+            lines += whole.wrap(self._console, self._console.width)
         left = None if height is None else height - len(lines)
         for place, balancer in enumerate(told.balancers):
             fair = None if left is None else left // (len(told.balancers) - place)
