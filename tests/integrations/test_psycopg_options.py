@@ -32,4 +32,5 @@ def test_time_that_is_none_is_refused(
 @pytest.mark.parametrize("base", [TimedConnection, AsyncTimedConnection])
 def test_any_time_may_be_given(base: Any) -> None:
     """None is for ever."""
-    assert type("Mine", (base,), {"answer_timeout": None}).answer_timeout is None
+    made: Any = type("Mine", (base,), {"answer_timeout": None})
+    assert made.answer_timeout is None
