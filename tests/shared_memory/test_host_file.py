@@ -19,7 +19,9 @@ from tests.shared_memory.workers import worker
 
 from loadwise import Balancer, PeakEwma, PowerOfTwoChoices
 from loadwise.shared_memory import HostState
+from loadwise.shared_memory._exchange import HostExchange
 from loadwise.shared_memory._layout import VERSION
+from loadwise.shared_memory._locks import NODES, ByteLocks
 from loadwise.shared_memory._node_table import key_of
 from loadwise.testing import ManualClock
 
@@ -233,3 +235,28 @@ def refuse(other: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert told.startswith("False True"), told
     assert "it belongs to another user (uid 0)" in told
     assert other.read_bytes() == content
+
+
+def test_others_that_are_adding_nodes_are_worth_a_warning_only_if_they_stay(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next look adds what found the table busy; if that one does not, either, it says so."""
+    exchange = HostExchange(str(path), 8, 64)
+    others = ByteLocks(os.open(path, os.O_RDWR))
+    with caplog.at_level(logging.WARNING, "loadwise"):
+        assert others.take(NODES)
+        first = exchange.cell("a")
+        assert first.memory is not exchange.memory
+        others.free(NODES)
+        exchange.due = 0.0
+        exchange.catch_up()
+        assert first.memory is exchange.memory
+        assert not caplog.records
+        assert others.take(NODES)
+        second = exchange.cell("b")
+        exchange.due = 0.0
+        exchange.catch_up()
+        assert second.memory is not exchange.memory
+    others.close()
+    (record,) = caplog.records
+    assert "others are adding" in record.getMessage()

@@ -209,13 +209,15 @@ class HostExchange(ForkAware):
             if index is not None:
                 self._crowded.discard(node_id)
                 return self.memory, index
+            # Others that are adding are done by the next look, which tries again.
+            if node_id in self._crowded or self.memory.used >= self.memory.layout.nodes:
+                self._warn(
+                    "another node beside %s could not be added, for it or its disk is full, or "
+                    "others are adding; until it can, what is left over is balanced by this "
+                    "process alone. If it is full, give max_nodes of more in all processes",
+                    self.memory.used,
+                )
             self._crowded.add(node_id)
-            self._warn(
-                "another node beside %s could not be added, for it or its disk is full, or others "
-                "are adding; until it can, what is left over is balanced by this process alone. If "
-                "it is full, give max_nodes of more in all processes",
-                self.memory.used,
-            )
         own = key if key is not None else b"\0%d" % next(self._nameless)
         for table in self._spares:
             index = table.take(own)
