@@ -97,6 +97,22 @@ def test_all_kinds_of_calls_work(servers: list[Server]) -> None:
     balanced(servers, use)
 
 
+def test_calls_that_nobody_awaits_are_made(servers: list[Server]) -> None:
+    """They come to their end, are counted out and may be awaited after that, in any number."""
+
+    async def use(channel: Any, balancer: Balancer[str]) -> None:
+        one = channel.unary_unary(PREFIX + "One")
+        await asyncio.gather(*(one(asked()) for _ in servers))  # which connects
+        for many in (1, 20, 1):
+            calls = [one(asked()) for _ in range(many)]
+            assert in_flight(balancer) == many
+            await until(lambda: in_flight(balancer) == 0)
+            assert all(call.done() for call in calls)
+            assert all([told(await call)["port"] for call in calls])
+
+    balanced(servers, use)
+
+
 def test_failures_are_tried_elsewhere_if_the_method_allows(servers: list[Server]) -> None:
     """An idempotent method is sent to each node; another one to one node, once."""
 

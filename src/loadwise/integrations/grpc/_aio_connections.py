@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import grpc
 import grpc.aio
@@ -14,10 +14,21 @@ from loadwise.integrations.grpc._connections import Connection
 
 __all__ = ["AioConnection"]
 
+_SOON: Final = 0.005
+"""Seconds until a call that is sent is made by a task, if nobody awaits it."""
+
 _READY: Final = grpc.ChannelConnectivity.READY
 _FAILED: Final = frozenset(
     {grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN}
 )
+
+
+class SentCall(Protocol):
+    """A call whose first attempt is sent."""
+
+    def make(self) -> None:
+        """Have a task make the call, if nobody does."""
+        ...
 
 
 class AioConnection(Connection):
@@ -34,11 +45,27 @@ class AioConnection(Connection):
         self._failed = failed
         self._connecting: asyncio.Task[bool] | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._sent: list[SentCall] = []
 
     @property
     def is_ready(self) -> bool:
         """True if the channel is connected."""
         return self.channel.get_state() is _READY
+
+    def watch(self, call: SentCall, loop: asyncio.AbstractEventLoop) -> None:
+        """Have a task make a call soon, unless it is awaited before, as nearly all are.
+
+        Cost: O(1). One timer serves all calls of a few milliseconds: one for each would be a
+        noticeable part of a call.
+        """
+        if not self._sent:
+            loop.call_later(_SOON, self._see_to_sent)
+        self._sent.append(call)
+
+    def _see_to_sent(self) -> None:
+        sent, self._sent = self._sent, []
+        for call in sent:
+            call.make()
 
     async def connect(self, seconds: float | None) -> bool:
         """Connect, or wait for who does so already; return whether the channel is connected.

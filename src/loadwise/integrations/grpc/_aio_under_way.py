@@ -71,10 +71,8 @@ class AioCallUnderWay:
         self._arguments = arguments
         self._requests = requests
         self._single = single
-        self._loop = loop = asyncio.get_running_loop()
-        if single and self._is_sent_at_once():
-            loop.call_soon(self.make)  # unless it is awaited at once, as nearly all are
-        else:
+        self._loop = asyncio.get_running_loop()
+        if not (single and self._is_sent_at_once()):
             self.make()
 
     def _is_sent_at_once(self) -> bool:
@@ -96,6 +94,7 @@ class AioCallUnderWay:
         except BaseException:
             attempts.give_up()
             raise
+        connection.watch(self, self._loop)
         return True
 
     def make(self) -> None:
