@@ -7,18 +7,16 @@ from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock
 from typing import Final
-from weakref import WeakMethod
 
 from loadwise.clock import Clock
 from loadwise.outliers import Ejection, Sample
+from loadwise.shared_memory._audience import Audience
 from loadwise.shared_memory._cells import HostCell
 from loadwise.shared_memory._events import EJECTED
 from loadwise.shared_memory._locks import EJECTING, ByteLocks
 from loadwise.shared_memory._memory import HostMemory
 
 __all__ = ["HostEjections"]
-
-Heard = Callable[[Hashable, Ejection], None]
 
 _PATIENCE: Final = 0.02
 """Seconds to wait for another process that ejects a node; one that takes longer is frozen."""
@@ -57,28 +55,22 @@ class HostEjections:
         self.find = find
         self._post = post
         self._clock = clock
-        self._listeners: list[WeakMethod[Heard]] = []
+        self._audience = Audience[Ejection]()
         self.after_fork()
 
     def after_fork(self) -> None:
         """Replace the lock."""
         self.lock = Lock()
 
-    def share(self, heard: Heard) -> None:
+    def share(self, heard: Callable[[Hashable, Ejection], None]) -> None:
         """Tell a method of the ejections of others; its object is not kept alive."""
-        living = [each for each in self._listeners if each() is not None]
-        self._listeners = [*living, WeakMethod(heard)]
+        self._audience.add(heard)
 
     def hear(self, cell: HostCell, row: int, words: str) -> None:
         """Tell this process's balancers of an ejection by another, if it lasts."""
         until, now = cell.memory.reals[self._place(cell) + row], self._clock()
-        if not now < until < now + _FARTHEST:
-            return
-        ejection = _parsed(words, now, until)
-        for listener in list(self._listeners):
-            heard = listener()
-            if heard is not None:
-                heard(cell.id, ejection)
+        if now < until < now + _FARTHEST:
+            self._audience.tell(cell.id, _parsed(words, now, until))
 
     def catch_up_on(self, cell: HostCell) -> None:
         """Tell this process's balancers of a node that is out while it is new here."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Final
-from weakref import WeakMethod
 
 from loadwise.clock import Clock
+from loadwise.shared_memory._audience import Audience
 from loadwise.shared_memory._cells import HostCell
 from loadwise.shared_memory._events import STARTED
 
 __all__ = ["BalancerStarts", "HostStarts"]
-
-Heard = Callable[[Hashable, float], None]
 
 _AHEAD: Final = 1.0
 
@@ -40,27 +38,27 @@ class HostStarts:
         self._find = find
         self._post = post
         self._clock = clock
-        self._listeners: list[WeakMethod[Heard]] = []
+        self._audience = Audience[float]()
 
-    def share(self, found: Callable[[Hashable], float | None], heard: Heard) -> BalancerStarts:
+    def share(
+        self,
+        found: Callable[[Hashable], float | None],
+        heard: Callable[[Hashable, float], None],
+    ) -> BalancerStarts:
         """Return where a balancer tells of its starts.
 
         Args:
             found: As for `BalancerStarts`.
             heard: A method that is told of those of others. Its object is not kept alive.
         """
-        living = [each for each in self._listeners if each() is not None]
-        self._listeners = [*living, WeakMethod(heard)]
+        self._audience.add(heard)
         return BalancerStarts(self, found)
 
     def hear(self, cell: HostCell, row: int) -> None:
         """Tell balancers when a node's slow start began in another process."""
         since = cell.memory.reals[self._place(cell) + row]
         if 0.0 < since < self._clock() + _AHEAD:
-            for listener in list(self._listeners):
-                heard = listener()
-                if heard is not None:
-                    heard(cell.id, since)
+            self._audience.tell(cell.id, since)
 
     def begin(self, node_id: Hashable, now: float) -> None:
         """Have all processes begin the slow start of a node."""
