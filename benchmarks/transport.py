@@ -113,7 +113,7 @@ def _measure(package: str, address: str, batches: int) -> _Ratios:
         plain = clients.enter_context(bare)
         balanced = clients.enter_context(_balanced(package, address))
         urls = {plain: f"{address}/small", balanced: "http://service/small"}
-        for batch in range(-_WARM_UP, batches):
+        for batch in range(-min(_WARM_UP, batches), batches):
             if not batch:
                 # Full collections are to see what requests leave, not what was imported before.
                 gc.collect()

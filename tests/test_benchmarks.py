@@ -9,6 +9,7 @@ import gc
 import json
 import random
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,11 +35,25 @@ OTHERS = {"compiled", "run-own", "run-peers", "targets-own", "targets-peers"}
 TABLES = {"peers", "peers-ratios", "peers-short", "peers-versions", *registry.SUBJECTS, *OTHERS}
 
 
+@pytest.fixture
+def _frozen_again() -> Iterator[None]:
+    """Leave what a subject imports and unfreezes out of the next ones' collections of garbage."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.mark.usefixtures("_frozen_again")
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_every_benchmark_prints_its_rows(name: str) -> None:
-    """Each subject measures something and has a table with as many cells as columns."""
+    """Each subject measures something and has a table with as many cells as columns.
+
+    It leaves nothing frozen: what is measured next in the same process is collected as before.
+    """
     subject: Subject = SUBJECTS[name]
+    before = gc.get_freeze_count()
     result = subject(SMALLEST)
+    assert gc.get_freeze_count() <= before
     assert result.tables[0].rows
     for table in result.tables:
         assert all(len(row) == len(table.header) for row in table.rows)
@@ -203,13 +218,6 @@ def test_what_is_compiled_for_another_python_is_refused(
     monkeypatch.setattr("sys.argv", ["compiled", str(tmp_path)])
     monkeypatch.setattr(compiled, "_TURNS", 1)
     assert compiled.main() == 2
-
-
-def test_the_transport_leaves_nothing_frozen() -> None:
-    """What is measured after it in the same process is collected as before."""
-    before = gc.get_freeze_count()
-    SUBJECTS["transport"](SMALLEST)
-    assert gc.get_freeze_count() <= before
 
 
 def test_setups_of_peers_are_programs() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -129,15 +128,6 @@ NAMES = st.sampled_from([*STRATEGIES, "p2c/no-health"])
 def outcome(result: Result) -> Any:
     """Return all of a result but what the clock on the wall says; NaN equals NaN."""
     return repr(replace(result, wall_seconds=0.0))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rest_frozen() -> Iterator[None]:
-    """Leave what other tests have piled up out of each collection of garbage."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
