@@ -133,7 +133,7 @@ def give_way(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("requests", "forced"), [(90_000, False), (24_000, True)])
+@pytest.mark.parametrize(("requests", "forced"), [(42_000, False), (9_600, True)])
 @pytest.mark.usefixtures("_quiet_leaks", "_eager_threads")
 def test_many_requests_by_eight_threads(requests: int, *, forced: bool) -> None:
     """Requests end in every way there is, and nothing is in flight in the end.

@@ -70,7 +70,7 @@ def test_a_prompt_goes_where_it_is_cached() -> None:
     cached=st.lists(st.integers(0, 12), min_size=6, max_size=6),
     weight=st.sampled_from([0.0, 1.0, 3.0]),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_it_goes_where_pending_and_new_are_least(
     pending: list[int], cached: list[int], weight: float
 ) -> None:

@@ -130,7 +130,7 @@ def outcome(result: Result) -> Any:
     return repr(replace(result, wall_seconds=0.0))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(SCENARIOS, NAMES, st.integers(0, 3))
 def test_requests_are_conserved_and_runs_repeat(scenario: Scenario, name: str, seed: int) -> None:
     """Every request ends one way, or is in flight; the same seed gives the same result."""

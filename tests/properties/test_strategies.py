@@ -84,7 +84,7 @@ def traffic(draw: st.DrawFn) -> tuple[list[Server], list[Request]]:
 
 
 @every_strategy
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(case=traffic())
 def test_picks_are_allowed_and_told(make: Maker, case: tuple[list[Server], list[Request]]) -> None:
     """A pick is in the view, not drained, not excluded; there is none only if nothing is left.

@@ -62,7 +62,7 @@ changes = st.lists(
 
 
 @both
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(steps=changes, renew=st.booleans())
 def test_changes_before_every_pick(
     make: Maker, steps: list[tuple[tuple[str, ...], frozenset[str], list[int], int]], *, renew: bool
@@ -102,7 +102,7 @@ sets = st.lists(
 
 
 @both
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     values=st.lists(shares, min_size=5, max_size=5),
     kept=st.lists(st.frozensets(st.integers(0, 4), min_size=1), min_size=1, unique=True),
@@ -131,7 +131,7 @@ def test_each_set_is_served_fairly_whatever_comes_between(
 
 
 @both
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     candidates=sets,
     order=st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=5),
@@ -156,7 +156,7 @@ def test_remembered_and_new_sets_in_any_order(
 
 
 @both
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=20)
 @given(
     size=st.integers(2, 5),
     exclusions=st.lists(st.frozensets(st.integers(0, 4)), min_size=1, max_size=6),
@@ -181,7 +181,7 @@ def test_exclusions_starve_nobody(make: Maker, size: int, exclusions: list[froze
 
 
 @both
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     values=st.lists(st.sampled_from([0, 1, 1, 2, 2.5]), min_size=2, max_size=6),
     steps=st.lists(

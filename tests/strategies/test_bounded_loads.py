@@ -52,7 +52,7 @@ def bound(factor: float, in_flight: int, weight: float, total: float) -> int:
 
 
 @every_one
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     steps=STEPS,
     factor=st.sampled_from([1.01, 1.25, 2.0, 5.0]),

@@ -11,7 +11,7 @@ from typing import Any
 from weakref import ref
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.balancer.panicking import kill, picked, tracker_of
 from tests.balancer.test_complexity import calls, instructions
@@ -183,6 +183,7 @@ def test_health_of_one_group_builds_nothing_in_the_others() -> None:
 
 
 @every_kind
+@settings(max_examples=40, deadline=None)
 @given(changes=st.lists(st.integers(0, 99) | st.sets(st.integers(0, 9)), max_size=12))
 def test_layouts_are_those_that_would_be_made_at_once(
     kind: Callable[[Make], Grouped[Any]], changes: list[int | set[int]]

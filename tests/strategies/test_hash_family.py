@@ -46,7 +46,7 @@ def endpoints(weights: list[int]) -> list[Endpoint]:
 
 
 @every_one
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     weights=st.lists(st.sampled_from([1, 1, 2, 0]), min_size=1, max_size=9),
     barred=st.sets(st.integers(0, 8)),
@@ -165,7 +165,7 @@ CHANGES = st.lists(
     min_size=20,
     max_size=40,
 )
-EXAMPLES = 50
+EXAMPLES = 25
 """For each of seven strategies, 20 to 40 changes each: 10,000 in all."""
 
 
@@ -232,7 +232,7 @@ def test_no_key_moves_that_the_rule_does_not_move(
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(5, 25), st.integers(0, 10**6))
 def test_maglev_moves_few_keys_besides(count: int, seed: int) -> None:
     """With 100 cells a node or more, a node more or less moves at most 10 % of the others' cells.

@@ -65,7 +65,7 @@ def entries_of(named: dict[str, int], as_int: Callable[[bytes], int]) -> list[tu
 
 
 @pytest.mark.parametrize("spread", SPREADS.values(), ids=SPREADS)
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(steps=st.lists(hosts, min_size=1, max_size=6))
 def test_edits_lead_to_the_table_that_building_does(
     spread: Spread, steps: list[dict[str, int]]
@@ -87,7 +87,7 @@ def test_edits_lead_to_the_table_that_building_does(
 
 
 @pytest.mark.parametrize("spread", list(SPREADS)[:-1])
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=40)
 @given(nodes=st.permutations("abcdefghijklmnop"), data=st.data())
 def test_few_changes_are_edits(spread: str, nodes: Sequence[str], data: st.DataObject) -> None:
     """A node more, one less, another weight and another order are derived, not built."""
@@ -143,7 +143,7 @@ changes = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(changes=changes, twin=st.booleans())
 def test_any_history_leads_to_the_ring_of_the_nodes(
     changes: list[tuple[str, int, float]], *, twin: bool
