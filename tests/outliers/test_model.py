@@ -183,5 +183,5 @@ def test_any_story_goes_as_in_the_model() -> None:
     """Any mix of results, members and time ejects whom Envoy's algorithm ejects, as long."""
     run_state_machine_as_test(
         EjectionMachine,
-        settings=settings(max_examples=60, stateful_step_count=40, deadline=None),
+        settings=settings(max_examples=150, stateful_step_count=40, deadline=None),
     )

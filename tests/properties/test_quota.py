@@ -53,7 +53,7 @@ def used_in_window(log: list[Charge], window: float, now: float) -> float:
     ),
 )
 @example(limit=4, window=10.0, resolution=1, steps=[(9.875, 4, None), (0.25, 4, None)] * 4)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_no_stretch_of_a_window_exceeds_the_limit(
     limit: int, window: float, resolution: int, steps: list[tuple[float, int, int | None]]
 ) -> None:
@@ -267,7 +267,7 @@ def test_any_use_is_counted_right() -> None:
     """Whatever is called in whatever order, the tracker says what follows from the full log."""
     run_state_machine_as_test(
         QuotaMachine,
-        settings=settings(max_examples=80, stateful_step_count=40, deadline=None),
+        settings=settings(max_examples=100, stateful_step_count=40, deadline=None),
     )
 
 
@@ -276,7 +276,7 @@ def test_any_use_is_counted_right() -> None:
     cost=st.integers(0, 20).map(lambda tenths: tenths / 10),
 )
 @example(amounts=[0.3, 0.2, 2.9, 2.0], cost=0.0)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_the_time_of_room_is_exact_for_fractions(amounts: list[float], cost: float) -> None:
     """`available_at` holds for tenths, which floats round: refused before, admitted then."""
     clock = ManualClock()
