@@ -99,7 +99,7 @@ def test_it_does_what_the_plain_model_does() -> None:
     """Inserts, look-ups and removals in any order agree with the model."""
     run_state_machine_as_test(
         IndexAgainstTheModel,
-        settings=settings(max_examples=40, stateful_step_count=30, deadline=None),
+        settings=settings(max_examples=80, stateful_step_count=30, deadline=None),
     )
 
 

@@ -184,7 +184,7 @@ class Ages(RuleBasedStateMachine):
 
 
 TestAges = Ages.TestCase
-TestAges.settings = settings(max_examples=75, stateful_step_count=30, deadline=None)
+TestAges.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 
 
 def test_two_equal_starts_are_two_requests() -> None:

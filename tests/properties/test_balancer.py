@@ -483,4 +483,4 @@ class BalancerMachine(RuleBasedStateMachine):
 
 
 TestBalancer = BalancerMachine.TestCase
-TestBalancer.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestBalancer.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -289,5 +289,5 @@ def test_any_story_matches_the_reference() -> None:
     """Any mix of reports, probes, removals and time gives the states of the design's table."""
     run_state_machine_as_test(
         TrackerMachine,
-        settings=settings(max_examples=100, stateful_step_count=40, deadline=None),
+        settings=settings(max_examples=150, stateful_step_count=40, deadline=None),
     )

@@ -267,7 +267,7 @@ def test_any_use_is_counted_right() -> None:
     """Whatever is called in whatever order, the tracker says what follows from the full log."""
     run_state_machine_as_test(
         QuotaMachine,
-        settings=settings(max_examples=100, stateful_step_count=40, deadline=None),
+        settings=settings(max_examples=200, stateful_step_count=40, deadline=None),
     )
 
 

@@ -275,4 +275,4 @@ class Waiting(RuleBasedStateMachine):
 
 
 TestWaiting = Waiting.TestCase
-TestWaiting.settings = settings(max_examples=100, stateful_step_count=40)
+TestWaiting.settings = settings(max_examples=150, stateful_step_count=40)
