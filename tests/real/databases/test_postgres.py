@@ -208,4 +208,4 @@ def test_programs_run_as_they_stand(
     printed = capsys.readouterr().out.splitlines()
     assert "1" in printed[9]
     assert all("HEALTHY" in line for line in printed[-4:])
-    cluster.primary.ask("DROP TABLE users")
+    cluster.primary.ask("DROP TABLE IF EXISTS users, people")
