@@ -118,12 +118,11 @@ class PerNode(Generic[N_contra, R]):
             LoadwiseError: The lease has ended, or everything was closed by `close` or `aclose`.
             Exception: What ``make`` raises.
         """
-        return cast("R", self._soon(lease) if self._later else self._now(lease))
-
-    def _now(self, lease: LeasedNode[N_contra]) -> object:
+        if self._later:
+            return cast("R", self._soon(lease))
         entry = self._entry(lease)
-        value = entry.value
-        return self._made(entry, lease.node) if value is NOTHING else value
+        value: R = entry.value
+        return cast("R", self._made(entry, lease.node)) if value is NOTHING else value
 
     async def _soon(self, lease: LeasedNode[N_contra]) -> object:
         import asyncio  # noqa: PLC0415 - whoever is here has imported it

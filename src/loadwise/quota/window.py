@@ -123,14 +123,16 @@ class SlidingWindow:
 
     def charge(self, amount: float, now: float) -> UsageBucket:
         """Add ``amount``, and return the bucket that holds it."""
-        if self.buckets and now < self.buckets[-1].closes:
-            bucket = self.buckets[-1]
-        else:
+        buckets = self.buckets
+        bucket = buckets[-1] if buckets else None
+        if bucket is None or now >= bucket.closes:
             bucket = UsageBucket(now, self.dimension.window / self.dimension.resolution)
-            self.buckets.append(bucket)
+            buckets.append(bucket)
             self.recount()
         bucket.amount += amount
-        bucket.last = max(bucket.last, now)  # the clock may have gone back
+        # The clock may have gone back. A call of max would take as long as the rest of this.
+        if now > bucket.last:  # noqa: PLR1730 - see above
+            bucket.last = now
         self.used = self._closed + bucket.amount
         return bucket
 
